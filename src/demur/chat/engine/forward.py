@@ -1,0 +1,85 @@
+"""One forward pass, read at the input of the LM head.
+
+Every causal model of transformers ends in an output embedding. A hook in front of it sees exactly
+the representation of the method ("what enters the LM head"), whatever norms, projections or scales
+an architecture puts before it; by handing on only the positions that somebody reads, the hook also
+saves the logits of all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class LastPosition:
+    """What a forward pass says at one position of each row.
+
+    Attributes:
+        representation: (B, d), in the model's dtype, with gradients where they are on.
+        logits: (B, V), or None where they were not asked for.
+    """
+
+    representation: Tensor
+    logits: Tensor | None
+
+
+def input_embeddings(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
+    """The embeddings that `inputs_embeds` expects for token ids, `(..., d)`."""
+    embedding = model.get_input_embeddings()
+    embedded: Tensor = embedding(token_ids.to(embedding.weight.device))
+    return embedded
+
+
+def read_positions(
+    model: PreTrainedModel,
+    embeddings: Tensor,
+    positions: Tensor,
+    *,
+    cache: Cache | None = None,
+    logits: bool = False,
+    **inputs: Any,
+) -> LastPosition:
+    """Run the model and read it at one position of each row.
+
+    Args:
+        model: a causal language model.
+        embeddings: (B, T, d).
+        positions: (B,), the index in `0..T-1` to read in each row.
+        cache: what precedes the embeddings; it grows by them.
+        logits: whether to compute the logits at the positions.
+        **inputs: further arguments of the model's forward, for example `position_ids`.
+    """
+    with _head_hook(model, positions, logits) as seen:
+        output = model(
+            inputs_embeds=embeddings,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **inputs,
+        )
+    return LastPosition(seen[0], output.logits[:, 0] if logits else None)
+
+
+@contextmanager
+def _head_hook(model: PreTrainedModel, positions: Tensor, logits: bool) -> Iterator[list[Tensor]]:
+    seen: list[Tensor] = []
+
+    def before_head(_module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = arguments[0]
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        seen.append(hidden[rows, positions.to(hidden.device)])
+        kept = seen[0][:, None] if logits else hidden[:, :0]
+        return (kept, *arguments[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(before_head)
+    try:
+        yield seen
+    finally:
+        handle.remove()

@@ -1,0 +1,89 @@
+"""How a next token is drawn: temperature, top-k, top-p, and a random stream for each sequence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How responses are sampled.
+
+    Attributes:
+        samples: responses for each query.
+        most_tokens: new tokens of a response at most.
+        least_tokens: new tokens before a response may end.
+        temperature: divides the logits; 0 takes the likeliest token.
+        top_k: how many of the likeliest tokens may be drawn; 0 for all.
+        top_p: the likeliest tokens that together reach this probability may be drawn.
+        seed: of every random stream.
+    """
+
+    samples: int = 1
+    most_tokens: int = 24
+    least_tokens: int = 0
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 0.9
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled response.
+
+    Attributes:
+        text: without special tokens.
+        tokens: how many were sampled.
+        end: `stop` where the model ended it, `length` where the limit did, `settled` where no
+            continuation could have changed the verdict.
+    """
+
+    text: str
+    tokens: int
+    end: str
+
+
+Settled = Callable[[str], bool]
+"""Says of the text so far that no continuation changes its verdict."""
+
+
+def random_stream(settings: SamplingSettings, query: str, sample: int) -> Tensor:
+    """The uniform numbers of one sequence, `(most_tokens,)` float64 in [0, 1).
+
+    They depend on the seed, the query and the sample alone: a sequence is the same whatever shares
+    its batch, and the prompts of a comparison meet the same luck.
+    """
+    key = hashlib.sha256(f"{settings.seed}\0{sample}\0{query}".encode()).digest()
+    generator = numpy.random.Generator(numpy.random.Philox(int.from_bytes(key[:16], "big")))
+    return torch.from_numpy(generator.random(settings.most_tokens))
+
+
+def draw(logits: Tensor, uniforms: Tensor, settings: SamplingSettings) -> Tensor:
+    """Draw one token a row by inverting the cumulative distribution.
+
+    Args:
+        logits: (B, V); `-inf` where a token is forbidden.
+        uniforms: (B,) in [0, 1).
+
+    Returns:
+        (B,) token ids, int64, on the CPU.
+    """
+    if settings.temperature == 0:
+        return logits.argmax(dim=-1).cpu()
+    kept = min(settings.top_k or logits.shape[-1], logits.shape[-1])
+    values, tokens = logits.topk(kept, dim=-1)
+    probabilities = (values.double() / settings.temperature).softmax(dim=-1).cpu()
+    before = probabilities.cumsum(dim=-1) - probabilities
+    probabilities = probabilities.masked_fill(before >= settings.top_p, 0.0)
+    cumulative = probabilities.cumsum(dim=-1)
+    targets = uniforms[:, None] * cumulative[:, -1:]
+    choice = torch.searchsorted(cumulative, targets, right=True)
+    choice = choice.clamp(max=kept - 1)
+    return tokens.cpu().gather(1, choice)[:, 0]

@@ -1,0 +1,109 @@
+"""Rates over queries and their confidence intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from demur.errors import DemurError
+
+_ROUNDING = 1e-9
+"""How far above the number of trials a sum of rates may come out."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval: `low` and `high`, both in [0, 1], hold at level `confidence`."""
+
+    low: float
+    high: float
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate over queries, in [0, 1], with its confidence interval."""
+
+    value: float
+    interval: Interval
+    queries: int
+    """How many queries the rate is over, at least 1."""
+
+    @property
+    def count(self) -> float:
+        """The rate as a number of queries, whole where each query counts or does not."""
+        return self.value * self.queries
+
+    def __str__(self) -> str:
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        return f"{100 * self.value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def wilson_interval(
+    successes: float, trials: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The Wilson score interval of a rate, without continuity correction.
+
+    The unit is the query. Where each query has several samples, `successes` is the mean over the
+    samples times the number of queries, and may be fractional; the interval is then conservative,
+    for it takes each query as a single draw.
+
+    Args:
+        successes: from 0 to `trials`.
+        trials: at least 1.
+        confidence: above 0 and below 1.
+
+    Returns:
+        The lower and the upper bound, `0 <= low <= successes / trials <= high <= 1`.
+
+    Raises:
+        DemurError: an argument is outside its range.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    Journal of the American Statistical Association 22 (1927).
+    """
+    if trials < 1:
+        raise DemurError("a rate needs at least one query; give some queries")
+    if not 0 <= successes <= trials * (1 + _ROUNDING):
+        raise DemurError(f"{successes} successes in {trials} trials; give between 0 and {trials}")
+    if not 0 < confidence < 1:
+        raise DemurError(f"the confidence is {confidence}; give one above 0 and below 1, say 0.95")
+
+    rate = min(successes / trials, 1.0)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    scale = 1 + z**2 / trials
+    centre = (rate + z**2 / (2 * trials)) / scale
+    half_width = z / scale * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    # At the ends the bound is the rate itself, which rounding would miss.
+    low = 0.0 if rate == 0 else max(0.0, min(rate, centre - half_width))
+    high = 1.0 if rate == 1 else min(1.0, max(rate, centre + half_width))
+    return low, high
+
+
+def rate_over_queries(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate:
+    """The mean of each query's rate over its samples, with the Wilson interval over queries.
+
+    Raises `DemurError` where there are no queries or a rate is outside [0, 1].
+    """
+    if len(per_query_rates) == 0:
+        raise DemurError("a rate needs at least one query; give some queries")
+    for rate in per_query_rates:
+        if not 0 <= rate <= 1:
+            raise DemurError(f"a query's rate is {rate}; give rates between 0 and 1")
+    queries = len(per_query_rates)
+    total = math.fsum(per_query_rates)
+    low, high = wilson_interval(total, queries, confidence)
+    return Rate(total / queries, Interval(low, high, confidence), queries)
+
+
+def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate:
+    """The share of queries with a rate above 0: the paper's count, at least one of the samples.
+
+    Raises `DemurError` where there are no queries or a rate is outside [0, 1].
+    """
+    mean = rate_over_queries(per_query_rates, confidence)
+    flagged = sum(rate > 0 for rate in per_query_rates)
+    low, high = wilson_interval(flagged, mean.queries, confidence)
+    return Rate(flagged / mean.queries, Interval(low, high, confidence), mean.queries)

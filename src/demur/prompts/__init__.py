@@ -1,0 +1,8 @@
+"""Safety prompts: the basic ones that people write, and the trained ones that last."""
+
+from __future__ import annotations
+
+from demur.prompts.basic import BASIC_PROMPTS, load_basic_prompt, load_system_prompt
+from demur.prompts.safety_prompt import SafetyPrompt
+
+__all__ = ["BASIC_PROMPTS", "SafetyPrompt", "load_basic_prompt", "load_system_prompt"]

@@ -1,0 +1,81 @@
+"""Basic prompts: hand-written text, built in or read from a file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from demur.errors import DemurError
+from demur.prompts.safety_prompt import SafetyPrompt, printable_name, shown
+
+BASIC_PROMPTS: tuple[str, ...] = ("long", "short", "plain")
+"""The names of the built-in basic prompts."""
+
+_MOST_BYTES = 1_000_000
+
+
+def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
+    """A basic prompt: a built-in one by its name (`BASIC_PROMPTS`), or a UTF-8 text file.
+
+    A built-in name wins over a file of the same name; write `./long` for the file. The prompt of
+    a file is called what the file is called, with its ending.
+
+    Raises `DemurError` where there is no such file, and for a folder, an empty file, a file that
+    is not UTF-8 text, and one above 1 MB.
+    """
+    if name_or_file in BASIC_PROMPTS:
+        text_file = resources.files("demur.prompts") / "texts" / f"{name_or_file}.txt"
+        text = text_file.read_text(encoding="utf-8").strip()
+        return SafetyPrompt(name=name_or_file, text=text)
+    built_in = ", ".join(BASIC_PROMPTS)
+    text = _read_prompt_file(name_or_file, or_else=f", or a built-in basic prompt: {built_in}")
+    return SafetyPrompt(name=printable_name(Path(name_or_file).name), text=text)
+
+
+def load_system_prompt(file: str) -> str:
+    """The text of a system prompt in a UTF-8 text file, stripped of white space at both ends.
+
+    Raises `DemurError` for the same files as `load_basic_prompt`.
+    """
+    return _read_prompt_file(file)
+
+
+def _read_prompt_file(file: str, or_else: str = "") -> str:
+    label = shown(file)
+    if not file:
+        raise DemurError(f"the name of the prompt is empty; give a text file{or_else}")
+    try:
+        with Path(file).open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DemurError(f"there is no file {label}; give a text file{or_else}") from error
+    except (OSError, ValueError) as error:
+        if _is_folder(file):
+            raise DemurError(f"{label} is a folder; give a text file{or_else}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DemurError(
+            f"cannot read {label} ({reason}); give a text file that can be read{or_else}"
+        ) from error
+
+    if len(data) > _MOST_BYTES:
+        raise DemurError(f"{label} is above 1 MB, too long for a prompt; give a shorter text file")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DemurError(f"{label} is not UTF-8 text; save it as UTF-8") from error
+    if "\0" in text:
+        raise DemurError(f"{label} is not plain text (it holds NUL characters); save it as UTF-8")
+    # The same prompt must give the same tokens, whatever system it was written on.
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise DemurError(
+            f"{label} holds no text, a prompt of zero tokens; write the prompt into it"
+        )
+    return text
+
+
+def _is_folder(file: str) -> bool:
+    try:
+        return Path(file).is_dir()
+    except (OSError, ValueError):
+        return False
