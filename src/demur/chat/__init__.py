@@ -1,0 +1,5 @@
+"""The only room that runs a model: load, render, represent, sample, differentiate."""
+
+from demur.chat.model import ChatModel, Condition
+
+__all__ = ["ChatModel", "Condition"]

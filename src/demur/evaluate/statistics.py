@@ -24,26 +24,25 @@ class Interval:
 
 @dataclass(frozen=True)
 class Rate:
-    """A rate over queries, in [0, 1], with its confidence interval."""
+    """A rate over queries with its confidence interval."""
 
-    value: float
-    interval: Interval
+    count: float
+    """How many queries count, from 0 to `queries`; a fraction where a query counts in part."""
     queries: int
     """How many queries the rate is over, at least 1."""
+    interval: Interval
 
     @property
-    def count(self) -> float:
-        """The rate as a number of queries, whole where each query counts or does not."""
-        return self.value * self.queries
+    def value(self) -> float:
+        """The rate, in [0, 1]."""
+        return self.count / self.queries
 
     def __str__(self) -> str:
         low, high = 100 * self.interval.low, 100 * self.interval.high
         return f"{100 * self.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def wilson_interval(
-    successes: float, trials: int, confidence: float = 0.95
-) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a rate, without continuity correction.
 
     The unit is the query. Where each query has several samples, `successes` is the mean over the
@@ -87,15 +86,11 @@ def rate_over_queries(per_query_rates: Sequence[float], confidence: float = 0.95
 
     Raises `DemurError` where there are no queries or a rate is outside [0, 1].
     """
-    if len(per_query_rates) == 0:
-        raise DemurError("a rate needs at least one query; give some queries")
-    for rate in per_query_rates:
-        if not 0 <= rate <= 1:
-            raise DemurError(f"a query's rate is {rate}; give rates between 0 and 1")
+    _check_rates(per_query_rates)
     queries = len(per_query_rates)
-    total = math.fsum(per_query_rates)
-    low, high = wilson_interval(total, queries, confidence)
-    return Rate(total / queries, Interval(low, high, confidence), queries)
+    count = math.fsum(per_query_rates)
+    low, high = wilson_interval(count, queries, confidence)
+    return Rate(count, queries, Interval(low, high, confidence))
 
 
 def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate:
@@ -103,7 +98,11 @@ def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate
 
     Raises `DemurError` where there are no queries or a rate is outside [0, 1].
     """
-    mean = rate_over_queries(per_query_rates, confidence)
-    flagged = sum(rate > 0 for rate in per_query_rates)
-    low, high = wilson_interval(flagged, mean.queries, confidence)
-    return Rate(flagged / mean.queries, Interval(low, high, confidence), mean.queries)
+    _check_rates(per_query_rates)
+    return rate_over_queries([float(rate > 0) for rate in per_query_rates], confidence)
+
+
+def _check_rates(per_query_rates: Sequence[float]) -> None:
+    for rate in per_query_rates:
+        if not 0 <= rate <= 1:
+            raise DemurError(f"a query's rate is {rate}; give rates between 0 and 1")

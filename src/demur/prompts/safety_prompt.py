@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +16,16 @@ from demur.errors import DemurError
 
 if TYPE_CHECKING:
     import torch
+
+_FORMAT = "demur safety prompt"
+_VERSION = 1
+_JSON_FILE = "safety_prompt.json"
+_TENSOR_FILE = "safety_prompt.safetensors"
+_TENSOR = "safety_prompt"
+_RELEASED_TENSOR = "soft_prompt"
+_FOLDER_IN_RUN = "safety_prompt"
+_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +43,7 @@ class SafetyPrompt:
     embeddings: torch.Tensor | None = None
     """The trained embeddings, L x d, float32, on the CPU; a copy of what was given."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Plain JSON: the model and its identity, the chat template's fingerprint, settings, results."""
+    """Plain JSON: model name and identity, chat template fingerprint, settings, results."""
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable():
@@ -81,9 +95,14 @@ class SafetyPrompt:
 
         Raises `DemurError` for anything else, and for files that are damaged or incomplete.
         """
-        from demur.prompts.storage import load_safety_prompt
-
-        return load_safety_prompt(Path(path))
+        path = Path(path)
+        try:
+            return _load(path)
+        except OSError as error:
+            raise DemurError(
+                f"cannot read a safety prompt from {shown(path)} ({error.strerror or error}); "
+                "give a folder or file that can be read"
+            ) from error
 
     def save(self, folder: str | Path) -> None:
         """Write the prompt to `folder`: all of it or, where that fails, none.
@@ -94,9 +113,19 @@ class SafetyPrompt:
         Raises `DemurError` where the disk is full, the place cannot be written, or the folder
         holds anything but a safety prompt.
         """
-        from demur.prompts.storage import save_safety_prompt
-
-        save_safety_prompt(self, Path(folder))
+        folder = Path(folder)
+        try:
+            _save(self, folder)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise DemurError(
+                    f"no space is left to save the safety prompt to {shown(folder)}; free some, "
+                    "or choose a folder on another disk"
+                ) from error
+            raise DemurError(
+                f"cannot save the safety prompt to {shown(folder)} ({error.strerror or error}); "
+                "choose a folder that can be written"
+            ) from error
 
 
 def shown(text: str | Path) -> str:
@@ -142,11 +171,11 @@ def _plain_json(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _checked_embeddings(embeddings: torch.Tensor, name: str) -> torch.Tensor:
     import torch
 
-    check_shape(tuple(embeddings.shape), name)
-    if not embeddings.is_floating_point():
+    _check_shape(tuple(embeddings.shape), name)
+    if embeddings.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise DemurError(
             f"the embeddings of the safety prompt {name!r} are {embeddings.dtype}; "
-            "they must be floating-point numbers"
+            "give float16, bfloat16, float32 or float64"
         )
     # A copy: training goes on in the tensor that was given.
     checked = embeddings.detach().to("cpu", torch.float32, copy=True).contiguous()
@@ -158,11 +187,185 @@ def _checked_embeddings(embeddings: torch.Tensor, name: str) -> torch.Tensor:
     return checked
 
 
-def check_shape(shape: tuple[int, ...], name: str) -> None:
-    """Raise `DemurError` unless `shape` is L x d with both at least 1."""
+def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) != 2 or 0 in shape:
         dimensions = " x ".join(str(size) for size in shape) or "a single number"
         raise DemurError(
             f"the embeddings of the safety prompt {name!r} are {dimensions}; they must be a matrix "
             "of one or more rows, as wide as the model's embeddings"
         )
+
+
+def _load(path: Path) -> SafetyPrompt:
+    if "\0" in str(path) or not path.exists():
+        raise DemurError(
+            f"there is no safety prompt at {shown(path)}; give a folder that demur saved, a run, "
+            "or a .safetensors file"
+        )
+    if path.is_dir():
+        in_run = path / _FOLDER_IN_RUN
+        is_run = in_run.is_dir() and not (path / _JSON_FILE).exists()
+        return _load_folder(in_run if is_run else path)
+
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise DemurError(
+            f"{shown(path)} is refused, for loading a {suffix} file can run any code it holds; "
+            "convert it to .safetensors"
+        )
+    if path.name in (_JSON_FILE, _TENSOR_FILE) and (path.parent / _JSON_FILE).exists():
+        return _load_folder(path.parent)
+    if suffix != ".safetensors":
+        raise DemurError(
+            f"{shown(path)} is not a safety prompt; give a folder that demur saved, a run, "
+            "or a .safetensors file"
+        )
+    embeddings = _read_tensor(path, _RELEASED_TENSOR)
+    return _from_file(path, printable_name(path.stem), None, embeddings, {})
+
+
+def _load_folder(folder: Path) -> SafetyPrompt:
+    file = folder / _JSON_FILE
+    if not file.is_file():
+        raise DemurError(
+            f"{shown(folder)} holds no safety prompt ({_JSON_FILE} is missing); "
+            "give a folder that demur saved or a run that is done"
+        )
+    try:
+        saved = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DemurError(
+            f"{shown(file)} is not valid JSON; save the safety prompt again"
+        ) from error
+    if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
+        raise DemurError(
+            f"{shown(file)} was not saved by demur; give a folder that demur saved or a run"
+        )
+    if saved.get("version") != _VERSION:
+        raise DemurError(f"{shown(file)} was saved by another version of demur; upgrade demur")
+    expected: dict[str, tuple[type, ...]] = {
+        "name": (str,),
+        "text": (str, type(None)),
+        "rows": (int,),
+        "width": (int,),
+        "metadata": (dict,),
+    }
+    for key, types in expected.items():
+        if key not in saved or not isinstance(saved[key], types):
+            raise DemurError(
+                f"{shown(file)} lacks a valid field {key!r}; save the safety prompt again"
+            )
+
+    tensor_file = folder / _TENSOR_FILE
+    embeddings = _read_tensor(tensor_file, _TENSOR) if saved["rows"] else None
+    if embeddings is not None and tuple(embeddings.shape) != (saved["rows"], saved["width"]):
+        raise DemurError(
+            f"{shown(tensor_file)} does not belong to the {_JSON_FILE} beside it, which names "
+            f"{saved['rows']} x {saved['width']} embeddings; save the safety prompt again"
+        )
+    return _from_file(folder, saved["name"], saved["text"], embeddings, saved["metadata"])
+
+
+def _from_file(
+    path: Path,
+    name: str,
+    text: str | None,
+    embeddings: torch.Tensor | None,
+    metadata: dict[str, Any],
+) -> SafetyPrompt:
+    try:
+        return SafetyPrompt(name, text, embeddings, metadata)
+    except DemurError as error:
+        raise DemurError(f"{shown(path)} cannot be used: {error}") from error
+
+
+def _read_tensor(file: Path, tensor_name: str) -> torch.Tensor:
+    """The only tensor of `file`, which must be called `tensor_name` and be L x d."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise DemurError(
+            f"{shown(file.parent)} is incomplete ({file.name} is missing); "
+            "save the safety prompt again"
+        )
+    try:
+        with safe_open(str(file), framework="pt") as tensors:
+            names = list(tensors.keys())
+            if names != [tensor_name]:
+                raise DemurError(
+                    f"{shown(file)} must hold one tensor, {tensor_name!r}, and holds "
+                    f"{shown(', '.join(names[:5]))}; give a safety prompt's file, not a model's"
+                )
+            _check_shape(tuple(tensors.get_slice(tensor_name).get_shape()), file.stem)
+            tensor: torch.Tensor = tensors.get_tensor(tensor_name)
+    except SafetensorError as error:
+        raise DemurError(
+            f"{shown(file)} is damaged or not a safetensors file; copy or save it again"
+        ) from error
+    return tensor
+
+
+def _save(prompt: SafetyPrompt, folder: Path) -> None:
+    target = folder.resolve()
+    _check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that renaming it into place neither copies nor stops half-way.
+    workspace = Path(tempfile.mkdtemp(prefix=".demur-save-", dir=target.parent))
+    new, old = workspace / "new", workspace / "old"
+    try:
+        new.mkdir()
+        _write_files(prompt, new)
+        if target.exists():
+            target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        # Where even putting the old prompt back failed, its only copy is in the workspace.
+        if target.exists() or not old.exists():
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise `DemurError` unless `target` is free, empty, or a safety prompt and nothing more."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DemurError(f"{shown(target)} is a file; give a folder to save the safety prompt to")
+    if target == Path.cwd():
+        raise DemurError("a safety prompt cannot be saved over the current folder; name another")
+    others = sorted({entry.name for entry in target.iterdir()} - {_JSON_FILE, _TENSOR_FILE})
+    if others:
+        raise DemurError(
+            f"{shown(target)} holds more than a safety prompt ({shown(', '.join(others[:3]))}); "
+            "give a new folder, or one that holds only a safety prompt"
+        )
+
+
+def _write_files(prompt: SafetyPrompt, folder: Path) -> None:
+    saved = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "name": prompt.name,
+        "text": prompt.text,
+        "rows": prompt.rows,
+        "width": prompt.width,
+        "metadata": prompt.metadata,
+    }
+    text = json.dumps(saved, indent=2, ensure_ascii=False, allow_nan=False)
+    _write(folder / _JSON_FILE, f"{text}\n".encode())
+    if prompt.embeddings is not None:
+        # Through bytes: writing them here says when the disk is full, safetensors would not.
+        from safetensors.torch import save
+
+        _write(folder / _TENSOR_FILE, save({_TENSOR: prompt.embeddings}, {"format": "pt"}))
+
+
+def _write(file: Path, data: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -67,6 +67,27 @@ def read_positions(
     return LastPosition(seen[0], output.logits[:, 0] if logits else None)
 
 
+def logits_of(model: PreTrainedModel, representations: Tensor) -> Tensor:
+    """The logits (N, V) that the model gives at representations (N, d).
+
+    A pass over one token whose representation is exchanged in front of the head, so that whatever
+    the architecture does behind it (scaling, soft-capping) is done here too.
+    """
+    head = model.get_output_embeddings()
+
+    def exchange(_module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden: Tensor = arguments[0]
+        return (representations[None].to(hidden.device, hidden.dtype), *arguments[1:])
+
+    handle = head.register_forward_pre_hook(exchange)
+    try:
+        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=head.weight.device))
+    finally:
+        handle.remove()
+    logits: Tensor = output.logits[0]
+    return logits
+
+
 @contextmanager
 def _head_hook(model: PreTrainedModel, positions: Tensor, logits: bool) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []

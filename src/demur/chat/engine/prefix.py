@@ -6,6 +6,7 @@ This is exact: in a causal model they depend on nothing that follows.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,3 +84,27 @@ def compute_prefix(model: PreTrainedModel, embeddings: Tensor) -> PrefixStates:
     last = torch.tensor([embeddings.shape[1] - 1])
     read_positions(model, embeddings, last, cache=cache)
     return PrefixStates(tuple(cache.layers), embeddings.shape[1])
+
+
+def suffix_states(
+    cache: Cache, prefix_length: int, lengths: Sequence[int]
+) -> list[tuple[Tensor, ...]]:
+    """Each row's keys and values behind the prefix, cut to the row's own length.
+
+    Args:
+        cache: filled by `PrefixStates.expanded` and a forward pass over right-padded suffixes.
+        prefix_length: tokens of the prefix.
+        lengths: tokens of each row's suffix.
+
+    Returns:
+        For each row the keys and values of every layer in turn, each (H, S, D).
+    """
+    tensors = [
+        tensor[:, :, prefix_length:].clone()
+        for layer in cache.layers
+        if layer.is_initialized
+        for tensor in (layer.keys, layer.values)
+    ]
+    return [
+        tuple(tensor[row, :, :length] for tensor in tensors) for row, length in enumerate(lengths)
+    ]

@@ -1,0 +1,55 @@
+"""demur: optimize a chat model's safety prompt and leave its weights alone.
+
+    from demur import ChatModel, optimize
+
+    model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct")
+    run = optimize(model, basic_prompt="long")
+    print(run.evaluation)
+    run.safety_prompt.save("my-prompt")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel, Condition
+    from demur.errors import DemurError
+    from demur.optimize import OptimizeSettings, Run, optimize
+    from demur.prompts import SafetyPrompt
+    from demur.queries import QuerySet, load_query_set
+
+__all__ = [
+    "ChatModel",
+    "Condition",
+    "DemurError",
+    "OptimizeSettings",
+    "QuerySet",
+    "Run",
+    "SafetyPrompt",
+    "load_query_set",
+    "optimize",
+]
+
+_HOMES = {
+    "ChatModel": "demur.chat",
+    "Condition": "demur.chat",
+    "DemurError": "demur.errors",
+    "OptimizeSettings": "demur.optimize",
+    "QuerySet": "demur.queries",
+    "Run": "demur.optimize",
+    "SafetyPrompt": "demur.prompts",
+    "load_query_set": "demur.queries",
+    "optimize": "demur.optimize",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `demur --help` does not wait for torch."""
+    if name == "__version__":
+        return version("demur")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'demur' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

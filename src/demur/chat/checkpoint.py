@@ -1,0 +1,336 @@
+"""Model folders as transformers saves them: check, fingerprint, load.
+
+A folder is checked before transformers sees it, because transformers would fill weights that are
+missing with random numbers, fall back to pickled ones, or explain a cut-off file in twenty lines.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partialmethod
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+
+from demur.chat.hardware import available_memory
+from demur.errors import DemurError
+from demur.files import DISK_FULL
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SAMPLE = 64 << 10
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The folder's safetensors files: the single one or those the index names.
+
+    Raises:
+        DemurError: there are none, or one is missing.
+    """
+    single, index = folder / _SINGLE, folder / _INDEX
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        raise missing_weights(name, (path.name for path in folder.iterdir()))
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DemurError(f"{name}: {_INDEX} is damaged; download the model again") from None
+    files = [folder / Path(name).name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise DemurError(f"{name} lacks its weight file {file.name}; download the model again")
+    return files
+
+
+def missing_weights(name: str, file_names: Iterable[str]) -> DemurError:
+    """The error for a model without safetensors weights, by what it has instead."""
+    names = list(file_names)
+    if any(file.endswith(".gguf") for file in names):
+        return DemurError(f"{name} holds GGUF files; give the path of one of them instead")
+    if "adapter_config.json" in names:
+        return DemurError(f"{name} is an adapter; merge it into its model, save that and give it")
+    if any(file.endswith(_PICKLED) for file in names):
+        return DemurError(
+            f"{name} has pickled weights only, which demur does not load because they can run "
+            "code; convert them to safetensors with save_pretrained"
+        )
+    return DemurError(f"{name} has no weights (no {_SINGLE} and no {_INDEX}); check the path")
+
+
+def count_weights(files: Iterable[Path], name: str) -> int:
+    """Number of weights in safetensors files, read from their headers.
+
+    Raises:
+        DemurError: a file is cut off or is no safetensors file.
+    """
+    total = 0
+    for file in files:
+        try:
+            with file.open("rb") as handle:
+                length = int.from_bytes(handle.read(8), "little")
+                if length > file.stat().st_size - 8:
+                    raise ValueError("the header is longer than the file")
+                header: dict[str, Any] = json.loads(handle.read(length))
+            header.pop("__metadata__", None)
+            end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+            if 8 + length + end != file.stat().st_size:
+                raise ValueError("the file is longer or shorter than its header says")
+            total += sum(prod(tensor["shape"]) for tensor in header.values())
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise DemurError(
+                f"{name}: {file.name} is damaged or cut off; download the model again"
+            ) from None
+    return total
+
+
+def fingerprint(folder: Path, name: str) -> str:
+    """A hash that changes when the folder's model does, without reading all of it.
+
+    SHA-256 over config.json and each weight file's name, size, first and last 64 KiB.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for file in weight_files(folder, name):
+        digest.update(f"\0{file.name}\0{file.stat().st_size}\0".encode())
+        digest.update(ends_of(file, _SAMPLE))
+    return digest.hexdigest()
+
+
+def ends_of(file: Path, sample: int) -> bytes:
+    """The first and the last `sample` bytes of a file (all of it if it is shorter)."""
+    with file.open("rb") as handle:
+        first = handle.read(sample)
+        handle.seek(max(sample, file.stat().st_size - sample))
+        return first + handle.read(sample)
+
+
+def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of a causal language model.
+
+    Raises:
+        DemurError: there is none, it is another kind of model, or it needs code of its own.
+    """
+    from transformers import AutoConfig
+
+    file = folder / "config.json"
+    if not file.is_file():
+        raise missing_weights(name, (path.name for path in folder.iterdir()))
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        has_code = bool(raw.get("auto_map"))
+        weights = raw.get("transformers_weights")
+    except (ValueError, AttributeError):
+        raise DemurError(f"{name}: config.json is damaged; download the model again") from None
+    if weights is not None and not str(weights).endswith((".safetensors", ".index.json")):
+        raise missing_weights(name, [str(weights)])
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except ValueError as error:
+        if has_code and not trust_remote_code:
+            raise _needs_code(name) from error
+        raise DemurError(
+            f"{name}: this transformers does not know its kind of model "
+            f"({raw.get('model_type')!r}); upgrade transformers or choose another model"
+        ) from error
+    _check_causal(config, name, trust_remote_code)
+    return config
+
+
+def _needs_code(name: str) -> DemurError:
+    return DemurError(
+        f"{name} runs code of its own; if you trust its authors, allow that (trust_remote_code)"
+    )
+
+
+def _check_causal(config: PreTrainedConfig, name: str, trust_remote_code: bool) -> None:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    kind = type(config)
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        if kind in MODEL_FOR_CAUSAL_LM_MAPPING or trust_remote_code:
+            return
+        raise _needs_code(name)
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder
+    if kind in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        causal = False  # BERT and its like count as causal only when configured as decoders
+    endings = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+    saved_as = config.architectures or []
+    if saved_as and not any(architecture.endswith(endings) for architecture in saved_as):
+        causal = False
+    if not causal:
+        what = saved_as[0] if saved_as else config.model_type
+        raise DemurError(f"{name} is no causal language model ({what}); give a chat model")
+
+
+def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer.
+
+    Raises:
+        DemurError: there is none, or it is not a fast one (offsets and spans need those).
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if not trust_remote_code and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise DemurError(f"{name} has no tokenizer; put its tokenizer.json beside the weights")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise DemurError(
+            f"{name}: its tokenizer cannot be read ({first_line(error)}); download it again"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) and not tokenizer.is_fast:
+        raise DemurError(f"{name} has no fast tokenizer; convert it to a tokenizer.json")
+    return tokenizer
+
+
+def load_weights(
+    folder: Path,
+    name: str,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    spread: bool = False,
+    quantization: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load the folder's weights onto `device`, or over all devices if `spread` is set.
+
+    Raises:
+        DemurError: weights are missing, damaged, or too large for the memory.
+    """
+    transformers: Any = importlib.import_module("transformers")  # hardly typed
+    count = count_weights(weight_files(folder, name), name)
+    options: dict[str, Any] = {}
+    if quantization is not None:
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    if spread:
+        options["device_map"] = "auto"
+    else:
+        needed = int(count * (0.7 if quantization else dtype.itemsize))
+        free = available_memory(device)
+        if needed > free:
+            raise out_of_memory(name, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+        if quantization is not None:
+            options["device_map"] = {"": device}
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        dtype=dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+        **options,
+    )
+    check_complete(loading, name)
+    if not options:
+        model.to(device)
+    return freeze(model)
+
+
+def check_complete(loading: dict[str, Any], name: str) -> None:
+    """Refuse a model that transformers had to fill up with random weights."""
+    missing = sorted(loading.get("missing_keys") or ())
+    if missing:
+        raise DemurError(
+            f"{name} lacks {len(missing)} of its weights ({missing[0]} is one); "
+            "download it again or check that config.json belongs to it"
+        )
+
+
+def freeze(model: PreTrainedModel) -> PreTrainedModel:
+    """Evaluation mode, and no parameter wants a gradient."""
+    model.train(False)
+    model.requires_grad_(False)
+    return model
+
+
+def out_of_memory(name: str, detail: str) -> DemurError:
+    return DemurError(
+        f"{name} does not fit into memory ({detail}); "
+        "free some, choose a smaller model or dtype, or quantize to 4 bits"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextmanager
+def explained_errors(name: str) -> Iterator[None]:
+    """Turn what the libraries raise while they load a model into one line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise out_of_memory(name, "it ran out while loading") from error
+    except SafetensorError as error:
+        raise DemurError(f"{name}: a weight file is damaged; download the model again") from error
+    except ImportError as error:
+        raise DemurError(f"{name} needs another package: {first_line(error)}") from error
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise DemurError(
+                f"the disk is full while loading {name}; free some space or point DEMUR_CACHE "
+                "(demur) or HF_HOME (the hub's downloads) at another disk"
+            ) from error
+        raise DemurError(f"{name} cannot be loaded: {first_line(error)}") from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "not enough memory" in str(error):
+            raise out_of_memory(name, "it ran out while loading") from error
+        raise DemurError(f"{name} cannot be loaded: {first_line(error)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise DemurError(
+            f"{name} cannot be loaded, its files may be damaged: {first_line(error)}"
+        ) from error
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence what the libraries say and draw, and restore their settings afterwards.
+
+    Also pauses the garbage collector: importing a model's code and making its modules allocate
+    hundreds of thousands of objects, none of which are garbage, and searching them takes a tenth
+    of the time.
+    """
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    bar: Any = importlib.import_module("tqdm.auto").tqdm
+    collecting = gc.isenabled()
+    level, bars, start_bar = logging.get_verbosity(), logging.is_progress_bar_enabled(), bar.__init__
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    # The GGUF reader draws a bar that no setting governs.
+    bar.__init__ = partialmethod(start_bar, disable=True)
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+        bar.__init__ = start_bar
+        if bars:
+            logging.enable_progress_bar()
+        logging.set_verbosity(level)

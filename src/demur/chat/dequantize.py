@@ -1,0 +1,197 @@
+"""GGUF files: unpacked once into a dense copy in the cache, opened from there ever after.
+
+Unpacking takes most of a minute. Opening the copy maps it into memory instead of reading it, and
+takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demur.chat.catalog import cache_directory
+from demur.chat.checkpoint import (
+    check_complete,
+    count_weights,
+    ends_of,
+    first_line,
+    freeze,
+    load_config,
+    out_of_memory,
+    weight_files,
+)
+from demur.chat.download import alone
+from demur.errors import DemurError
+from demur.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_SAMPLE = 1 << 20
+_MARGIN = 64 << 20
+# The settings of a saved tokenizer that its class does not work out from tokenizer.json itself.
+_TOKENIZER_SETTINGS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "pad_token",
+    "extra_special_tokens",
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "clean_up_tokenization_spaces",
+    "add_prefix_space",
+)
+
+
+def gguf_fingerprint(file: Path) -> str:
+    """SHA-256 over a GGUF file's size, first and last MiB."""
+    digest = hashlib.sha256(f"{file.stat().st_size}\0".encode())
+    digest.update(ends_of(file, _SAMPLE))
+    return digest.hexdigest()
+
+
+def dequantized_folder(
+    file: Path, key: str, name: str, dtype: torch.dtype, progress: Progress
+) -> Path:
+    """The folder with the dense copy of a GGUF file, made if the cache has none.
+
+    Args:
+        file: the GGUF file.
+        key: identifies its content.
+        name: for messages.
+        dtype: of the copy.
+
+    Raises:
+        DemurError: `file` is no GGUF file, is damaged or of an unknown architecture, accelerate
+            is missing, or the disk is full.
+    """
+    with file.open("rb") as handle:
+        if handle.read(4) != b"GGUF":
+            raise DemurError(f"{name} is not a GGUF file; give a GGUF file or a model folder")
+    root = cache_directory() / "dequantized"
+    folder = root / f"{key[:16]}-{str(dtype).removeprefix('torch.')}"
+    if _is_usable(folder):
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with alone(folder.with_name(folder.name + ".lock"), name, progress):
+        if _is_usable(folder):
+            return folder
+        temporary = folder.with_name(folder.name + ".new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with progress.stage(f"Unpacking {name} (once)", 2) as stage:
+                stage.note("reading")
+                model, tokenizer = _unpack(file, name, dtype)
+                stage.advance()
+                stage.note("writing")
+                size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+                _require_space(root, size, name)
+                model.save_pretrained(temporary)
+                tokenizer.save_pretrained(temporary)
+                temporary.replace(folder)
+                stage.advance()
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _is_usable(folder: Path) -> bool:
+    if not (folder / "config.json").is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    try:
+        return count_weights(weight_files(folder, folder.name), folder.name) > 0
+    except DemurError:
+        return False
+
+
+def _unpack(
+    file: Path, name: str, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    transformers: Any = importlib.import_module("transformers")  # hardly typed
+    if not transformers.utils.is_accelerate_available():
+        raise DemurError(
+            f"unpacking the GGUF file {name} needs accelerate: run `pip install accelerate`"
+        )
+    options: dict[str, Any] = {}
+    if hasattr(transformers, "GgufConfig"):  # before it existed, GGUF was always dequantized
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    folder, gguf_file = str(file.parent), file.name
+    try:
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            gguf_file=gguf_file,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+        check_complete(loading, name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, gguf_file=gguf_file, local_files_only=True
+        )
+    except (DemurError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # Readers of damaged files fail in any way, and those in Rust with bare Exceptions.
+        if "allocate memory" in str(error):
+            raise out_of_memory(name, "it ran out while unpacking") from error
+        raise DemurError(
+            f"{name} cannot be read: the GGUF file is damaged or transformers does not know its "
+            f"kind ({first_line(error)}); download it again or choose another"
+        ) from error
+    return model, tokenizer
+
+
+def _require_space(folder: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + _MARGIN:
+        raise DemurError(
+            f"the unpacked copy of {name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder} and "
+            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk"
+        )
+
+
+def open_dequantized(
+    folder: Path, name: str, dtype: torch.dtype, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Open a dense copy. On the processor its weights stay in the file, mapped into memory."""
+    from safetensors.torch import load_file
+
+    transformers: Any = importlib.import_module("transformers")  # hardly typed
+    config = load_config(folder, name, trust_remote_code=False)
+    weights: dict[str, torch.Tensor] = {}
+    for file in weight_files(folder, name):
+        weights.update(load_file(file))
+    # Given a state dict, from_pretrained takes its tensors as they are instead of copying them.
+    model, loading = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+    )
+    check_complete(loading, name)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(
+            folder, local_files_only=True
+        )
+    model.to(device)
+    return freeze(model), _open_tokenizer(folder)
+
+
+def _open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    # AutoTokenizer would parse the file several times over, a second for a large vocabulary.
+    transformers: Any = importlib.import_module("transformers")
+    saved = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = {key: saved[key] for key in _TOKENIZER_SETTINGS if saved.get(key) is not None}
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        settings["chat_template"] = template.read_text(encoding="utf-8")
+    tokenizer: PreTrainedTokenizerBase = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), name_or_path=str(folder), **settings
+    )
+    return tokenizer

@@ -1,0 +1,82 @@
+"""Whether the shared path gives what the plain path gives, found out once for each model."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from demur.chat.engine.decoding import step
+from demur.chat.engine.forward import input_embeddings, read_positions
+from demur.chat.engine.inputs import Inputs, pad
+from demur.chat.engine.plain import read_whole
+from demur.chat.engine.prefix import compute_prefix, has_expandable_cache, suffix_states
+from demur.chat.engine.slots import SlotCache
+
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
+"""Largest relative difference between the paths, by dtype; a wrong mask or position gives far more."""
+
+
+def shortest_window(model: PreTrainedModel) -> float:
+    """The fewest tokens that some layer of the model can look back; infinite without windows."""
+    layers = DynamicCache(config=model.config).layers
+    windows = [layer.sliding_window for layer in layers if hasattr(layer, "sliding_window")]
+    config = model.config.get_text_config(decoder=True)
+    chunk = getattr(config, "attention_chunk_size", None)
+    return float(min([*windows, *([chunk] if chunk else [])], default=float("inf")))
+
+
+def shares_prefix(model: PreTrainedModel) -> bool:
+    """Whether prefixes can be shared and responses sampled in slots, with the same results.
+
+    Short random conversations are run both ways, up to the second token of a response.
+    """
+    if not has_expandable_cache(model):
+        return False
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    try:
+        with torch.inference_mode():
+            return _paths_agree(model)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
+        return False
+
+
+def _paths_agree(model: PreTrainedModel) -> bool:
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    generator = torch.Generator().manual_seed(0)
+
+    def tokens(length: int) -> tuple[int, ...]:
+        return tuple(torch.randint(vocabulary, (length,), generator=generator).tolist())
+
+    inputs = Inputs(tokens(5), (tokens(2), tokens(4)), None)
+    answers = tokens(2)
+    longer = Inputs(
+        inputs.prefix,
+        tuple(suffix + (token,) for suffix, token in zip(inputs.suffixes, answers, strict=True)),
+        None,
+    )
+    expected = (read_whole(model, inputs, None, logits=True), read_whole(model, longer, None, logits=True))
+
+    prefix = compute_prefix(model, input_embeddings(model, torch.tensor([inputs.prefix])))
+    cache = prefix.expanded(len(inputs))
+    ids, lengths = pad(inputs.suffixes, model.get_input_embeddings().weight.device)
+    first = read_positions(model, input_embeddings(model, ids), lengths - 1, cache=cache, logits=True)
+    agree = _close(first.representation, expected[0].representation) and _close(
+        first.logits, expected[0].logits
+    )
+    if longer.longest > shortest_window(model):
+        return agree  # such conversations are not sampled in slots
+    slots = SlotCache(prefix, slots=2, capacity=longer.longest)
+    for states in suffix_states(cache, prefix.length, inputs.lengths):
+        slots.add(states)
+    return agree and _close(step(model, slots, answers), expected[1].logits)
+
+
+def _close(found: Tensor | None, expected: Tensor | None) -> bool:
+    assert found is not None
+    assert expected is not None
+    difference = (found.float() - expected.float()).norm()
+    return bool(difference <= TOLERANCE.get(expected.dtype, 1e-3) * expected.float().norm())

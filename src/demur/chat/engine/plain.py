@@ -1,0 +1,131 @@
+"""The plain path: whole conversations, no shared prefix.
+
+It serves models whose cache cannot be expanded (state-space and hybrid ones) and is what the shared
+path is checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+from demur.chat.engine.forward import LastPosition, input_embeddings, read_positions
+from demur.chat.engine.inputs import Inputs, pad
+from demur.chat.engine.responses import Growing, ResponseWriter
+from demur.chat.engine.sampler import Sample
+from demur.progress import Stage
+
+
+def embed_whole(model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Embed whole conversations, with the prompt's rows in their place.
+
+    Returns:
+        embeddings: (B, T, d).
+        lengths: (B,).
+    """
+    sequences = [inputs.prefix + suffix for suffix in inputs.suffixes]
+    ids, lengths = pad(sequences, model.get_input_embeddings().weight.device)
+    embeddings = input_embeddings(model, ids)
+    if prompt is not None:
+        embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
+    return embeddings, lengths
+
+
+def replace_rows(embeddings: Tensor, span: tuple[int, int] | None, prompt: Tensor) -> Tensor:
+    """Put the prompt (L, d) into (B, T, d) embeddings at `span`; differentiable."""
+    assert span is not None
+    rows = prompt.to(embeddings.device, embeddings.dtype)
+    rows = rows[None].expand(embeddings.shape[0], -1, -1)
+    return torch.cat([embeddings[:, : span[0]], rows, embeddings[:, span[1] :]], dim=1)
+
+
+def read_whole(
+    model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None, *, logits: bool = False
+) -> LastPosition:
+    """The last position of whole conversations; (B, d) and (B, V)."""
+    embeddings, lengths = embed_whole(model, inputs, prompt)
+    return read_positions(model, embeddings, lengths - 1, logits=logits)
+
+
+def generate_whole(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    prompt: Tensor | None,
+    responses: Sequence[Growing],
+    writer: ResponseWriter,
+    stage: Stage,
+    batch: int,
+) -> list[list[Sample]]:
+    """Sample with the model's own cache, whatever it is.
+
+    Only conversations of one length share a batch, so nothing is padded.
+    """
+    samples: dict[tuple[int, int], Sample] = {}
+    lengths = inputs.lengths
+    for length in sorted(set(lengths)):
+        alike = [row for row in responses if lengths[row.query] == length]
+        for start in range(0, len(alike), batch):
+            rows = alike[start : start + batch]
+            chosen = inputs.select([row.query for row in rows])
+            for row, sample in zip(rows, _generate(model, chosen, prompt, rows, writer), strict=True):
+                samples[row.query, row.sample] = sample
+                stage.advance()
+    per_query = len(responses) // len(inputs)
+    return [
+        [samples[query, index] for index in range(per_query)] for query in range(len(inputs))
+    ]
+
+
+class _Scripted(LogitsProcessor):
+    """Lets `generate` say what the writer draws: every other token is forbidden."""
+
+    def __init__(self, rows: Sequence[Growing], writer: ResponseWriter) -> None:
+        self.rows = rows
+        self.writer = writer
+        self.samples: list[Sample | None] = [None] * len(rows)
+
+    @property
+    def filler(self) -> int:
+        return min(self.writer.end_tokens, default=0)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        going_on = [index for index, sample in enumerate(self.samples) if sample is None]
+        said = [self.filler] * len(self.rows)
+        if going_on:
+            rows = [self.rows[index] for index in going_on]
+            ended = self.writer.write(rows, scores[torch.tensor(going_on)])
+            for index, row, sample in zip(going_on, rows, ended, strict=True):
+                self.samples[index] = sample
+                said[index] = row.tokens[-1] if sample is None else self.filler
+        scripted = torch.full_like(scores, -torch.inf)
+        scripted[torch.arange(len(said)), torch.tensor(said)] = 0.0
+        return scripted
+
+
+def _generate(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    prompt: Tensor | None,
+    rows: Sequence[Growing],
+    writer: ResponseWriter,
+) -> list[Sample]:
+    embeddings, _ = embed_whole(model, inputs, prompt)
+    script = _Scripted(rows, writer)
+    done: Callable[..., Any] = lambda ids, scores, **_: torch.tensor(  # noqa: E731
+        [sample is not None for sample in script.samples], device=ids.device
+    )
+    model.generate(
+        inputs_embeds=embeddings,
+        attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device),
+        max_new_tokens=writer.settings.most_tokens,
+        do_sample=False,
+        logits_processor=LogitsProcessorList([script]),
+        stopping_criteria=[done],
+        eos_token_id=None,
+        pad_token_id=script.filler,
+    )
+    return [sample for sample in script.samples if sample is not None]

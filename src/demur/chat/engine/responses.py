@@ -1,0 +1,101 @@
+"""What the two ways of sampling share: a response that grows token by token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, draw
+
+
+@dataclass
+class Growing:
+    """One response while it is sampled.
+
+    Attributes:
+        query: index of its query.
+        sample: index among the query's samples.
+        uniforms: its random stream, a number for each token that it may have.
+    """
+
+    query: int
+    sample: int
+    uniforms: Tensor
+    tokens: list[int] = field(default_factory=list)
+
+
+class ResponseWriter:
+    """Draws the next token of responses and says when each is finished."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: SamplingSettings,
+        settled: Settled | None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.settled = settled
+        self.end_tokens = end_tokens(model, tokenizer)
+
+    def write(self, responses: list[Growing], logits: Tensor) -> list[Sample | None]:
+        """Add a token to each response.
+
+        Args:
+            responses: B of them.
+            logits: (B, V) of each one's next token.
+
+        Returns:
+            For each response the finished sample, or None where it goes on.
+        """
+        logits = logits.float()
+        young = [
+            row
+            for row, response in enumerate(responses)
+            if len(response.tokens) < self.settings.least_tokens
+        ]
+        if young and self.end_tokens:
+            logits = logits.clone()
+            logits[torch.tensor(young)[:, None], torch.tensor(sorted(self.end_tokens))] = -torch.inf
+        uniforms = torch.stack([response.uniforms[len(response.tokens)] for response in responses])
+        drawn = draw(logits, uniforms, self.settings).tolist()
+        return [self._append(*pair) for pair in zip(responses, drawn, strict=True)]
+
+    def _append(self, response: Growing, token: int) -> Sample | None:
+        if token in self.end_tokens:
+            return self._sample(response, "stop")
+        response.tokens.append(token)
+        if len(response.tokens) == len(response.uniforms):
+            return self._sample(response, "length")
+        # A last character that is not whole yet would be read as another one.
+        if self.settled is not None and self.settled(self._text(response).rstrip("\ufffd")):
+            return self._sample(response, "settled")
+        return None
+
+    def _sample(self, response: Growing, end: str) -> Sample:
+        return Sample(self._text(response), len(response.tokens), end)
+
+    def _text(self, response: Growing) -> str:
+        text = self.tokenizer.decode(response.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every token that ends a response."""
+    ends: set[int] = set()
+    configured = [
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    ]
+    for value in configured:
+        if isinstance(value, int):
+            ends.add(value)
+        elif value is not None:
+            ends.update(value)
+    return frozenset(ends)

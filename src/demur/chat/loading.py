@@ -1,0 +1,188 @@
+"""Load a chat model from wherever it is, ready to run and frozen."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demur.chat.catalog import CATALOG
+from demur.chat.checkpoint import (
+    explained_errors,
+    fingerprint,
+    load_config,
+    load_tokenizer,
+    load_weights,
+    quiet_libraries,
+)
+from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
+from demur.chat.download import pull
+from demur.chat.hardware import choose_device, choose_dtype
+from demur.chat.hub import hub_snapshot
+from demur.errors import DemurError
+from demur.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to run.
+
+    Attributes:
+        model: in evaluation mode; no parameter requires a gradient.
+        tokenizer: the model's own, always a fast one.
+        name: for people.
+        identity: the origin of the weights, the same on every machine that has the same weights:
+            `sha256:...` (catalog), `organisation/model@commit` (hub), `gguf:...` or `folder:...`
+            (hashes over samples of local files). It does not depend on device or dtype.
+        device: where inputs belong.
+        dtype: of the weights (of the computation, where they are quantized).
+        dtype_reason: why this dtype, in a few words.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    identity: str
+    device: torch.device
+    dtype: torch.dtype
+    dtype_reason: str
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a model's files are: a GGUF file or a folder."""
+
+    path: Path
+    name: str
+    identity: str
+    key: str = ""  # of a GGUF file's content
+
+
+def load_model(
+    spec: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    quantization: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        spec: a catalog name, a GGUF file, a model folder, or a hub name (`organisation/model`),
+            tried in this order.
+        dtype: float32, bfloat16 or float16; None chooses by the device.
+        device: a torch device, `auto` to spread the model over all devices (needs accelerate), or
+            None for the best one.
+        quantization: `4bit` packs the weights with bitsandbytes.
+        trust_remote_code: run code that the model brings along.
+        progress: told about downloads and unpacking.
+
+    Raises:
+        DemurError: whatever keeps the model from loading, in one line.
+    """
+    progress = progress or SilentProgress()
+    spread = device == "auto"
+    chosen_device = choose_device(None if spread else device)
+    chosen_dtype, reason = choose_dtype(dtype, chosen_device)
+    if quantization not in (None, "4bit"):
+        raise DemurError(f"unknown quantization {quantization!r}; the only one is 4bit")
+    if spread:
+        _require_package("accelerate", "device auto")
+    if quantization is not None:
+        _require_package("accelerate", "4bit")
+        _require_package("bitsandbytes", "4bit")
+    with explained_errors(str(spec)), quiet_libraries():
+        origin = _find(spec, trust_remote_code, progress)
+        folder = origin.path
+        if origin.key:
+            folder = dequantized_folder(
+                origin.path, origin.key, origin.name, chosen_dtype, progress
+            )
+        if origin.key and not spread and quantization is None:
+            model, tokenizer = open_dequantized(folder, origin.name, chosen_dtype, chosen_device)
+        else:
+            config = load_config(folder, origin.name, trust_remote_code)
+            tokenizer = load_tokenizer(folder, origin.name, trust_remote_code)
+            model = load_weights(
+                folder,
+                origin.name,
+                config,
+                chosen_dtype,
+                chosen_device,
+                spread=spread,
+                quantization=quantization,
+                trust_remote_code=trust_remote_code,
+            )
+    if spread:
+        embeddings: Any = model.get_input_embeddings()
+        chosen_device = embeddings.weight.device
+    if dtype is None:
+        progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=origin.name,
+        identity=origin.identity,
+        device=chosen_device,
+        dtype=chosen_dtype,
+        dtype_reason=reason,
+    )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _require_package(package: str, purpose: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise DemurError(f"{purpose} needs {package}: run `pip install 'demur[large]'`")
+
+
+def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Origin:
+    text = str(spec)
+    if isinstance(spec, str) and text in CATALOG:
+        model = CATALOG[text]
+        file = pull(text, progress)
+        return _Origin(file, text, f"sha256:{model.sha256}", key=model.sha256)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _find_in_folder(path)
+    if path.is_file():
+        return _gguf(path)
+    if not _HUB_NAME.fullmatch(text) or text.endswith(".gguf") or isinstance(spec, Path):
+        known = ", ".join(CATALOG)
+        raise DemurError(
+            f"{text!r} is neither a catalog model ({known}), a file, a folder nor a hub name "
+            "(organisation/model); check the spelling"
+        )
+    folder, commit = hub_snapshot(text, trust_remote_code, progress)
+    return _Origin(folder, text, f"{text}@{commit}")
+
+
+def _gguf(file: Path) -> _Origin:
+    file = file.resolve()
+    key = gguf_fingerprint(file)
+    return _Origin(file, file.stem, f"gguf:{key}", key=key)
+
+
+def _find_in_folder(folder: Path) -> _Origin:
+    name = folder.resolve().name or str(folder)
+    if not (folder / "config.json").is_file():
+        files = sorted(folder.glob("*.gguf"))
+        if len(files) == 1:
+            return _gguf(files[0])
+        if files:
+            raise DemurError(f"{folder} holds {len(files)} GGUF files; give the path of one")
+        raise DemurError(f"{folder} has no config.json; give a folder that save_pretrained wrote")
+    return _Origin(folder, name, f"folder:{fingerprint(folder, name)}")

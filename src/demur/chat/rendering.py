@@ -1,0 +1,211 @@
+"""From a safety prompt and a query to what a chat model reads.
+
+The template is rendered once for each combination of messages, with stand-ins in place of the
+texts; the texts are put in afterwards. So no text can change what the template does, and where
+each text begins and ends is known exactly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from demur.chat.templates import find_template, pin_clock, template_options
+from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
+from demur.errors import DemurError
+
+# Private-use characters, which no template handles specially; each stands for a text.
+_STAND_INS: dict[SegmentKind, str] = {
+    "safety_prompt": "\ue0d0\uf0a1\ue0d1",
+    "system_prompt": "\ue0d0\uf0a2\ue0d1",
+    "query": "\ue0d0\uf0a3\ue0d1",
+}
+_STAND_IN = re.compile("(" + "|".join(_STAND_INS.values()) + ")")
+_KINDS = {stand_in: kind for kind, stand_in in _STAND_INS.items()}
+
+# A message's content is text or a list of parts; transformers' annotations know only text.
+_Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One conversation up to where the assistant's answer begins.
+
+    Attributes:
+        token_ids: what the model reads, the beginning-of-sequence token included where the chat
+            template has it.
+        prompt_span: [start, end) of the safety prompt's tokens in `token_ids`; None without one.
+            Where the safety prompt is embeddings, the ids inside are placeholders.
+    """
+
+    token_ids: tuple[int, ...]
+    prompt_span: tuple[int, int] | None
+
+
+class ChatRenderer:
+    """Renders single-turn conversations with a model's chat template.
+
+    The safety prompt opens the system message, and the application's system text follows it after
+    a blank line. Where the template has no system role (it refuses or ignores one), both open the
+    user's message instead. Texts are stripped of surrounding white space. Templates that can be
+    told not to think before the answer are, and templates that print a date print a fixed one.
+
+    Args:
+        tokenizer: a fast tokenizer. Tokens added to it later are not known here.
+        model_name: tells the family, for models whose tokenizers ship no usable chat template.
+
+    Raises:
+        DemurError: no chat template can be found, or the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> None:
+        self._tokenizer = tokenizer
+        template = find_template(tokenizer, model_name)
+        self._options = template_options(template)
+        self._template = pin_clock(template)
+        self._tokenize = SegmentTokenizer(tokenizer)
+        self._layouts: dict[frozenset[SegmentKind], list[Segment]] = {}
+
+    def render_text(
+        self, query: str, safety_prompt: str | None = None, system_prompt: str | None = None
+    ) -> str:
+        """The conversation as text, markup and all.
+
+        Args:
+            query: the user's message.
+            safety_prompt: text, or None for none.
+            system_prompt: the application's own system text, or None for none.
+
+        Raises:
+            DemurError: a text is empty, or the template cannot be used.
+        """
+        texts = _clean_texts(query, safety_prompt, system_prompt)
+        return "".join(segment.text for segment in self._segments(texts))
+
+    def render(
+        self,
+        query: str,
+        safety_prompt: str | None = None,
+        system_prompt: str | None = None,
+        *,
+        prompt_rows: int | None = None,
+    ) -> Conversation:
+        """The conversation as token ids, with the span of the safety prompt.
+
+        The ids are those of the whole text, except that tokens do not lie over an edge of the
+        safety prompt, and that only the template, never one of the texts, yields added tokens.
+
+        Args:
+            query: the user's message.
+            safety_prompt: text, or None for none.
+            system_prompt: the application's own system text, or None for none.
+            prompt_rows: at least 1. The safety prompt is so many trained embedding rows, and as
+                many placeholder ids stand in its place; `safety_prompt` may then be the text that
+                the rows were made from (the ids around are those around that text) or None.
+
+        Raises:
+            DemurError: a text is empty or cannot be tokenized as plain text, `prompt_rows` is
+                below 1, or the template cannot be used.
+        """
+        if prompt_rows is not None and prompt_rows < 1:
+            raise DemurError(f"prompt_rows is {prompt_rows}: a safety prompt has at least 1 row")
+        if prompt_rows is not None and safety_prompt is None:
+            safety_prompt = "x"  # any text: its tokens are replaced
+        texts = _clean_texts(query, safety_prompt, system_prompt)
+        ids, span = self._tokenize(self._segments(texts))
+        if prompt_rows is not None and span is not None:
+            start, end = span
+            ids[start:end] = [self._tokenize.placeholder_id] * prompt_rows
+            span = (start, start + prompt_rows)
+        return Conversation(tuple(ids), span)
+
+    def _segments(self, texts: Mapping[SegmentKind, str]) -> list[Segment]:
+        kinds = frozenset(texts)
+        if kinds not in self._layouts:
+            self._layouts[kinds] = self._layout(kinds)
+        return [
+            segment if segment.kind == "markup" else Segment(texts[segment.kind], segment.kind)
+            for segment in self._layouts[kinds]
+        ]
+
+    def _layout(self, kinds: frozenset[SegmentKind]) -> list[Segment]:
+        """The template's markup around empty segments for the texts of these kinds."""
+        system = [_STAND_INS[k] for k in ("safety_prompt", "system_prompt") if k in kinds]
+        query = _STAND_INS["query"]
+        in_user = [("user", "\n\n".join([*system, query]))]
+        ways = (
+            [[("system", "\n\n".join(system)), ("user", query)], in_user] if system else [in_user]
+        )
+        problem = ""
+        for as_parts in (False, True):  # some templates take a message only as a list of parts
+            for way in ways:
+                messages = [_message(role, text, as_parts) for role, text in way]
+                try:
+                    text = self._apply(messages)
+                except Exception as error:  # a template may fail in any way
+                    problem = problem or " ".join(str(error).split())
+                    continue
+                if all(_STAND_INS[kind] in text for kind in kinds):
+                    return _split(text)
+        raise DemurError(
+            "The model's chat template does not render a plain conversation"
+            f" ({problem or 'a message is missing from its output'}): use another chat model"
+        )
+
+    def _apply(self, messages: list[_Message]) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages,
+                chat_template=self._template,
+                add_generation_prompt=True,
+                tokenize=False,
+                **self._options,
+            )
+        )
+
+
+def _message(role: str, text: str, as_parts: bool) -> _Message:
+    return {"role": role, "content": [{"type": "text", "text": text}] if as_parts else text}
+
+
+def _split(text: str) -> list[Segment]:
+    segments = [
+        Segment("", _KINDS[part]) if part in _KINDS else Segment(part)
+        for part in _STAND_IN.split(text)
+        if part
+    ]
+    if sum(segment.kind == "safety_prompt" for segment in segments) > 1:
+        raise DemurError(
+            "The model's chat template writes the system message more than once, so the safety"
+            " prompt has no single place: use another chat model"
+        )
+    return segments
+
+
+def _clean_texts(
+    query: str, safety_prompt: str | None, system_prompt: str | None
+) -> dict[SegmentKind, str]:
+    given: dict[SegmentKind, str | None] = {
+        "safety_prompt": safety_prompt,
+        "system_prompt": system_prompt,
+        "query": query,
+    }
+    texts: dict[SegmentKind, str] = {}
+    for kind, text in given.items():
+        if text is None:
+            continue
+        name = kind.replace("_", " ")
+        if not text.strip():
+            raise DemurError(f"The {name} is empty: give a text, or leave the {name} out")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DemurError(
+                f"The {name} holds half of a surrogate pair, which is no character: remove it"
+            ) from None
+        texts[kind] = text.strip()
+    return texts

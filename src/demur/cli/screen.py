@@ -1,0 +1,73 @@
+"""What the terminal shows while work goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from demur.progress import Stage, StageContext
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class TerminalProgress:
+    """Stages as bars with the time left; as plain lines where nobody watches."""
+
+    @contextmanager
+    def _stage(self, description: str, total: float, unit: str) -> Iterator[Stage]:
+        started = time.monotonic()
+        if not errors.is_terminal:
+            errors.print(f"{description} ...", markup=False, highlight=False)
+        amount: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+        bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            amount,
+            TextColumn(unit if unit != "bytes" else "", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=errors,
+            disable=not errors.is_terminal,
+        )
+        with bars:
+            task = bars.add_task(description, total=total, note="")
+            yield _BarStage(bars, task)
+        if not errors.is_terminal:
+            seconds = time.monotonic() - started
+            errors.print(f"{description}: {seconds:.0f} s", markup=False, highlight=False)
+
+    def stage(self, description: str, total: float, unit: str = "") -> StageContext:
+        """Open a stage; see `demur.progress.Progress`."""
+        return self._stage(description, total, unit)
+
+    def message(self, text: str) -> None:
+        """Print a remark."""
+        errors.print(text, style="dim", markup=False, highlight=False)
+
+
+class _BarStage:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, amount: float = 1) -> None:
+        self._bars.advance(self._task, amount)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, note=text)

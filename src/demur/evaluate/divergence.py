@@ -1,0 +1,30 @@
+"""What a prompt costs: how far it moves what the model would have said anyway."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from demur.chat import ChatModel
+
+
+def kl_divergence(
+    model: ChatModel, prompted: Tensor, unprompted: Tensor, *, at_once: int = 64
+) -> float:
+    """Mean KL divergence of the next-token distribution from the un-prompted model's.
+
+    Args:
+        model: whose representations they are.
+        prompted: (N, d), representations of queries under a prompt: P.
+        unprompted: (N, d), of the same queries without one: Q.
+        at_once: queries whose logits are held together.
+
+    Returns:
+        The mean of D(P || Q) over the queries, in nats, at least 0.
+    """
+    total = 0.0
+    for start in range(0, len(prompted), at_once):
+        rows = slice(start, start + at_once)
+        log_p = model.next_token_logits(prompted[rows]).double().log_softmax(-1)
+        log_q = model.next_token_logits(unprompted[rows]).double().log_softmax(-1)
+        total += float((log_p.exp() * (log_p - log_q)).sum())
+    return max(0.0, total / len(prompted))

@@ -1,0 +1,71 @@
+"""Writing files whole or not at all, with errors that a user can mend."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from demur.errors import DemurError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a `DemurError` that names the mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise DemurError(
+                f"No space is left to write {path}: free some and run the same command again."
+            ) from error
+        raise DemurError(
+            f"Cannot write {path} ({error.strerror or error}): choose a place that can be written."
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file's content at once: a reader sees the old one or the new one.
+
+    Raises:
+        DemurError: the disk is full or the place cannot be written; the old content stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON; see `write_bytes`."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that demur wrote.
+
+    Raises:
+        DemurError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DemurError(f"Cannot read {path} ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise DemurError(f"{path} is damaged: delete it and run the command again.") from error

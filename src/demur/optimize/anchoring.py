@@ -1,0 +1,119 @@
+"""Stage one: read the anchor queries and find the directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from demur.chat import ChatModel, Condition
+from demur.errors import DemurError
+from demur.evaluate.measuring import measure
+from demur.geometry import Directions, estimate_directions
+from demur.judges import get_refusal_judge
+from demur.optimize.settings import OptimizeSettings
+from demur.progress import Progress
+from demur.runs import Measurement, Queries, RunFolder
+
+LEAST_OF_EACH = 10
+"""How many readings must lean to refusing, and how many to complying, to fit a direction to."""
+
+
+@dataclass(frozen=True)
+class Anchoring:
+    """What the anchors say.
+
+    Attributes:
+        measurements: one for each condition; the last one is the basic prompt's.
+        directions: estimated from all of them.
+    """
+
+    measurements: tuple[Measurement, ...]
+    directions: Directions
+
+    @property
+    def basic(self) -> Measurement:
+        """The anchors under the basic prompt that is optimized."""
+        return self.measurements[-1]
+
+
+def read_anchors(
+    model: ChatModel,
+    anchors: Queries,
+    conditions: Sequence[Condition],
+    settings: OptimizeSettings,
+    progress: Progress,
+    folder: RunFolder,
+) -> Anchoring:
+    """Measure the anchors under every condition and fit the directions.
+
+    Args:
+        model: whose directions are wanted.
+        anchors: harmful and harmless.
+        conditions: no prompt, other basic prompts, and last the one to optimize.
+        settings: of sampling and fitting.
+        progress: hears of it.
+        folder: keeps the measurements and the directions.
+
+    Raises:
+        DemurError: the model refuses (nearly) nothing or everything, or the settings ask for more
+            components than there are dimensions.
+    """
+    judge = get_refusal_judge(settings.judge)
+    measurements = tuple(
+        measure(
+            model,
+            anchors,
+            condition,
+            settings.protocol,
+            judge,
+            progress,
+            folder=folder,
+            name=f"anchors-{position}-{condition.name}",
+            description="Reading the anchor queries",
+        )
+        for position, condition in enumerate(conditions)
+    )
+    refusal = torch.cat([measurement.refusal_probabilities() for measurement in measurements])
+    _require_both_verdicts(model, measurements)
+    representations = torch.cat([measurement.representations for measurement in measurements])
+    if settings.components >= min(representations.shape):
+        raise DemurError(
+            f"--components {settings.components} is too many for {model.name} and these queries: "
+            f"give less than {min(representations.shape)}."
+        )
+    directions = estimate_directions(
+        representations,
+        refusal,
+        anchors.labels().repeat(len(measurements)),
+        components=settings.components,
+        folds=settings.folds,
+        seed=settings.seed,
+    )
+    folder.save_tensors("directions", directions.tensors())
+    return Anchoring(measurements, directions)
+
+
+def _require_both_verdicts(model: ChatModel, measurements: Sequence[Measurement]) -> None:
+    rates = [rate for measurement in measurements for rate in measurement.refusal_rates()]
+    refusing = sum(rate > 0 for rate in rates)
+    complying = sum(rate < 1 for rate in rates)
+    if min(refusing, complying) >= LEAST_OF_EACH:
+        return
+    figures = "; ".join(_figures(measurement) for measurement in measurements)
+    what = "refuses (almost) none" if refusing < LEAST_OF_EACH else "refuses (almost) all"
+    raise DemurError(
+        f"{model.name} {what} of the anchor queries, so there is no refusal direction to "
+        f"estimate ({figures}): use a model that refuses some and answers some, or other queries."
+    )
+
+
+def _figures(measurement: Measurement) -> str:
+    rates = measurement.refusal_rates()
+    harmful = [rates[row] for row in measurement.queries.rows(harmful=True)]
+    harmless = [rates[row] for row in measurement.queries.rows(harmful=False)]
+    return (
+        f"{measurement.condition}: harmful {sum(harmful) / len(harmful):.1%}, "
+        f"harmless {sum(harmless) / len(harmless):.1%} refused"
+    )

@@ -1,0 +1,193 @@
+"""The main job, from a basic prompt to an optimized and measured one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from demur.chat import ChatModel, Condition
+from demur.evaluate.divergence import kl_divergence
+from demur.evaluate.evaluation import evaluate_measurements
+from demur.evaluate.measuring import measure
+from demur.judges import get_refusal_judge
+from demur.optimize.anchoring import read_anchors
+from demur.optimize.dro import DirectedRepresentation
+from demur.optimize.examples import telling_examples
+from demur.optimize.run import METRICS, Run
+from demur.optimize.settings import OptimizeSettings
+from demur.optimize.training import train_prompt
+from demur.progress import Progress, SilentProgress
+from demur.prompts import SafetyPrompt, load_basic_prompt, load_system_prompt
+from demur.queries import load_query_set, require
+from demur.runs import Measurement, Queries, RunFolder
+
+RUNS = Path("demur-runs")
+OPTIMIZED = "optimized"
+
+
+def optimize(
+    model: ChatModel,
+    *,
+    basic_prompt: str = "long",
+    harmful: str = "anchors",
+    harmless: str = "anchors",
+    system_prompt: str | None = None,
+    preset: str = "standard",
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Optimize a safety prompt with DRO and measure it (arXiv 2401.18018).
+
+    Every stage is kept in the run's folder: the same call goes on where an earlier one stopped, and
+    returns at once where it has finished.
+
+    Args:
+        model: its weights stay as they are.
+        basic_prompt: `long`, `short`, `plain` or a text file; where the optimization starts.
+        harmful: the harmful anchor queries: `anchors`, a text file, `file.csv:column`,
+            `file.jsonl:column` or `hf:org/name:column`.
+        harmless: the harmless ones.
+        system_prompt: a text file with the application's own system text, which follows the safety
+            prompt and is never trained.
+        preset: `quick`, `standard` or `paper`.
+        output: the run's folder; by default one below `demur-runs` named after model, prompt and
+            preset.
+        progress: hears of every stage.
+        **settings: fields of `OptimizeSettings` that differ from the preset.
+
+    Raises:
+        DemurError: something the user can mend; nothing is half-written.
+    """
+    progress = progress or SilentProgress()
+    chosen = OptimizeSettings.preset(preset, **settings)
+    basic = load_basic_prompt(basic_prompt)
+    judge = get_refusal_judge(chosen.judge)
+    system = load_system_prompt(system_prompt) if system_prompt is not None else None
+    anchors = _queries(harmful, harmless, chosen.most_anchors)
+    held_out = _queries("held-out", "held-out", chosen.most_held_out)
+    conditions = [
+        Condition(None, system),
+        *(
+            Condition(load_basic_prompt(name), system)
+            for name in chosen.anchor_prompts
+            if name != basic.name
+        ),
+        Condition(basic, system),
+    ]
+    for condition in conditions:
+        model.inputs(anchors.texts, condition, chosen.tokens_harmful)
+
+    recorded = _recorded(model, basic, system, anchors, held_out, preset, chosen)
+    path = Path(output) if output is not None else default_output(model, basic.name, preset)
+    folder = RunFolder.start(path, recorded)
+    if (folder.path / METRICS).exists():
+        progress.message(f"This run is finished already: showing {folder.path}.")
+        return Run.load(folder.path)
+
+    def measure_held_out(condition: Condition) -> Measurement:
+        return measure(
+            model,
+            held_out,
+            condition,
+            chosen.protocol,
+            judge,
+            progress,
+            folder=folder,
+            name=f"held-out-{condition.name}",
+            description="Measuring on held-out queries",
+        )
+
+    before = [measure_held_out(condition) for condition in (conditions[0], conditions[-1])]
+    anchoring = read_anchors(model, anchors, conditions, chosen, progress, folder)
+    objective = DirectedRepresentation(
+        anchoring.directions,
+        anchoring.basic.representations,
+        anchors.labels(),
+        chosen.loss_weights,
+    )
+    trained = train_prompt(
+        model, anchors.texts, conditions[-1], objective, chosen.training, progress, folder
+    )
+    optimized = SafetyPrompt(OPTIMIZED, basic.text, trained.embeddings)
+    after = measure_held_out(Condition(optimized, system))
+
+    measurements = [*before, after]
+    harmless_rows = held_out.rows(harmful=False)
+    divergences = [
+        kl_divergence(
+            model,
+            measurement.representations[harmless_rows],
+            before[0].representations[harmless_rows],
+        )
+        for measurement in measurements
+    ]
+    evaluation = evaluate_measurements(measurements, divergences)
+    run = Run(
+        path=folder.path,
+        settings=recorded,
+        safety_prompt=SafetyPrompt(
+            OPTIMIZED,
+            basic.text,
+            trained.embeddings,
+            {
+                "model": recorded["model"],
+                "settings": recorded,
+                "results": evaluation.to_json(),
+            },
+        ),
+        evaluation=evaluation,
+        examples=telling_examples(before[-1], after),
+        history=trained.history,
+    )
+    run.save(_versions())
+    return run
+
+
+def default_output(model: ChatModel, prompt: str, preset: str) -> Path:
+    """Where a run lies unless told otherwise."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(model.name).name}-{prompt}-{preset}")
+    return RUNS / name.strip("-")
+
+
+def _queries(harmful: str, harmless: str, most: int | None) -> Queries:
+    sets = [
+        require(load_query_set(harmful, "harmful")),
+        require(load_query_set(harmless, "harmless")),
+    ]
+    if most is not None:
+        sets = [queries.head(most) for queries in sets]
+    return Queries.of(*sets)
+
+
+def _recorded(
+    model: ChatModel,
+    basic: SafetyPrompt,
+    system: str | None,
+    anchors: Queries,
+    held_out: Queries,
+    preset: str,
+    settings: OptimizeSettings,
+) -> Mapping[str, Any]:
+    return {
+        "model": {
+            "name": model.name,
+            "identity": model.identity,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "chat_template": model.renderer.fingerprint,
+        },
+        "basic_prompt": {"name": basic.name, "text": basic.text},
+        "system_prompt": system,
+        "anchors": anchors.fingerprint,
+        "held_out": held_out.fingerprint,
+        "preset": preset,
+        **settings.model_dump(mode="json"),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("demur", "torch", "transformers")}

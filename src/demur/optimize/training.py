@@ -1,0 +1,177 @@
+"""The loop that trains a prompt: written once for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from demur.chat import ChatModel, Condition
+from demur.progress import Progress
+from demur.runs import RunFolder
+
+CHECKPOINT = "training"
+
+Terms = Mapping[str, float]
+
+
+class Objective(Protocol):
+    """A method: what a prompt is trained towards."""
+
+    def losses(
+        self, representations: Tensor, rows: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Losses (b,) of the training queries `rows`, and their terms by name, each (b,)."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a prompt is trained.
+
+    Attributes:
+        epochs: passes over the training queries.
+        batch: queries a step.
+        learning_rate: of AdamW; the rate falls to zero over the steps where `decay` is on.
+        decay: whether the learning rate falls along half a cosine.
+        gradient_norm: gradients longer than this are shortened to it.
+        seed: of the order of the queries.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    decay: bool
+    gradient_norm: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrainedPrompt:
+    """What training leaves.
+
+    Attributes:
+        embeddings: (L, d) float32.
+        history: for each epoch the mean loss and the mean of each term, as they were when each
+            batch was read.
+    """
+
+    embeddings: Tensor
+    history: tuple[Terms, ...]
+
+
+def train_prompt(
+    model: ChatModel,
+    queries: Sequence[str],
+    condition: Condition,
+    objective: Objective,
+    settings: TrainingSettings,
+    progress: Progress,
+    folder: RunFolder | None = None,
+) -> TrainedPrompt:
+    """Train the rows that take the place of a basic prompt.
+
+    Args:
+        model: stays as it is.
+        queries: N training queries.
+        condition: the basic prompt to start from, and the system prompt.
+        objective: gives each query's loss.
+        settings: of the optimizer.
+        progress: hears of each batch.
+        folder: where every epoch is kept; a training that was stopped goes on after the last one.
+    """
+    assert condition.safety_prompt is not None
+    prompt = model.prompt_embeddings(condition.safety_prompt).clone().requires_grad_()
+    optimizer = torch.optim.AdamW([prompt], lr=settings.learning_rate, weight_decay=0.0)
+    history = _resume(folder, prompt, optimizer)
+    batches = -(-len(queries) // settings.batch)
+    steps = batches * settings.epochs
+    with progress.stage("Training the prompt", steps, "steps") as stage:
+        stage.advance(len(history) * batches)
+        for epoch in range(len(history), settings.epochs):
+            order = _order(len(queries), settings.seed, epoch)
+            seen: dict[int, Terms] = {}
+            for index in range(batches):
+                rows = order[index * settings.batch : (index + 1) * settings.batch]
+                for group in optimizer.param_groups:
+                    group["lr"] = _learning_rate(settings, (epoch * batches + index) / steps)
+                seen.update(_step(model, queries, condition, objective, prompt, rows))
+                torch.nn.utils.clip_grad_norm_([prompt], settings.gradient_norm)
+                optimizer.step()
+                stage.advance()
+                stage.note(f"loss {_mean(seen)['loss']:.3f}")
+            history.append(_mean(seen))
+            if folder is not None:
+                _save(folder, prompt, optimizer, history)
+    return TrainedPrompt(prompt.detach().clone(), tuple(history))
+
+
+def _step(
+    model: ChatModel,
+    queries: Sequence[str],
+    condition: Condition,
+    objective: Objective,
+    prompt: Tensor,
+    rows: list[int],
+) -> dict[int, Terms]:
+    """Put the gradient of a batch into `prompt.grad`; return the terms of each query."""
+    seen: dict[int, Terms] = {}
+
+    def partial_loss(representations: Tensor, places: list[int]) -> Tensor:
+        part = [rows[place] for place in places]
+        losses, terms = objective.losses(representations, part)
+        columns = {"loss": losses.tolist()} | {name: term.tolist() for name, term in terms.items()}
+        for index, row in enumerate(part):
+            seen[row] = {name: column[index] for name, column in columns.items()}
+        return losses.sum() / len(rows)
+
+    _, prompt.grad = model.prompt_gradient(
+        [queries[row] for row in rows], condition, prompt, partial_loss
+    )
+    return seen
+
+
+def _mean(seen: Mapping[int, Terms]) -> Terms:
+    names = next(iter(seen.values()))
+    return {name: sum(terms[name] for terms in seen.values()) / len(seen) for name in names}
+
+
+def _learning_rate(settings: TrainingSettings, done: float) -> float:
+    if not settings.decay:
+        return settings.learning_rate
+    return settings.learning_rate * float(0.5 * (1 + torch.cos(torch.tensor(done * torch.pi))))
+
+
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    """A shuffle that depends on the seed and the epoch alone, so that it can be taken up."""
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    return [int(row) for row in torch.randperm(count, generator=generator)]
+
+
+def _save(
+    folder: RunFolder, prompt: Tensor, optimizer: torch.optim.Optimizer, history: list[Terms]
+) -> None:
+    state = optimizer.state[prompt]
+    tensors = {
+        "prompt": prompt.detach(),
+        "exp_avg": state["exp_avg"],
+        "exp_avg_sq": state["exp_avg_sq"],
+        "step": state["step"],
+    }
+    folder.save_tensors(CHECKPOINT, tensors, [dict(terms) for terms in history])
+
+
+def _resume(
+    folder: RunFolder | None, prompt: Tensor, optimizer: torch.optim.Optimizer
+) -> list[Terms]:
+    """Take up the last epoch that was kept; the history so far."""
+    stored = folder.load_tensors(CHECKPOINT) if folder is not None else None
+    if stored is None:
+        return []
+    tensors, history = stored
+    with torch.no_grad():
+        prompt.copy_(tensors.pop("prompt"))
+    optimizer.state[prompt] = tensors
+    return list(history)

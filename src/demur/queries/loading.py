@@ -1,0 +1,130 @@
+"""Read query sets: the built-in ones, files, and datasets on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from demur.errors import DemurError
+from demur.queries.hub import HUB_PREFIX, read_hub
+from demur.queries.query_set import Label, QuerySet
+from demur.queries.tables import decode, read_csv, read_jsonl, text_lines
+
+#: The query sets that come with the package; each holds both labels.
+BUILT_IN = ("anchors", "held-out")
+
+_TABLES = {".csv": read_csv, ".jsonl": read_jsonl}
+_EXTENSIONS = (".txt", *_TABLES)
+
+
+def load_query_set(spec: str, label: Label) -> QuerySet:
+    """Load the queries that `spec` names, all of them with one label.
+
+    Args:
+        spec: one of
+            - a built-in name: `anchors` or `held-out` (for a file so called, write `./anchors`);
+            - `queries.txt`: one query a line, blank lines skipped;
+            - `table.csv:column` or `table.jsonl:column`;
+            - `hf:org/name:column` or `hf:org/name@split:column`: a dataset on the Hugging Face
+              hub, by default its split `train`, else its only split.
+            Files are UTF-8, with or without a byte-order mark. A spec that is an existing file is
+            that file, colons and all.
+        label: the label of every query; it also selects the half of a built-in set.
+
+    Returns:
+        The queries in their order, stripped of surrounding white space, blanks and repeats
+        dropped. `categories` is set for built-in sets only.
+
+    Raises:
+        DemurError: `spec` names nothing that can be read, or holds no query.
+    """
+    if spec in BUILT_IN:
+        return _built_in(spec, label)
+    if spec.startswith(HUB_PREFIX):
+        name, texts = read_hub(spec)
+    else:
+        name, texts = _read_file(spec)
+    kept = _distinct(texts)
+    if not kept:
+        raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank")
+    return QuerySet(name=name, label=label, texts=kept)
+
+
+def _distinct(texts: list[str]) -> tuple[str, ...]:
+    stripped = (text.strip() for text in texts)
+    return tuple(dict.fromkeys(text for text in stripped if text))
+
+
+def _built_in(name: str, label: Label) -> QuerySet:
+    source = files("demur.queries") / "sets" / f"{name}.jsonl"
+    rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row["label"] == label]
+    return QuerySet(
+        name=name,
+        label=label,
+        texts=tuple(row["text"] for row in rows),
+        categories=tuple(row["category"] for row in rows),
+    )
+
+
+def _read_file(spec: str) -> tuple[str, list[str]]:
+    """The name of the file (with its column) and its queries, blanks and repeats included."""
+    path, column = _path_and_column(spec)
+    suffix = path.suffix.lower()
+    if not path.suffix and not _exists(path):
+        raise DemurError(
+            f"no query set is called {spec!r}: give {' or '.join(BUILT_IN)}, a .txt file, "
+            f"FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN"
+        )
+    text = decode(_read_bytes(path), path)
+    if suffix in _TABLES:
+        name = path.name if column is None else f"{path.name}:{column}"
+        return name, _TABLES[suffix](text, path, column)
+    return path.name, text_lines(text)
+
+
+def _path_and_column(spec: str) -> tuple[Path, str | None]:
+    """Split `spec` at the first colon that follows the name of a table file.
+
+    A colon may also stand in a file name, after a drive letter, and in a column's name.
+    """
+    whole = Path(spec)
+    if _exists(whole):
+        return whole, None
+    for position, character in enumerate(spec):
+        if character != ":":
+            continue
+        path = Path(spec[:position])
+        suffix = path.suffix.lower()
+        if suffix in _TABLES:
+            return path, spec[position + 1 :] or None
+        if suffix == ".txt":
+            raise DemurError(f"{str(path)!r} is a text file without columns: give only its name")
+    return whole, None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return str(path) != "." and path.exists()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.suffix and path.suffix.lower() not in _EXTENSIONS and not path.is_dir():
+        raise DemurError(
+            f"cannot tell what {str(path)!r} holds: queries are read from files that end in "
+            f"{', '.join(_EXTENSIONS)}"
+        )
+    if not _exists(path):
+        raise DemurError(f"there is no file {str(path)!r}: check the path of the queries")
+    if path.is_dir():
+        raise DemurError(f"{str(path)!r} is a folder: name the file of queries in it")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DemurError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    if not content.strip():
+        raise DemurError(f"{str(path)!r} is empty: put at least one query in it")
+    return content

@@ -1,0 +1,83 @@
+"""`QuerySet`: queries of one label."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from demur.errors import DemurError
+
+Label = Literal["harmful", "harmless"]
+
+#: Fewer queries of a label than this say nothing about a prompt.
+MINIMUM_QUERIES = 10
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """Queries of one label, in a fixed order.
+
+    Attributes:
+        name: where the queries come from, for tables and run folders: a built-in name, a file's
+            name (with its column), or a dataset's name.
+        label: "harmful" or "harmless", the label of every query in the set.
+        texts: the queries, each one user message.
+        categories: one category a query, or None where the source names none.
+
+    Raises:
+        DemurError: the label is neither of the two, or categories and texts differ in number.
+    """
+
+    name: str
+    label: Label
+    texts: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.label not in get_args(Label):
+            raise DemurError(f"a query set's label is 'harmful' or 'harmless', not {self.label!r}")
+        if self.categories is not None and len(self.categories) != len(self.texts):
+            raise DemurError(
+                f"query set {self.name!r} has {len(self.texts)} queries but "
+                f"{len(self.categories)} categories: give one category a query, or none at all"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def head(self, n: int) -> QuerySet:
+        """The first `n` queries, or all of them where there are fewer.
+
+        Raises:
+            DemurError: `n` is negative.
+        """
+        if n < 0:
+            raise DemurError(f"cannot take the first {n} queries: give a number of 0 or more")
+        categories = None if self.categories is None else self.categories[:n]
+        return QuerySet(self.name, self.label, self.texts[:n], categories)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the label and the texts in order, whatever the name."""
+        content = json.dumps([self.label, *self.texts])
+        return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def require(query_set: QuerySet, minimum: int = MINIMUM_QUERIES) -> QuerySet:
+    """Return `query_set` if it holds at least `minimum` queries.
+
+    Raises:
+        DemurError: it holds fewer.
+    """
+    if len(query_set) < minimum:
+        raise DemurError(
+            f"query set {query_set.name!r} holds {len(query_set)} distinct {query_set.label} "
+            f"queries: give at least {minimum}"
+        )
+    return query_set

@@ -1,0 +1,126 @@
+"""Decode files of queries and take one column of a table. No file is opened here."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from pathlib import Path
+
+from demur.errors import DemurError
+
+_LISTED_COLUMNS = 12
+
+
+def decode(content: bytes, path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte-order mark.
+
+    Raises:
+        DemurError: it is not UTF-8; the message names the first bad line.
+    """
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DemurError(
+            f"{str(path)!r} is not UTF-8 text (line {line}): save it as UTF-8"
+        ) from error
+
+
+def text_lines(text: str) -> list[str]:
+    """Lines as editors count them; `str.splitlines` would also break at rarer characters."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_csv(text: str, path: Path, column: str | None) -> list[str]:
+    """One column of a table with a header row.
+
+    Raises:
+        DemurError: no column is named, it is missing or stands in the header twice, a row is too
+            short to have it, or the table cannot be parsed.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""))
+    texts: list[str] = []
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        wanted = check_column(str(path), column, header)
+        if header.count(wanted) > 1:
+            raise DemurError(f"{str(path)!r} has more than one column {wanted!r}: rename one")
+        index = header.index(wanted)
+        for row in reader:
+            if not row:  # a blank line
+                continue
+            if len(row) <= index:
+                raise DemurError(
+                    f"{str(path)!r} line {reader.line_num} ends before column {wanted!r}: "
+                    f"give every row {len(header)} cells"
+                )
+            texts.append(row[index])
+    except csv.Error as error:
+        raise DemurError(
+            f"{str(path)!r} line {reader.line_num} is not valid CSV: {error}"
+        ) from error
+    return texts
+
+
+def read_jsonl(text: str, path: Path, column: str | None) -> list[str]:
+    """One field of a file with a JSON object a line.
+
+    Raises:
+        DemurError: no field is named, or a line is not valid JSON, not an object, lacks the field
+            or has something else than text in it.
+    """
+    texts: list[str] = []
+    for number, line in enumerate(text_lines(text), start=1):
+        if not line.strip():
+            continue
+        place = f"{str(path)!r} line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DemurError(f"{place} is not valid JSON: write one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise DemurError(f"{place} is not a JSON object: write one JSON object a line")
+        wanted = check_column(place, column, list(row))
+        texts.append(check_text(row[wanted], wanted, place))
+    return texts
+
+
+def check_column(source: str, column: str | None, present: list[str]) -> str:
+    """`column`, if it is one of those present.
+
+    Raises:
+        DemurError: it is None or not present; the message lists those that are.
+    """
+    listed = ", ".join(repr(name) for name in present[:_LISTED_COLUMNS]) or "none"
+    if len(present) > _LISTED_COLUMNS:
+        listed += f" and {len(present) - _LISTED_COLUMNS} more"
+    if column is None:
+        raise DemurError(
+            f"{source} needs the name of the column with the queries, after a colon: "
+            f"its columns are {listed}"
+        )
+    if column not in present:
+        raise DemurError(f"{source} has no column {column!r}: its columns are {listed}")
+    return column
+
+
+def check_text(value: object, column: str, place: str) -> str:
+    """`value`, if it is text that can be written as UTF-8.
+
+    Raises:
+        DemurError: it is a number, a list, nothing at all, or holds half a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise DemurError(
+            f"{place}: {column!r} is not text but {type(value).__name__}: give a column of text"
+        )
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DemurError(
+            f"{place}: {column!r} holds a broken character (a lone surrogate): remove it"
+        ) from error
+    return value
