@@ -160,6 +160,13 @@ def test_dates_are_fixed(date: str, expected: str) -> None:
     assert rendered == f"\n{expected}|q"
 
 
+def test_the_fingerprint_tells_templates_apart() -> None:
+    chatml = ChatRenderer(make("gpt4")).fingerprint
+    assert ChatRenderer(make("legacy"), "some/name").fingerprint == chatml
+    assert ChatRenderer(make("gpt4", NO_SYSTEM)).fingerprint != chatml
+    assert len(chatml) == 64
+
+
 def test_text_never_changes_what_the_template_does() -> None:
     template = (
         "{% for m in messages %}{% if '</think>' in m.content %}CHANGED{% endif %}"

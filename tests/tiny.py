@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,7 +88,11 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "lfm2, hybrid": (
         "lfm2",
-        {**LLAMA_LIKE, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+        {
+            **LLAMA_LIKE,
+            "layer_types": ["conv", "full_attention"],
+            "block_auto_adjust_ff_dim": False,
+        },
     ),
 }
 """Name for people: model type and configuration."""
@@ -112,9 +117,15 @@ def tiny_model(name: str, seed: int = 0) -> PreTrainedModel:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of `VOCABULARY` words with a chat template."""
+    """A word-level tokenizer of `VOCABULARY` words with a chat template.
+
+    Every sixth word is one that refuses, so that a random model refuses some queries.
+    """
     words = ["<pad>", "<s>", "</s>", "<unk>", "user", "system", "assistant", ":", "?", "."]
-    words += [f"w{index}" for index in range(VOCABULARY - len(words))]
+    words += [
+        f"I apologize {index}" if index % 6 == 0 else f"w{index}"
+        for index in range(VOCABULARY - len(words))
+    ]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(
@@ -129,3 +140,10 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         "{{ message.content }} {% endfor %}{% if add_generation_prompt %} assistant : {% endif %}"
     )
     return fast
+
+
+def save_tiny_model(folder: Path, name: str = "llama, grouped attention") -> Path:
+    """A tiny model with its tokenizer as a local folder."""
+    tiny_model(name).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -1,11 +1,11 @@
 """demur: optimize a chat model's safety prompt and leave its weights alone.
 
-    from demur import ChatModel, optimize
+from demur import ChatModel, optimize
 
-    model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct")
-    run = optimize(model, basic_prompt="long")
-    print(run.evaluation)
-    run.safety_prompt.save("my-prompt")
+model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct")
+run = optimize(model, basic_prompt="long")
+print(run.evaluation)
+run.safety_prompt.save("my-prompt")
 """
 
 from __future__ import annotations

@@ -119,4 +119,4 @@ def catalog_model(name: str) -> CatalogModel:
         return CATALOG[name]
     except KeyError:
         known = ", ".join(CATALOG)
-        raise DemurError(f"no catalog model is called {name!r}; choose one of: {known}") from None
+        raise DemurError(f"No catalog model is called {name!r}: choose one of {known}.") from None

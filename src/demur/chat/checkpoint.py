@@ -48,11 +48,11 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise DemurError(f"{name}: {_INDEX} is damaged; download the model again") from None
+        raise DemurError(f"{name}: {_INDEX} is damaged; download the model again.") from None
     files = [folder / Path(name).name for name in names]
     for file in files:
         if not file.is_file():
-            raise DemurError(f"{name} lacks its weight file {file.name}; download the model again")
+            raise DemurError(f"{name} lacks its weight file {file.name}; download the model again.")
     return files
 
 
@@ -60,15 +60,15 @@ def missing_weights(name: str, file_names: Iterable[str]) -> DemurError:
     """The error for a model without safetensors weights, by what it has instead."""
     names = list(file_names)
     if any(file.endswith(".gguf") for file in names):
-        return DemurError(f"{name} holds GGUF files; give the path of one of them instead")
+        return DemurError(f"{name} holds GGUF files; give the path of one of them instead.")
     if "adapter_config.json" in names:
-        return DemurError(f"{name} is an adapter; merge it into its model, save that and give it")
+        return DemurError(f"{name} is an adapter; merge it into its model, save that and give it.")
     if any(file.endswith(_PICKLED) for file in names):
         return DemurError(
             f"{name} has pickled weights only, which demur does not load because they can run "
-            "code; convert them to safetensors with save_pretrained"
+            "code; convert them to safetensors with save_pretrained."
         )
-    return DemurError(f"{name} has no weights (no {_SINGLE} and no {_INDEX}); check the path")
+    return DemurError(f"{name} has no weights (no {_SINGLE} and no {_INDEX}); check the path.")
 
 
 def count_weights(files: Iterable[Path], name: str) -> int:
@@ -92,7 +92,7 @@ def count_weights(files: Iterable[Path], name: str) -> int:
             total += sum(prod(tensor["shape"]) for tensor in header.values())
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise DemurError(
-                f"{name}: {file.name} is damaged or cut off; download the model again"
+                f"{name}: {file.name} is damaged or cut off; download the model again."
             ) from None
     return total
 
@@ -133,7 +133,7 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
         has_code = bool(raw.get("auto_map"))
         weights = raw.get("transformers_weights")
     except (ValueError, AttributeError):
-        raise DemurError(f"{name}: config.json is damaged; download the model again") from None
+        raise DemurError(f"{name}: config.json is damaged; download the model again.") from None
     if weights is not None and not str(weights).endswith((".safetensors", ".index.json")):
         raise missing_weights(name, [str(weights)])
     try:
@@ -145,7 +145,7 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
             raise _needs_code(name) from error
         raise DemurError(
             f"{name}: this transformers does not know its kind of model "
-            f"({raw.get('model_type')!r}); upgrade transformers or choose another model"
+            f"({raw.get('model_type')!r}); upgrade transformers or choose another model."
         ) from error
     _check_causal(config, name, trust_remote_code)
     return config
@@ -153,7 +153,7 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
 
 def _needs_code(name: str) -> DemurError:
     return DemurError(
-        f"{name} runs code of its own; if you trust its authors, allow that (trust_remote_code)"
+        f"{name} runs code of its own; if you trust its authors, allow that (trust_remote_code)."
     )
 
 
@@ -174,7 +174,7 @@ def _check_causal(config: PreTrainedConfig, name: str, trust_remote_code: bool) 
         causal = False
     if not causal:
         what = saved_as[0] if saved_as else config.model_type
-        raise DemurError(f"{name} is no causal language model ({what}); give a chat model")
+        raise DemurError(f"{name} is no causal language model ({what}); give a chat model.")
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -186,17 +186,17 @@ def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrain
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not trust_remote_code and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise DemurError(f"{name} has no tokenizer; put its tokenizer.json beside the weights")
+        raise DemurError(f"{name} has no tokenizer; put its tokenizer.json beside the weights.")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise DemurError(
-            f"{name}: its tokenizer cannot be read ({first_line(error)}); download it again"
+            f"{name}: its tokenizer cannot be read ({first_line(error)}); download it again."
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast) and not tokenizer.is_fast:
-        raise DemurError(f"{name} has no fast tokenizer; convert it to a tokenizer.json")
+        raise DemurError(f"{name} has no fast tokenizer; convert it to a tokenizer.json.")
     return tokenizer
 
 
@@ -254,7 +254,7 @@ def check_complete(loading: dict[str, Any], name: str) -> None:
     if missing:
         raise DemurError(
             f"{name} lacks {len(missing)} of its weights ({missing[0]} is one); "
-            "download it again or check that config.json belongs to it"
+            "download it again or check that config.json belongs to it."
         )
 
 
@@ -268,7 +268,7 @@ def freeze(model: PreTrainedModel) -> PreTrainedModel:
 def out_of_memory(name: str, detail: str) -> DemurError:
     return DemurError(
         f"{name} does not fit into memory ({detail}); "
-        "free some, choose a smaller model or dtype, or quantize to 4 bits"
+        "free some, choose a smaller model or dtype, or quantize to 4 bits."
     )
 
 
@@ -286,23 +286,23 @@ def explained_errors(name: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(name, "it ran out while loading") from error
     except SafetensorError as error:
-        raise DemurError(f"{name}: a weight file is damaged; download the model again") from error
+        raise DemurError(f"{name}: a weight file is damaged; download the model again.") from error
     except ImportError as error:
-        raise DemurError(f"{name} needs another package: {first_line(error)}") from error
+        raise DemurError(f"{name} needs another package: {first_line(error)}.") from error
     except OSError as error:
         if error.errno in DISK_FULL:
             raise DemurError(
-                f"the disk is full while loading {name}; free some space or point DEMUR_CACHE "
-                "(demur) or HF_HOME (the hub's downloads) at another disk"
+                f"The disk is full while loading {name}; free some space or point DEMUR_CACHE "
+                "(demur) or HF_HOME (the hub's downloads) at another disk."
             ) from error
-        raise DemurError(f"{name} cannot be loaded: {first_line(error)}") from error
+        raise DemurError(f"{name} cannot be loaded: {first_line(error)}.") from error
     except RuntimeError as error:
         if "allocate memory" in str(error) or "not enough memory" in str(error):
             raise out_of_memory(name, "it ran out while loading") from error
-        raise DemurError(f"{name} cannot be loaded: {first_line(error)}") from error
+        raise DemurError(f"{name} cannot be loaded: {first_line(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
         raise DemurError(
-            f"{name} cannot be loaded, its files may be damaged: {first_line(error)}"
+            f"{name} cannot be loaded, its files may be damaged: {first_line(error)}."
         ) from error
 
 
@@ -317,7 +317,11 @@ def quiet_libraries() -> Iterator[None]:
     logging: Any = importlib.import_module("transformers.utils.logging")
     bar: Any = importlib.import_module("tqdm.auto").tqdm
     collecting = gc.isenabled()
-    level, bars, start_bar = logging.get_verbosity(), logging.is_progress_bar_enabled(), bar.__init__
+    level, bars, start_bar = (
+        logging.get_verbosity(),
+        logging.is_progress_bar_enabled(),
+        bar.__init__,
+    )
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     # The GGUF reader draws a bar that no setting governs.

@@ -74,7 +74,7 @@ def dequantized_folder(
     """
     with file.open("rb") as handle:
         if handle.read(4) != b"GGUF":
-            raise DemurError(f"{name} is not a GGUF file; give a GGUF file or a model folder")
+            raise DemurError(f"{name} is not a GGUF file; give a GGUF file or a model folder.")
     root = cache_directory() / "dequantized"
     folder = root / f"{key[:16]}-{str(dtype).removeprefix('torch.')}"
     if _is_usable(folder):
@@ -118,7 +118,7 @@ def _unpack(
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     if not transformers.utils.is_accelerate_available():
         raise DemurError(
-            f"unpacking the GGUF file {name} needs accelerate: run `pip install accelerate`"
+            f"Unpacking the GGUF file {name} needs accelerate: run `pip install accelerate`."
         )
     options: dict[str, Any] = {}
     if hasattr(transformers, "GgufConfig"):  # before it existed, GGUF was always dequantized
@@ -145,7 +145,7 @@ def _unpack(
             raise out_of_memory(name, "it ran out while unpacking") from error
         raise DemurError(
             f"{name} cannot be read: the GGUF file is damaged or transformers does not know its "
-            f"kind ({first_line(error)}); download it again or choose another"
+            f"kind ({first_line(error)}); download it again or choose another."
         ) from error
     return model, tokenizer
 
@@ -154,8 +154,8 @@ def _require_space(folder: Path, needed: int, name: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _MARGIN:
         raise DemurError(
-            f"the unpacked copy of {name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder} and "
-            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk"
+            f"The unpacked copy of {name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder} and "
+            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
         )
 
 

@@ -81,17 +81,17 @@ def _fetch(model: CatalogModel, target: Path, progress: Progress) -> None:
         if digest != model.sha256:
             shutil.rmtree(partial, ignore_errors=True)
             raise DemurError(
-                f"the download of {model.name} has the wrong SHA-256 ({digest[:12]}... instead of "
+                f"The download of {model.name} has the wrong SHA-256 ({digest[:12]}... instead of "
                 f"{model.sha256[:12]}...) and was removed; pull again, or check what stands "
-                "between you and the source"
+                "between you and the source."
             )
         file.replace(target)
         _mark_verified(target, model)
         shutil.rmtree(partial, ignore_errors=True)
         return
     raise DemurError(
-        f"no source of {model.name} answers: {', '.join(failures)}; connect to one of them, "
-        "or give a local model folder or GGUF file instead"
+        f"No source of {model.name} answers: {', '.join(failures)}; connect to one of them, "
+        "or give a local model folder or GGUF file instead."
     )
 
 
@@ -157,10 +157,10 @@ def _explained_disk_errors(model: CatalogModel) -> Iterator[None]:
         if error.errno in DISK_FULL:
             shutil.rmtree(folder / "partial" / model.sha256[:16], ignore_errors=True)
             raise DemurError(
-                f"the disk of {folder} is full; free some space for {model.name} "
-                f"({model.size / 1e6:.0f} MB) or point DEMUR_CACHE at another disk"
+                f"The disk of {folder} is full; free some space for {model.name} "
+                f"({model.size / 1e6:.0f} MB) or point DEMUR_CACHE at another disk."
             ) from error
         raise DemurError(
-            f"cannot write {model.name} to {folder} ({error.strerror or error}); "
-            "point DEMUR_CACHE at a folder you may write to"
+            f"Cannot write {model.name} to {folder} ({error.strerror or error}); "
+            "point DEMUR_CACHE at a folder you may write to."
         ) from error

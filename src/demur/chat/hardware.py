@@ -41,16 +41,16 @@ def choose_device(requested: str | None = None) -> torch.device:
     except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in ("cuda", "mps", "cpu"):
-        raise DemurError(f"unknown device {requested!r}; use cuda, cuda:N, mps, cpu or auto")
+        raise DemurError(f"Unknown device {requested!r}: use cuda, cuda:N, mps, cpu or auto.")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = device.index if device.index is not None else 0
         if index >= count:
             found = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
-            raise DemurError(f"no device {requested!r}: torch sees {found}; use another or cpu")
+            raise DemurError(f"No device {requested!r}: torch sees {found}; use another or cpu.")
         return torch.device("cuda", index)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DemurError("no device 'mps': torch sees no Apple GPU; use cpu")
+        raise DemurError("No device 'mps': torch sees no Apple GPU; use cpu.")
     return torch.device(device.type)
 
 
@@ -70,7 +70,9 @@ def choose_dtype(requested: str | None, device: torch.device) -> tuple[torch.dty
     if requested is not None and requested != "auto":
         name = requested.removeprefix("torch.")
         if name not in _DTYPES:
-            raise DemurError(f"unknown dtype {requested!r}; use float32, bfloat16, float16 or auto")
+            raise DemurError(
+                f"Unknown dtype {requested!r}: use float32, bfloat16, float16 or auto."
+            )
         return _DTYPES[name], "as requested"
     if device.type == "cuda":
         with torch.cuda.device(device):

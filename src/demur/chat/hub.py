@@ -57,12 +57,12 @@ def hub_snapshot(name: str, trust_remote_code: bool, progress: Progress) -> tupl
         raise
     except GatedRepoError as error:
         raise DemurError(
-            f"{name} is gated: accept its terms on the hub and log in with `hf auth login`"
+            f"{name} is gated: accept its terms on the hub and log in with `hf auth login`."
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DemurError(
             f"{name!r} is neither a catalog model, a file, a folder nor a model on the hub; "
-            "check the spelling (private models need `hf auth login`)"
+            "check the spelling (private models need `hf auth login`)."
         ) from error
     except Exception as error:
         # The hub's client raises its HTTP library's errors, which differ between its versions.
@@ -98,7 +98,7 @@ def _cached_snapshot(name: str, failure: Exception) -> tuple[Path, str]:
     except Exception:
         raise DemurError(
             f"{name!r} is no catalog model, file or folder, and the hub does not answer "
-            f"({first_line(failure)}); connect, or give a local model folder or GGUF file"
+            f"({first_line(failure)}); connect, or give a local model folder or GGUF file."
         ) from failure
     return folder, folder.name
 

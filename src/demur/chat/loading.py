@@ -96,9 +96,9 @@ def load_model(
     chosen_device = choose_device(None if spread else device)
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)
     if quantization not in (None, "4bit"):
-        raise DemurError(f"unknown quantization {quantization!r}; the only one is 4bit")
+        raise DemurError(f"Unknown quantization {quantization!r}: the only one is 4bit.")
     if spread:
-        _require_package("accelerate", "device auto")
+        _require_package("accelerate", "Device auto")
     if quantization is not None:
         _require_package("accelerate", "4bit")
         _require_package("bitsandbytes", "4bit")
@@ -146,7 +146,7 @@ def _short(dtype: torch.dtype) -> str:
 
 def _require_package(package: str, purpose: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise DemurError(f"{purpose} needs {package}: run `pip install 'demur[large]'`")
+        raise DemurError(f"{purpose} needs {package}: run `pip install 'demur[large]'`.")
 
 
 def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Origin:
@@ -164,7 +164,7 @@ def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Ori
         known = ", ".join(CATALOG)
         raise DemurError(
             f"{text!r} is neither a catalog model ({known}), a file, a folder nor a hub name "
-            "(organisation/model); check the spelling"
+            "(organisation/model); check the spelling."
         )
     folder, commit = hub_snapshot(text, trust_remote_code, progress)
     return _Origin(folder, text, f"{text}@{commit}")
@@ -183,6 +183,6 @@ def _find_in_folder(folder: Path) -> _Origin:
         if len(files) == 1:
             return _gguf(files[0])
         if files:
-            raise DemurError(f"{folder} holds {len(files)} GGUF files; give the path of one")
-        raise DemurError(f"{folder} has no config.json; give a folder that save_pretrained wrote")
+            raise DemurError(f"{folder} holds {len(files)} GGUF files; give the path of one.")
+        raise DemurError(f"{folder} has no config.json; give a folder that save_pretrained wrote.")
     return _Origin(folder, name, f"folder:{fingerprint(folder, name)}")

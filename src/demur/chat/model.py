@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import SafetyPrompt
-
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,7 @@ class ChatModel:
         """What the model would say next at representations (N, d): logits (N, V) float32."""
         return self.engine.next_token_logits(representations)
 
-    def inputs(
-        self, queries: Sequence[str], condition: Condition, new_tokens: int = 0
-    ) -> Inputs:
+    def inputs(self, queries: Sequence[str], condition: Condition, new_tokens: int = 0) -> Inputs:
         """Render queries under a condition.
 
         Raises:

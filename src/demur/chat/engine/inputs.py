@@ -78,9 +78,7 @@ class Inputs:
 
         The prompt span keeps its place, as every conversation opens with the old prefix.
         """
-        return Inputs(
-            (), tuple(self.prefix + suffix for suffix in self.suffixes), self.prompt_span
-        )
+        return Inputs((), tuple(self.prefix + suffix for suffix in self.suffixes), self.prompt_span)
 
 
 def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,9 @@ from demur.chat.engine.sampler import Sample
 from demur.progress import Stage
 
 
-def embed_whole(model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+def embed_whole(
+    model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Embed whole conversations, with the prompt's rows in their place.
 
     Returns:
@@ -71,13 +73,13 @@ def generate_whole(
         for start in range(0, len(alike), batch):
             rows = alike[start : start + batch]
             chosen = inputs.select([row.query for row in rows])
-            for row, sample in zip(rows, _generate(model, chosen, prompt, rows, writer), strict=True):
+            for row, sample in zip(
+                rows, _generate(model, chosen, prompt, rows, writer), strict=True
+            ):
                 samples[row.query, row.sample] = sample
                 stage.advance()
     per_query = len(responses) // len(inputs)
-    return [
-        [samples[query, index] for index in range(per_query)] for query in range(len(inputs))
-    ]
+    return [[samples[query, index] for index in range(per_query)] for query in range(len(inputs))]
 
 
 class _Scripted(LogitsProcessor):

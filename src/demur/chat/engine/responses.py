@@ -80,7 +80,9 @@ class ResponseWriter:
         return Sample(self._text(response), len(response.tokens), end)
 
     def _text(self, response: Growing) -> str:
-        text = self.tokenizer.decode(response.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text = self.tokenizer.decode(
+            response.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         assert isinstance(text, str)
         return text
 

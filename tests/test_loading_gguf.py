@@ -1,0 +1,140 @@
+"""Loading GGUF files: dequantized once, opened from the cache ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import LlamaForCausalLM
+
+from demur.chat import dequantize
+from demur.chat.catalog import CATALOG, CatalogModel
+from demur.chat.loading import load_model
+from tiny_models import loading_failure, save_llama, save_llama_gguf
+
+pytest.importorskip("accelerate", reason="unpacking GGUF files needs accelerate")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_llama(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gguf_saved(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    save_llama_gguf(file, saved)
+    return file
+
+
+@pytest.fixture
+def gguf_file(gguf_saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(gguf_saved, tmp_path / "tiny.gguf"))
+
+
+def test_a_gguf_file_is_dequantized_once(
+    gguf_file: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = load_model(gguf_file, dtype="float32", device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert first.name == "tiny"
+    assert first.tokenizer.chat_template
+    assert not any(weight.requires_grad for weight in first.model.parameters())
+    model: Any = first.model
+    assert torch.equal(model.lm_head.weight, LlamaForCausalLM.from_pretrained(saved).lm_head.weight)
+    # An independent conversion gives the same answers.
+    make: Any = transformers.AutoModelForCausalLM
+    plain = make.from_pretrained(
+        gguf_file.parent,
+        gguf_file=gguf_file.name,
+        quantization_config=transformers.GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
+    ids = torch.tensor([[1, 5, 9, 2]])
+    with torch.no_grad():
+        expected = plain(input_ids=ids).logits
+        assert torch.equal(first.model(input_ids=ids).logits, expected)
+    monkeypatch.setattr(dequantize, "_unpack", lambda *_: pytest.fail("unpacked again"))
+    second = load_model(gguf_file.rename(gguf_file.with_name("renamed.gguf")), dtype="float32")
+    assert (second.name, second.identity) == ("renamed", first.identity)
+    with torch.no_grad():
+        assert torch.equal(second.model(input_ids=ids).logits, expected)
+    text = "w3 w41 </s>"
+    assert second.tokenizer(text)["input_ids"] == first.tokenizer(text)["input_ids"]
+    assert second.tokenizer.chat_template == first.tokenizer.chat_template
+    assert second.tokenizer.special_tokens_map == first.tokenizer.special_tokens_map
+
+
+def test_a_damaged_copy_is_made_again(gguf_file: Path, tmp_path: Path) -> None:
+    load_model(gguf_file, dtype="float32")
+    (weights,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    load_model(gguf_file, dtype="float32")
+    assert weights.read_bytes() == whole
+
+
+def test_a_copy_is_whole_or_absent(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+        assert "disk is full" in loading_failure(gguf_file)
+    assert not [path for path in (tmp_path / "cache" / "dequantized").iterdir() if path.is_dir()]
+    load_model(gguf_file)
+
+
+def test_a_catalog_model_loads_by_name(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = gguf_file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    entry = CatalogModel("small", "small.gguf", len(content), digest, None, (), "for tests")
+    monkeypatch.setitem(CATALOG, "small", entry)
+    (tmp_path / "cache" / "models").mkdir(parents=True)
+    shutil.copy(gguf_file, tmp_path / "cache" / "models" / "small.gguf")
+    loaded = load_model("small")
+    assert (loaded.name, loaded.identity) == ("small", f"sha256:{digest}")
+
+
+def test_a_folder_with_one_gguf_file_is_that_file(gguf_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(gguf_file, alone)
+    assert load_model(alone).name == "tiny"
+    shutil.copy(gguf_file, alone / "other.gguf")
+    assert "2 GGUF files" in loading_failure(alone)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"PK\3\4" + content[4:],
+        lambda content: content[:60],
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b"llama", b"lxyza"),
+    ],
+    ids=["another format", "only a beginning", "half", "unknown architecture"],
+)
+def test_gguf_files_that_cannot_be_read(
+    damage: Callable[[bytes], bytes], gguf_file: Path, tmp_path: Path
+) -> None:
+    gguf_file.write_bytes(damage(gguf_file.read_bytes()))
+    assert "GGUF" in loading_failure(gguf_file)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
