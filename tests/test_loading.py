@@ -16,7 +16,7 @@ from demur.chat import checkpoint, hardware
 from demur.chat.hardware import available_memory, choose_device, choose_dtype
 from demur.chat.loading import load_model
 from demur.errors import DemurError
-from tiny_models import loading_failure, save_llama
+from tests.tiny_checkpoints import loading_failure, save_llama
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 from demur.chat import dequantize
 from demur.chat.catalog import CATALOG, CatalogModel
 from demur.chat.loading import load_model
-from tiny_models import loading_failure, save_llama, save_llama_gguf
+from tests.tiny_checkpoints import loading_failure, save_llama, save_llama_gguf
 
 pytest.importorskip("accelerate", reason="unpacking GGUF files needs accelerate")
 
