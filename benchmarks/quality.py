@@ -19,10 +19,10 @@ from rich.console import Console
 
 from demur.chat import ChatModel, Condition
 from demur.cli.screen import TerminalProgress
-from demur.evaluate.measuring import measure
-from demur.evaluate.statistics import rate_over_queries
+from demur.evaluation.measuring import measure
+from demur.evaluation.statistics import rate_over_queries
 from demur.judges import get_refusal_judge
-from demur.optimize import OptimizeSettings, Run
+from demur.optimization import OptimizeSettings, Run
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
 from demur.runs import Queries

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
-from demur.optimize import PRESETS, OptimizeSettings
+from demur.optimization import PRESETS, OptimizeSettings
 from demur.progress import SilentProgress, Stage, StageContext
 from tests.tiny import save_tiny_model
 

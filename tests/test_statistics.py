@@ -5,7 +5,7 @@ import math
 import pytest
 
 from demur.errors import DemurError
-from demur.evaluate.statistics import any_rate, rate_over_queries, wilson_interval
+from demur.evaluation.statistics import any_rate, rate_over_queries, wilson_interval
 
 
 # The first four: R. G. Newcombe, Statistics in Medicine 17 (1998), Table I, method 3.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Condition
     from demur.errors import DemurError
-    from demur.optimize import OptimizeSettings, Run, optimize
+    from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import SafetyPrompt
     from demur.queries import QuerySet, load_query_set
 
@@ -37,12 +37,12 @@ _HOMES = {
     "ChatModel": "demur.chat",
     "Condition": "demur.chat",
     "DemurError": "demur.errors",
-    "OptimizeSettings": "demur.optimize",
+    "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
-    "Run": "demur.optimize",
+    "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
     "load_query_set": "demur.queries",
-    "optimize": "demur.optimize",
+    "optimize": "demur.optimization",
 }
 
 

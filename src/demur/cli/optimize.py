@@ -94,7 +94,7 @@ def optimize_command(
     """
     from demur.chat import ChatModel
     from demur.cli.tables import print_run
-    from demur.optimize import OptimizeSettings, optimize
+    from demur.optimization import OptimizeSettings, optimize
 
     overrides = {
         "weight_refusal": weight_refusal,

@@ -15,6 +15,6 @@ def show_command(
 ) -> None:
     """Print the results of a run again."""
     from demur.cli.tables import print_run
-    from demur.optimize import Run
+    from demur.optimization import Run
 
     print_run(console, Run.load(run))

@@ -7,9 +7,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from demur.evaluate.evaluation import Evaluation
-from demur.optimize import Run
-from demur.optimize.examples import Example
+from demur.evaluation.results import Evaluation
+from demur.optimization import Run
+from demur.optimization.examples import Example
 
 NAMES = {"none": "no prompt", "optimized": "optimized prompt"}
 

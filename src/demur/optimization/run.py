@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
-from demur.evaluate.evaluation import Evaluation
+from demur.evaluation.results import Evaluation
 from demur.files import read_json, write_json
-from demur.optimize.examples import Example
+from demur.optimization.examples import Example
 from demur.prompts import SafetyPrompt
 from demur.runs import RunFolder
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from demur.evaluate.statistics import Interval, Rate, any_rate, rate_over_queries
+from demur.evaluation.statistics import Interval, Rate, any_rate, rate_over_queries
 from demur.runs import Measurement
 
 

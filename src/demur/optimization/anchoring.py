@@ -9,10 +9,10 @@ import torch
 
 from demur.chat import ChatModel, Condition
 from demur.errors import DemurError
-from demur.evaluate.measuring import measure
+from demur.evaluation.measuring import measure
 from demur.geometry import Directions, estimate_directions
 from demur.judges import get_refusal_judge
-from demur.optimize.settings import OptimizeSettings
+from demur.optimization.settings import OptimizeSettings
 from demur.progress import Progress
 from demur.runs import Measurement, Queries, RunFolder
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from demur.chat import ChatModel, Condition
-from demur.evaluate.divergence import kl_divergence
-from demur.evaluate.evaluation import evaluate_measurements
-from demur.evaluate.measuring import measure
+from demur.evaluation.divergence import kl_divergence
+from demur.evaluation.results import evaluate_measurements
+from demur.evaluation.measuring import measure
 from demur.judges import get_refusal_judge
-from demur.optimize.anchoring import read_anchors
-from demur.optimize.dro import DirectedRepresentation
-from demur.optimize.examples import telling_examples
-from demur.optimize.run import METRICS, Run
-from demur.optimize.settings import OptimizeSettings
-from demur.optimize.training import train_prompt
+from demur.optimization.anchoring import read_anchors
+from demur.optimization.dro import DirectedRepresentation
+from demur.optimization.examples import telling_examples
+from demur.optimization.run import METRICS, Run
+from demur.optimization.settings import OptimizeSettings
+from demur.optimization.training import train_prompt
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_basic_prompt, load_system_prompt
 from demur.queries import load_query_set, require

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demur.chat.engine import SamplingSettings
 from demur.errors import DemurError
-from demur.evaluate.measuring import Protocol
+from demur.evaluation.measuring import Protocol
 from demur.geometry import LossWeights
-from demur.optimize.training import TrainingSettings
+from demur.optimization.training import TrainingSettings
 
 PresetName = Literal["quick", "standard", "paper"]
 
