@@ -14,9 +14,9 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from common import reference, write_results
 from rich.console import Console
 
+from common import reference, write_results
 from demur.chat import ChatModel, Condition
 from demur.cli.screen import TerminalProgress
 from demur.evaluation.measuring import measure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ def demur(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
-            raise SystemExit(0)
         shown = capsys.readouterr()
         code = ended.value.code
         return (code if isinstance(code, int) else 0), shown.out, shown.err
@@ -64,7 +64,7 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
     arguments = ["optimize", tiny, "--basic-prompt", basic_prompt, "--output", run, *SMALL]
     status, out, err = demur(*arguments)
     assert status == 0, err
-    for expected in ("no prompt", "basic prompt (basic.txt)", "optimized prompt", "KL"):
+    for expected in ("none ", "basic.txt (basic)", "optimized ", "KL cost", str(run)):
         assert expected in out
     assert "before" in out
     assert "after" in out
@@ -105,7 +105,7 @@ def test_mistakes_end_in_one_line(
     (tmp_path / "empty.txt").write_text("")
     places = {"TINY": str(tiny), "EMPTY": str(tmp_path / "empty.txt")}
     line = mistake(demur(*[places.get(argument, argument) for argument in arguments]))
-    assert expected in line.replace("'", "'")
+    assert expected in line
     assert not (tmp_path / "demur-runs").exists()
 
 
@@ -123,8 +123,6 @@ def test_model_output_cannot_drive_the_terminal(
 ) -> None:
     run = tmp_path / "run"
     demur("optimize", tiny, "--basic-prompt", basic_prompt, "--output", run, *SMALL)
-    import json
-
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["examples"][0]["after"] = "[bold red]boo[/] \x1b[2J\x07 \u202eabc"
     (run / "metrics.json").write_text(json.dumps(metrics))

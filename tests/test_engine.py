@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -104,9 +105,10 @@ def test_greedy_samples_are_those_of_generate(named_engine: tuple[str, Engine]) 
     again = engine.read_and_sample(inputs, QUERIES, settings)
     engine.slots = 256
     assert again.samples == reading.samples
+    generate: Any = engine.model.generate
     for row in range(len(inputs)):
         ids = torch.tensor([inputs.prefix + inputs.suffixes[row]])
-        output = engine.model.generate(
+        output = generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=6,

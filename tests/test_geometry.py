@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy
+import numpy.typing
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from demur.geometry import Directions, LossWeights, dro_terms, estimate_directions
 
+Array = numpy.typing.NDArray[numpy.float64]
 WIDTH, COMPONENTS, COUNT = 24, 4, 120
 
 
@@ -17,7 +19,7 @@ WIDTH, COMPONENTS, COUNT = 24, 4, 120
 def anchors() -> tuple[Tensor, Tensor, Tensor]:
     """Representations whose refusal and harm grow along known directions."""
     generator = torch.Generator().manual_seed(0)
-    scales = torch.linspace(6, 0.2, WIDTH)
+    scales = 6 * 0.7 ** torch.arange(WIDTH)
     points = torch.randn(COUNT, WIDTH, generator=generator) * scales + 3.0
     centred = points - points.mean(0)
     refusal = torch.sigmoid(centred[:, 0] - 0.5 * centred[:, 1])
@@ -54,22 +56,23 @@ def test_regressions_minimize_the_soft_cross_entropy(
     found = estimate_directions(points, refusal, labels, components=2, folds=2, seed=7)
     projected = found.project(points).double().numpy()
 
-    def fit(targets: Tensor) -> numpy.ndarray:
+    def fit(targets: Tensor) -> Array:
         wanted = targets.double().numpy()
 
-        def penalized_loss(theta: numpy.ndarray, rows: numpy.ndarray) -> float:
+        def penalized_loss(theta: Array, rows: Array) -> float:
             logits = projected[rows] @ theta[:2] + theta[2]
             cross_entropy = numpy.logaddexp(0, logits) - wanted[rows] * logits
             return float(cross_entropy.sum() + 0.5 * (theta[:2] ** 2).sum())
 
         folds = KFold(2, shuffle=True, random_state=7).split(projected)
-        return numpy.mean(
+        fits = numpy.stack(
             [
                 minimize(penalized_loss, numpy.zeros(3), args=(rows,), options={"gtol": 1e-8}).x
                 for rows, _ in folds
-            ],
-            axis=0,
+            ]
         )
+        averaged: Array = fits.mean(axis=0)
+        return averaged
 
     expected = fit(refusal)
     numpy.testing.assert_allclose(found.refusal_weight, expected[:2], rtol=1e-3, atol=1e-4)
@@ -93,12 +96,14 @@ def test_loss_terms_match_the_formulas(directions: Directions) -> None:
     mean = directions.mean.double().numpy()
     target = labels.double().numpy()
 
-    def cross_entropy(weight: Tensor, bias: Tensor) -> numpy.ndarray:
-        def f(x: numpy.ndarray) -> numpy.ndarray:
-            return (x - mean) @ basis @ weight.double().numpy() + float(bias)
+    def cross_entropy(weight: Tensor, bias: Tensor) -> Array:
+        def f(x: Array) -> Array:
+            logits: Array = (x - mean) @ basis @ weight.double().numpy() + float(bias)
+            return logits
 
         probability = 1 / (1 + numpy.exp(-(f(x_t) - f(x_0))))
-        return -(target * numpy.log(probability) + (1 - target) * numpy.log(1 - probability))
+        entropy: Array = target * numpy.log(probability) + (1 - target) * numpy.log(1 - probability)
+        return -entropy
 
     refusal = cross_entropy(directions.refusal_weight, directions.refusal_bias)
     harmfulness = cross_entropy(directions.harmfulness_weight, directions.harmfulness_bias)

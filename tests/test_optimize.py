@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
 from demur.optimization import PRESETS, OptimizeSettings
-from demur.progress import SilentProgress, Stage, StageContext
+from demur.progress import SilentProgress, Stage
 from tests.tiny import save_tiny_model
 
 SMALL: dict[str, Any] = {
@@ -69,11 +69,8 @@ class Interrupting(SilentProgress):
         self.left = after
 
     @contextmanager
-    def _counting(self) -> Iterator[Stage]:
+    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
         yield self
-
-    def stage(self, description: str, total: float, unit: str = "") -> StageContext:
-        return self._counting()
 
     def advance(self, amount: float = 1) -> None:
         self.left -= 1

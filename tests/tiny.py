@@ -113,7 +113,8 @@ def tiny_model(name: str, seed: int = 0) -> PreTrainedModel:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(6.0)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@ ignore.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -24,19 +24,13 @@ class Stage(Protocol):
 class Progress(Protocol):
     """Receives the stages of long work and remarks on it."""
 
-    def stage(self, description: str, total: float, unit: str = "") -> StageContext:
+    def stage(
+        self, description: str, total: float, unit: str = ""
+    ) -> AbstractContextManager[Stage]:
         """Open a stage of `total` units; the stage ends with the `with` block."""
 
     def message(self, text: str) -> None:
         """Say something once, for example which dtype was chosen."""
-
-
-class StageContext(Protocol):
-    """What `Progress.stage` returns."""
-
-    def __enter__(self) -> Stage: ...
-
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class SilentStage:
@@ -53,11 +47,8 @@ class SilentProgress:
     """The default outside the command line: says nothing."""
 
     @contextmanager
-    def _silent_stage(self) -> Iterator[Stage]:
+    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
         yield SilentStage()
-
-    def stage(self, description: str, total: float, unit: str = "") -> StageContext:
-        return self._silent_stage()
 
     def message(self, text: str) -> None:
         pass

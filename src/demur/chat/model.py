@@ -12,7 +12,7 @@ from torch import Tensor
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.engine import Engine, Inputs, SamplingSettings
 from demur.chat.engine.engine import PartialLoss, Reading
-from demur.chat.engine.forward import input_embeddings
+from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import ChatRenderer
@@ -57,7 +57,7 @@ class ChatModel:
         self.dtype_reason = loaded.dtype_reason
         config = loaded.model.config.get_text_config(decoder=True)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
-        self.width = int(loaded.model.get_input_embeddings().weight.shape[1])
+        self.width = int(embedding_table(loaded.model).shape[1])
         self.renderer = ChatRenderer(loaded.tokenizer, loaded.name)
         self.engine = Engine(loaded.model, loaded.tokenizer)
 

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from demur.progress import Stage, StageContext
+from demur.progress import Stage
 
 console = Console()
 errors = Console(stderr=True)
@@ -29,7 +29,8 @@ class TerminalProgress:
     """Stages as bars with the time left; as plain lines where nobody watches."""
 
     @contextmanager
-    def _stage(self, description: str, total: float, unit: str) -> Iterator[Stage]:
+    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
+        """Open a stage; see `demur.progress.Progress`."""
         started = time.monotonic()
         if not errors.is_terminal:
             errors.print(f"{description} ...", markup=False, highlight=False)
@@ -51,10 +52,6 @@ class TerminalProgress:
         if not errors.is_terminal:
             seconds = time.monotonic() - started
             errors.print(f"{description}: {seconds:.0f} s", markup=False, highlight=False)
-
-    def stage(self, description: str, total: float, unit: str = "") -> StageContext:
-        """Open a stage; see `demur.progress.Progress`."""
-        return self._stage(description, total, unit)
 
     def message(self, text: str) -> None:
         """Print a remark."""

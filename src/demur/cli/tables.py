@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -11,7 +12,7 @@ from demur.evaluation.results import Evaluation
 from demur.optimization import Run
 from demur.optimization.examples import Example
 
-NAMES = {"none": "no prompt", "optimized": "optimized prompt"}
+OURS = ("none", "optimized")
 
 
 def print_run(console: Console, run: Run) -> None:
@@ -20,33 +21,33 @@ def print_run(console: Console, run: Run) -> None:
     console.print(evaluation_table(run.evaluation))
     for example in run.examples:
         console.print(_example(example))
-    console.print(Text.assemble("The run lies in ", (str(run.path), "bold"), "."))
-    console.print(
-        Text.assemble(
-            "Next: see it again with ",
-            (f"demur show {run.path}", "bold"),
-            ", or use the prompt in Python: ",
-            (f"SafetyPrompt.load({str(run.path)!r})", "bold"),
-            ".",
-        )
-    )
+    console.print("More harmful and fewer harmless queries refused is better. All responses are in")
+    console.print(Text(str(run.path / "responses"), style="bold"), soft_wrap=True)
+    console.print("See this again with")
+    console.print(Text(f"demur show {run.path}", style="bold"), soft_wrap=True)
+    console.print("or use the prompt in Python")
+    console.print(Text(f"SafetyPrompt.load({str(run.path)!r})", style="bold"), soft_wrap=True)
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """Refusal rates with their 95 % intervals."""
-    table = Table(title="Refused on held-out queries (95 % intervals)", title_justify="left")
-    table.add_column("")
-    table.add_column("harmful: more is better", justify="right")
-    table.add_column("harmless: less is better", justify="right")
-    table.add_column("KL divergence", justify="right")
+    table = Table(
+        title="Refused on held-out queries, with 95 % intervals",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("prompt", no_wrap=True)
+    table.add_column("harmful queries", justify="right", no_wrap=True)
+    table.add_column("harmless queries", justify="right", no_wrap=True)
+    table.add_column("KL cost", justify="right", no_wrap=True)
     for result in evaluation.results:
-        best = result.prompt == "optimized"
         table.add_row(
-            Text(NAMES.get(result.prompt, f"basic prompt ({result.prompt})")),
+            Text(result.prompt if result.prompt in OURS else f"{result.prompt} (basic)"),
             str(result.harmful_refused),
             str(result.harmless_refused),
             f"{result.divergence:.2f}",
-            style="bold" if best else None,
+            style="bold" if result.prompt == "optimized" else None,
         )
     return table
 

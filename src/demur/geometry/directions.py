@@ -106,7 +106,8 @@ def _averaged(
 ) -> NDArray[numpy.float64]:
     """Weights and, last, the bias of logistic regressions, averaged over the splits."""
     fits = [_logistic_regression(points[rows], targets[rows]) for rows in splits]
-    return numpy.mean(fits, axis=0)
+    averaged: NDArray[numpy.float64] = numpy.stack(fits).mean(axis=0)
+    return averaged
 
 
 def _logistic_regression(
@@ -121,4 +122,5 @@ def _logistic_regression(
         numpy.concatenate([numpy.ones(len(points)), numpy.zeros(len(points))]),
         sample_weight=numpy.concatenate([targets, 1 - targets]),
     )
-    return numpy.append(regression.coef_[0], regression.intercept_[0])
+    fitted: NDArray[numpy.float64] = numpy.append(regression.coef_[0], regression.intercept_[0])
+    return fitted

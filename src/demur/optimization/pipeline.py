@@ -10,8 +10,8 @@ from typing import Any
 
 from demur.chat import ChatModel, Condition
 from demur.evaluation.divergence import kl_divergence
-from demur.evaluation.results import evaluate_measurements
 from demur.evaluation.measuring import measure
+from demur.evaluation.results import evaluate_measurements
 from demur.judges import get_refusal_judge
 from demur.optimization.anchoring import read_anchors
 from demur.optimization.dro import DirectedRepresentation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,8 +11,6 @@ from demur.errors import DemurError
 from demur.evaluation.measuring import Protocol
 from demur.geometry import LossWeights
 from demur.optimization.training import TrainingSettings
-
-PresetName = Literal["quick", "standard", "paper"]
 
 
 class OptimizeSettings(BaseModel):
@@ -64,7 +62,7 @@ class OptimizeSettings(BaseModel):
         if name not in PRESETS:
             raise DemurError(f"There is no preset {name!r}: choose {', '.join(PRESETS)}.")
         chosen = {key: value for key, value in overrides.items() if value is not None}
-        merged = {**PRESETS[cast(PresetName, name)], **chosen}
+        merged = {**PRESETS[name], **chosen}
         if "samples" in chosen and "kept_samples" not in chosen:
             merged["kept_samples"] = None
         try:
@@ -120,7 +118,7 @@ _SHORT_RESPONSES: dict[str, Any] = {
     "cut_unfinished": False,
 }
 
-PRESETS: dict[PresetName, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **_SHORT_RESPONSES,
         "anchor_prompts": (),

@@ -81,9 +81,7 @@ class RunFolder:
                 "choose another --output or delete that folder."
             )
 
-    def save_tensors(
-        self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None
-    ) -> None:
+    def save_tensors(self, name: str, tensors: Mapping[str, Tensor], notes: Any = None) -> None:
         """Write tensors to `name`.safetensors, with plain notes in its header, at once."""
         from safetensors.torch import save
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from demur.chat.engine.decoding import step
-from demur.chat.engine.forward import input_embeddings, read_positions
+from demur.chat.engine.forward import embedding_table, input_embeddings, read_positions
 from demur.chat.engine.inputs import Inputs, pad
 from demur.chat.engine.plain import read_whole
 from demur.chat.engine.prefix import compute_prefix, has_expandable_cache, suffix_states
@@ -47,7 +47,7 @@ def shares_prefix(model: PreTrainedModel) -> bool:
 
 
 def _paths_agree(model: PreTrainedModel) -> bool:
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = embedding_table(model).shape[0]
     generator = torch.Generator().manual_seed(0)
 
     def tokens(length: int) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def _paths_agree(model: PreTrainedModel) -> bool:
 
     prefix = compute_prefix(model, input_embeddings(model, torch.tensor([inputs.prefix])))
     cache = prefix.expanded(len(inputs))
-    ids, lengths = pad(inputs.suffixes, model.get_input_embeddings().weight.device)
+    ids, lengths = pad(inputs.suffixes, embedding_table(model).device)
     first = read_positions(
         model, input_embeddings(model, ids), lengths - 1, cache=cache, logits=True
     )

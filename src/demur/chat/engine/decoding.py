@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine.forward import input_embeddings, read_positions
+from demur.chat.engine.forward import embedding_table, input_embeddings, read_positions
 from demur.chat.engine.prefix import PrefixStates
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample
@@ -100,7 +100,7 @@ def step(model: PreTrainedModel, cache: SlotCache, tokens: Sequence[int]) -> Ten
     Returns:
         (A, V) logits of what follows.
     """
-    device = model.get_input_embeddings().weight.device
+    device = embedding_table(model).device
     position_ids, visible = cache.step_inputs()
     embeddings = input_embeddings(model, torch.tensor(tokens)[:, None])
     last = read_positions(

@@ -16,6 +16,7 @@ from demur.chat.engine.capability import shares_prefix, shortest_window
 from demur.chat.engine.decoding import Prefilled, decode
 from demur.chat.engine.forward import (
     LastPosition,
+    embedding_table,
     input_embeddings,
     logits_of,
     read_positions,
@@ -203,7 +204,7 @@ class Engine:
     ) -> LastPosition:
         if prefix is None:
             return read_whole(self.model, inputs, prompt, logits=logits)
-        ids, lengths = pad(inputs.suffixes, self.model.get_input_embeddings().weight.device)
+        ids, lengths = pad(inputs.suffixes, embedding_table(self.model).device)
         return read_positions(
             self.model,
             input_embeddings(self.model, ids),

@@ -31,10 +31,16 @@ class LastPosition:
     logits: Tensor | None
 
 
+def embedding_table(model: PreTrainedModel) -> Tensor:
+    """The input embeddings of the whole vocabulary, (V, d); its device is where inputs belong."""
+    table = model.get_input_embeddings().weight
+    assert isinstance(table, Tensor)
+    return table
+
+
 def input_embeddings(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
     """The embeddings that `inputs_embeds` expects for token ids, `(..., d)`."""
-    embedding = model.get_input_embeddings()
-    embedded: Tensor = embedding(token_ids.to(embedding.weight.device))
+    embedded: Tensor = model.get_input_embeddings()(token_ids.to(embedding_table(model).device))
     return embedded
 
 

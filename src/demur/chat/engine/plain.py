@@ -6,14 +6,19 @@ path is checked against.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from demur.chat.engine.forward import LastPosition, input_embeddings, read_positions
+from demur.chat.engine.forward import (
+    LastPosition,
+    embedding_table,
+    input_embeddings,
+    read_positions,
+)
 from demur.chat.engine.inputs import Inputs, pad
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample
@@ -30,7 +35,7 @@ def embed_whole(
         lengths: (B,).
     """
     sequences = [inputs.prefix + suffix for suffix in inputs.suffixes]
-    ids, lengths = pad(sequences, model.get_input_embeddings().weight.device)
+    ids, lengths = pad(sequences, embedding_table(model).device)
     embeddings = input_embeddings(model, ids)
     if prompt is not None:
         embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
@@ -117,16 +122,18 @@ def _generate(
 ) -> list[Sample]:
     embeddings, _ = embed_whole(model, inputs, prompt)
     script = _Scripted(rows, writer)
-    done: Callable[..., Any] = lambda ids, scores, **_: torch.tensor(  # noqa: E731
-        [sample is not None for sample in script.samples], device=ids.device
-    )
-    model.generate(
+
+    def all_done(ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        return torch.tensor([sample is not None for sample in script.samples], device=ids.device)
+
+    generate: Any = model.generate
+    generate(
         inputs_embeds=embeddings,
         attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device),
         max_new_tokens=writer.settings.most_tokens,
         do_sample=False,
         logits_processor=LogitsProcessorList([script]),
-        stopping_criteria=[done],
+        stopping_criteria=[all_done],
         eos_token_id=None,
         pad_token_id=script.filler,
     )

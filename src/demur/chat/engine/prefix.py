@@ -6,7 +6,7 @@ This is exact: in a causal model they depend on nothing that follows.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,23 +33,12 @@ class PrefixStates:
 
     def expanded(self, batch: int) -> Cache:
         """A cache for `batch` rows that all open with this prefix; costs no memory by itself."""
-        layers = []
-        for layer in self.layers:
-            twin = copy.copy(layer)
-            if twin.is_initialized:
-                twin.keys = layer.keys.expand(batch, -1, -1, -1)
-                twin.values = layer.values.expand(batch, -1, -1, -1)
-            layers.append(twin)
-        return Cache(layers=layers)
+        twins = self._changed(lambda states: states.expand(batch, -1, -1, -1))
+        return Cache(layers=[*twins.layers])
 
     def tensors(self) -> list[Tensor]:
         """Keys and values of every layer that has any."""
-        return [
-            tensor
-            for layer in self.layers
-            if layer.is_initialized
-            for tensor in (layer.keys, layer.values)
-        ]
+        return [states for layer in self.layers for states in states_of(layer)]
 
     def as_leaves(self) -> PrefixStates:
         """The same states cut from their graph, ready to gather gradients of their own.
@@ -57,14 +46,25 @@ class PrefixStates:
         A batch can then be taken in parts: each part's backward pass ends here, and one backward
         pass through the prefix follows for all of them.
         """
-        layers = []
+        return self._changed(lambda states: states.detach().requires_grad_())
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> PrefixStates:
+        twins = []
         for layer in self.layers:
             twin = copy.copy(layer)
-            if twin.is_initialized:
-                twin.keys = layer.keys.detach().requires_grad_()
-                twin.values = layer.values.detach().requires_grad_()
-            layers.append(twin)
-        return PrefixStates(tuple(layers), self.length)
+            if states_of(layer):
+                twin.keys, twin.values = map(change, states_of(layer))
+            twins.append(twin)
+        return PrefixStates(tuple(twins), self.length)
+
+
+def states_of(layer: DynamicLayer) -> tuple[Tensor, ...]:
+    """A layer's keys and values, (B, H, S, D) each; nothing where it shares another layer's."""
+    if not layer.is_initialized:
+        return ()
+    assert layer.keys is not None
+    assert layer.values is not None
+    return layer.keys, layer.values
 
 
 def has_expandable_cache(model: PreTrainedModel) -> bool:
@@ -83,7 +83,7 @@ def compute_prefix(model: PreTrainedModel, embeddings: Tensor) -> PrefixStates:
     cache = DynamicCache(config=model.config)
     last = torch.tensor([embeddings.shape[1] - 1])
     read_positions(model, embeddings, last, cache=cache)
-    return PrefixStates(tuple(cache.layers), embeddings.shape[1])
+    return PrefixStates(_dynamic_layers(cache), embeddings.shape[1])
 
 
 def suffix_states(
@@ -100,11 +100,14 @@ def suffix_states(
         For each row the keys and values of every layer in turn, each (H, S, D).
     """
     tensors = [
-        tensor[:, :, prefix_length:].clone()
-        for layer in cache.layers
-        if layer.is_initialized
-        for tensor in (layer.keys, layer.values)
+        states[:, :, prefix_length:].clone()
+        for layer in _dynamic_layers(cache)
+        for states in states_of(layer)
     ]
     return [
         tuple(tensor[row, :, :length] for tensor in tensors) for row, length in enumerate(lengths)
     ]
+
+
+def _dynamic_layers(cache: Cache) -> tuple[DynamicLayer, ...]:
+    return tuple(layer for layer in cache.layers if isinstance(layer, DynamicLayer))

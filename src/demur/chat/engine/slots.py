@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from demur.chat.engine.prefix import PrefixStates
+from demur.chat.engine.prefix import PrefixStates, states_of
 
 
 class SlotLayer(DynamicLayer):
@@ -20,17 +20,20 @@ class SlotLayer(DynamicLayer):
     and the index of a key is its position in the sequence.
     """
 
-    def __init__(self, prefix: DynamicLayer, slots: int, capacity: int) -> None:
-        super().__init__()
-        shape = (slots, prefix.keys.shape[1], capacity)
-        self.key_buffer = prefix.keys.new_zeros(*shape, prefix.keys.shape[3])
-        self.value_buffer = prefix.values.new_zeros(*shape, prefix.values.shape[3])
-        length = prefix.keys.shape[2]
-        self.key_buffer[:, :, :length] = prefix.keys
-        self.value_buffer[:, :, :length] = prefix.values
-        self.dtype, self.device = prefix.keys.dtype, prefix.keys.device
-        self.is_initialized = True
-        self.point_at(torch.full((slots,), length), length)
+    key_buffer: Tensor
+    value_buffer: Tensor
+
+    @classmethod
+    def over(cls, prefix: DynamicLayer, slots: int, capacity: int) -> SlotLayer:
+        """Room for `slots` sequences of `capacity` tokens that open with a prefix."""
+        layer = cls()
+        keys, values = states_of(prefix)
+        layer.key_buffer = _buffer(keys, slots, capacity)
+        layer.value_buffer = _buffer(values, slots, capacity)
+        layer.dtype, layer.device = keys.dtype, keys.device
+        layer.is_initialized = True
+        layer.point_at(torch.full((slots,), keys.shape[2]), keys.shape[2])
+        return layer
 
     def point_at(self, positions: Tensor, longest: int) -> None:
         """Say where the next token of each active row goes; (A,) with A at most the slots."""
@@ -67,7 +70,7 @@ class SlotCache:
             capacity: tokens of the longest sequence, prefix included.
         """
         self.layers = [
-            SlotLayer(layer, slots, capacity) if layer.is_initialized else copy.copy(layer)
+            SlotLayer.over(layer, slots, capacity) if states_of(layer) else copy.copy(layer)
             for layer in prefix.layers
         ]
         self.cache = Cache(layers=list(self.layers))
@@ -125,3 +128,10 @@ class SlotCache:
 
     def _filled(self) -> list[SlotLayer]:
         return [layer for layer in self.layers if isinstance(layer, SlotLayer)]
+
+
+def _buffer(states: Tensor, slots: int, capacity: int) -> Tensor:
+    """Room for (slots, H, capacity, D), opening with a prefix of (1, H, P, D) in every slot."""
+    buffer = states.new_zeros(slots, states.shape[1], capacity, states.shape[3])
+    buffer[:, :, : states.shape[2]] = states
+    return buffer
