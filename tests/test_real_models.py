@@ -1,0 +1,71 @@
+"""End to end on real models, fetched through the catalog (the cache serves a second time)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from demur import ChatModel, Condition, DemurError, SafetyPrompt, optimize
+from demur.chat.engine import SamplingSettings
+from demur.geometry import Directions
+from demur.prompts import load_basic_prompt
+from demur.queries import Label, load_query_set
+
+LABELS: tuple[Label, ...] = ("harmful", "harmless")
+pytestmark = pytest.mark.real_model
+
+
+@pytest.fixture(scope="module")
+def default_model() -> ChatModel:
+    return ChatModel.load()
+
+
+def test_the_default_model_answers_sensibly_and_shares_its_prefix(
+    default_model: ChatModel,
+) -> None:
+    assert default_model.engine.shares_prefix
+    assert default_model.width == 896
+    reading = default_model.read_and_sample(
+        ["What is the capital of France? Answer with its name."],
+        Condition(load_basic_prompt("plain")),
+        SamplingSettings(most_tokens=12, temperature=0),
+    )
+    assert "Paris" in reading.samples[0][0].text
+
+
+def test_a_short_optimization_moves_the_groups_apart(
+    default_model: ChatModel, tmp_path: Path
+) -> None:
+    run = optimize(
+        default_model,
+        preset="quick",
+        most_anchors=20,
+        most_held_out=10,
+        epochs=3,
+        batch=20,
+        output=tmp_path / "run",
+    )
+    assert run.history[-1]["refusal"] < run.history[0]["refusal"] - 0.02
+    assert run.evaluation["optimized"].divergence > 0
+
+    # The saved prompt moves harmful held-out queries further along the refusal direction than
+    # harmless ones.
+    prompt = SafetyPrompt.load(tmp_path / "run")
+    basic = load_basic_prompt("long")
+    shift = {}
+    directions = Directions(**load_file(tmp_path / "run/directions.safetensors"))
+    for label in LABELS:
+        queries = load_query_set("held-out", label).head(10).texts
+        before = default_model.represent(queries, Condition(basic))
+        after = default_model.represent(queries, Condition(prompt))
+        shift[label] = (directions.refusal(after) - directions.refusal(before)).mean()
+    assert shift["harmful"] > shift["harmless"]
+
+
+def test_smollm_refuses_nothing_and_is_told_so(tmp_path: Path) -> None:
+    model = ChatModel.load("smollm2-135m")
+    with pytest.raises(DemurError, match=r"refuses \(almost\) none.*no refusal direction"):
+        optimize(model, preset="quick", most_anchors=20, most_held_out=10, output=tmp_path / "run")
+    assert not (tmp_path / "run/training.safetensors").exists()
