@@ -127,8 +127,7 @@ def load_model(
     if spread:
         embeddings: Any = model.get_input_embeddings()
         chosen_device = embeddings.weight.device
-    if dtype is None:
-        progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
+    progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,

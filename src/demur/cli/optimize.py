@@ -123,10 +123,6 @@ def optimize_command(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
-    progress.message(
-        f"{chat_model.name} on {chat_model.device}, "
-        f"{str(chat_model.dtype).removeprefix('torch.')} ({chat_model.dtype_reason})"
-    )
     run = optimize(
         chat_model,
         basic_prompt=basic_prompt,

@@ -126,12 +126,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "most_held_out": 30,
         "epochs": 4,
         "batch": 20,
+        "learning_rate_decay": True,
     },
     "standard": {
         **_SHORT_RESPONSES,
         "anchor_prompts": (),
         "epochs": 5,
         "batch": 20,
+        "learning_rate_decay": True,
     },
     "paper": {},
 }
