@@ -75,7 +75,7 @@ def main() -> None:
     for title, rates in results.items():
         console.print(f"{title}: refused", *(f"\n    {name:10} {rates[name]}" for name in rates))
     write_results(
-        f"quality-{arguments.name or Path(model.name).stem}",
+        f"quality-{arguments.name or Path(model.name).name}",
         {
             "model": identity["name"],
             "dtype": str(model.dtype).removeprefix("torch."),
