@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.errors import DemurError
+from demur.files import DISK_FULL
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,6 @@ _TENSOR = "safety_prompt"
 _RELEASED_TENSOR = "soft_prompt"
 _FOLDER_IN_RUN = "safety_prompt"
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ class SafetyPrompt:
         try:
             _save(self, folder)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in DISK_FULL:
                 raise DemurError(
                     f"no space is left to save the safety prompt to {shown(folder)}; free some, "
                     "or choose a folder on another disk"
