@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from demur.chat import download, sources
-from demur.chat.catalog import CATALOG, CatalogModel, PackagePart, cache_directory
+from demur.chat.catalog import CATALOG, CatalogModel, PackagePart
 from demur.chat.download import cached_model, pull
 from demur.errors import DemurError
+from demur.files import cache_directory
 
 CONTENT = bytes(range(256)) * 1000
 MODEL = CatalogModel(

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, with errors that a user can mend."""
+"""Writing files whole or not at all, with errors that a user can mend; where downloads are kept."""
 
 from __future__ import annotations
 
@@ -10,9 +10,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from demur.errors import DemurError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cache_directory() -> Path:
+    """Where demur keeps downloads and unpacked models.
+
+    `DEMUR_CACHE` if it is set, else the user's cache folder of the operating system. The folder
+    need not exist.
+    """
+    chosen = os.environ.get("DEMUR_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_cache_path("demur")
 
 
 @contextmanager

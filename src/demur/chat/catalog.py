@@ -7,11 +7,7 @@ wheels (for places where nothing but a package index can be reached).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
-
-import platformdirs
 
 from demur.errors import DemurError
 
@@ -95,18 +91,6 @@ CATALOG: dict[str, CatalogModel] = {
         ),
     )
 }
-
-
-def cache_directory() -> Path:
-    """Where demur keeps downloads and unpacked models.
-
-    `DEMUR_CACHE` if it is set, else the user's cache folder of the operating system. The folder
-    need not exist.
-    """
-    chosen = os.environ.get("DEMUR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return platformdirs.user_cache_path("demur")
 
 
 def catalog_model(name: str) -> CatalogModel:

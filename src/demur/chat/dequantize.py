@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from demur.chat.catalog import cache_directory
 from demur.chat.checkpoint import (
     check_complete,
     count_weights,
@@ -28,6 +27,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.download import alone
 from demur.errors import DemurError
+from demur.files import cache_directory
 from demur.progress import Progress
 
 if TYPE_CHECKING:

