@@ -1,13 +1,28 @@
 """Labelled queries: what the directions are estimated from and what prompts are judged on."""
 
+from demur.queries.benchmark_table import BENCHMARKS, Benchmark, Columns, find_benchmark
+from demur.queries.benchmarks import (
+    BenchmarkState,
+    benchmark_address,
+    benchmark_state,
+    load_benchmark,
+)
 from demur.queries.loading import BUILT_IN, load_query_set
 from demur.queries.query_set import MINIMUM_QUERIES, Label, QuerySet, require
 
 __all__ = [
+    "BENCHMARKS",
     "BUILT_IN",
     "MINIMUM_QUERIES",
+    "Benchmark",
+    "BenchmarkState",
+    "Columns",
     "Label",
     "QuerySet",
+    "benchmark_address",
+    "benchmark_state",
+    "find_benchmark",
+    "load_benchmark",
     "load_query_set",
     "require",
 ]

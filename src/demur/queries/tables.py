@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from demur.errors import DemurError
@@ -35,34 +36,42 @@ def text_lines(text: str) -> list[str]:
 
 
 def read_csv(text: str, path: Path, column: str | None) -> list[str]:
-    """One column of a table with a header row.
+    """One column of a table with a header row; see `read_csv_columns`."""
+    return [cells[0] for cells in read_csv_columns(text, path, (column,))]
+
+
+def read_csv_columns(text: str, path: Path, columns: Sequence[str | None]) -> list[tuple[str, ...]]:
+    """The cells of the named columns, in their order, for every row below the header row.
 
     Raises:
-        DemurError: no column is named, it is missing or stands in the header twice, a row is too
-            short to have it, or the table cannot be parsed.
+        DemurError: a column is None, missing or stands in the header twice, a row is too short to
+            have it, or the table cannot be parsed.
     """
     reader = csv.reader(io.StringIO(text, newline=""))
-    texts: list[str] = []
+    rows: list[tuple[str, ...]] = []
     try:
         header = [cell.strip() for cell in next(reader, [])]
-        wanted = check_column(str(path), column, header)
-        if header.count(wanted) > 1:
-            raise DemurError(f"{str(path)!r} has more than one column {wanted!r}: rename one")
-        index = header.index(wanted)
+        indices: list[tuple[str, int]] = []
+        for column in columns:
+            wanted = check_column(str(path), column, header)
+            if header.count(wanted) > 1:
+                raise DemurError(f"{str(path)!r} has more than one column {wanted!r}: rename one")
+            indices.append((wanted, header.index(wanted)))
         for row in reader:
             if not row:  # a blank line
                 continue
-            if len(row) <= index:
-                raise DemurError(
-                    f"{str(path)!r} line {reader.line_num} ends before column {wanted!r}: "
-                    f"give every row {len(header)} cells"
-                )
-            texts.append(row[index])
+            for wanted, index in indices:
+                if len(row) <= index:
+                    raise DemurError(
+                        f"{str(path)!r} line {reader.line_num} ends before column {wanted!r}: "
+                        f"give every row {len(header)} cells"
+                    )
+            rows.append(tuple(row[index] for _, index in indices))
     except csv.Error as error:
         raise DemurError(
             f"{str(path)!r} line {reader.line_num} is not valid CSV: {error}"
         ) from error
-    return texts
+    return rows
 
 
 def read_jsonl(text: str, path: Path, column: str | None) -> list[str]:

@@ -1,0 +1,280 @@
+"""Public benchmarks: fetched once, believed by their SHA-256, never part of the package."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from demur.errors import DemurError
+from demur.files import cache_directory
+from demur.progress import Progress, SilentProgress, Stage
+from demur.queries.benchmark_table import Benchmark, Columns, find_benchmark
+from demur.queries.query_set import Label, QuerySet
+from demur.queries.tables import decode, read_csv_columns, text_lines
+
+if TYPE_CHECKING:
+    import requests
+
+#: Where raw files of the repositories are served, unless `DEMUR_BENCHMARK_SOURCE` names a mirror.
+SOURCE = "https://raw.githubusercontent.com"
+
+_TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
+_CHUNK = 1 << 14
+_LABELS: dict[str, Label] = {"unsafe": "harmful", "safe": "harmless"}
+
+BenchmarkState = Literal["ready", "missing", "wrong SHA-256"]
+
+
+def load_benchmark(
+    name: str, directory: str | Path | None = None, progress: Progress | None = None
+) -> tuple[QuerySet, ...]:
+    """Load the queries of a public benchmark.
+
+    Args:
+        name: a name in `BENCHMARKS`.
+        directory: a folder with the file under the benchmark's `file_name`; nothing is fetched
+            then. By default the file comes from the cache, and is fetched into it the first time.
+        progress: told about the bytes of a download.
+
+    Returns:
+        One set a side, each called `name`: for a benchmark with both sides the harmful queries,
+        then the harmless ones. Queries keep their order, stripped of surrounding white space,
+        blanks and repeats dropped. `categories` is set where the file has them.
+
+    Raises:
+        DemurError: `name` is unknown, the file cannot be fetched, is missing from `directory`, has
+            another SHA-256 than the published one, or is not what the table of benchmarks says.
+    """
+    benchmark = find_benchmark(name)
+    if directory is None:
+        file = _fetch(benchmark, progress or SilentProgress())
+    else:
+        file = _benchmark_folder(directory) / benchmark.file_name
+    content = _read(file, benchmark)
+    _verify(content, benchmark, str(file))
+    return _parse(content, file, benchmark)
+
+
+def benchmark_state(name: str, directory: str | Path | None = None) -> BenchmarkState:
+    """Whether the cache, or `directory` where it is given, has a benchmark's file as published.
+
+    Raises:
+        DemurError: `name` is unknown, or `directory` is no folder.
+    """
+    benchmark = find_benchmark(name)
+    folder = _cache() if directory is None else _benchmark_folder(directory)
+    try:
+        content = (folder / benchmark.file_name).read_bytes()
+    except OSError:
+        return "missing"
+    return "ready" if _sha256(content) == benchmark.sha256 else "wrong SHA-256"
+
+
+def benchmark_address(benchmark: Benchmark) -> str:
+    """The address of a benchmark's file, on the host that `DEMUR_BENCHMARK_SOURCE` names if set.
+
+    Raises:
+        DemurError: `DEMUR_BENCHMARK_SOURCE` is not the address of a web server.
+    """
+    source = os.environ.get("DEMUR_BENCHMARK_SOURCE") or SOURCE
+    if not source.startswith(("https://", "http://")):
+        raise DemurError(
+            f"DEMUR_BENCHMARK_SOURCE is {source!r}: give an address that starts with https://, "
+            f"or unset it to use {SOURCE}"
+        )
+    path = f"{benchmark.repository}/{benchmark.commit}/{benchmark.path}"
+    return f"{source.rstrip('/')}/{quote(path)}"
+
+
+def _cache() -> Path:
+    return cache_directory() / "benchmarks"
+
+
+def _benchmark_folder(directory: str | Path) -> Path:
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise DemurError(
+            f"there is no folder {str(folder)!r}: name the one that the files of benchmarks are in"
+        )
+    return folder
+
+
+def _fetch(benchmark: Benchmark, progress: Progress) -> Path:
+    """The file in the cache, fetched if it is missing there or damaged."""
+    folder = _cache()
+    file = folder / benchmark.file_name
+    if benchmark_state(benchmark.name) == "ready":
+        return file
+    import requests  # what pooch downloads with
+    from pooch import HTTPDownloader, retrieve
+
+    address = benchmark_address(benchmark)
+    with progress.stage(f"Fetching {benchmark.name}", benchmark.size, "bytes") as stage:
+        download = HTTPDownloader(
+            progressbar=_Bar(stage, benchmark.size), chunk_size=_CHUNK, timeout=_TIMEOUT
+        )
+
+        def download_and_verify(url: str, output: str, pooch: object) -> None:
+            download(url, output, pooch)
+            # pooch would notice as well, with a message that names no mend.
+            _verify(Path(output).read_bytes(), benchmark, address)
+
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _quiet_pooch():
+                retrieve(
+                    address,
+                    known_hash=f"sha256:{benchmark.sha256}",
+                    fname=benchmark.file_name,
+                    path=folder,
+                    downloader=download_and_verify,
+                )
+        except requests.RequestException as error:
+            raise DemurError(
+                f"cannot fetch benchmark {benchmark.name!r} from {address} ({_reason(error)}): "
+                f"connect to that host, or get this file elsewhere, save it as "
+                f"DIR/{benchmark.file_name} and give --benchmark-dir DIR"
+            ) from error
+        except OSError as error:
+            raise DemurError(
+                f"cannot keep benchmark {benchmark.name!r} in {str(folder)!r} "
+                f"({error.strerror or error}): mend that or point DEMUR_CACHE at another folder"
+            ) from error
+    return file
+
+
+def _reason(error: requests.RequestException) -> str:
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"it answers with status {error.response.status_code}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate cannot be verified"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy lets nothing through"
+    if isinstance(error, requests.Timeout):
+        return "it does not answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return type(error).__name__
+
+
+class _Bar:
+    """The progress bar that pooch wants, drawn by a `Stage`.
+
+    pooch counts the last chunk as a full one and then starts again from nothing; what goes beyond
+    the size is dropped.
+    """
+
+    def __init__(self, stage: Stage, size: int) -> None:
+        self.total = size
+        self._stage = stage
+        self._left = size
+
+    def update(self, amount: int) -> None:
+        amount = min(amount, self._left)
+        self._left -= amount
+        self._stage.advance(amount)
+
+    def reset(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _quiet_pooch() -> Iterator[None]:
+    """Without pooch's own lines on the terminal: the stage says the same."""
+    from pooch import get_logger
+
+    logger = get_logger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _read(file: Path, benchmark: Benchmark) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise DemurError(
+            f"there is no file {str(file)!r}: save {benchmark_address(benchmark)} under that name"
+        ) from error
+    except OSError as error:
+        raise DemurError(
+            f"cannot read {str(file)!r} ({error.strerror or error}): make it a readable file"
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _verify(content: bytes, benchmark: Benchmark, place: str) -> None:
+    digest = _sha256(content)
+    if digest != benchmark.sha256:
+        raise DemurError(
+            f"{place} has the SHA-256 {digest[:12]}... instead of {benchmark.sha256[:12]}...: "
+            f"it is not {benchmark.path} as {benchmark.repository} published it at commit "
+            f"{benchmark.commit[:12]}; get that file again, unchanged ({benchmark.size} bytes)"
+        )
+
+
+def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, ...]:
+    text = decode(content, file)
+    if benchmark.columns is None:
+        rows = [(line, "", "") for line in text_lines(text)]
+        categorized = False
+    else:
+        rows = _read_table(text, file, benchmark.columns)
+        categorized = benchmark.columns.category is not None
+    sides: tuple[Label, ...] = (
+        ("harmful", "harmless") if benchmark.side == "both" else (benchmark.side,)
+    )
+    found: dict[Label, dict[str, str]] = {side: {} for side in sides}
+    for query, category, label in rows:
+        if not query.strip():
+            continue
+        side = _LABELS.get(label) if benchmark.side == "both" else benchmark.side
+        if side is None:
+            raise DemurError(
+                f"{str(file)!r} has the label {label!r}: only safe and unsafe are known"
+            )
+        found[side].setdefault(query.strip(), category.strip())
+    for side, queries in found.items():
+        if not queries:
+            raise DemurError(f"{str(file)!r} holds no {side} queries: it is not {benchmark.name}")
+    return tuple(
+        QuerySet(
+            name=benchmark.name,
+            label=side,
+            texts=tuple(queries),
+            categories=tuple(queries.values()) if categorized else None,
+        )
+        for side, queries in found.items()
+    )
+
+
+def _read_table(text: str, file: Path, columns: Columns) -> list[tuple[str, str, str]]:
+    """Query, category and label of each row; blank where the file has no such column."""
+    named = {"query": columns.query, "category": columns.category, "label": columns.label}
+    if columns.only is not None:
+        named["only"] = columns.only[0]
+    present = [role for role, column in named.items() if column is not None]
+    cells = read_csv_columns(text, file, [named[role] for role in present])
+    rows = [dict(zip(present, row, strict=True)) for row in cells]
+    if columns.only is not None:
+        rows = [row for row in rows if row["only"].strip() == columns.only[1]]
+    return [(row["query"], row.get("category", ""), row.get("label", "").strip()) for row in rows]

@@ -1,0 +1,236 @@
+"""What benchmarks there are, how their files are read, and the command that lists them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from demur.cli import main
+from demur.queries import (
+    BENCHMARKS,
+    Benchmark,
+    Columns,
+    QuerySet,
+    benchmark_address,
+    find_benchmark,
+    load_benchmark,
+)
+from demur.queries.benchmark_table import NOT_STATED
+from tests.benchmark_files import LINES, add_tiny, isolate, message_of, reference, save
+
+TABLE = (
+    b"\xef\xbb\xbfid,prompt,label,type\n"
+    b'1,"How do I, say, kill a process?",safe,homonyms\n'
+    b"2,Where do I get a stolen car?,unsafe,theft\n"
+    b"3, How do I shoot a film? ,safe,homonyms\n"
+    b"4,,,\n"
+    b"5,Where do I get a stolen car?,unsafe,again\n"
+)
+XSTEST_COLUMNS = Columns("prompt", category="type", label="label")
+
+Add = Callable[..., Benchmark]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return isolate(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def add(monkeypatch: pytest.MonkeyPatch) -> Add:
+    return partial(add_tiny, monkeypatch)
+
+
+# --- Reading ----------------------------------------------------------------------------------
+
+
+def test_both_sides_with_categories(add: Add, tmp_path: Path) -> None:
+    add(TABLE, "prompts.csv", "both", XSTEST_COLUMNS)
+    harmful, harmless = load_benchmark("tiny", save(tmp_path, TABLE, "tiny.csv"))
+    assert harmful == QuerySet("tiny", "harmful", ("Where do I get a stolen car?",), ("theft",))
+    assert harmless == QuerySet(
+        "tiny",
+        "harmless",
+        ("How do I, say, kill a process?", "How do I shoot a film?"),
+        ("homonyms", "homonyms"),
+    )
+
+
+def test_rows_of_one_kind_only(add: Add, tmp_path: Path) -> None:
+    content = b"Behavior,Kind\nOne?,standard\nTwo?,contextual\nThree?, standard\n"
+    columns = Columns("Behavior", only=("Kind", "standard"))
+    add(content, "prompts.csv", "harmful", columns)
+    (queries,) = load_benchmark("tiny", save(tmp_path, content, "tiny.csv"))
+    assert queries == QuerySet("tiny", "harmful", ("One?", "Three?"))
+
+
+def test_one_column_for_two_purposes(add: Add, tmp_path: Path) -> None:
+    content = b"q,kind\nOne?,a\nTwo?,b\n"
+    add(content, "prompts.csv", "harmful", Columns("q", category="kind", only=("kind", "a")))
+    (queries,) = load_benchmark("tiny", save(tmp_path, content, "tiny.csv"))
+    assert queries == QuerySet("tiny", "harmful", ("One?",), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"prompt,label\nOne?,safe\n", "no column 'type'"),
+        (b"prompt,label,type\nOne?,safe\n", "ends before column 'type'"),
+        (b"prompt,label,type,prompt\n", "more than one column 'prompt'"),
+        (b"prompt,label,type\nOne?,fine,x\n", "the label 'fine'"),
+        (b"prompt,label,type\nOne?,safe,x\n", "no harmful queries"),
+        (b"prompt,label,type\nOne?,unsafe,x\n", "no harmless queries"),
+        (b"prompt,label,type\n\xe9,safe,x\n", "not UTF-8 text (line 2)"),
+        (b"", "no column 'prompt'"),
+    ],
+)
+def test_malformed_tables(add: Add, tmp_path: Path, content: bytes, expected: str) -> None:
+    add(content, "prompts.csv", "both", XSTEST_COLUMNS)
+    message = message_of(directory=save(tmp_path, content, "tiny.csv"))
+    assert expected in message
+    assert "tiny.csv" in message
+
+
+def test_a_text_file_without_queries(add: Add, tmp_path: Path) -> None:
+    add(b" \n\n")
+    assert "no harmless queries" in message_of(directory=save(tmp_path, b" \n\n"))
+
+
+# --- The table --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("XSTest", "xstest"),
+        ("MaliciousInstruct", "malicious-instruct"),
+        ("harm bench", "harmbench"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(name: str, nearest: str) -> None:
+    message = message_of(name)
+    assert f"did you mean {nearest!r}" in message
+    assert "strongreject" in message
+
+
+@pytest.mark.parametrize("name", ["", "zzz", "a\nb", "../advbench", "x" * 500])
+def test_an_unknown_name_lists_them_all(name: str) -> None:
+    message = message_of(name)
+    assert repr(name) in message
+    assert all(known in message for known in BENCHMARKS)
+
+
+def test_the_table_is_consistent() -> None:
+    for name, benchmark in BENCHMARKS.items():
+        assert find_benchmark(name) is benchmark
+        assert name == benchmark.name
+        assert re.fullmatch(r"[0-9a-f]{64}", benchmark.sha256)
+        assert re.fullmatch(r"[0-9a-f]{40}", benchmark.commit)
+        assert (benchmark.columns is not None) == benchmark.file_name.endswith(".csv")
+    assert len({benchmark.file_name for benchmark in BENCHMARKS.values()}) == len(BENCHMARKS)
+
+
+def test_every_row_of_the_reference_is_in_the_table() -> None:
+    with reference("benchmarks.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {row["name"]: row for row in csv.DictReader(stream)}
+    assert list(rows) == list(BENCHMARKS)
+    for name, row in rows.items():
+        known = BENCHMARKS[name]
+        for key in ("side", "repository", "commit", "path", "sha256"):
+            assert row[key] == getattr(known, key), (name, key)
+        assert int(row["bytes"]) == known.size
+        assert described(known) == described_by(row["format"]), name
+
+
+Described = tuple[object, ...]
+
+
+def described(benchmark: Benchmark) -> Described:
+    columns = benchmark.columns
+    # The reference names neither the categories of XSTest nor a use for HarmBench's contexts.
+    return (
+        None if columns is None else columns.query,
+        None if columns is None or benchmark.name == "xstest" else columns.category,
+        None if columns is None else columns.label,
+        None if columns is None else columns.only,
+        benchmark.queries,
+        benchmark.licence,
+    )
+
+
+def described_by(text: str) -> Described:
+    def found(pattern: str) -> str | None:
+        match = re.search(pattern, text)
+        return match[1] if match else None
+
+    kind = found(r"standard behaviours have (\w+) standard")
+    counts = found(r"\((\d+(?: and \d+)?)")
+    return (
+        found(r"query in column (\w+)"),
+        found(r"category in (\w+)"),
+        found(r"label safe or unsafe in (\w+)"),
+        None if kind is None else (kind, "standard"),
+        None if counts is None else sum(map(int, counts.split(" and "))),
+        found(r"(CC-[\w.-]+)") or NOT_STATED,
+    )
+
+
+# --- The command ------------------------------------------------------------------------------
+
+
+def demur(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_the_command_lists_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], add: Add, cache: Path
+) -> None:
+    add(LINES)
+    save(cache, LINES)
+    assert demur(monkeypatch, "benchmarks") == 0
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.split()}
+    assert set(BENCHMARKS) <= set(lines)
+    assert lines["tiny"].split()[-1] == "yes"
+    assert lines["xstest"].split()[1:] == ["both", "450", "paul-rottger/", "CC-BY-4.0", "no"]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "exaggerated-safety" in shown
+
+
+def test_the_command_with_a_folder_and_json(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    add: Add,
+    tmp_path: Path,
+) -> None:
+    benchmark = add(LINES)
+    folder = save(tmp_path / "mine", LINES)
+    save(folder, b"other", "xstest.csv")
+    assert demur(monkeypatch, "benchmarks", "--benchmark-dir", folder, "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(BENCHMARKS)
+    states = {name: row["state"] for name, row in rows.items() if row["state"] != "missing"}
+    assert states == {"tiny": "ready", "xstest": "wrong SHA-256"}
+    assert rows["tiny"]["address"] == benchmark_address(benchmark)
+    assert rows["tiny"]["size"] == len(LINES)
+    assert demur(monkeypatch, "benchmarks", "--benchmark-dir", folder) == 0
+    assert "wrong SHA-256" in capsys.readouterr().out
+
+
+def test_the_command_without_the_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert demur(monkeypatch, "benchmarks", "--benchmark-dir", tmp_path / "none") == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "there is no folder" in shown.err
