@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +64,29 @@ def write_bytes(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+SPACE_MARGIN = 64 << 20
+"""Bytes that stay free beside what is written."""
+
+
+def require_cache_space(folder: Path, needed: int, what: str) -> None:
+    """Check before a large write into the cache that it fits.
+
+    Args:
+        folder: exists, on the disk that is written to.
+        needed: bytes.
+        what: for people, the subject of the message.
+
+    Raises:
+        DemurError: there is too little space.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPACE_MARGIN:
+        raise DemurError(
+            f"{what} needs {(needed + SPACE_MARGIN) / 1e6:.0f} MB in {folder} and "
+            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -27,14 +27,13 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.download import alone
 from demur.errors import DemurError
-from demur.files import cache_directory
+from demur.files import cache_directory, require_cache_space
 from demur.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SAMPLE = 1 << 20
-_MARGIN = 64 << 20
 # The settings of a saved tokenizer that its class does not work out from tokenizer.json itself.
 _TOKENIZER_SETTINGS = (
     "bos_token",
@@ -93,7 +92,7 @@ def dequantized_folder(
                 stage.advance()
                 stage.note("writing")
                 size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-                _require_space(root, size, name)
+                require_cache_space(root, size, f"The unpacked copy of {name}")
                 model.save_pretrained(temporary)
                 tokenizer.save_pretrained(temporary)
                 temporary.replace(folder)
@@ -148,15 +147,6 @@ def _unpack(
             f"kind ({first_line(error)}); download it again or choose another."
         ) from error
     return model, tokenizer
-
-
-def _require_space(folder: Path, needed: int, name: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + _MARGIN:
-        raise DemurError(
-            f"The unpacked copy of {name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder} and "
-            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
-        )
 
 
 def open_dequantized(

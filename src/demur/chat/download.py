@@ -56,7 +56,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
             if _is_marked_verified(target, model):  # another process was quicker
                 return target
             if target.is_file() and target.stat().st_size == model.size:
-                with progress.stage(f"Verifying {model.name}", model.size, "B") as stage:
+                with progress.stage(f"Verifying {model.name}", model.size, "bytes") as stage:
                     if _sha256(target, stage) == model.sha256:
                         _mark_verified(target, model)
                         return target
@@ -76,7 +76,7 @@ def _fetch(model: CatalogModel, target: Path, progress: Progress) -> None:
             if failure.reason:
                 failures.append(f"{failure.source} ({failure.reason})")
             continue
-        with progress.stage(f"Verifying {model.name}", model.size, "B") as stage:
+        with progress.stage(f"Verifying {model.name}", model.size, "bytes") as stage:
             digest = _sha256(file, stage)
         if digest != model.sha256:
             shutil.rmtree(partial, ignore_errors=True)

