@@ -45,6 +45,12 @@ def optimize_command(
         Real,
         typer.Option(help="Weight of staying put outside the components.", rich_help_panel=METHOD),
     ] = None,
+    weight_harmless: Annotated[
+        Real,
+        typer.Option(
+            help="Weight of a harmless query against a harmful one.", rich_help_panel=METHOD
+        ),
+    ] = None,
     components: Annotated[
         Whole, typer.Option(help="Principal components (m).", rich_help_panel=METHOD)
     ] = None,
@@ -55,6 +61,13 @@ def optimize_command(
         Whole, typer.Option(help="Queries a training step.", rich_help_panel=METHOD)
     ] = None,
     learning_rate: Annotated[Real, typer.Option(help="Of AdamW.", rich_help_panel=METHOD)] = None,
+    reanchor_every: Annotated[
+        Whole,
+        typer.Option(
+            help="Epochs between new estimates of the directions; 0 for never.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     seed: Annotated[
         Whole, typer.Option(help="Same seed, same result.", rich_help_panel=METHOD)
     ] = None,
@@ -100,10 +113,12 @@ def optimize_command(
         "weight_refusal": weight_refusal,
         "weight_harmfulness": weight_harmfulness,
         "weight_complement": weight_complement,
+        "weight_harmless": weight_harmless,
         "components": components,
         "epochs": epochs,
         "batch": batch,
         "learning_rate": learning_rate,
+        "reanchor_every": reanchor_every,
         "seed": seed,
         "samples": samples,
         "tokens_harmful": tokens,

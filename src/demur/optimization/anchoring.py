@@ -25,17 +25,14 @@ class Anchoring:
     """What the anchors say.
 
     Attributes:
-        measurements: one for each condition; the last one is the basic prompt's.
+        measurements: one for each condition that was read.
+        basic: the one under the basic prompt that is optimized.
         directions: estimated from all of them.
     """
 
     measurements: tuple[Measurement, ...]
+    basic: Measurement
     directions: Directions
-
-    @property
-    def basic(self) -> Measurement:
-        """The anchors under the basic prompt that is optimized."""
-        return self.measurements[-1]
 
 
 def read_anchors(
@@ -60,39 +57,81 @@ def read_anchors(
         DemurError: the model refuses (nearly) nothing or everything, or the settings ask for more
             components than there are dimensions.
     """
-    judge = get_refusal_judge(settings.judge)
     measurements = tuple(
-        measure(
-            model,
-            anchors,
-            condition,
-            settings.protocol,
-            judge,
-            progress,
-            folder=folder,
-            name=f"anchors-{position}-{condition.name}",
-            description="Reading the anchor queries",
-        )
-        for position, condition in enumerate(conditions)
+        _read(model, anchors, condition, settings, progress, folder, f"{place}-{condition.name}")
+        for place, condition in enumerate(conditions)
     )
-    refusal = torch.cat([measurement.refusal_probabilities() for measurement in measurements])
     _require_both_verdicts(model, measurements)
-    representations = torch.cat([measurement.representations for measurement in measurements])
-    if settings.components >= min(representations.shape):
+    if settings.components >= min(len(anchors) * len(measurements), model.width):
         raise DemurError(
             f"--components {settings.components} is too many for {model.name} and these queries: "
-            f"give less than {min(representations.shape)}."
+            f"give less than {min(len(anchors) * len(measurements), model.width)}."
         )
+    return _fit(measurements, measurements[-1], settings, folder)
+
+
+def read_anchors_again(
+    model: ChatModel,
+    anchoring: Anchoring,
+    condition: Condition,
+    settings: OptimizeSettings,
+    progress: Progress,
+    folder: RunFolder,
+    epoch: int,
+) -> Anchoring:
+    """Measure the anchors under the prompt so far too, and fit the directions to all that is known.
+
+    The directions hold where they were estimated. The trained prompt moves the representations away
+    from there, and what the model says there tells how refusal goes on.
+
+    Args:
+        condition: the prompt so far.
+        epoch: how many epochs it was trained for.
+    """
+    name = f"epoch-{epoch}"
+    anchors = anchoring.basic.queries
+    again = _read(model, anchors, condition, settings, progress, folder, name)
+    return _fit((*anchoring.measurements, again), anchoring.basic, settings, folder)
+
+
+def _read(
+    model: ChatModel,
+    anchors: Queries,
+    condition: Condition,
+    settings: OptimizeSettings,
+    progress: Progress,
+    folder: RunFolder,
+    name: str,
+) -> Measurement:
+    return measure(
+        model,
+        anchors,
+        condition,
+        settings.protocol,
+        get_refusal_judge(settings.judge),
+        progress,
+        folder=folder,
+        name=f"anchors-{name}",
+        description="Reading the anchor queries",
+    )
+
+
+def _fit(
+    measurements: tuple[Measurement, ...],
+    basic: Measurement,
+    settings: OptimizeSettings,
+    folder: RunFolder,
+) -> Anchoring:
     directions = estimate_directions(
-        representations,
-        refusal,
-        anchors.labels().repeat(len(measurements)),
+        torch.cat([measurement.representations for measurement in measurements]),
+        torch.cat([measurement.refusal_probabilities() for measurement in measurements]),
+        basic.queries.labels().repeat(len(measurements)),
         components=settings.components,
         folds=settings.folds,
         seed=settings.seed,
     )
     folder.save_tensors("directions", directions.tensors())
-    return Anchoring(measurements, directions)
+    return Anchoring(measurements, basic, directions)
 
 
 def _require_both_verdicts(model: ChatModel, measurements: Sequence[Measurement]) -> None:

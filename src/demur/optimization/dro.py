@@ -17,7 +17,12 @@ class DirectedRepresentation:
     """
 
     def __init__(
-        self, directions: Directions, start: Tensor, labels: Tensor, weights: LossWeights
+        self,
+        directions: Directions,
+        start: Tensor,
+        labels: Tensor,
+        weights: LossWeights,
+        weight_harmless: float = 1.0,
     ) -> None:
         """
         Args:
@@ -25,11 +30,13 @@ class DirectedRepresentation:
             start: (N, d), the training queries' representations under the basic prompt.
             labels: (N,), 1 harmful, 0 harmless.
             weights: of the three terms.
+            weight_harmless: of a harmless query's loss against a harmful one's; 1 in the paper.
         """
         self.directions = directions
         self.start = start
         self.labels = labels
         self.weights = weights
+        self.weight_harmless = weight_harmless
 
     def losses(
         self, representations: Tensor, rows: Sequence[int]
@@ -46,7 +53,8 @@ class DirectedRepresentation:
         chosen = torch.tensor(list(rows))
         moved = representations.cpu()
         terms = dro_terms(self.directions, moved, self.start[chosen], self.labels[chosen])
-        return terms.total(self.weights), {
+        weight = torch.where(self.labels[chosen] > 0, 1.0, self.weight_harmless)
+        return weight * terms.total(self.weights), {
             "refusal": terms.refusal,
             "harmfulness": terms.harmfulness,
             "complement": terms.complement,

@@ -13,12 +13,12 @@ from demur.evaluation.divergence import kl_divergence
 from demur.evaluation.measuring import measure
 from demur.evaluation.results import evaluate_measurements
 from demur.judges import get_refusal_judge
-from demur.optimization.anchoring import read_anchors
+from demur.optimization.anchoring import Anchoring, read_anchors, read_anchors_again
 from demur.optimization.dro import DirectedRepresentation
 from demur.optimization.examples import telling_examples
 from demur.optimization.run import METRICS, Run
 from demur.optimization.settings import OptimizeSettings
-from demur.optimization.training import train_prompt
+from demur.optimization.training import TrainedPrompt, train_prompt
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_basic_prompt, load_system_prompt
 from demur.queries import load_query_set, require
@@ -103,15 +103,7 @@ def optimize(
 
     before = [measure_held_out(condition) for condition in (conditions[0], conditions[-1])]
     anchoring = read_anchors(model, anchors, conditions, chosen, progress, folder)
-    objective = DirectedRepresentation(
-        anchoring.directions,
-        anchoring.basic.representations,
-        anchors.labels(),
-        chosen.loss_weights,
-    )
-    trained = train_prompt(
-        model, anchors.texts, conditions[-1], objective, chosen.training, progress, folder
-    )
+    trained = _train(model, anchoring, conditions[-1], chosen, progress, folder)
     optimized = SafetyPrompt(OPTIMIZED, basic.text, trained.embeddings)
     after = measure_held_out(Condition(optimized, system))
 
@@ -145,6 +137,43 @@ def optimize(
     )
     run.save(_versions())
     return run
+
+
+def _train(
+    model: ChatModel,
+    anchoring: Anchoring,
+    condition: Condition,
+    settings: OptimizeSettings,
+    progress: Progress,
+    folder: RunFolder,
+) -> TrainedPrompt:
+    """Train epoch by epoch, with the directions estimated anew as often as the settings ask."""
+    anchors = anchoring.basic.queries
+    every = settings.reanchor_every or settings.epochs
+    for until in [*range(every, settings.epochs, every), settings.epochs]:
+        objective = DirectedRepresentation(
+            anchoring.directions,
+            anchoring.basic.representations,
+            anchors.labels(),
+            settings.loss_weights,
+            settings.weight_harmless,
+        )
+        trained = train_prompt(
+            model, anchors, condition, objective, settings.training, progress, folder, until
+        )
+        if until < settings.epochs:
+            text = condition.safety_prompt.text if condition.safety_prompt else None
+            so_far = SafetyPrompt(f"epoch {until}", text, trained.embeddings)
+            anchoring = read_anchors_again(
+                model,
+                anchoring,
+                Condition(so_far, condition.system_prompt),
+                settings,
+                progress,
+                folder,
+                until,
+            )
+    return trained
 
 
 def default_output(model: ChatModel, prompt: str, preset: str) -> Path:

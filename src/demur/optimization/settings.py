@@ -33,10 +33,20 @@ class OptimizeSettings(BaseModel):
     weight_refusal: float = Field(1.0, ge=0, description="weight of L_r")
     weight_harmfulness: float = Field(0.01, ge=0, description="weight of L_h")
     weight_complement: float = Field(0.001, ge=0, description="weight of L_U")
+    weight_harmless: float = Field(
+        1.0, ge=0, description="weight of a harmless query against a harmful one"
+    )
     epochs: int = Field(40, ge=1, description="passes over the anchor queries")
     batch: int = Field(50, ge=1, description="queries a training step")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
     learning_rate_decay: bool = Field(False, description="let the rate fall along half a cosine")
+    balanced_batches: bool = Field(False, description="give every batch equal shares of the labels")
+    reanchor_every: int = Field(
+        0,
+        ge=0,
+        description="epochs after which the directions are estimated anew, with the anchors' "
+        "responses under the prompt so far; 0 for never",
+    )
     gradient_norm: float = Field(1.0, gt=0, description="longer gradients are shortened to it")
     samples: int = Field(25, ge=1, description="responses sampled for each query")
     kept_samples: int | None = Field(
@@ -105,6 +115,7 @@ class OptimizeSettings(BaseModel):
             learning_rate=self.learning_rate,
             decay=self.learning_rate_decay,
             gradient_norm=self.gradient_norm,
+            balanced=self.balanced_batches,
             seed=self.seed,
         )
 

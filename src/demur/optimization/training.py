@@ -11,7 +11,7 @@ from torch import Tensor
 
 from demur.chat import ChatModel, Condition
 from demur.progress import Progress
-from demur.runs import RunFolder
+from demur.runs import Queries, RunFolder
 
 CHECKPOINT = "training"
 
@@ -37,6 +37,7 @@ class TrainingSettings:
         learning_rate: of AdamW; the rate falls to zero over the steps where `decay` is on.
         decay: whether the learning rate falls along half a cosine.
         gradient_norm: gradients longer than this are shortened to it.
+        balanced: whether every batch has equal shares of the labels.
         seed: of the order of the queries.
     """
 
@@ -45,6 +46,7 @@ class TrainingSettings:
     learning_rate: float
     decay: bool
     gradient_norm: float
+    balanced: bool
     seed: int
 
 
@@ -64,12 +66,13 @@ class TrainedPrompt:
 
 def train_prompt(
     model: ChatModel,
-    queries: Sequence[str],
+    queries: Queries,
     condition: Condition,
     objective: Objective,
     settings: TrainingSettings,
     progress: Progress,
-    folder: RunFolder | None = None,
+    folder: RunFolder,
+    until: int | None = None,
 ) -> TrainedPrompt:
     """Train the rows that take the place of a basic prompt.
 
@@ -80,7 +83,8 @@ def train_prompt(
         objective: gives each query's loss.
         settings: of the optimizer.
         progress: hears of each batch.
-        folder: where every epoch is kept; a training that was stopped goes on after the last one.
+        folder: where every epoch is kept; training goes on after the last one.
+        until: the epoch to stop after for now; the last one by default.
     """
     assert condition.safety_prompt is not None
     prompt = model.prompt_embeddings(condition.safety_prompt).clone().requires_grad_()
@@ -88,23 +92,23 @@ def train_prompt(
     history = _resume(folder, prompt, optimizer)
     batches = -(-len(queries) // settings.batch)
     steps = batches * settings.epochs
-    with progress.stage("Training the prompt", steps, "steps") as stage:
+    last = settings.epochs if until is None else until
+    with progress.stage("Training the prompt", last * batches, "steps") as stage:
         stage.advance(len(history) * batches)
-        for epoch in range(len(history), settings.epochs):
-            order = _order(len(queries), settings.seed, epoch)
+        for epoch in range(len(history), last):
+            order = _order(queries, settings, epoch)
             seen: dict[int, Terms] = {}
             for index in range(batches):
                 rows = order[index * settings.batch : (index + 1) * settings.batch]
                 for group in optimizer.param_groups:
                     group["lr"] = _learning_rate(settings, (epoch * batches + index) / steps)
-                seen.update(_step(model, queries, condition, objective, prompt, rows))
+                seen.update(_step(model, queries.texts, condition, objective, prompt, rows))
                 torch.nn.utils.clip_grad_norm_([prompt], settings.gradient_norm)
                 optimizer.step()
                 stage.advance()
                 stage.note(f"loss {_mean(seen)['loss']:.3f}")
             history.append(_mean(seen))
-            if folder is not None:
-                _save(folder, prompt, optimizer, history)
+            _save(folder, prompt, optimizer, history)
     return TrainedPrompt(prompt.detach().clone(), tuple(history))
 
 
@@ -144,10 +148,26 @@ def _learning_rate(settings: TrainingSettings, done: float) -> float:
     return settings.learning_rate * float(0.5 * (1 + torch.cos(torch.tensor(done * torch.pi))))
 
 
-def _order(count: int, seed: int, epoch: int) -> list[int]:
-    """A shuffle that depends on the seed and the epoch alone, so that it can be taken up."""
-    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    return [int(row) for row in torch.randperm(count, generator=generator)]
+def _order(queries: Queries, settings: TrainingSettings, epoch: int) -> list[int]:
+    """A shuffle that depends on the seed and the epoch alone, so that it can be taken up.
+
+    Balanced, the labels take turns, and queries that are each other's pair (as many of one label as
+    of the other, in the same order) stay together.
+    """
+    seed = settings.seed * 100_003 + epoch
+    if not settings.balanced:
+        return _shuffled(list(range(len(queries))), seed)
+    places = [
+        ((rank + 0.5) / len(rows), row)
+        for rows in (queries.rows(harmful=True), queries.rows(harmful=False))
+        for rank, row in enumerate(_shuffled(rows, seed))
+    ]
+    return [row for _, row in sorted(places)]
+
+
+def _shuffled(rows: Sequence[int], seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return [rows[int(index)] for index in torch.randperm(len(rows), generator=generator)]
 
 
 def _save(
@@ -163,11 +183,9 @@ def _save(
     folder.save_tensors(CHECKPOINT, tensors, [dict(terms) for terms in history])
 
 
-def _resume(
-    folder: RunFolder | None, prompt: Tensor, optimizer: torch.optim.Optimizer
-) -> list[Terms]:
+def _resume(folder: RunFolder, prompt: Tensor, optimizer: torch.optim.Optimizer) -> list[Terms]:
     """Take up the last epoch that was kept; the history so far."""
-    stored = folder.load_tensors(CHECKPOINT) if folder is not None else None
+    stored = folder.load_tensors(CHECKPOINT)
     if stored is None:
         return []
     tensors, history = stored
