@@ -129,23 +129,25 @@ _SHORT_RESPONSES: dict[str, Any] = {
     "cut_unfinished": False,
 }
 
+_REANCHORED: dict[str, Any] = {
+    "anchor_prompts": (),
+    "epochs": 3,
+    "batch": 8,
+    "balanced_batches": True,
+    "reanchor_every": 1,
+    "learning_rate_decay": True,
+    "weight_harmless": 2.0,
+    "weight_complement": 0.005,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **_SHORT_RESPONSES,
-        "anchor_prompts": (),
+        **_REANCHORED,
         "most_anchors": 40,
         "most_held_out": 30,
-        "epochs": 4,
-        "batch": 20,
-        "learning_rate_decay": True,
     },
-    "standard": {
-        **_SHORT_RESPONSES,
-        "anchor_prompts": (),
-        "epochs": 5,
-        "batch": 20,
-        "learning_rate_decay": True,
-    },
+    "standard": {**_SHORT_RESPONSES, **_REANCHORED},
     "paper": {},
 }
 """What each preset changes; `docs/presets.md` says why, with figures."""

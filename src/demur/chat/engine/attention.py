@@ -1,11 +1,16 @@
-"""Grouped-query attention that does not copy its keys and values.
+"""Attention that neither copies grouped keys and values nor computes what is masked out.
 
 transformers' `sdpa` repeats keys and values for every query head of a group as soon as there is a
-mask. Folding the heads of a group into the query axis gives the same products without the copy.
+mask. Folding the heads of a group into the query axis gives the same products without the copy. And
+where conversations lie end to end in one row, most of the mask is empty: each suffix attends to the
+prefix and to itself alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,7 +19,21 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from demur.chat.engine.packing import Packing
+
 NAME = "demur_grouped_sdpa"
+
+_packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
+
+
+@contextmanager
+def packed(packing: Packing) -> Iterator[None]:
+    """Say that the forward pass inside runs on a packed row."""
+    token = _packing.set(packing)
+    try:
+        yield
+    finally:
+        _packing.reset(token)
 
 
 def grouped_sdpa(
@@ -27,27 +46,78 @@ def grouped_sdpa(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of (B, Hq, T, D) queries on (B, Hkv, S, D) keys; returns (B, T, Hq, D)."""
-    batch, heads, length, width = query.shape
-    groups = heads // key.shape[1]
-    foldable = (
+    packing = _packing.get()
+    simple = (
         attention_mask is not None
         and attention_mask.dim() == 4
         and attention_mask.shape[1] == 1
         and kwargs.get("position_bias") is None
         and kwargs.get("dropout", 0.0) == 0.0
     )
-    if groups == 1 or not foldable:
+    if simple and packing is not None:
+        attended = _packed_attention(query[0], key[0], value[0], packing, scaling)[None]
+    elif simple and query.shape[1] != key.shape[1]:
+        assert attention_mask is not None
+        mask = attention_mask[..., : key.shape[2]]
+        attended = _grouped(query, key, value, mask, scaling)
+    else:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    assert attention_mask is not None
-    folded = query.reshape(batch, key.shape[1], groups * length, width)
-    mask = attention_mask[..., : key.shape[2]].repeat(1, 1, groups, 1)
-    attended = torch.nn.functional.scaled_dot_product_attention(
-        folded, key, value, attn_mask=mask, scale=scaling
-    )
-    attended = attended.reshape(batch, heads, length, value.shape[-1])
     return attended.transpose(1, 2).contiguous(), None
+
+
+def _grouped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
+) -> Tensor:
+    """(B, Hq, T, D) queries on (B, Hkv, S, D) keys under a (B or 1, 1, T, S) mask."""
+    batch, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    folded = query.reshape(batch, key.shape[1], groups * length, width)
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        folded, key, value, attn_mask=mask.repeat(1, 1, groups, 1), scale=scaling
+    )
+    return attended.reshape(batch, heads, length, value.shape[-1])
+
+
+def _packed_attention(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
+) -> Tensor:
+    """(Hq, T, D) queries of a packed row on its (Hkv, P + S, D) keys; returns (Hq, T, D)."""
+    prefix, device = packing.prefix, query.device
+    opening = query.shape[1] - packing.total
+    batch, longest = packing.padded.shape
+    places = packing.padded.flatten().to(device)
+
+    def spread(states: Tensor) -> Tensor:
+        """The suffixes' (H, S, D) as (B, H, longest, D)."""
+        rows = states.index_select(1, places)
+        return rows.view(rows.shape[0], batch, longest, rows.shape[2]).transpose(0, 1)
+
+    def behind_prefix(states: Tensor) -> Tensor:
+        shared = states[None, :, :prefix].expand(batch, -1, -1, -1)
+        return torch.cat([shared, spread(states[:, prefix:])], dim=2)
+
+    causal = torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
+    attended = _grouped(
+        spread(query[:, opening:]),
+        behind_prefix(key),
+        behind_prefix(value),
+        causal[None, None],
+        scaling,
+    )
+    rows = attended.transpose(0, 1).flatten(1, 2).index_select(1, packing.flat.to(device))
+    if not opening:
+        return rows
+    triangle = torch.ones(prefix, prefix, dtype=torch.bool, device=device).tril()
+    first = _grouped(
+        query[None, :, :prefix],
+        key[None, :, :prefix],
+        value[None, :, :prefix],
+        triangle[None, None],
+        scaling,
+    )
+    return torch.cat([first[0], rows], dim=1)
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:

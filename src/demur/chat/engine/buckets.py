@@ -14,16 +14,22 @@ OVERHEAD_TOKENS = 48
 """What starting one more batch costs, in tokens' worth of time (measured on two cores; the
 optimum is flat, so other machines lose little by it)."""
 
+PACKED_PADDING = 0.1
+"""What padding costs where conversations are packed: it is in the attention alone."""
 
-def length_buckets(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+
+def length_buckets(
+    lengths: Sequence[int], most_tokens: float, padding_cost: float = 1.0
+) -> list[list[int]]:
     """Group sequences of similar length.
 
     Dynamic programming over the sequences sorted by length: the cheapest cut, where a batch costs
-    its padded tokens plus `OVERHEAD_TOKENS`.
+    its tokens, what its padding costs, and `OVERHEAD_TOKENS`.
 
     Args:
         lengths: tokens of each sequence.
         most_tokens: padded tokens that a batch may hold; a longer sequence gets a batch alone.
+        padding_cost: what a token of padding costs, against a token.
 
     Returns:
         Lists of indices into `lengths`, shortest sequences first, each index once.
@@ -32,14 +38,15 @@ def length_buckets(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     cost = [0.0] + [float("inf")] * len(order)
     start_of = [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
-        longest = lengths[order[end - 1]]
+        longest, own = lengths[order[end - 1]], 0
         for start in range(end - 1, -1, -1):
-            tokens = longest * (end - start)
-            if tokens > most_tokens and end - start > 1:
+            padded = longest * (end - start)
+            if padded > most_tokens and end - start > 1:
                 break
-            if cost[start] + tokens + OVERHEAD_TOKENS < cost[end]:
-                cost[end] = cost[start] + tokens + OVERHEAD_TOKENS
-                start_of[end] = start
+            own += lengths[order[start]]
+            total = cost[start] + own + padding_cost * (padded - own) + OVERHEAD_TOKENS
+            if total < cost[end]:
+                cost[end], start_of[end] = total, start
     buckets: list[list[int]] = []
     end = len(order)
     while end:

@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from demur.chat.engine.decoding import step
-from demur.chat.engine.forward import embedding_table, input_embeddings, read_positions
-from demur.chat.engine.inputs import Inputs, pad
+from demur.chat.engine.forward import embedding_table, input_embeddings, read_packed
+from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import read_whole
 from demur.chat.engine.prefix import compute_prefix, has_expandable_cache, suffix_states
 from demur.chat.engine.slots import SlotCache
@@ -53,7 +54,7 @@ def _paths_agree(model: PreTrainedModel) -> bool:
     def tokens(length: int) -> tuple[int, ...]:
         return tuple(torch.randint(vocabulary, (length,), generator=generator).tolist())
 
-    inputs = Inputs(tokens(5), (tokens(2), tokens(4)), None)
+    inputs = Inputs(tokens(3), (tokens(1), tokens(2)), None)  # fits in the shortest windows
     answers = tokens(2)
     longer = Inputs(
         inputs.prefix,
@@ -65,19 +66,23 @@ def _paths_agree(model: PreTrainedModel) -> bool:
         read_whole(model, longer, None, logits=True),
     )
 
-    prefix = compute_prefix(model, input_embeddings(model, torch.tensor([inputs.prefix])))
-    cache = prefix.expanded(len(inputs))
-    ids, lengths = pad(inputs.suffixes, embedding_table(model).device)
-    first = read_positions(
-        model, input_embeddings(model, ids), lengths - 1, cache=cache, logits=True
-    )
-    agree = _close(first.representation, expected[0].representation) and _close(
-        first.logits, expected[0].logits
-    )
+    lengths = tuple(inputs.lengths)
+    opening = input_embeddings(model, torch.tensor([inputs.prefix]))
+    rest = input_embeddings(model, torch.tensor([sum(inputs.suffixes, ())]))
+    whole = Packing(len(inputs.prefix), lengths, inside=True)
+    first = read_packed(model, torch.cat([opening, rest], dim=1), whole, logits=True)
+    agree = _close(first.representation, expected[0].representation)
+
+    prefix = compute_prefix(model, opening)
+    cache = prefix.cache()
+    behind = Packing(prefix.length, lengths, inside=False)
+    second = read_packed(model, rest, behind, cache=cache, logits=True)
+    agree &= _close(second.representation, expected[0].representation)
+    agree &= _close(second.logits, expected[0].logits)
     if longer.longest > shortest_window(model):
         return agree  # such conversations are not sampled in slots
     slots = SlotCache(prefix, slots=2, capacity=longer.longest)
-    for states in suffix_states(cache, prefix.length, inputs.lengths):
+    for states in suffix_states(cache, behind):
         slots.add(states)
     return agree and _close(step(model, slots, answers), expected[1].logits)
 

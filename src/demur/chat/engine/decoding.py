@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine.forward import embedding_table, input_embeddings, read_positions
+from demur.chat.engine.forward import (
+    attention_mask,
+    embedding_table,
+    input_embeddings,
+    read_positions,
+)
 from demur.chat.engine.prefix import PrefixStates
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample
@@ -115,11 +120,3 @@ def step(model: PreTrainedModel, cache: SlotCache, tokens: Sequence[int]) -> Ten
     cache.stepped()
     assert last.logits is not None
     return last.logits
-
-
-def attention_mask(model: PreTrainedModel, visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask of shape (B, 1, T, S) in the form that the model's attention takes."""
-    if "sdpa" in (model.config._attn_implementation or ""):
-        return visible
-    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill(~visible, torch.finfo(dtype).min)

@@ -11,17 +11,17 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from demur.chat.engine.attention import use_grouped_attention
-from demur.chat.engine.buckets import halving, length_buckets
+from demur.chat.engine.buckets import PACKED_PADDING, halving, length_buckets
 from demur.chat.engine.capability import shares_prefix, shortest_window
 from demur.chat.engine.decoding import Prefilled, decode
 from demur.chat.engine.forward import (
     LastPosition,
-    embedding_table,
     input_embeddings,
     logits_of,
-    read_positions,
+    read_packed,
 )
-from demur.chat.engine.inputs import Inputs, pad
+from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import generate_whole, read_whole, replace_rows
 from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
 from demur.chat.engine.responses import Growing, ResponseWriter
@@ -64,6 +64,7 @@ class Engine:
         self.slots = 256
         use_grouped_attention(model)
         self.shares_prefix = shares_prefix(model)
+        self._window = shortest_window(model)
 
     def represent(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
@@ -117,8 +118,7 @@ class Engine:
         ]
         with torch.inference_mode():
             prefix, inputs = self._split(inputs, prompt)
-            window = shortest_window(self.model)
-            if prefix is not None and inputs.longest + settings.most_tokens > window:
+            if prefix is not None and inputs.longest + settings.most_tokens > self._window:
                 prefix, inputs = None, inputs.unshared()
             read = self._in_buckets(
                 inputs, lambda rows: self._prefill(inputs, prefix, prompt, rows)
@@ -148,8 +148,9 @@ class Engine:
     ) -> tuple[float, Tensor]:
         """The loss of a batch and its gradient with respect to the prompt.
 
-        The prefix runs once with its graph kept; each bucket's backward pass ends at the prefix's
-        keys and values, and one backward pass through the prefix follows.
+        All conversations run in one row behind the prefix. Where they need several, the prefix runs
+        once with its graph kept, each row's backward pass ends at the prefix's keys and values, and
+        one backward pass through the prefix follows.
 
         Args:
             inputs: B conversations whose prompt span the rows take.
@@ -160,38 +161,68 @@ class Engine:
             The loss, and its gradient (L, d) float32 on the CPU.
         """
 
+        if not self._shareable(inputs):
+            inputs = inputs.unshared()
+
         def attempt(most_tokens: int) -> tuple[float, Tensor]:
             leaf = prompt.detach().clone().requires_grad_()
-            prefix, rest = self._split(inputs, leaf)
-            leaves = prefix.as_leaves() if prefix is not None else None
-            loss = 0.0
-            for rows in length_buckets(rest.lengths, most_tokens):
-                last = self._read(rest.select(rows), leaves, leaf)
-                part = partial_loss(last.representation.float(), rows)
-                torch.autograd.backward(part)
-                loss += float(part.detach())
-            if prefix is not None and leaves is not None:
-                pairs = [
-                    (states, cut.grad)
-                    for states, cut in zip(prefix.tensors(), leaves.tensors(), strict=True)
-                    if states.requires_grad and cut.grad is not None
-                ]
-                torch.autograd.backward([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-            assert leaf.grad is not None
-            return loss, leaf.grad.float().cpu()
+            buckets = self._buckets(inputs, range(len(inputs)), most_tokens)
+            if len(buckets) == 1 and inputs.prefix:
+                last = self._read_with_prefix(inputs.select(buckets[0]), leaf)
+                loss = partial_loss(last.representation.float(), buckets[0])
+                torch.autograd.backward(loss)
+                assert leaf.grad is not None
+                return float(loss.detach()), leaf.grad.float().cpu()
+            return self._gradient_in_parts(inputs, leaf, buckets, partial_loss)
 
         result, self.most_tokens = halving(attempt, self.most_tokens)
         return result
 
+    def _gradient_in_parts(
+        self, inputs: Inputs, leaf: Tensor, buckets: list[list[int]], partial_loss: PartialLoss
+    ) -> tuple[float, Tensor]:
+        """Backward bucket by bucket, down to the prefix, and then once through the prefix."""
+        prefix = self._prefix(inputs, leaf)
+        leaves = prefix.as_leaves() if prefix is not None else None
+        loss = 0.0
+        for rows in buckets:
+            last = self._read(inputs.select(rows), leaves, leaf)
+            part = partial_loss(last.representation.float(), rows)
+            torch.autograd.backward(part)
+            loss += float(part.detach())
+        if prefix is not None and leaves is not None:
+            pairs = [
+                (states, cut.grad)
+                for states, cut in zip(prefix.tensors(), leaves.tensors(), strict=True)
+                if states.requires_grad and cut.grad is not None
+            ]
+            torch.autograd.backward([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        assert leaf.grad is not None
+        return loss, leaf.grad.float().cpu()
+
+    def _shareable(self, inputs: Inputs) -> bool:
+        """Whether the shared path serves these conversations.
+
+        Packed rows do without the sliding windows of a model, so each must fit in the shortest.
+        """
+        return self.shares_prefix and bool(inputs.prefix) and inputs.longest <= self._window
+
     def _split(self, inputs: Inputs, prompt: Tensor | None) -> tuple[PrefixStates | None, Inputs]:
         """The prefix's states where the shared path serves; otherwise whole conversations."""
-        if not self.shares_prefix or not inputs.prefix:
+        if not self._shareable(inputs):
             return None, inputs.unshared()
-        ids = torch.tensor([inputs.prefix])
-        embeddings = input_embeddings(self.model, ids)
-        if prompt is not None:
-            embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
-        return compute_prefix(self.model, embeddings), inputs
+        return self._prefix(inputs, prompt), inputs
+
+    def _prefix(self, inputs: Inputs, prompt: Tensor | None) -> PrefixStates | None:
+        if not inputs.prefix:
+            return None
+        return compute_prefix(self.model, self._prefix_embeddings(inputs, prompt))
+
+    def _prefix_embeddings(self, inputs: Inputs, prompt: Tensor | None) -> Tensor:
+        embeddings = input_embeddings(self.model, torch.tensor([inputs.prefix]))
+        if prompt is None:
+            return embeddings
+        return replace_rows(embeddings, inputs.prompt_span, prompt)
 
     def _read(
         self,
@@ -204,13 +235,21 @@ class Engine:
     ) -> LastPosition:
         if prefix is None:
             return read_whole(self.model, inputs, prompt, logits=logits)
-        ids, lengths = pad(inputs.suffixes, embedding_table(self.model).device)
-        return read_positions(
+        return read_packed(
             self.model,
-            input_embeddings(self.model, ids),
-            lengths - 1,
-            cache=cache if cache is not None else prefix.expanded(len(inputs)),
+            input_embeddings(self.model, torch.tensor([sum(inputs.suffixes, ())])),
+            Packing(prefix.length, tuple(inputs.lengths), inside=False),
+            cache=cache if cache is not None else prefix.cache(),
             logits=logits,
+        )
+
+    def _read_with_prefix(self, inputs: Inputs, prompt: Tensor) -> LastPosition:
+        """Prefix and suffixes in one row, so that gradients need no detour."""
+        suffixes = input_embeddings(self.model, torch.tensor([sum(inputs.suffixes, ())]))
+        return read_packed(
+            self.model,
+            torch.cat([self._prefix_embeddings(inputs, prompt), suffixes], dim=1),
+            Packing(len(inputs.prefix), tuple(inputs.lengths), inside=True),
         )
 
     def _prefill(
@@ -221,19 +260,31 @@ class Engine:
         rows: list[int],
     ) -> list[Prefilled]:
         chosen = inputs.select(rows)
-        cache = prefix.expanded(len(rows)) if prefix is not None else None
+        cache = prefix.cache() if prefix is not None else None
         last = self._read(chosen, prefix, prompt, cache=cache, logits=True)
         assert last.logits is not None
-        states = suffix_states(cache, prefix.length, chosen.lengths) if cache and prefix else None
+        states: list[tuple[Tensor, ...]] = [()] * len(rows)
+        if cache is not None and prefix is not None:
+            packing = Packing(prefix.length, tuple(chosen.lengths), inside=False)
+            states = suffix_states(cache, packing)
         return [
             Prefilled(
                 representation=last.representation[row].float().cpu(),
                 logits=last.logits[row].float().cpu(),
-                states=states[row] if states else (),
+                states=states[row],
                 length=chosen.lengths[row],
             )
             for row in range(len(rows))
         ]
+
+    def _buckets(self, inputs: Inputs, waiting: Sequence[int], most_tokens: int) -> list[list[int]]:
+        """Rows that are read together."""
+        lengths = [len(inputs.suffixes[row]) for row in waiting]
+        limit, padding = float(most_tokens), 1.0
+        if inputs.prefix:
+            limit, padding = min(limit, self._window - len(inputs.prefix)), PACKED_PADDING
+        buckets = length_buckets(lengths, limit, padding)
+        return [[waiting[index] for index in bucket] for bucket in buckets]
 
     def _in_buckets(
         self, inputs: Inputs, work: Callable[[list[int]], list[Result]]
@@ -243,9 +294,7 @@ class Engine:
 
         def attempt(most_tokens: int) -> None:
             waiting = [row for row in range(len(inputs)) if row not in results]
-            lengths = [len(inputs.suffixes[row]) for row in waiting]
-            for bucket in length_buckets(lengths, most_tokens):
-                rows = [waiting[index] for index in bucket]
+            for rows in self._buckets(inputs, waiting, most_tokens):
                 results.update(zip(rows, work(rows), strict=True))
 
         _, self.most_tokens = halving(attempt, self.most_tokens)

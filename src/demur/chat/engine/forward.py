@@ -17,6 +17,10 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from demur.chat.engine.attention import packed
+from demur.chat.engine.last_layer import only_read
+from demur.chat.engine.packing import Packing
+
 
 @dataclass(frozen=True)
 class LastPosition:
@@ -49,21 +53,24 @@ def read_positions(
     embeddings: Tensor,
     positions: Tensor,
     *,
+    rows: Tensor | None = None,
     cache: Cache | None = None,
     logits: bool = False,
     **inputs: Any,
 ) -> LastPosition:
-    """Run the model and read it at one position of each row.
+    """Run the model and read it at some positions.
 
     Args:
         model: a causal language model.
         embeddings: (B, T, d).
-        positions: (B,), the index in `0..T-1` to read in each row.
+        positions: (N,), the index in `0..T-1` of each position to read.
+        rows: (N,), the row of each; by default one position in each of the B rows.
         cache: what precedes the embeddings; it grows by them.
         logits: whether to compute the logits at the positions.
         **inputs: further arguments of the model's forward, for example `position_ids`.
     """
-    with _head_hook(model, positions, logits) as seen:
+    rows = torch.arange(embeddings.shape[0]) if rows is None else rows
+    with _head_hook(model, rows, positions, logits) as seen:
         output = model(
             inputs_embeds=embeddings,
             past_key_values=cache,
@@ -71,6 +78,47 @@ def read_positions(
             **inputs,
         )
     return LastPosition(seen[0], output.logits[:, 0] if logits else None)
+
+
+def read_packed(
+    model: PreTrainedModel,
+    embeddings: Tensor,
+    packing: Packing,
+    *,
+    cache: Cache | None = None,
+    logits: bool = False,
+) -> LastPosition:
+    """Run the model over conversations laid end to end; read each at its last token.
+
+    Args:
+        model: a causal language model.
+        embeddings: (1, T, d), the row.
+        packing: what lies where.
+        cache: the prefix, where it is not in the row; it grows by the suffixes.
+        logits: whether to compute the logits.
+    """
+    rows = torch.zeros_like(packing.ends)
+    with packed(packing), only_read(model, rows, packing.ends):
+        return read_positions(
+            model,
+            embeddings,
+            packing.ends,
+            rows=rows,
+            cache=cache,
+            logits=logits,
+            position_ids=packing.position_ids.to(embeddings.device),
+            attention_mask=attention_mask(
+                model, packing.visible.to(embeddings.device), embeddings.dtype
+            ),
+        )
+
+
+def attention_mask(model: PreTrainedModel, visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of shape (B, 1, T, S) in the form that the model's attention takes."""
+    if "sdpa" in (model.config._attn_implementation or ""):
+        return visible
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def logits_of(model: PreTrainedModel, representations: Tensor) -> Tensor:
@@ -95,13 +143,14 @@ def logits_of(model: PreTrainedModel, representations: Tensor) -> Tensor:
 
 
 @contextmanager
-def _head_hook(model: PreTrainedModel, positions: Tensor, logits: bool) -> Iterator[list[Tensor]]:
+def _head_hook(
+    model: PreTrainedModel, rows: Tensor, positions: Tensor, logits: bool
+) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def before_head(_module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden: Tensor = arguments[0]
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        seen.append(hidden[rows, positions.to(hidden.device)])
+        seen.append(hidden[rows.to(hidden.device), positions.to(hidden.device)])
         kept = seen[0][:, None] if logits else hidden[:, :0]
         return (kept, *arguments[1:])
 

@@ -1,4 +1,4 @@
-"""The keys and values of a shared prefix: computed once, expanded over a batch.
+"""The keys and values of a shared prefix: computed once, seen by every conversation.
 
 This is exact: in a causal model they depend on nothing that follows.
 """
@@ -6,7 +6,7 @@ This is exact: in a causal model they depend on nothing that follows.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from demur.chat.engine.forward import read_positions
+from demur.chat.engine.packing import Packing
 
 EXPANDABLE_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 
@@ -31,9 +32,9 @@ class PrefixStates:
     layers: tuple[DynamicLayer, ...]
     length: int
 
-    def expanded(self, batch: int) -> Cache:
-        """A cache for `batch` rows that all open with this prefix; costs no memory by itself."""
-        twins = self._changed(lambda states: states.expand(batch, -1, -1, -1))
+    def cache(self) -> Cache:
+        """A cache that holds the prefix and may grow; the states stay as they are."""
+        twins = self._changed(lambda states: states)
         return Cache(layers=[*twins.layers])
 
     def tensors(self) -> list[Tensor]:
@@ -86,26 +87,24 @@ def compute_prefix(model: PreTrainedModel, embeddings: Tensor) -> PrefixStates:
     return PrefixStates(_dynamic_layers(cache), embeddings.shape[1])
 
 
-def suffix_states(
-    cache: Cache, prefix_length: int, lengths: Sequence[int]
-) -> list[tuple[Tensor, ...]]:
-    """Each row's keys and values behind the prefix, cut to the row's own length.
+def suffix_states(cache: Cache, packing: Packing) -> list[tuple[Tensor, ...]]:
+    """Each suffix's own keys and values.
 
     Args:
-        cache: filled by `PrefixStates.expanded` and a forward pass over right-padded suffixes.
-        prefix_length: tokens of the prefix.
-        lengths: tokens of each row's suffix.
+        cache: filled by `PrefixStates.cache()` and a forward pass over packed suffixes.
+        packing: what lies where.
 
     Returns:
-        For each row the keys and values of every layer in turn, each (H, S, D).
+        For each suffix the keys and values of every layer in turn, each (H, length, D).
     """
     tensors = [
-        states[:, :, prefix_length:].clone()
+        states[0, :, packing.prefix :].clone()
         for layer in _dynamic_layers(cache)
         for states in states_of(layer)
     ]
     return [
-        tuple(tensor[row, :, :length] for tensor in tensors) for row, length in enumerate(lengths)
+        tuple(tensor[:, start : start + length] for tensor in tensors)
+        for start, length in zip(packing.starts, packing.lengths, strict=True)
     ]
 
 
