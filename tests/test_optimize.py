@@ -138,7 +138,7 @@ def test_training_lowers_the_loss(
     assert run.history[0].keys() == {"loss", "refusal", "harmfulness", "complement"}
 
 
-@pytest.mark.parametrize("after", [0, 3, 47, 130, 300, 481, 486, 490, 500])
+@pytest.mark.parametrize("after", [0, 3, 47, 300, 481, 486, 500, 648, 655, 700])
 def test_an_interrupted_run_goes_on_to_the_same_result(
     model: ChatModel, arguments: dict[str, Any], tmp_path: Path, after: int
 ) -> None:
