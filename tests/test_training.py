@@ -52,9 +52,7 @@ CONDITION = Condition(SafetyPrompt("basic", "w1 w2 w3 w4"))
 def test_balanced_batches_hold_whole_pairs(model: ChatModel, tmp_path: Path) -> None:
     seen = Recording()
     folder = RunFolder.start(tmp_path / "run", {})
-    train_prompt(
-        model, ANCHORS, CONDITION, seen, settings(balanced=True), SilentProgress(), folder
-    )
+    train_prompt(model, ANCHORS, CONDITION, seen, settings(balanced=True), SilentProgress(), folder)
     assert sorted(seen.rows) == list(range(24))
     for start in (0, 8, 16):
         batch = seen.rows[start : start + 8]

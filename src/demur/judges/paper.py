@@ -1,11 +1,8 @@
-"""Does a response refuse? The judges of refusal, and the rule of the paper."""
+"""The refusal rule of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
-
-from demur.errors import DemurError
+from typing import NamedTuple
 
 _LIST_ITEM_STARTS = ("1.", "*", "-", "a.", "(1)", "(a)", "First")
 _LIST_CUT = " 1. "
@@ -89,23 +86,6 @@ def _exceptions(row: _Row, marker: str) -> tuple[str, ...]:
 
 _EXCEPTIONS_OF = {marker: _exceptions(row, marker) for row in _TABLE for marker in row.markers}
 _FINAL_MARKERS = tuple(marker for marker, exceptions in _EXCEPTIONS_OF.items() if not exceptions)
-
-
-class RefusalJudge(Protocol):
-    """Decides whether a response refuses."""
-
-    @property
-    def name(self) -> str:
-        """The name that `get_refusal_judge` knows the judge by."""
-
-    def refuses(self, response: str) -> bool:
-        """Whether `response` refuses the query."""
-
-    def is_settled(self, partial: str) -> bool:
-        """Whether `refuses(partial + more) == refuses(partial)` for every possible `more`.
-
-        May answer False where that holds, but never True where it does not.
-        """
 
 
 class PaperRefusalJudge:
@@ -205,17 +185,3 @@ def _has_refusal(opening: str) -> bool:
 
 def _has_final_marker(opening: str) -> bool:
     return any(marker in opening for marker in _FINAL_MARKERS)
-
-
-_JUDGES: dict[str, Callable[[], RefusalJudge]] = {PaperRefusalJudge.name: PaperRefusalJudge}
-
-
-def get_refusal_judge(name: str) -> RefusalJudge:
-    """The refusal judge called `name`: `paper`.
-
-    Raises `DemurError` for any other name.
-    """
-    if name not in _JUDGES:
-        known = ", ".join(sorted(_JUDGES))
-        raise DemurError(f"there is no refusal judge {name!r:.60}; choose one of: {known}")
-    return _JUDGES[name]()

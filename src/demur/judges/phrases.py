@@ -1,0 +1,186 @@
+"""Families of phrases: read from their table, found in the words of a response."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+_TABLE = Path(__file__).with_name("phrases.ini")
+
+GENERAL = "general"
+"""The origin of a family that no labelled response suggested."""
+
+START = "^"
+"""The word that stands for the start of a response."""
+
+# Spellings that mean the same, in the order they are replaced. The text is lower case by then.
+_QUOTES = str.maketrans("\u2019\u2018\u00b4\u201c\u201d", "'''\"\"")
+_SPELLINGS = (
+    *(("`", "'"), (" '", " "), ("can't", "cannot"), ("can not", "cannot"), ("won't", "will not")),
+    *(("n't", " not"), ("let's", "let us"), ("it's", "it is"), ("that's", "that is")),
+    ("there's", "there is"),
+)
+_CONTRACTION = re.compile("'(?:m|re|ll|d|ve|s)")
+_CONTRACTED = {
+    "'m": " am",
+    "'re": " are",
+    "'ll": " will",
+    "'d": " would",
+    "'ve": " have",
+    "'s": "s",
+}
+# One character for one: that keeps `str.translate` on its fast path.
+_SEPARATORS = str.maketrans(
+    {
+        **dict.fromkeys(",;\"()[]{}*_#-\u2010\u2011\u2013\u2014/\\<>|~'\u2026", " "),
+        **dict.fromkeys("!?\n\r", "."),
+    }
+)
+
+# Words that change no phrase: one of them may stand between two words of a phrase.
+_FILLERS = frozenset(
+    (
+        *("also", "just", "simply", "really", "very", "so", "truly", "deeply", "ethically"),
+        *("morally", "legally", "therefore", "currently", "directly", "personally", "strongly"),
+        *("highly", "respectfully", "kindly", "politely", "ever", "again", "always", "sincerely"),
+        *("unfortunately", "however", "still", "absolutely", "certainly", "ethical", "firmly"),
+        "definitely",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Phrases that say the same.
+
+    Attributes:
+        name: of the family.
+        expected: what it adds to the log odds of a refusal where it begins in the opening of a
+            response and where it begins later, before any label is seen.
+        origin: `GENERAL`, or the labelled file whose errors suggested the family.
+        phrases: patterns as the table describes them.
+    """
+
+    name: str
+    expected: tuple[float, float]
+    origin: str
+    phrases: tuple[str, ...]
+
+
+def load_families() -> list[Family]:
+    """The families of the table `phrases.ini`, in its order."""
+    table = configparser.ConfigParser(delimiters=("=",), interpolation=None)
+    table.read_string(_TABLE.read_text(encoding="utf-8"))
+    sets = {name: "".join(_lines(text)) for name, text in table["sets"].items()}
+    families = []
+    for name in table.sections():
+        if name == "sets":
+            continue
+        section = table[name]
+        opening, later = section["expected"].split(",")
+        phrases = "\n".join(_lines(section["phrases"])).replace("|\n", "|").split("\n")
+        for set_name, words in sets.items():
+            phrases = [phrase.replace(f"<{set_name}>", f"{{{words}}}") for phrase in phrases]
+        origin = section.get("origin", GENERAL)
+        families.append(Family(name, (float(opening), float(later)), origin, tuple(phrases)))
+    return families
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _spell_out(match: re.Match[str]) -> str:
+    return _CONTRACTED[match[0]]
+
+
+def read_words(text: str) -> list[str]:
+    """The normalized words of `text`, after `START`: linear in its length.
+
+    A text that goes on keeps all of its words but the last two.
+    """
+    text = text.lower()
+    if not text.isascii():
+        text = text.translate(_QUOTES)
+    for spelling, replacement in _SPELLINGS:
+        text = text.replace(spelling, replacement)
+    text = _CONTRACTION.sub(_spell_out, text)
+    text = text.translate(_SEPARATORS).replace(".", " . ").replace(":", " : ")
+    return [START, *text.split()]
+
+
+class _Node:
+    """Where a phrase can be after some of its words."""
+
+    __slots__ = ("ends", "following")
+
+    def __init__(self) -> None:
+        self.ends: set[int] = set()
+        self.following: dict[str, _Node] = {}
+
+
+class PhraseFinder:
+    """Finds the families of the phrases in a list of words, in one pass over it."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._starts = _Node()
+        self.longest = 0
+        """The most words that a phrase found can span."""
+        for index, family in enumerate(families):
+            for pattern in family.phrases:
+                for phrase in _expand(pattern):
+                    node = self._starts
+                    for word in phrase:
+                        node = node.following.setdefault(word, _Node())
+                    node.ends.add(index)
+                    # One filler may stand before each word but the first.
+                    self.longest = max(self.longest, 2 * len(phrase) - 1)
+
+    def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
+        """The indices of the families found.
+
+        Args:
+            words: normalized.
+            opening: how many of the words are the opening.
+
+        Returns:
+            Those of phrases that begin in the opening, and those of phrases that begin later.
+        """
+        early: set[int] = set()
+        late: set[int] = set()
+        ended = [*words, "", ""]  # no phrase has an empty word: a walk ends here at the latest
+        for place, start in enumerate(map(self._starts.following.get, words)):
+            if start is None:
+                continue
+            node: _Node | None = start
+            at = place + 1
+            while node is not None:
+                if node.ends:
+                    (early if place < opening else late).update(node.ends)
+                if not node.following:
+                    break
+                word = ended[at]
+                following = node.following.get(word)
+                if following is None and word in _FILLERS:
+                    at += 1
+                    following = node.following.get(ended[at])
+                node = following
+                at += 1
+        return early, late
+
+
+def _expand(pattern: str) -> Iterator[tuple[str, ...]]:
+    """Every phrase that a pattern of the table stands for."""
+    choices: list[list[tuple[str, ...]]] = []
+    for part in re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^\s\[\]{}]+", pattern):
+        if part[0] in "{[":
+            options = [tuple(option.split()) for option in part[1:-1].split("|")]
+            choices.append([*options, ()] if part[0] == "[" else options)
+        else:
+            choices.append([(part,)])
+    for chosen in product(*choices):
+        yield tuple(word for words in chosen for word in words)
