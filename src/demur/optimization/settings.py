@@ -136,7 +136,6 @@ _REANCHORED: dict[str, Any] = {
     "balanced_batches": True,
     "reanchor_every": 1,
     "learning_rate_decay": True,
-    "weight_harmless": 4.0,
     "weight_complement": 0.005,
 }
 

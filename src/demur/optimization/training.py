@@ -57,7 +57,7 @@ class TrainedPrompt:
     Attributes:
         embeddings: (L, d) float32.
         history: for each epoch the mean loss and the mean of each term, as they were when each
-            batch was read.
+            batch was read. Only epochs under the same objective can be compared.
     """
 
     embeddings: Tensor
