@@ -16,21 +16,12 @@ from demur.chat import checkpoint, hardware
 from demur.chat.hardware import available_memory, choose_device, choose_dtype
 from demur.chat.loading import load_model
 from demur.errors import DemurError
-from tests.tiny_checkpoints import loading_failure, save_llama
+from tests.tiny_checkpoints import loading_failure
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_llama(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

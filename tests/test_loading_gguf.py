@@ -16,21 +16,12 @@ from transformers import LlamaForCausalLM
 from demur.chat import dequantize
 from demur.chat.catalog import CATALOG, CatalogModel
 from demur.chat.loading import load_model
-from tests.tiny_checkpoints import loading_failure, save_llama, save_llama_gguf
+from tests.tiny_checkpoints import loading_failure, save_llama_gguf
 
 pytest.importorskip("accelerate", reason="unpacking GGUF files needs accelerate")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_llama(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
