@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ class Recording:
         return losses, {"size": losses}
 
 
-def settings(*, balanced: bool, epochs: int = 1) -> TrainingSettings:
-    return TrainingSettings(epochs, 8, 1e-3, False, 1.0, balanced, 0)
+def settings(*, balanced: bool, epochs: int = 1, averaged: bool = False) -> TrainingSettings:
+    return TrainingSettings(epochs, 8, 1e-3, False, 1.0, balanced, averaged, 0)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_balanced_batches_hold_whole_pairs(model: ChatModel, tmp_path: Path) -> 
 
 
 def test_training_in_parts_is_training_at_once(model: ChatModel, tmp_path: Path) -> None:
-    chosen = settings(balanced=False, epochs=3)
+    chosen = settings(balanced=False, epochs=3, averaged=True)
     whole = train_prompt(
         model,
         ANCHORS,
@@ -79,7 +79,40 @@ def test_training_in_parts_is_training_at_once(model: ChatModel, tmp_path: Path)
         )
         assert len(parts.history) == until
     assert torch.equal(parts.embeddings, whole.embeddings)
+    assert torch.equal(parts.last, whole.last)
     assert parts.history == whole.history
+
+
+def test_the_averaged_prompt_is_the_mean_over_the_steps(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+    gradient = ChatModel.prompt_gradient
+
+    def watched(
+        self: ChatModel,
+        queries: Sequence[str],
+        condition: Condition,
+        prompt: Tensor,
+        loss: Callable[[Tensor, list[int]], Tensor],
+    ) -> tuple[float, Tensor]:
+        seen.append(prompt.detach().clone())
+        return gradient(self, queries, condition, prompt, loss)
+
+    monkeypatch.setattr(ChatModel, "prompt_gradient", watched)
+    found = train_prompt(
+        model,
+        ANCHORS,
+        CONDITION,
+        Recording(),
+        settings(balanced=True, epochs=2, averaged=True),
+        SilentProgress(),
+        RunFolder.start(tmp_path / "run", {}),
+    )
+    after = [*seen[1:], found.last]
+    assert len(after) == 6
+    torch.testing.assert_close(found.embeddings, torch.stack(after).mean(0))
+    assert not torch.equal(found.embeddings, found.last)
 
 
 def test_harmless_queries_weigh_what_they_are_told_to() -> None:

@@ -163,7 +163,7 @@ def _train(
         )
         if until < settings.epochs:
             text = condition.safety_prompt.text if condition.safety_prompt else None
-            so_far = SafetyPrompt(f"epoch {until}", text, trained.embeddings)
+            so_far = SafetyPrompt(f"epoch {until}", text, trained.last)
             anchoring = read_anchors_again(
                 model,
                 anchoring,

@@ -41,6 +41,9 @@ class OptimizeSettings(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
     learning_rate_decay: bool = Field(False, description="let the rate fall along half a cosine")
     balanced_batches: bool = Field(False, description="give every batch equal shares of the labels")
+    averaged_prompt: bool = Field(
+        False, description="keep the mean of the prompts after each step, not the last one"
+    )
     reanchor_every: int = Field(
         0,
         ge=0,
@@ -116,6 +119,7 @@ class OptimizeSettings(BaseModel):
             decay=self.learning_rate_decay,
             gradient_norm=self.gradient_norm,
             balanced=self.balanced_batches,
+            averaged=self.averaged_prompt,
             seed=self.seed,
         )
 
@@ -136,6 +140,9 @@ _REANCHORED: dict[str, Any] = {
     "balanced_batches": True,
     "reanchor_every": 1,
     "learning_rate_decay": True,
+    "averaged_prompt": True,
+    "learning_rate": 2e-3,
+    "weight_harmless": 1.5,
     "weight_complement": 0.005,
 }
 

@@ -38,6 +38,8 @@ class TrainingSettings:
         decay: whether the learning rate falls along half a cosine.
         gradient_norm: gradients longer than this are shortened to it.
         balanced: whether every batch has equal shares of the labels.
+        averaged: whether the result is the mean of the prompts after each step rather than the
+            last one (Polyak and Juditsky, 1992).
         seed: of the order of the queries.
     """
 
@@ -47,6 +49,7 @@ class TrainingSettings:
     decay: bool
     gradient_norm: float
     balanced: bool
+    averaged: bool
     seed: int
 
 
@@ -55,12 +58,14 @@ class TrainedPrompt:
     """What training leaves.
 
     Attributes:
-        embeddings: (L, d) float32.
+        embeddings: (L, d) float32: the result.
+        last: (L, d) float32: the prompt after the last step.
         history: for each epoch the mean loss and the mean of each term, as they were when each
             batch was read. Only epochs under the same objective can be compared.
     """
 
     embeddings: Tensor
+    last: Tensor
     history: tuple[Terms, ...]
 
 
@@ -88,8 +93,9 @@ def train_prompt(
     """
     assert condition.safety_prompt is not None
     prompt = model.prompt_embeddings(condition.safety_prompt).clone().requires_grad_()
+    mean = torch.zeros_like(prompt, requires_grad=False)
     optimizer = torch.optim.AdamW([prompt], lr=settings.learning_rate, weight_decay=0.0)
-    history = _resume(folder, prompt, optimizer)
+    history = _resume(folder, prompt, mean, optimizer)
     batches = -(-len(queries) // settings.batch)
     steps = batches * settings.epochs
     last = settings.epochs if until is None else until
@@ -105,11 +111,13 @@ def train_prompt(
                 seen.update(_step(model, queries.texts, condition, objective, prompt, rows))
                 torch.nn.utils.clip_grad_norm_([prompt], settings.gradient_norm)
                 optimizer.step()
+                mean.lerp_(prompt.detach(), 1 / (epoch * batches + index + 1))
                 stage.advance()
                 stage.note(f"loss {_mean(seen)['loss']:.3f}")
             history.append(_mean(seen))
-            _save(folder, prompt, optimizer, history)
-    return TrainedPrompt(prompt.detach().clone(), tuple(history))
+            _save(folder, prompt, mean, optimizer, history)
+    last_prompt = prompt.detach().clone()
+    return TrainedPrompt(mean if settings.averaged else last_prompt, last_prompt, tuple(history))
 
 
 def _step(
@@ -171,11 +179,16 @@ def _shuffled(rows: Sequence[int], seed: int) -> list[int]:
 
 
 def _save(
-    folder: RunFolder, prompt: Tensor, optimizer: torch.optim.Optimizer, history: list[Terms]
+    folder: RunFolder,
+    prompt: Tensor,
+    mean: Tensor,
+    optimizer: torch.optim.Optimizer,
+    history: list[Terms],
 ) -> None:
     state = optimizer.state[prompt]
     tensors = {
         "prompt": prompt.detach(),
+        "mean": mean,
         "exp_avg": state["exp_avg"],
         "exp_avg_sq": state["exp_avg_sq"],
         "step": state["step"],
@@ -183,7 +196,9 @@ def _save(
     folder.save_tensors(CHECKPOINT, tensors, [dict(terms) for terms in history])
 
 
-def _resume(folder: RunFolder, prompt: Tensor, optimizer: torch.optim.Optimizer) -> list[Terms]:
+def _resume(
+    folder: RunFolder, prompt: Tensor, mean: Tensor, optimizer: torch.optim.Optimizer
+) -> list[Terms]:
     """Take up the last epoch that was kept; the history so far."""
     stored = folder.load_tensors(CHECKPOINT)
     if stored is None:
@@ -191,5 +206,6 @@ def _resume(folder: RunFolder, prompt: Tensor, optimizer: torch.optim.Optimizer)
     tensors, history = stored
     with torch.no_grad():
         prompt.copy_(tensors.pop("prompt"))
+        mean.copy_(tensors.pop("mean"))
     optimizer.state[prompt] = tensors
     return list(history)
