@@ -70,9 +70,9 @@ def test_representations_are_those_of_the_plain_path(named_engine: tuple[str, En
     )
     found = engine.represent(inputs, prompt)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    engine.most_tokens = 13
+    engine.most_read = 13
     torch.testing.assert_close(engine.represent(inputs, prompt), expected, rtol=1e-4, atol=1e-4)
-    engine.most_tokens = 4096
+    engine.most_read = 4096
 
 
 def test_gradient_is_that_of_the_plain_path(named_engine: tuple[str, Engine]) -> None:
@@ -90,11 +90,11 @@ def test_gradient_is_that_of_the_plain_path(named_engine: tuple[str, Engine]) ->
     expected_loss = loss(hidden, list(range(len(inputs))))
     (expected,) = torch.autograd.grad(expected_loss, prompt)
     for most_tokens in (4096, 20):
-        engine.most_tokens = most_tokens
+        engine.most_trained = most_tokens
         found_loss, found = engine.prompt_gradient(inputs, prompt, loss)
         assert found_loss == pytest.approx(expected_loss.item(), rel=1e-5)
         assert float((found - expected).norm() / expected.norm()) < 1e-5
-    engine.most_tokens = 4096
+    engine.most_trained = 4096
 
 
 def test_greedy_samples_are_those_of_generate(named_engine: tuple[str, Engine]) -> None:
@@ -180,7 +180,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on() -> None:
     hook = engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
     torch.testing.assert_close(engine.represent(inputs, prompt), expected, rtol=1e-4, atol=1e-4)
     hook.remove()
-    assert engine.most_tokens < 4096
+    assert engine.most_read < 4096
     assert max(sizes) <= 24
 
 

@@ -277,6 +277,8 @@ def test_the_paper_preset_is_the_paper(tmp_path: Path) -> None:
     assert (paper.tokens_harmful, paper.tokens_harmless) == (300, 200)
     assert (paper.temperature, paper.top_p, paper.top_k) == (1.0, 0.9, 50)
     assert not paper.learning_rate_decay
+    assert not paper.averaged_prompt
+    assert paper.weight_harmless == 1
     assert paper.protocol.kept == 20
     assert OptimizeSettings.preset("paper", samples=3).protocol.kept == 3
 

@@ -21,6 +21,7 @@ from demur.chat.engine.forward import (
     read_packed,
 )
 from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import generate_whole, read_whole, replace_rows
 from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
@@ -53,15 +54,16 @@ class Engine:
     Attributes:
         shares_prefix: whether the shared path serves this model; found once, by comparing it with
             the plain path.
-        most_tokens: padded tokens that one batch may hold; halved when memory runs out.
+        most_read: tokens that one batch may hold; halved when memory runs out.
+        most_trained: the same where a gradient is wanted.
         slots: responses sampled at once at most; halved when memory runs out.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.most_tokens = 4096
-        self.slots = 256
+        room = room_for(model)
+        self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
         use_grouped_attention(model)
         self.shares_prefix = shares_prefix(model)
         self._window = shortest_window(model)
@@ -132,7 +134,8 @@ class Engine:
                     )
                 return decode(self.model, prefix, read, responses, writer, at_once, stage)
 
-            samples, self.slots = halving(sample, self.slots)
+            capacity = inputs.longest + settings.most_tokens
+            samples, self.slots = halving(sample, min(self.slots, slots_for(self.model, capacity)))
         return Reading(
             torch.stack([query.representation for query in read]),
             samples,
@@ -175,7 +178,7 @@ class Engine:
                 return float(loss.detach()), leaf.grad.float().cpu()
             return self._gradient_in_parts(inputs, leaf, buckets, partial_loss)
 
-        result, self.most_tokens = halving(attempt, self.most_tokens)
+        result, self.most_trained = halving(attempt, self.most_trained)
         return result
 
     def _gradient_in_parts(
@@ -297,5 +300,5 @@ class Engine:
             for rows in self._buckets(inputs, waiting, most_tokens):
                 results.update(zip(rows, work(rows), strict=True))
 
-        _, self.most_tokens = halving(attempt, self.most_tokens)
+        _, self.most_read = halving(attempt, self.most_read)
         return [results[row] for row in range(len(inputs))]

@@ -1,0 +1,339 @@
+"""One way of doing one thing, measured in a process of its own; `engine.py` compares them.
+
+    python benchmarks/engine_ways.py '{"what": "step", "way": "demur", "model": ...}'
+
+Prints one line of JSON: seconds of the fastest repetition, peak memory, and what else was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from demur.chat import ChatModel, Condition
+from demur.chat.engine import SamplingSettings
+from demur.judges import get_refusal_judge
+from demur.prompts import SafetyPrompt
+from demur.queries import load_query_set
+
+Result = dict[str, Any]
+
+SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
+
+
+def queries(count: int) -> list[str]:
+    """Built-in queries of both labels in turn, told apart by a number where they come again."""
+    sets = [
+        load_query_set(name, label).texts
+        for name in ("anchors", "held-out")
+        for label in ("harmful", "harmless")
+    ]
+    texts = [text for row in zip(*sets, strict=True) for text in row]
+    return [
+        text if turn == 0 else f"{text} ({turn})"
+        for turn, text in islice(((i // len(texts), t) for i, t in enumerate(cycle(texts))), count)
+    ]
+
+
+def prompt_of(model: ChatModel, length: int) -> SafetyPrompt:
+    """A prompt text of `length` tokens."""
+    tokenizer = model.engine.tokenizer
+    ids = tokenizer(SENTENCE * (length // 8 + 1), add_special_tokens=False)["input_ids"]
+    return SafetyPrompt("long", str(tokenizer.decode(ids[:length])))
+
+
+def whole(model: ChatModel, texts: list[str], prompt: SafetyPrompt) -> tuple[Tensor, Tensor]:
+    """Whole conversations: token ids (B, T), padded on the right, and their lengths (B,)."""
+    ids = [model.renderer.render(text, prompt.text).token_ids for text in texts]
+    lengths = torch.tensor([len(one) for one in ids])
+    padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
+    for row, one in enumerate(ids):
+        padded[row, : len(one)] = torch.tensor(one)
+    return padded.to(model.engine.model.device), lengths
+
+
+def span_of(model: ChatModel, prompt: SafetyPrompt) -> tuple[int, int]:
+    """Where the prompt stands in a conversation."""
+    span = model.renderer.render("?", prompt.text).prompt_span
+    assert span is not None
+    return span
+
+
+def readout(model: ChatModel) -> Callable[[Tensor], Tensor]:
+    """A loss of one representation, (B, d) to (B,), of the kind that the method has."""
+    direction = torch.randn(model.width, generator=torch.Generator().manual_seed(0))
+    return lambda read: torch.nn.functional.softplus(
+        -read @ direction.to(read.device) / direction.norm()
+    )
+
+
+def timed(work: Callable[[], Any], repetitions: int) -> float:
+    """Seconds of the fastest of some repetitions."""
+    times = []
+    for _ in range(repetitions):
+        started = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def step_demur(model: ChatModel, task: Result) -> Result:
+    """A training step through the engine; also its loss and gradient."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    rows, loss_of = model.prompt_embeddings(prompt), readout(model)
+
+    def step() -> tuple[float, Tensor]:
+        return model.prompt_gradient(
+            texts,
+            Condition(prompt),
+            rows,
+            lambda read, _: loss_of(read).sum() / len(texts),
+        )
+
+    loss, gradient = step()
+    seconds = timed(step, task["repetitions"])
+    return {
+        "seconds": seconds,
+        "loss": loss,
+        "gradient": float(gradient.norm()),
+        "operations": necessary_operations(model, texts, prompt),
+    }
+
+
+def step_straightforward(model: ChatModel, task: Result) -> Result:
+    """The same with whole conversations, all hidden states and all logits."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    rows, loss_of = model.prompt_embeddings(prompt), readout(model)
+    ids, lengths = whole(model, texts, prompt)
+    start, end = span_of(model, prompt)
+    network = model.engine.model
+    table = network.get_input_embeddings()
+    mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
+
+    def step() -> tuple[float, Tensor]:
+        leaf = rows.clone().to(network.device, network.dtype).requires_grad_()
+        embeddings = table(ids)
+        opening = leaf[None].expand(len(texts), -1, -1)
+        embeddings = torch.cat([embeddings[:, :start], opening, embeddings[:, end:]], dim=1)
+        output = network(
+            inputs_embeds=embeddings,
+            attention_mask=mask.to(network.device),
+            output_hidden_states=True,
+            use_cache=False,
+        )
+        last = output.hidden_states[-1][torch.arange(len(texts)), lengths - 1]
+        loss = loss_of(last.float()).mean()
+        torch.autograd.backward(loss)
+        assert leaf.grad is not None
+        return float(loss), leaf.grad
+
+    loss, gradient = step()
+    seconds = timed(step, task["repetitions"])
+    return {"seconds": seconds, "loss": loss, "gradient": float(gradient.float().norm())}
+
+
+def step_peft(model: ChatModel, task: Result) -> Result:
+    """A step of PEFT's prompt tuning with as many virtual tokens."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    start, end = span_of(model, prompt)
+    ids, lengths = whole(model, texts, prompt)
+    ids = torch.cat([ids[:, :start], ids[:, end:]], dim=1)
+    mask = (torch.arange(ids.shape[1])[None] < (lengths - (end - start))[:, None]).to(ids.device)
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=end - start)
+    tuned = get_peft_model(model.engine.model, config)
+    labels = torch.where(mask, ids, -100)
+
+    def step() -> None:
+        tuned.zero_grad()
+        tuned(input_ids=ids, attention_mask=mask.long(), labels=labels).loss.backward()
+
+    step()
+    return {"seconds": timed(step, task["repetitions"])}
+
+
+def represent_demur(model: ChatModel, task: Result) -> Result:
+    """Representations through the engine, and what they take on disk."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    read: list[Tensor] = []
+    model.represent(texts[:2], Condition(prompt))
+    seconds = timed(
+        lambda: read.append(model.represent(texts, Condition(prompt))), task["repetitions"]
+    )
+    return {"seconds": seconds, "bytes": bytes_of({"representations": read[0]})}
+
+
+def represent_straightforward(model: ChatModel, task: Result) -> Result:
+    """One query at a time, every layer's hidden states at every position kept."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    network = model.engine.model
+    states: dict[str, Tensor] = {}
+
+    def read() -> None:
+        for row, text in enumerate(texts):
+            ids, _ = whole(model, [text], prompt)
+            output = network(ids, output_hidden_states=True)
+            states[str(row)] = torch.stack(output.hidden_states).cpu()
+
+    with torch.inference_mode():
+        network(whole(model, texts[:1], prompt)[0])
+        seconds = timed(read, task["repetitions"])
+    return {"seconds": seconds, "bytes": bytes_of(states)}
+
+
+def bytes_of(tensors: dict[str, Tensor]) -> int:
+    """What tensors take in a safetensors file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tensors.safetensors"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+        return file.stat().st_size
+
+
+def sample_demur(model: ChatModel, task: Result) -> Result:
+    """Responses a second, and how many verdicts differ from those on full-length responses."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    judge = get_refusal_judge("paper")
+    settings = SamplingSettings(samples=task["samples"], most_tokens=task["tokens"])
+    started = time.perf_counter()
+    early = model.read_and_sample(texts, Condition(prompt), settings, settled=judge.is_settled)
+    seconds = time.perf_counter() - started
+    full = model.read_and_sample(texts, Condition(prompt), settings)
+    pairs = [
+        (a.text, b.text)
+        for some, others in zip(early.samples, full.samples, strict=True)
+        for a, b in zip(some, others, strict=True)
+    ]
+    agree = sum(judge.refuses(a) == judge.refuses(b) for a, b in pairs)
+    tokens = sum(sample.tokens for samples in early.samples for sample in samples)
+    return {
+        "seconds": seconds,
+        "responses": len(pairs),
+        "agreement": agree / len(pairs),
+        "refused": sum(judge.refuses(a) for a, _ in pairs) / len(pairs),
+        "tokens": tokens / len(pairs),
+    }
+
+
+def sample_straightforward(model: ChatModel, task: Result) -> Result:
+    """`generate` query by query, at a fixed length; fewer queries, for it takes long."""
+    prompt = prompt_of(model, task["prompt"])
+    texts = queries(task["queries"])[:: max(1, task["queries"] // task["few"])]
+    network: Any = model.engine.model
+    tokenizer = model.engine.tokenizer
+    judge = get_refusal_judge("paper")
+    refused = responses = 0
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for text in texts:
+            ids, _ = whole(model, [text], prompt)
+            output = network.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                top_k=50,
+                top_p=0.9,
+                temperature=1.0,
+                repetition_penalty=1.0,
+                max_new_tokens=task["tokens"],
+                num_return_sequences=task["samples"],
+                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
+            )
+            said = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+            responses += len(said)
+            refused += sum(judge.refuses(one) for one in said)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "responses": responses, "refused": refused / responses}
+
+
+def necessary_operations(model: ChatModel, texts: list[str], prompt: SafetyPrompt) -> float:
+    """Floating-point operations of the matrix products that a step cannot do without.
+
+    The shared opening once, every query's own tokens once; forward and the gradient of the
+    activations, none of the weights. Of the last layer, whose other positions nobody reads: keys
+    and values everywhere, the rest at one position a query. Of the first, below which only the
+    prompt's rows have a gradient: the projections of queries, keys and values there alone.
+    Attention itself is left out.
+    """
+    inputs = model.inputs(texts, Condition(prompt))
+    tokens = len(inputs.prefix) + sum(len(suffix) for suffix in inputs.suffixes)
+    read, trained = len(texts), model.prompt_embeddings(prompt).shape[0]
+    layers = list(model.engine.model.get_submodule("model.layers").children())
+    operations = 0.0
+    for index, layer in enumerate(layers):
+        for name, part in layer.named_modules():
+            if not isinstance(part, torch.nn.Linear):
+                continue
+            projection = name.rsplit(".", 1)[-1]
+            forward = backward = tokens
+            if index == len(layers) - 1 and projection not in ("k_proj", "v_proj"):
+                forward = backward = read
+            if index == 0 and projection in ("q_proj", "k_proj", "v_proj"):
+                backward = trained
+            operations += 2.0 * part.weight.numel() * (forward + backward)
+    return operations
+
+
+def peak(model: ChatModel, task: Result) -> Result:
+    """Operations a second of the best matrix product that this machine was seen to do."""
+    network = model.engine.model
+    best = 0.0
+    for size in (1024, 2048, 4096):
+        left = torch.randn(size, size, device=network.device).to(network.dtype)
+        right = torch.randn(size, size, device=network.device).to(network.dtype)
+        seconds = timed(partial(torch.matmul, left, right), task["repetitions"] * 4)
+        best = max(best, 2.0 * size**3 / seconds)
+    return {"seconds": 0.0, "operations a second": best}
+
+
+WAYS: dict[tuple[str, str], Callable[[ChatModel, Result], Result]] = {
+    ("step", "demur"): step_demur,
+    ("step", "straightforward"): step_straightforward,
+    ("step", "peft"): step_peft,
+    ("represent", "demur"): represent_demur,
+    ("represent", "straightforward"): represent_straightforward,
+    ("sample", "demur"): sample_demur,
+    ("sample", "straightforward"): sample_straightforward,
+    ("peak", "demur"): peak,
+}
+
+
+def main() -> None:
+    """Measure what the one argument describes."""
+    task = json.loads(sys.argv[1])
+    model = ChatModel.load(task["model"], dtype=task["dtype"], device=task["device"])
+    if task["way"] != "demur":
+        model.engine.model.set_attn_implementation("sdpa")
+    loaded = resident()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    found = WAYS[task["what"], task["way"]](model, task)
+    found["peak"] = max(resident(), loaded)
+    found["loaded"] = loaded
+    print(json.dumps(found))
+
+
+def resident() -> int:
+    """The most bytes that this process has held: on the GPU where it uses one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Batches follow the memory there is, and results do not depend on it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from demur.chat.engine import Engine, SamplingSettings, memory
+from tests.test_engine import QUERIES, conversations, random_prompt
+from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
+
+NAME = "llama, grouped attention"
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda _device: free)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_every_architecture_has_an_estimate(name: str) -> None:
+    room = memory.room_for(tiny_model(name))
+    assert 1 <= room.trained <= memory.MOST_TRAINED
+    assert 1 <= room.read <= memory.MOST_READ
+
+
+def test_less_memory_makes_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(NAME)
+    found = []
+    for free in (1 << 40, 1 << 20, 1 << 16, 0):
+        with_free(monkeypatch, free)
+        room = memory.room_for(model)
+        found.append((room.read, room.trained, memory.slots_for(model, 100)))
+    assert found[0] == (memory.MOST_READ, memory.MOST_TRAINED, memory.MOST_SLOTS)
+    assert found[-1] == (1, 1, 1)
+    for more, less in pairwise(found):
+        assert all(a > b or a == b == 1 for a, b in zip(more, less, strict=True))
+
+
+def test_the_estimate_of_a_gradient_covers_what_autograd_keeps() -> None:
+    model = tiny_model(NAME)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    tokens = 64
+    embeddings = torch.randn(1, tokens, 32, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.model(inputs_embeds=embeddings, use_cache=False).last_hidden_state.sum()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    measured = sum(size for pointer, size in kept.items() if pointer not in weights)
+    estimated = tokens * memory.activation_bytes(model)
+    assert measured / 3 < estimated < 3 * measured
+
+
+def test_results_are_the_same_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, prompt = conversations(), random_prompt()
+    settings = SamplingSettings(samples=2, most_tokens=5)
+
+    def loss(representations: Tensor, rows: list[int]) -> Tensor:
+        return representations.square().sum() / len(inputs)
+
+    def everything() -> tuple[Tensor, list[list[str]], Tensor, Engine]:
+        engine = Engine(tiny_model(NAME), tiny_tokenizer())
+        reading = engine.read_and_sample(inputs, QUERIES, settings, prompt)
+        texts = [[sample.text for sample in samples] for samples in reading.samples]
+        _, gradient = engine.prompt_gradient(inputs, prompt, loss)
+        return reading.representations, texts, gradient, engine
+
+    plenty = everything()
+    with_free(monkeypatch, 200_000)
+    little = everything()
+    assert little[3].most_read < plenty[3].most_read
+    assert little[3].most_trained < 39  # the tokens of all conversations: several parts
+    torch.testing.assert_close(little[0], plenty[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(little[2], plenty[2], rtol=1e-4, atol=1e-5)
+    assert little[1] == plenty[1]
+
+
+def test_a_gradient_survives_running_out_of_memory() -> None:
+    engine = Engine(tiny_model(NAME), tiny_tokenizer())
+    inputs, prompt = conversations(), random_prompt()
+
+    def loss(representations: Tensor, rows: list[int]) -> Tensor:
+        return representations.square().sum() / len(inputs)
+
+    expected_loss, expected = engine.prompt_gradient(inputs, prompt, loss)
+    longest: list[int] = []
+
+    def crowded(_module: object, _args: object, kwargs: dict[str, Tensor]) -> None:
+        tokens = kwargs["inputs_embeds"].shape[1]
+        if tokens > 24:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        longest.append(tokens)
+
+    hook = engine.model.register_forward_pre_hook(crowded, with_kwargs=True)
+    found_loss, found = engine.prompt_gradient(inputs, prompt, loss)
+    hook.remove()
+    assert max(longest) <= 24
+    assert found_loss == pytest.approx(expected_loss, rel=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
