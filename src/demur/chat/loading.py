@@ -6,7 +6,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +21,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
 from demur.chat.download import pull
+from demur.chat.engine.forward import input_device
 from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
 from demur.errors import DemurError
@@ -125,8 +126,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
             )
     if spread:
-        embeddings: Any = model.get_input_embeddings()
-        chosen_device = embeddings.weight.device
+        chosen_device = input_device(model)
     progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
     return LoadedModel(
         model=model,

@@ -141,8 +141,6 @@ _REANCHORED: dict[str, Any] = {
     "reanchor_every": 1,
     "learning_rate_decay": True,
     "averaged_prompt": True,
-    "learning_rate": 2e-3,
-    "weight_harmless": 1.5,
     "weight_complement": 0.005,
 }
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from demur.chat.engine.forward import (
     attention_mask,
-    embedding_table,
+    input_device,
     input_embeddings,
     read_positions,
 )
@@ -105,7 +105,7 @@ def step(model: PreTrainedModel, cache: SlotCache, tokens: Sequence[int]) -> Ten
     Returns:
         (A, V) logits of what follows.
     """
-    device = embedding_table(model).device
+    device = input_device(model)
     position_ids, visible = cache.step_inputs()
     embeddings = input_embeddings(model, torch.tensor(tokens)[:, None])
     last = read_positions(

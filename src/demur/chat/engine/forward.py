@@ -36,15 +36,25 @@ class LastPosition:
 
 
 def embedding_table(model: PreTrainedModel) -> Tensor:
-    """The input embeddings of the whole vocabulary, (V, d); its device is where inputs belong."""
+    """The input embeddings of the whole vocabulary, (V, d); on `meta` where they are offloaded."""
     table = model.get_input_embeddings().weight
     assert isinstance(table, Tensor)
     return table
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where inputs belong: where the embeddings are, or are brought to when they are used."""
+    device = embedding_table(model).device
+    if device.type != "meta":
+        return device
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
+    place = getattr(hook, "execution_device", None)
+    return torch.device("cpu" if place is None else place)
+
+
 def input_embeddings(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
     """The embeddings that `inputs_embeds` expects for token ids, `(..., d)`."""
-    embedded: Tensor = model.get_input_embeddings()(token_ids.to(embedding_table(model).device))
+    embedded: Tensor = model.get_input_embeddings()(token_ids.to(input_device(model)))
     return embedded
 
 
@@ -135,7 +145,7 @@ def logits_of(model: PreTrainedModel, representations: Tensor) -> Tensor:
 
     handle = head.register_forward_pre_hook(exchange)
     try:
-        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=head.weight.device))
+        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=input_device(model)))
     finally:
         handle.remove()
     logits: Tensor = output.logits[0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
-from demur.chat.engine.forward import embedding_table
+from demur.chat.engine.forward import input_device
 from demur.chat.hardware import available_memory
 
 SHARE = 0.5
@@ -36,7 +36,7 @@ class Room:
 
 def room_for(model: PreTrainedModel) -> Room:
     """Estimate how many tokens of `model` fit in what memory is free on its device."""
-    free = SHARE * available_memory(embedding_table(model).device)
+    free = SHARE * available_memory(input_device(model))
     activations = activation_bytes(model)
     # Reading holds a layer's activations and all keys and values; a gradient needs every layer's.
     reading = 2 * activations / _layers(model) + cache_bytes(model)
@@ -48,7 +48,7 @@ def room_for(model: PreTrainedModel) -> Room:
 
 def slots_for(model: PreTrainedModel, capacity: int) -> int:
     """Estimate how many sequences of `capacity` tokens can be sampled at once."""
-    free = SHARE * available_memory(embedding_table(model).device)
+    free = SHARE * available_memory(input_device(model))
     config = model.config.get_text_config()
     logits = 3 * 4 * config.vocab_size  # float32, sorted and summed on the way to a draw
     return _power_of_two(free / (capacity * cache_bytes(model) + logits), MOST_SLOTS)

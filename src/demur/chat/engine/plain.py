@@ -15,7 +15,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from demur.chat.engine.forward import (
     LastPosition,
-    embedding_table,
+    input_device,
     input_embeddings,
     read_positions,
 )
@@ -35,7 +35,7 @@ def embed_whole(
         lengths: (B,).
     """
     sequences = [inputs.prefix + suffix for suffix in inputs.suffixes]
-    ids, lengths = pad(sequences, embedding_table(model).device)
+    ids, lengths = pad(sequences, input_device(model))
     embeddings = input_embeddings(model, ids)
     if prompt is not None:
         embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
