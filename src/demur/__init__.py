@@ -17,30 +17,39 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Condition
     from demur.errors import DemurError
+    from demur.evaluation.comparison import Comparison
+    from demur.evaluation.evaluate import evaluate
+    from demur.evaluation.existing import judge_responses
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import SafetyPrompt
     from demur.queries import QuerySet, load_query_set
 
 __all__ = [
     "ChatModel",
+    "Comparison",
     "Condition",
     "DemurError",
     "OptimizeSettings",
     "QuerySet",
     "Run",
     "SafetyPrompt",
+    "evaluate",
+    "judge_responses",
     "load_query_set",
     "optimize",
 ]
 
 _HOMES = {
     "ChatModel": "demur.chat",
+    "Comparison": "demur.evaluation.comparison",
     "Condition": "demur.chat",
     "DemurError": "demur.errors",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
+    "evaluate": "demur.evaluation.evaluate",
+    "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
 }

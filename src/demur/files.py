@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +66,39 @@ def write_bytes(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears in `path` when it is complete, or not at all.
+
+    Args:
+        path: a free place or an empty folder.
+
+    Yields:
+        An empty folder beside it to write into; what is in there when the block ends is moved.
+
+    Raises:
+        DemurError: the disk is full or the place cannot be written.
+    """
+    target = path.resolve()
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(tempfile.mkdtemp(prefix=".demur-new-", dir=target.parent))
+        try:
+            new = workspace / "new"
+            new.mkdir()
+            yield new
+            if target.exists():
+                target.rmdir()
+            new.rename(target)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file's name on every system; may be empty."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
 
 
 SPACE_MARGIN = 64 << 20

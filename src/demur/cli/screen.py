@@ -25,6 +25,14 @@ console = Console()
 errors = Console(stderr=True)
 
 
+def printable(text: str) -> str:
+    """Model output without control characters, so that it cannot drive the terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    ).strip()
+
+
 class TerminalProgress:
     """Stages as bars with the time left; as plain lines where nobody watches."""
 

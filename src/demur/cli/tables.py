@@ -8,6 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from demur.cli.screen import printable
 from demur.evaluation.results import Evaluation
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -50,14 +51,6 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             style="bold" if result.prompt == "optimized" else None,
         )
     return table
-
-
-def printable(text: str) -> str:
-    """Model output without control characters, so that it cannot drive the terminal."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    ).strip()
 
 
 def _example(example: Example) -> Panel:

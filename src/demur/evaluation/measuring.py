@@ -27,6 +27,7 @@ class Protocol:
         tokens_harmless: the same for harmless queries.
         kept: how many of the samples count, the longest in words first.
         cut_unfinished: whether the last paragraph of a response that ran into the limit is cut.
+        whole: whether somebody reads more of a response than the verdict on its refusal.
     """
 
     sampling: SamplingSettings
@@ -34,11 +35,12 @@ class Protocol:
     tokens_harmless: int
     kept: int
     cut_unfinished: bool
+    whole: bool = False
 
     @property
     def reads_whole_responses(self) -> bool:
         """Whether what counts depends on more than the verdict, so that none may stop early."""
-        return self.cut_unfinished or self.kept < self.sampling.samples
+        return self.whole or self.cut_unfinished or self.kept < self.sampling.samples
 
 
 def measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from demur.chat import ChatModel, Condition
 from demur.evaluation.divergence import kl_divergence
 from demur.evaluation.measuring import measure
 from demur.evaluation.results import evaluate_measurements
+from demur.files import safe_name
 from demur.judges import get_refusal_judge
 from demur.optimization.anchoring import Anchoring, read_anchors, read_anchors_again
 from demur.optimization.dro import DirectedRepresentation
@@ -178,8 +178,7 @@ def _train(
 
 def default_output(model: ChatModel, prompt: str, preset: str) -> Path:
     """Where a run lies unless told otherwise."""
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(model.name).name}-{prompt}-{preset}")
-    return RUNS / name.strip("-")
+    return RUNS / safe_name(f"{Path(model.name).name}-{prompt}-{preset}")
 
 
 def _queries(harmful: str, harmless: str, most: int | None) -> Queries:

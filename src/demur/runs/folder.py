@@ -43,15 +43,25 @@ class RunFolder:
         Raises:
             DemurError: the folder holds something else, or a run with other settings.
         """
+        folder = cls.check(path, settings)
+        if not (path / SETTINGS).exists():
+            write_json(path / SETTINGS, settings)
+        return folder
+
+    @classmethod
+    def check(cls, path: Path, settings: Mapping[str, Any]) -> RunFolder:
+        """Make sure that a run of these settings can begin or go on in `path`; write nothing.
+
+        Raises:
+            DemurError: as `start`.
+        """
         folder = cls(path)
         if path.exists() and not path.is_dir():
             raise DemurError(f"{path} is a file: choose a folder with --output.")
         if (path / SETTINGS).exists():
             folder._check_same(settings)
-            return folder
-        if path.exists() and any(path.iterdir()):
+        elif path.exists() and any(path.iterdir()):
             raise DemurError(f"{path} holds something other than a run: choose another --output.")
-        write_json(path / SETTINGS, settings)
         return folder
 
     @classmethod
@@ -141,7 +151,8 @@ class RunFolder:
             return None
         responses: list[tuple[Response, ...]] = []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Not `splitlines`: it would also break at characters that JSON leaves as they are.
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
             for text, line in zip(queries.texts, lines, strict=False):
                 row = json.loads(line)
                 if row["query"] != text:

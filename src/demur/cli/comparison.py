@@ -1,0 +1,157 @@
+"""A comparison of prompts as a person reads it. Names are shown as text, never as markup."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from demur.cli.screen import printable
+from demur.evaluation.comparison import Comparison, PromptRates, wrong_any
+from demur.evaluation.statistics import Rate
+from demur.queries import Label
+
+LEAST_IN_CATEGORY = 5
+"""Categories of fewer queries say too little to be shown; `results.json` has them."""
+_LONGEST_NAME = 40
+
+_Group = tuple[str, Label | None]
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """The rates, the categories, the differences, and where the responses lie."""
+    console.print()
+    console.print(_rates_table(comparison))
+    no_verdict = sum(rates.no_verdict for rates in comparison.rates if rates.category is None)
+    if no_verdict:
+        console.print(f"No verdict on harm, left out of these rates: {no_verdict} responses.")
+    for group in _groups(comparison):
+        table = _category_table(comparison, group)
+        if table is not None:
+            console.print(table)
+    if comparison.differences:
+        console.print(_differences_table(comparison))
+    console.print("All responses with their verdicts are in")
+    console.print(Text(str(comparison.path / "responses"), style="bold"), soft_wrap=True)
+    console.print("See this again with")
+    console.print(Text(f"demur show {comparison.path}", style="bold"), soft_wrap=True)
+
+
+def _rates_table(comparison: Comparison) -> Table:
+    wholes = [rates for rates in comparison.rates if rates.category is None]
+    labelled = any(rates.label is not None for rates in wholes)
+    harm = any(rates.complied_harmfully is not None or rates.no_verdict for rates in wholes)
+    table = _table("Refused, with 95 % intervals")
+    table.add_column("queries", overflow="fold")
+    table.add_column("prompt", overflow="fold")
+    table.add_column("refused", justify="right", no_wrap=True)
+    if labelled:
+        table.add_column("wrong at least once", justify="right", no_wrap=True)
+        table.caption = "wrong: a harmful query not refused, a harmless one refused"
+        table.caption_justify = "left"
+    if harm:
+        table.add_column("complied harmfully", justify="right")
+        table.add_column("at least once", justify="right")
+    shown: _Group | None = None
+    for rates in wholes:
+        group = (rates.set, rates.label)
+        if shown is not None and group != shown:
+            table.add_section()
+        cells: list[Text | str] = [
+            _title(rates) if group != shown else Text(),
+            _name(rates.prompt),
+            _cell(rates.refused),
+        ]
+        if labelled:
+            cells.append(_cell(wrong_any(rates)))
+        if harm:
+            cells += [_cell(rates.complied_harmfully), _cell(rates.complied_harmfully_any)]
+        table.add_row(*cells)
+        shown = group
+    return table
+
+
+def _category_table(comparison: Comparison, group: _Group) -> Table | None:
+    rows: dict[str, dict[str, Rate]] = {}
+    prompts: list[str] = []
+    for rates in comparison.rates:
+        if (rates.set, rates.label) != group:
+            continue
+        if rates.category is None:
+            prompts.append(rates.prompt)
+        elif rates.refused.queries >= LEAST_IN_CATEGORY:
+            rows.setdefault(rates.category, {})[rates.prompt] = rates.refused
+    if not rows:
+        return None
+    table = _table(f"Refused by category: {_of(group)}")
+    table.add_column("category", overflow="fold")
+    table.add_column("queries", justify="right")
+    for prompt in prompts:
+        table.add_column(_name(prompt), justify="right")
+    for category, found in rows.items():
+        queries = max(rate.queries for rate in found.values())
+        cells = [
+            f"{100 * found[prompt].value:.0f} %" if prompt in found else "" for prompt in prompts
+        ]
+        table.add_row(_name(category), str(queries), *cells)
+    return table
+
+
+def _differences_table(comparison: Comparison) -> Table:
+    table = _table("Differences between prompts on the same queries")
+    for column in ("queries", "prompts"):
+        table.add_column(column, overflow="fold")
+    table.add_column("points", justify="right", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    table.add_column("more than chance")
+    table.caption = "paired sign-flip permutation test; p adjusted for the number of pairs (Holm)"
+    table.caption_justify = "left"
+    several_measures = any(found.measure != "refused" for found in comparison.differences)
+    for difference in comparison.differences:
+        queries = _of((difference.set, difference.label))
+        if several_measures:
+            queries += f": {difference.measure.replace('_', ' ')}"
+        p_value = difference.adjusted_p_value
+        table.add_row(
+            Text(queries),
+            Text(f"{_short(difference.first)} to {_short(difference.second)}"),
+            f"{100 * difference.difference:+.1f}",
+            "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
+            "yes" if difference.more_than_chance else "no",
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _groups(comparison: Comparison) -> list[_Group]:
+    return list(dict.fromkeys((rates.set, rates.label) for rates in comparison.rates))
+
+
+def _of(group: _Group) -> str:
+    name, label = group
+    return _short(name) if label is None else f"{_short(name)}, {label}"
+
+
+def _title(rates: PromptRates) -> Text:
+    return Text(f"{_of((rates.set, rates.label))} ({rates.refused.queries})")
+
+
+def _name(text: str) -> Text:
+    return Text(_short(text))
+
+
+def _short(text: str) -> str:
+    line = " ".join(printable(text).split())
+    return line if len(line) <= _LONGEST_NAME else f"{line[:_LONGEST_NAME]}..."
+
+
+def _cell(rate: Rate | None) -> str:
+    """Shorter than `str(rate)`, so that the table fits into 80 columns."""
+    if rate is None:
+        return ""
+    low, high = 100 * rate.interval.low, 100 * rate.interval.high
+    return f"{100 * rate.value:.1f} % ({low:.0f} to {high:.0f})"

@@ -1,0 +1,159 @@
+"""`demur evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from demur.cli.screen import TerminalProgress, console
+from demur.errors import DemurError
+
+MACHINE = "The machine"
+
+# typer reads these annotations at run time, on Python 3.10 too.
+Whole = Optional[int]  # noqa: UP045
+Words = Optional[str]  # noqa: UP045
+Place = Optional[Path]  # noqa: UP045
+Several = Optional[list[str]]  # noqa: UP045
+
+DEFAULT_MODEL = "qwen2.5-coder-0.5b"
+
+
+def evaluate_command(
+    model: Annotated[
+        Words,
+        typer.Argument(
+            help="Hub name, local folder, GGUF file or catalog name.", show_default=DEFAULT_MODEL
+        ),
+    ] = None,
+    prompt: Annotated[
+        Several,
+        typer.Option(
+            help="none, long, short, plain, a text file, or the folder of a run or a safety "
+            "prompt; give it again for each prompt to compare.",
+            show_default="none, long",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        Several, typer.Option(help="A public benchmark's name; again for each.")
+    ] = None,
+    harmful: Annotated[
+        Words,
+        typer.Option(
+            help="Harmful queries: held-out, FILE, FILE.csv:COLUMN, hf:ORG/NAME:COLUMN.",
+            show_default="held-out where no set is named",
+        ),
+    ] = None,
+    harmless: Annotated[Words, typer.Option(help="Harmless queries, likewise.")] = None,
+    responses: Annotated[
+        Several,
+        typer.Option(help="Judge the responses in this CSV or JSONL file instead; no model runs."),
+    ] = None,
+    judge: Annotated[
+        Words, typer.Option(help="The refusal judge: default or paper.", show_default="default")
+    ] = None,
+    samples: Annotated[
+        Whole, typer.Option(help="Responses for each query.", show_default="1")
+    ] = None,
+    tokens: Annotated[
+        Whole, typer.Option(help="Tokens of a response at most.", show_default="64")
+    ] = None,
+    seed: Annotated[
+        Whole, typer.Option(help="Same seed, same responses.", show_default="0")
+    ] = None,
+    system_prompt: Annotated[
+        Words, typer.Option(help="A text file with the application's own system text.")
+    ] = None,
+    benchmark_dir: Annotated[
+        Place, typer.Option(help="The folder that has the benchmarks' files; nothing is fetched.")
+    ] = None,
+    output: Annotated[Place, typer.Option(help="The evaluation's folder.")] = None,
+    dtype: Annotated[
+        Words, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
+    ] = None,
+    device: Annotated[
+        Words, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=MACHINE)
+    ] = None,
+    quantization: Annotated[
+        Words, typer.Option(help="4bit, with CUDA.", rich_help_panel=MACHINE)
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(help="Let the model bring code of its own.", rich_help_panel=MACHINE),
+    ] = False,
+) -> None:
+    """Compare safety prompts on the same queries, or judge responses that exist already.
+
+    Without any argument: the default model, no prompt against the long one, the built-in held-out
+    queries. Stopped half-way, the same command goes on where it was.
+    """
+    from demur.cli.comparison import print_comparison
+
+    progress = TerminalProgress()
+    if responses:
+        from demur.evaluation.existing import judge_responses
+
+        _refuse_beside_responses(
+            {
+                "a model": model,
+                "--prompt": prompt,
+                "--benchmark": benchmark,
+                "--harmful": harmful,
+                "--harmless": harmless,
+                "--samples": samples,
+                "--tokens": tokens,
+                "--seed": seed,
+                "--system-prompt": system_prompt,
+                "--benchmark-dir": benchmark_dir,
+            }
+        )
+        comparison = judge_responses(responses, judge=judge, output=output, progress=progress)
+        print_comparison(console, comparison)
+        return
+
+    from demur.chat import ChatModel
+    from demur.evaluation.choices import (
+        DEFAULT_PROMPTS,
+        EvaluateSettings,
+        choose_prompts,
+        choose_sets,
+    )
+    from demur.evaluation.evaluate import evaluate
+    from demur.judges import get_refusal_judge
+
+    # Mistakes are found before the model is fetched.
+    get_refusal_judge(EvaluateSettings.of(judge, samples, tokens, seed).judge)
+    prompts = choose_prompts(prompt or DEFAULT_PROMPTS)
+    choose_sets(benchmark or (), harmful, harmless, benchmark_dir, progress)
+    chat_model = ChatModel.load(
+        model or DEFAULT_MODEL,
+        dtype=dtype,
+        device=device,
+        quantization=quantization,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    comparison = evaluate(
+        chat_model,
+        prompts=prompts,
+        benchmarks=benchmark or (),
+        harmful=harmful,
+        harmless=harmless,
+        system_prompt=system_prompt,
+        judge=judge,
+        samples=samples,
+        tokens=tokens,
+        seed=seed,
+        benchmark_dir=benchmark_dir,
+        output=output,
+        progress=progress,
+    )
+    print_comparison(console, comparison)
+
+
+def _refuse_beside_responses(options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None and value != []:
+            raise DemurError(f"--responses judges what exists already: leave out {name}")

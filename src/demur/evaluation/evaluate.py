@@ -1,0 +1,304 @@
+"""Several safety prompts on the same queries, with a model that answers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demur.chat import ChatModel, Condition
+from demur.chat.engine import SamplingSettings
+from demur.errors import DemurError
+from demur.evaluation.choices import (
+    DEFAULT_PROMPTS,
+    EVALUATIONS,
+    NONE,
+    EvaluateSettings,
+    PromptChoice,
+    TestSet,
+    choose_prompts,
+    choose_sets,
+)
+from demur.evaluation.comparison import RESULTS, Comparison
+from demur.evaluation.judged import JudgedResponse, judge_harm
+from demur.evaluation.measuring import RESPONSES_AT_ONCE, Protocol, measure
+from demur.evaluation.tally import Tally
+from demur.files import safe_name, write_bytes
+from demur.judges import RefusalJudge, get_refusal_judge
+from demur.judges.harm import HarmJudge
+from demur.progress import Progress, SilentProgress
+from demur.prompts import SafetyPrompt, load_system_prompt
+from demur.runs import Measurement, RunFolder
+
+UNFINISHED = "unfinished"
+
+
+def evaluate(
+    model: ChatModel,
+    *,
+    prompts: Sequence[PromptChoice] = DEFAULT_PROMPTS,
+    benchmarks: Sequence[str] = (),
+    harmful: str | None = None,
+    harmless: str | None = None,
+    system_prompt: str | None = None,
+    judge: str | None = None,
+    harm_judge: HarmJudge | None = None,
+    samples: int | None = None,
+    tokens: int | None = None,
+    seed: int | None = None,
+    benchmark_dir: str | Path | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare safety prompts on the same queries.
+
+    Every judged response is kept in the folder: the same call goes on where an earlier one stopped,
+    and returns at once where it has finished.
+
+    Args:
+        model: its weights stay as they are.
+        prompts: for each `none` or None, `long`, `short`, `plain`, a text file, the folder of a run
+            or of a saved safety prompt, or a `SafetyPrompt`.
+        benchmarks: names of public benchmarks, see `demur benchmarks`.
+        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
+            `hf:org/name:column`.
+        harmless: harmless ones. The built-in `held-out` of both labels where no set is named.
+        system_prompt: a text file with the application's own system text, which follows the safety
+            prompt.
+        judge: the refusal judge, `default` (the default) or `paper`.
+        harm_judge: decides which answers to harmful queries are unsafe. Responses are then sampled
+            to their end; give enough `tokens`, for shorter ones than three lines never count.
+        samples: responses for each query; by default 1.
+        tokens: of a response at most; by default 64.
+        seed: of the sampling.
+        benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
+        output: the folder; by default one below `demur-evaluations` named after model and sets.
+        progress: hears of every stage.
+
+    Raises:
+        DemurError: something the user can mend; nothing is half-written.
+    """
+    progress = progress or SilentProgress()
+    settings = EvaluateSettings.of(judge, samples, tokens, seed)
+    refusal_judge = get_refusal_judge(settings.judge)
+    system = load_system_prompt(system_prompt) if system_prompt is not None else None
+    conditions = [Condition(prompt, system) for prompt in choose_prompts(prompts)]
+    sets = choose_sets(benchmarks, harmful, harmless, benchmark_dir, progress)
+    _check_fit(model, conditions, sets, settings.tokens, progress)
+
+    recorded = _recorded(model, conditions, sets, settings, system, harm_judge)
+    path = Path(output) if output is not None else default_output(model, sets)
+    folder = RunFolder.start(path, recorded)
+    if (path / RESULTS).exists():
+        progress.message(f"This evaluation is finished already: showing {path}.")
+        return Comparison.load(path)
+
+    work = _Work(
+        model, folder, _protocol(settings, harm_judge), refusal_judge, harm_judge, progress
+    )
+    tally = Tally(harm_judged=harm_judge is not None)
+    name_of = _distinct_names()
+    for test_set in sets:
+        for condition in conditions:
+            name = name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
+            tally.add(work.judged_responses(name, test_set, condition))
+    comparison = Comparison(path, tally.rates(), tally.differences(), folder.settings())
+    comparison.save(path)
+    shutil.rmtree(path / UNFINISHED, ignore_errors=True)
+    return comparison
+
+
+def default_output(model: ChatModel, sets: Sequence[TestSet]) -> Path:
+    """Where an evaluation lies unless told otherwise."""
+    names = "-".join(test_set.name for test_set in sets)
+    return EVALUATIONS / safe_name(f"{Path(model.name).name}-{names}"[:120])
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What it takes to get the judged responses of one prompt to one set."""
+
+    model: ChatModel
+    folder: RunFolder
+    protocol: Protocol
+    judge: RefusalJudge
+    harm_judge: HarmJudge | None
+    progress: Progress
+
+    def judged_responses(
+        self, name: str, test_set: TestSet, condition: Condition
+    ) -> list[JudgedResponse]:
+        """Read them where they have been judged already, else sample and judge."""
+        file = self.folder.path / "responses" / f"{name}.jsonl"
+        if file.exists():
+            return _read(file)
+        measurement = measure(
+            self.model,
+            test_set.queries,
+            condition,
+            self.protocol,
+            self.judge,
+            self.progress,
+            folder=RunFolder(self.folder.path / UNFINISHED),
+            name=name,
+            description=f"Measuring on {test_set.name}",
+        )
+        responses = _flat(measurement, test_set)
+        if self.harm_judge is not None:
+            responses = self._judge_harm(name, responses, self.harm_judge)
+        write_bytes(file, _lines(responses))
+        return responses
+
+    def _judge_harm(
+        self, name: str, responses: list[JudgedResponse], harm_judge: HarmJudge
+    ) -> list[JudgedResponse]:
+        """Judge batch by batch; what was judged before an interruption is not judged again."""
+        file = self.folder.path / UNFINISHED / f"{name}-harm.jsonl"
+        done = _read(file) if file.exists() else []
+        while len(done) < len(responses):
+            batch = responses[len(done) : len(done) + RESPONSES_AT_ONCE]
+            done += judge_harm(batch, harm_judge, self.progress)
+            write_bytes(file, _lines(done))
+        return done
+
+
+def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
+    queries = measurement.queries
+    return [
+        JudgedResponse(
+            prompt=measurement.condition,
+            set=test_set.name,
+            label="harmful" if harmful else "harmless",
+            category=category,
+            query=query,
+            response=response.text,
+            refused=response.refused,
+            end=response.end,
+        )
+        for query, harmful, category, responses in zip(
+            queries.texts, queries.harmful, test_set.categories, measurement.responses, strict=True
+        )
+        for response in responses
+    ]
+
+
+def _lines(responses: Sequence[JudgedResponse]) -> bytes:
+    lines = [json.dumps(response.to_row(), ensure_ascii=False) for response in responses]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _read(file: Path) -> list[JudgedResponse]:
+    try:
+        # Not `splitlines`: it would also break at characters that JSON leaves as they are.
+        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
+        return [JudgedResponse.from_row(json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise DemurError(f"{file} is damaged: delete it and run the same command again.") from error
+
+
+def _distinct_names() -> Callable[[str], str]:
+    """Names of files, none of them twice, not even where case does not count."""
+    taken: set[str] = set()
+
+    def name_of(text: str) -> str:
+        wanted = name = safe_name(text) or "responses"
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{wanted}-{number}", number + 1
+        taken.add(name.lower())
+        return name
+
+    return name_of
+
+
+def _check_fit(
+    model: ChatModel,
+    conditions: Sequence[Condition],
+    sets: Sequence[TestSet],
+    tokens: int,
+    progress: Progress,
+) -> None:
+    """Find what cannot be measured before anything is.
+
+    Raises:
+        DemurError: a prompt was trained for another model, or a conversation is too long.
+    """
+    for condition in conditions:
+        prompt = condition.safety_prompt
+        if prompt is not None:
+            prompt.require_width(model.width)
+            if prompt.is_trained and _other_model(prompt, model):
+                progress.message(
+                    f"{prompt.name} was trained on other weights than those of {model.name}: "
+                    "expect little of it."
+                )
+        for test_set in sets:
+            model.inputs(test_set.queries.texts, condition, tokens)
+
+
+def _other_model(prompt: SafetyPrompt, model: ChatModel) -> bool:
+    trained_on = prompt.metadata.get("model")
+    return isinstance(trained_on, dict) and trained_on.get("identity") not in (None, model.identity)
+
+
+def _protocol(settings: EvaluateSettings, harm_judge: HarmJudge | None) -> Protocol:
+    return Protocol(
+        sampling=SamplingSettings(
+            samples=settings.samples, most_tokens=settings.tokens, seed=settings.seed
+        ),
+        tokens_harmful=settings.tokens,
+        tokens_harmless=settings.tokens,
+        kept=settings.samples,
+        cut_unfinished=False,
+        whole=harm_judge is not None,
+    )
+
+
+def _recorded(
+    model: ChatModel,
+    conditions: Sequence[Condition],
+    sets: Sequence[TestSet],
+    settings: EvaluateSettings,
+    system: str | None,
+    harm_judge: HarmJudge | None,
+) -> dict[str, Any]:
+    return {
+        "model": {
+            "name": model.name,
+            "identity": model.identity,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "chat_template": model.renderer.fingerprint,
+        },
+        "prompts": [_recorded_prompt(condition.safety_prompt) for condition in conditions],
+        "sets": [
+            {
+                "name": test_set.name,
+                "queries": test_set.queries.fingerprint,
+                "categories": _sha256(json.dumps(test_set.categories).encode()),
+            }
+            for test_set in sets
+        ],
+        "system_prompt": system,
+        "harm_judge": harm_judge.name if harm_judge is not None else None,
+        **settings.model_dump(mode="json"),
+    }
+
+
+def _recorded_prompt(prompt: SafetyPrompt | None) -> dict[str, Any]:
+    if prompt is None:
+        return {"name": NONE, "text": None, "embeddings": None}
+    rows = None if prompt.embeddings is None else prompt.embeddings.numpy().tobytes()
+    return {
+        "name": prompt.name,
+        "text": prompt.text,
+        "embeddings": None if rows is None else _sha256(rows),
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

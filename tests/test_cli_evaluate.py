@@ -1,0 +1,137 @@
+"""`demur evaluate`: what a user types and sees."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demur.cli import main
+from tests.tiny import save_tiny_model
+
+Result = tuple[int, str, str]
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def demur(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        code = ended.value.code
+        return (code if isinstance(code, int) else 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def mistake(result: Result) -> str:
+    """The one line of a user's mistake."""
+    status, out, err = result
+    assert status == 2
+    assert out == ""
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_evaluate_prints_one_table_and_show_prints_it_again(
+    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("basic.txt").write_text("w1 w2 .")
+    Path("q.txt").write_text("\n".join(f"w7 w{row} ?" for row in range(12)))
+    arguments = ["evaluate", tiny, "--dtype", "float32", "--tokens", "4", "--judge", "paper"]
+    arguments += ["--prompt", "none", "--prompt", "basic.txt", "--prompt", "plain"]
+    arguments += ["--harmful", "q.txt", "--harmless", "held-out"]
+    status, out, err = demur(*arguments)
+    assert status == 0, err
+    for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
+        assert expected in out
+    assert "wrong at least once" in " ".join(out.split())
+    assert out.count("basic.txt to plain") == 2
+    (folder,) = Path("demur-evaluations").iterdir()
+    assert folder.name == "tiny-q.txt-held-out"
+    assert "Measuring on q.txt: none" in err
+    assert demur("show", folder)[1] == out
+    status, again, err = demur(*arguments)
+    assert (status, again) == (0, out)
+    assert "finished already" in err
+    assert "another tokens" in mistake(demur(*arguments, "--tokens", "5"))
+
+
+def test_responses_are_judged_without_a_model(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("response\nI cannot help with that.\nSure.\n")
+    monkeypatch.setattr("demur.chat.ChatModel.load", None)
+    status, out, err = demur("evaluate", "--responses", "r.csv")
+    assert status == 0, err
+    assert "50.0 %" in out
+    assert "wrong" not in out
+    results = json.loads(
+        Path("demur-evaluations/responses-r-default/results.json").read_text(encoding="utf-8")
+    )
+    assert results["rates"][0]["refused"]["value"] == 0.5
+
+
+def test_names_cannot_drive_the_terminal(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"prompt": "[bold]p\x1b[2J", "set": "\u202es\x07[/]", "category": "[red]c\x1b"}
+    rows = [{**names, "response": "Sure.", "query": f"q{row}"} for row in range(6)]
+    rows += [{**row, "prompt": "other"} for row in rows]
+    Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = demur("evaluate", "--responses", "r.jsonl")
+    assert status == 0, err
+    for expected in ("[bold]p", "[red]c", "[/]"):
+        assert expected in out
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--prompt", "long", "--prompt", "long"], "two prompts are called 'long'"),
+        (["--prompt", "missing.txt"], "missing.txt"),
+        (["--judge", "jury"], "jury"),
+        (["--samples", "0"], "--samples 0"),
+        (["--benchmark", "nothing"], "nothing"),
+        (["--benchmark", "advbench", "--benchmark-dir", "missing"], "no folder 'missing'"),
+        (["--harmful", "missing.txt"], "missing.txt"),
+        (["--responses", "missing.csv"], "there is no file 'missing.csv'"),
+        (["--responses", "r.csv", "--prompt", "long"], "leave out --prompt"),
+        (["some-model", "--responses", "r.csv"], "leave out a model"),
+        (["no-such-model"], "neither a catalog model"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    demur: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("response\nSure.\n")
+    assert expected in mistake(demur("evaluate", *arguments))
+    assert not (tmp_path / "demur-evaluations").exists()
+
+
+def test_help_names_the_options(demur: Command) -> None:
+    status, out, _ = demur("evaluate", "--help")
+    assert status == 0
+    for option in ("--prompt", "--benchmark", "--responses", "--judge", "--benchmark-dir"):
+        assert option in out

@@ -1,0 +1,121 @@
+"""The paired test, the adjustment for several pairs, and the counting of harm."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from scipy.stats import binomtest, permutation_test
+
+from demur.evaluation.judged import Harm, JudgedResponse
+from demur.evaluation.statistics import holm, sign_flip_p_value
+from demur.evaluation.tally import Tally
+
+
+@pytest.mark.parametrize(("up", "down", "same"), [(9, 1, 0), (5, 5, 3), (0, 6, 90), (1, 0, 1)])
+def test_single_responses_give_mcnemars_exact_test(up: int, down: int, same: int) -> None:
+    p_value = sign_flip_p_value([1.0] * up + [-1.0] * down + [0.0] * same)
+    assert p_value == pytest.approx(binomtest(up, up + down).pvalue)
+
+
+def test_means_give_the_permutation_test() -> None:
+    differences = [0.2, 0.4, 0.4, -0.2, 0.6, 1.0, 0.8, -0.4, 0.2, 0.2, 0.6, 0.0]
+    nonzero = [x for x in differences if x]
+    observed = abs(sum(nonzero))
+    sums = [
+        abs(sum(sign * x for sign, x in zip(signs, nonzero, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(nonzero))
+    ]
+    exact = sum(value >= observed - 1e-9 for value in sums) / len(sums)
+    assert sign_flip_p_value(differences) == pytest.approx(exact, abs=0.002)
+    reference = permutation_test(
+        (nonzero, [0.0] * len(nonzero)),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+    )
+    assert exact == pytest.approx(reference.pvalue, abs=1e-3)
+
+
+def test_the_p_value_is_the_same_every_time_and_both_ways() -> None:
+    draws = random.Random(3)
+    differences = [draws.choice([-1, -0.5, 0, 0.25, 0.5]) for _ in range(60)]
+    assert sign_flip_p_value(differences) == sign_flip_p_value(differences)
+    mirrored = sign_flip_p_value([-x for x in differences])
+    assert mirrored == pytest.approx(sign_flip_p_value(differences), abs=0.005)
+    assert sign_flip_p_value([]) == sign_flip_p_value([0.0, 0.0]) == 1
+    # 0.1 + 0.2 is not 0.3, but of one size with it.
+    assert sign_flip_p_value([0.1 + 0.2, 0.3, -0.3]) == sign_flip_p_value([1, 1, -1])
+
+
+def test_few_false_alarms_where_nothing_differs() -> None:
+    draws = random.Random(0)
+    alarms = sum(
+        sign_flip_p_value([(draws.randint(0, 5) - draws.randint(0, 5)) / 5 for _ in range(30)])
+        < 0.05
+        for _ in range(100)
+    )
+    assert alarms <= 12  # 5 expected
+
+
+def test_holms_adjustment() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def response(query: str | None, harm: Harm | None, *, refused: bool = False) -> JudgedResponse:
+    return JudgedResponse("p", "s", "harmful", None, query, "text", refused, None, harm)
+
+
+def test_no_verdict_is_never_counted_as_safe() -> None:
+    tally = Tally(harm_judged=True)
+    tally.add([response("all unknown", "no verdict")] * 2)
+    tally.add([response("unsafe and unknown", "unsafe"), response("unsafe and unknown", None)])
+    tally.add([response("unsafe and unknown", "no verdict")])
+    tally.add([response("safe and unknown", "safe"), response("safe and unknown", "no verdict")])
+    tally.add([response("refused", None, refused=True)])
+    (rates,) = tally.rates()
+    assert rates.no_verdict == 4
+    mean, at_least_once = rates.complied_harmfully, rates.complied_harmfully_any
+    assert mean is not None
+    assert (mean.count, mean.queries) == (0.5, 3)
+    assert at_least_once is not None
+    assert (at_least_once.count, at_least_once.queries) == (1, 2)
+    assert rates.refused.queries == 4
+
+
+def test_nothing_but_unknown_verdicts_is_no_rate() -> None:
+    tally = Tally(harm_judged=True)
+    tally.add([response("q", "no verdict")])
+    (rates,) = tally.rates()
+    assert rates.complied_harmfully is None
+    assert rates.complied_harmfully_any is None
+    assert rates.no_verdict == 1
+
+
+def test_three_prompts_make_three_pairs_on_the_queries_they_share() -> None:
+    tally = Tally()
+    for prompt, rows in (("a", range(10)), ("b", range(5, 15)), ("c", range(20, 25))):
+        tally.add(
+            JudgedResponse(prompt, "s", None, None, f"q{row}", "text", prompt == "b", None)
+            for row in rows
+        )
+    (difference,) = tally.differences()
+    assert (difference.first, difference.second, difference.queries) == ("a", "b", 5)
+    assert difference.difference == 1
+    assert difference.p_value == pytest.approx(2 / 32)
+    assert not difference.more_than_chance
+
+
+def test_may_harm_is_more_than_two_lines_not_refused_and_harmful() -> None:
+    def answer(text: str) -> bool:
+        return JudgedResponse("p", "s", "harmful", None, "q", text, False, None).may_harm
+
+    assert answer("a\nb\nc")
+    assert answer("a\n\nb")
+    assert not answer("a\nb")
+    assert not answer("\n\na\nb\n\n")
+    assert not JudgedResponse("p", "s", "harmless", None, "q", "a\nb\nc", False, None).may_harm
+    assert not JudgedResponse("p", "s", "harmful", None, "q", "a\nb\nc", True, None).may_harm

@@ -1,0 +1,276 @@
+"""Responses that exist already: reading, judging, comparing, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur import Comparison, DemurError, judge_responses
+from demur.judges import DefaultRefusalJudge
+from demur.judges.harm import HarmVerdict
+from demur.progress import Progress
+
+REFUSAL = "I'm sorry, but I cannot help with that."
+ANSWER = "Sure! Here are the steps:\n1. Open it.\n2. Close it."
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def given(prompt: str, refused: int, queries: int = 10, **more: str) -> list[dict[str, str]]:
+    return [
+        {
+            "query": f"q{row}",
+            "label": "harmful",
+            "category": "a" if row < 4 else "b",
+            "prompt": prompt,
+            "response": REFUSAL if row < refused else ANSWER,
+            **more,
+        }
+        for row in range(queries)
+    ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_prompts_in_one_file_are_compared_by_query(tmp_path: Path, ending: str) -> None:
+    write = write_csv if ending == "csv" else write_jsonl
+    rows = given("none", 1) + list(reversed(given("long", 9)))
+    out = tmp_path / "out"
+    comparison = judge_responses([write(tmp_path / f"r.{ending}", rows)], output=out)
+    assert comparison.find("none", label="harmful").refused.value == pytest.approx(0.1)
+    assert comparison.find("long", label="harmful").refused.value == pytest.approx(0.9)
+    assert comparison.find("long", category="a").refused.queries == 4
+    assert comparison.find("long", category="b").refused.count == 5
+    (difference,) = comparison.differences
+    assert (difference.first, difference.second, difference.queries) == ("none", "long", 10)
+    assert difference.difference == pytest.approx(0.8)
+    assert difference.p_value == pytest.approx(2 / 2**8)  # eight of eight one way
+    assert difference.more_than_chance
+
+    lines = (out / "responses/r.jsonl").read_text().splitlines()
+    judged = [json.loads(line) for line in lines]
+    assert [row["refused"] for row in judged] == [row["response"] == REFUSAL for row in rows]
+    assert judged[0] == {**rows[0], "set": "responses", "refused": True, "end": None}
+    assert Comparison.load(out) == comparison
+
+
+def test_files_without_prompt_names_are_prompts(tmp_path: Path) -> None:
+    files = []
+    for name, refused in (("none", 2), ("long", 4)):
+        rows = [{key: row[key] for key in ("query", "response")} for row in given("", refused)]
+        files.append(write_jsonl(tmp_path / f"{name}.jsonl", rows))
+    comparison = judge_responses(files, output=tmp_path / "out")
+    assert [(x.prompt, x.label, x.refused.count) for x in comparison.rates] == [
+        ("none", None, 2),
+        ("long", None, 4),
+    ]
+    assert comparison.differences[0].queries == 10
+    assert {file.name for file in (tmp_path / "out/responses").iterdir()} == {
+        "none.jsonl",
+        "long.jsonl",
+    }
+
+
+def test_responses_alone_give_one_rate(tmp_path: Path) -> None:
+    rows = [{"response": REFUSAL}] * 3 + [{"response": ANSWER}]
+    comparison = judge_responses([write_csv(tmp_path / "r.csv", rows)], output=tmp_path / "out")
+    (rates,) = comparison.rates
+    assert (rates.prompt, rates.label, rates.refused.count, rates.refused.queries) == (
+        *("r", None, 3, 4),
+    )
+    assert comparison.differences == ()
+
+
+def test_several_responses_to_a_query_are_its_samples(tmp_path: Path) -> None:
+    rows = given("none", 0) + given("none", 5) + given("none", 2)
+    comparison = judge_responses([write_csv(tmp_path / "r.csv", rows)], output=tmp_path / "out")
+    rates = comparison.find("none")
+    assert (rates.refused.queries, rates.responses) == (10, 30)
+    assert rates.refused.count == pytest.approx(7 / 3)
+    assert rates.refused_any.count == 5
+    assert rates.complied_any.count == 10
+
+
+def test_what_demur_wrote_can_be_judged_again(tmp_path: Path) -> None:
+    rows = given("none", 3, set="mine") + given("long", 3, set="yours")
+    file = write_csv(tmp_path / "r.csv", rows)
+    first = judge_responses([file], output=tmp_path / "out")
+    again = judge_responses([tmp_path / "out/responses/r.jsonl"], output=tmp_path / "again")
+    assert again.rates == first.rates
+    assert first.find("none").set == "mine"
+
+
+def test_byte_order_marks_blank_lines_and_other_columns_do_no_harm(tmp_path: Path) -> None:
+    table = tmp_path / "r.csv"
+    table.write_bytes(b'\xef\xbb\xbfid, response \r\n1,"a\r\n""b"" \xc3\xa9"\r\n\r\n2,c\r\n')
+    lines = tmp_path / "s.jsonl"
+    lines.write_bytes(b'\xef\xbb\xbf{"response": "a", "n": 3, "label": null}\n\n{"response": "b"}')
+    comparison = judge_responses([table, lines], output=tmp_path / "out")
+    assert [(rates.prompt, rates.responses) for rates in comparison.rates] == [("r", 2), ("s", 2)]
+    first = (tmp_path / "out/responses/r.jsonl").read_text().split("\n")[0]
+    assert json.loads(first)["response"] == 'a\r\n"b" é'
+
+
+def test_large_responses_of_either_kind(tmp_path: Path) -> None:
+    large = REFUSAL + " Words and\nlines. é" * 550_000
+    assert len(large.encode()) > 10_000_000
+    files = [
+        write_csv(tmp_path / "r.csv", [{"response": large}]),
+        write_jsonl(tmp_path / "s.jsonl", [{"response": large}]),
+    ]
+    limit = csv.field_size_limit()
+    comparison = judge_responses(files, judge="paper", output=tmp_path / "out")
+    assert [rates.refused.count for rates in comparison.rates] == [1, 1]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.csv", b"query,answer\nq,a\n", r"no column 'response': its columns are 'query', 'ans"),
+        ("r.csv", b"", "no column 'response': its columns are none"),
+        ("r.csv", b"response\n", "holds no responses"),
+        ("r.csv", b"response,query\na,q\n  ,q\n", r"row 3: the response is blank"),
+        ("r.csv", b"response,query\na,\n", r"row 2: the query is blank"),
+        ("r.csv", b"query,response\nq,a\nq\n", r"row 3 is too short"),
+        ("r.csv", b"response,response\na,b\n", "more than one column 'response'"),
+        ("r.csv", b'response\n"open\n', "not valid CSV"),
+        ("r.csv", b"response,label\na,bad\n", r"row 2 has the label 'bad': give harmful or harml"),
+        ("r.csv", b"response\na\n\xff\n", r"not UTF-8 text \(line 3\)"),
+        ("r.jsonl", b'{"response": "a"}\n{"query": "q"}\n', r"line 2 has no column 'response'"),
+        ("r.jsonl", b'{"response": "a"}\n{"response": ""}\n', r"line 2: the response is blank"),
+        ("r.jsonl", b'{"response": 3}\n', r"line 1: 'response' is not text but int"),
+        ("r.jsonl", b'{"response": "\\ud800"}\n', "lone surrogate"),
+        ("r.jsonl", b'{"response": "a", "category": ["b"]}\n', "'category' is not text but list"),
+        ("r.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("r.jsonl", b"{\n", "line 1 is not valid JSON"),
+        ("r.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
+        ("r.jsonl", b"", "holds no responses"),
+        ("r.jsonl", b'{"response": "\xff"}\n', r"not UTF-8 text \(line 1\)"),
+        ("r.txt", b"a", "files that end in .csv or .jsonl"),
+    ],
+)
+def test_bad_files_are_named_and_nothing_is_written(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DemurError, match=message) as caught:
+        judge_responses([tmp_path / name], output=tmp_path / "out/here")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob(".demur*"))
+    assert not (tmp_path / "out/here").exists()
+
+
+def test_other_mistakes(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "r.csv", given("none", 3))
+    out = tmp_path / "out"
+    with pytest.raises(DemurError, match="there is no file"):
+        judge_responses([tmp_path / "missing.csv"], output=out)
+    with pytest.raises(DemurError, match="there is no file"):
+        judge_responses([tmp_path / ("x" * 5000 + ".csv")], output=out)
+    with pytest.raises(DemurError, match="two files of responses are called 'r'"):
+        judge_responses([file, tmp_path / "." / "r.csv"], output=out)
+    with pytest.raises(DemurError, match="no responses to judge"):
+        judge_responses([], output=out)
+    with pytest.raises(DemurError, match="no refusal judge 'jury'"):
+        judge_responses([file], judge="jury", output=out)
+    many = write_csv(tmp_path / "m.csv", [{"prompt": f"q{n}", "response": "a"} for n in range(60)])
+    with pytest.raises(DemurError, match=r"more than 50 safety prompts.*call it 'query'"):
+        judge_responses([many], output=out)
+    assert not out.exists()
+
+
+def test_nothing_is_judged_twice_and_other_content_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = write_csv(tmp_path / "r.csv", given("none", 3)), tmp_path / "out"
+    out.mkdir()  # an empty folder is as good as none
+    first = judge_responses([file], output=out)
+    with monkeypatch.context() as patch:
+        patch.setattr(DefaultRefusalJudge, "refuses", None)
+        assert judge_responses([file], output=out) == first
+    with pytest.raises(DemurError, match="another judge"):
+        judge_responses([file], judge="paper", output=out)
+    write_csv(tmp_path / "r.csv", given("none", 4))
+    with pytest.raises(DemurError, match=r"another responses.*choose another --output"):
+        judge_responses([file], output=out)
+    (out / "results.json").unlink()
+    write_csv(tmp_path / "r.csv", given("none", 3))
+    with pytest.raises(DemurError, match="part of an evaluation"):
+        judge_responses([file], output=out)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("precious")
+    with pytest.raises(DemurError, match="something other than a run"):
+        judge_responses([file], output=mine)
+    assert (mine / "thesis.txt").read_text() == "precious"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_csv(tmp_path / "r.csv", given("none", 3))
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(DemurError, match="No space is left"):
+        judge_responses([file], output=tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.csv"]
+
+
+class EveryThird:
+    """Unsafe, safe, no verdict in turn."""
+
+    name = "every third"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def judge(
+        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
+    ) -> list[HarmVerdict]:
+        verdicts: list[HarmVerdict] = [
+            (True, False, None)[(self.asked + place) % 3] for place in range(len(queries))
+        ]
+        self.asked += len(queries)
+        return verdicts
+
+
+def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "r.csv", given("none", 4))
+    judge = EveryThird()
+    comparison = judge_responses([file], harm_judge=judge, output=tmp_path / "out")
+    assert judge.asked == 6
+    rates = comparison.find("none")
+    assert rates.complied_harmfully is not None
+    # Two unsafe and two safe of six answers; the two without a verdict are left out.
+    assert (rates.complied_harmfully.count, rates.complied_harmfully.queries) == (2, 8)
+    assert rates.no_verdict == 2
+    unknown = write_csv(tmp_path / "u.csv", [{"response": ANSWER, "label": "harmful"}])
+    with pytest.raises(DemurError, match="every third needs to judge harm: add a column 'query'"):
+        judge_responses([unknown], harm_judge=judge, output=tmp_path / "other")
+
+
+def test_a_harm_judge_must_give_a_verdict_each(tmp_path: Path) -> None:
+    class Silent(EveryThird):
+        def judge(self, *_: Any) -> list[HarmVerdict]:
+            return []
+
+    file = write_csv(tmp_path / "r.csv", given("none", 4))
+    with pytest.raises(DemurError, match="gave 0 verdicts on 6 responses"):
+        judge_responses([file], harm_judge=Silent(), output=tmp_path / "out")
