@@ -21,16 +21,17 @@ from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
 from demur.errors import DemurError
 
 # Private-use characters, which no template handles specially; each stands for a text.
-_STAND_INS: dict[SegmentKind, str] = {
+STAND_INS: dict[SegmentKind, str] = {
     "safety_prompt": "\ue0d0\uf0a1\ue0d1",
     "system_prompt": "\ue0d0\uf0a2\ue0d1",
     "query": "\ue0d0\uf0a3\ue0d1",
+    "response": "\ue0d0\uf0a4\ue0d1",
 }
-_STAND_IN = re.compile("(" + "|".join(_STAND_INS.values()) + ")")
-_KINDS = {stand_in: kind for kind, stand_in in _STAND_INS.items()}
+_STAND_IN = re.compile("(" + "|".join(STAND_INS.values()) + ")")
+_KINDS = {stand_in: kind for kind, stand_in in STAND_INS.items()}
 
 # A message's content is text or a list of parts; transformers' annotations know only text.
-_Message = dict[str, Any]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ class ChatRenderer:
 
     def _layout(self, kinds: frozenset[SegmentKind]) -> list[Segment]:
         """The template's markup around empty segments for the texts of these kinds."""
-        system = [_STAND_INS[k] for k in ("safety_prompt", "system_prompt") if k in kinds]
-        query = _STAND_INS["query"]
+        system = [STAND_INS[k] for k in ("safety_prompt", "system_prompt") if k in kinds]
+        query = STAND_INS["query"]
         in_user = [("user", "\n\n".join([*system, query]))]
         ways = (
             [[("system", "\n\n".join(system)), ("user", query)], in_user] if system else [in_user]
@@ -151,20 +152,20 @@ class ChatRenderer:
         problem = ""
         for as_parts in (False, True):  # some templates take a message only as a list of parts
             for way in ways:
-                messages = [_message(role, text, as_parts) for role, text in way]
+                messages = [message(role, text, as_parts) for role, text in way]
                 try:
                     text = self._apply(messages)
                 except Exception as error:  # a template may fail in any way
                     problem = problem or " ".join(str(error).split())
                     continue
-                if all(_STAND_INS[kind] in text for kind in kinds):
-                    return _split(text)
+                if all(STAND_INS[kind] in text for kind in kinds):
+                    return split_segments(text)
         raise DemurError(
             "The model's chat template does not render a plain conversation"
             f" ({problem or 'a message is missing from its output'}): use another chat model"
         )
 
-    def _apply(self, messages: list[_Message]) -> str:
+    def _apply(self, messages: list[Message]) -> str:
         return str(
             self._tokenizer.apply_chat_template(
                 messages,
@@ -176,11 +177,13 @@ class ChatRenderer:
         )
 
 
-def _message(role: str, text: str, as_parts: bool) -> _Message:
+def message(role: str, text: str, as_parts: bool) -> Message:
+    """A message as templates take it: its content is text, or a list with one part."""
     return {"role": role, "content": [{"type": "text", "text": text}] if as_parts else text}
 
 
-def _split(text: str) -> list[Segment]:
+def split_segments(text: str) -> list[Segment]:
+    """The markup of a rendered template around empty segments where stand-ins are."""
     segments = [
         Segment("", _KINDS[part]) if part in _KINDS else Segment(part)
         for part in _STAND_IN.split(text)
@@ -206,14 +209,22 @@ def _clean_texts(
     for kind, text in given.items():
         if text is None:
             continue
-        name = kind.replace("_", " ")
-        if not text.strip():
-            raise DemurError(f"The {name} is empty: give a text, or leave the {name} out")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise DemurError(
-                f"The {name} holds half of a surrogate pair, which is no character: remove it"
-            ) from None
-        texts[kind] = text.strip()
+        texts[kind] = clean_text(kind.replace("_", " "), text)
     return texts
+
+
+def clean_text(name: str, text: str) -> str:
+    """`text` without surrounding white space.
+
+    Raises:
+        DemurError: it is empty, or cannot be written as UTF-8.
+    """
+    if not text.strip():
+        raise DemurError(f"The {name} is empty: give a text, or leave the {name} out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DemurError(
+            f"The {name} holds half of a surrogate pair, which is no character: remove it"
+        ) from None
+    return text.strip()

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from demur.errors import DemurError
 
-SegmentKind = Literal["markup", "safety_prompt", "system_prompt", "query"]
+SegmentKind = Literal["markup", "safety_prompt", "system_prompt", "query", "response"]
 
 # Put before a text that goes on where another stopped, so that the tokenizer does not take its
 # start for the start of a text; its tokens are dropped. Of several kinds, as each kind may merge

@@ -7,6 +7,7 @@ from demur.queries.benchmarks import (
     benchmark_state,
     load_benchmark,
 )
+from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, load_query_set
 from demur.queries.query_set import MINIMUM_QUERIES, Label, QuerySet, require
 
@@ -23,6 +24,7 @@ __all__ = [
     "benchmark_state",
     "find_benchmark",
     "load_benchmark",
+    "load_instructions",
     "load_query_set",
     "require",
 ]

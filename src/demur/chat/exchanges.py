@@ -1,0 +1,192 @@
+"""Asking a language model about exchanges: a query and the response to it.
+
+Guard models are asked in this way: their chat templates wrap the exchange in the question that they
+were trained on, and their answer is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from demur.chat.engine import Engine, Inputs, SamplingSettings
+from demur.chat.loading import LoadedModel, load_model
+from demur.chat.rendering import STAND_INS, Conversation, clean_text, message, split_segments
+from demur.chat.templates import pin_clock, template_options
+from demur.chat.tokenization import Segment, SegmentTokenizer
+from demur.errors import DemurError
+from demur.progress import Progress, SilentStage, Stage
+
+Exchange = tuple[str, str]
+"""A query and the response to it."""
+
+TOKENS_AT_ONCE = 8192
+"""Tokens of the conversations that are read before any of them is answered."""
+
+
+class ExchangeRenderer:
+    """Renders exchanges with the chat template of a model that is asked about them.
+
+    The query is the user's message and the response the assistant's. As with `ChatRenderer`, the
+    template sees stand-ins only, and neither text can become a special or added token.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        template: the Jinja chat template.
+        arguments: what else the template is rendered with.
+
+    Raises:
+        DemurError: the template cannot be used, or the tokenizer is not a fast one.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._tokenize = SegmentTokenizer(tokenizer)
+        self._layout = _layout(tokenizer, template, arguments or {})
+
+    def render(self, query: str, response: str) -> Conversation:
+        """What the model reads, up to where its answer begins.
+
+        Raises:
+            DemurError: a text is empty or cannot be tokenized as plain text.
+        """
+        ids, _ = self._tokenize(self._segments(query, response))
+        return Conversation(tuple(ids), None)
+
+    def render_text(self, query: str, response: str) -> str:
+        """The same as text, markup and all."""
+        return "".join(segment.text for segment in self._segments(query, response))
+
+    def _segments(self, query: str, response: str) -> list[Segment]:
+        texts = {"query": clean_text("query", query), "response": clean_text("response", response)}
+        return [
+            segment if segment.kind == "markup" else Segment(texts[segment.kind], segment.kind)
+            for segment in self._layout
+        ]
+
+
+class ExchangeModel:
+    """A causal language model that answers questions about exchanges, always the likeliest answer.
+
+    Attributes:
+        name: of the model, for people.
+        template: its tokenizer's own chat template, or None.
+        context_length: tokens that an exchange with its answer may hold.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.name = loaded.name
+        config = loaded.model.config.get_text_config(decoder=True)
+        self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
+        shipped = loaded.tokenizer.chat_template
+        if isinstance(shipped, dict):
+            shipped = shipped.get("default")
+        self.template = str(shipped) if shipped else None
+        self._tokenizer = loaded.tokenizer
+        self._engine = Engine(loaded.model, loaded.tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        dtype: str | None = None,
+        device: str | None = None,
+        quantization: str | None = None,
+        progress: Progress | None = None,
+    ) -> ExchangeModel:
+        """Load a model, never with code of its own; the arguments are those of `ChatModel.load`.
+
+        Raises:
+            DemurError: the model cannot be had, read or used.
+        """
+        return cls(
+            load_model(
+                model, dtype=dtype, device=device, quantization=quantization, progress=progress
+            )
+        )
+
+    def renderer(self, template: str, arguments: Mapping[str, Any]) -> ExchangeRenderer:
+        """What renders exchanges for this model with `template`."""
+        return ExchangeRenderer(self._tokenizer, template, arguments)
+
+    def answer(
+        self,
+        exchanges: Sequence[Exchange],
+        renderer: ExchangeRenderer,
+        new_tokens: int,
+        stage: Stage | None = None,
+    ) -> list[str | None]:
+        """The model's answers, without special tokens; None where an exchange is too long.
+
+        Args:
+            exchanges: any number of them; neither text of one is blank.
+            renderer: of this model.
+            new_tokens: of an answer at most.
+            stage: advanced by one for each exchange.
+        """
+        stage = stage or SilentStage()
+        conversations = [renderer.render(query, response) for query, response in exchanges]
+        lengths = [len(conversation.token_ids) + new_tokens for conversation in conversations]
+        fitting = [row for row, length in enumerate(lengths) if length <= self.context_length]
+        stage.advance(len(conversations) - len(fitting))
+        settings = SamplingSettings(most_tokens=new_tokens, temperature=0)
+        answers: list[str | None] = [None] * len(conversations)
+        for rows in _portions(sorted(fitting, key=lambda row: lengths[row]), lengths):
+            reading = self._engine.read_and_sample(
+                Inputs.from_conversations([conversations[row] for row in rows]),
+                [""] * len(rows),
+                settings,
+                stage=stage,
+            )
+            for row, (sample,) in zip(rows, reading.samples, strict=True):
+                answers[row] = sample.text
+        return answers
+
+
+def _portions(rows: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Rows in their order, cut so that none but a single row holds too many tokens."""
+    portion: list[int] = []
+    for row in rows:
+        if portion and sum(lengths[other] for other in portion) + lengths[row] > TOKENS_AT_ONCE:
+            yield portion
+            portion = []
+        portion.append(row)
+    if portion:
+        yield portion
+
+
+def _layout(
+    tokenizer: PreTrainedTokenizerBase, template: str, arguments: Mapping[str, Any]
+) -> list[Segment]:
+    """The template's markup around empty segments for query and response."""
+    query, response = STAND_INS["query"], STAND_INS["response"]
+    options = {**template_options(template), **arguments}
+    problem = ""
+    for as_parts in (False, True):  # some templates take a message only as a list of parts
+        try:
+            text = str(
+                tokenizer.apply_chat_template(
+                    [message("user", query, as_parts), message("assistant", response, as_parts)],
+                    chat_template=pin_clock(template),
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    **options,
+                )
+            )
+        except Exception as error:  # a template may fail in any way
+            problem = problem or " ".join(str(error).split())
+            continue
+        if query in text and response in text:
+            return split_segments(text)
+    raise DemurError(
+        "The chat template does not render a query with its response"
+        f" ({problem or 'one of them is missing from its output'}): use a guard model's own"
+    )

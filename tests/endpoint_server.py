@@ -1,0 +1,111 @@
+"""A small server that answers as OpenAI's endpoints do, or fails as a test wants."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = tuple[int, Any]
+"""Status, and a body: text as it is, other things as JSON."""
+
+
+def completion(content: Any, prompt_tokens: int = 10, completion_tokens: int = 1) -> Reply:
+    return 200, {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": content},
+            }
+        ],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }
+
+
+@dataclass
+class Endpoint:
+    """The server's state.
+
+    Attributes:
+        reply: takes the texts of a request, and says what to answer.
+        failures: answered first, in turn.
+        delay: seconds before each answer.
+        requests: the bodies received.
+        keys: the `Authorization` headers received.
+        most_at_once: requests that were under way together.
+    """
+
+    reply: Callable[[dict[str, str]], Reply]
+    url: str = ""
+    failures: list[Reply] = field(default_factory=list)
+    delay: float = 0.0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    under_way: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def data(self) -> list[dict[str, str]]:
+        """The texts that were handed over, in the order in which they came."""
+        return [json.loads(request["messages"][1]["content"]) for request in self.requests]
+
+
+@contextmanager
+def running_endpoint(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Endpoint]:
+    state = Endpoint(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with state.lock:
+                state.requests.append(body)
+                state.keys.append(self.headers.get("Authorization", ""))
+                state.under_way += 1
+                state.most_at_once = max(state.most_at_once, state.under_way)
+                failure = state.failures.pop(0) if state.failures else None
+            time.sleep(state.delay)
+            status, answer = failure or state.reply(json.loads(body["messages"][1]["content"]))
+            with state.lock:
+                state.under_way -= 1
+            content = answer if isinstance(answer, str) else json.dumps(answer)
+            kind = "text/html" if isinstance(answer, str) else "application/json"
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content.encode())))
+                self.end_headers()
+                self.wfile.write(content.encode())
+            except OSError:  # the client gave up waiting
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
