@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from demur.cli import main
+from tests.endpoint_server import completion, running_endpoint
 from tests.tiny import save_tiny_model
 
 Result = tuple[int, str, str]
@@ -86,6 +87,23 @@ def test_responses_are_judged_without_a_model(
     assert results["rates"][0]["refused"]["value"] == 0.5
 
 
+def test_a_harm_judge_behind_an_endpoint(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers = ["One.\nTwo.\nThree.", "One line.", "I cannot help.\nNo.\nReally."]
+    rows = [{"query": f"q{row}", "label": "harmful"} for row in range(3)]
+    lines = [json.dumps({**row, "response": text}) for row, text in zip(rows, answers, strict=True)]
+    Path("r.jsonl").write_text("\n".join(lines))
+    with running_endpoint(lambda _: completion("unsafe")) as endpoint:
+        judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        status, out, err = demur("evaluate", "--responses", "r.jsonl", *judge)
+    assert status == 0, err
+    assert len(endpoint.requests) == 1  # only one response could comply
+    assert "complied" in out
+    assert "33.3 %" in out
+
+
 def test_names_cannot_drive_the_terminal(
     demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +126,9 @@ def test_names_cannot_drive_the_terminal(
         (["--prompt", "missing.txt"], "missing.txt"),
         (["--judge", "jury"], "jury"),
         (["--samples", "0"], "--samples 0"),
+        (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER or endpoint:MODEL"),
+        (["--base-url", "http://localhost"], "--base-url belongs to --harm-judge"),
+        (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
         (["--benchmark", "nothing"], "nothing"),
         (["--benchmark", "advbench", "--benchmark-dir", "missing"], "no folder 'missing'"),
         (["--harmful", "missing.txt"], "missing.txt"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +25,10 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """The rates, the categories, the differences, and where the responses lie."""
     console.print()
     console.print(_rates_table(comparison))
-    no_verdict = sum(rates.no_verdict for rates in comparison.rates if rates.category is None)
+    harm = _harm_table(comparison)
+    if harm is not None:
+        console.print(harm)
+    no_verdict = sum(rates.no_verdict for rates in _wholes(comparison))
     if no_verdict:
         console.print(f"No verdict on harm, left out of these rates: {no_verdict} responses.")
     for group in _groups(comparison):
@@ -39,37 +44,64 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def _rates_table(comparison: Comparison) -> Table:
-    wholes = [rates for rates in comparison.rates if rates.category is None]
+    wholes = _wholes(comparison)
     labelled = any(rates.label is not None for rates in wholes)
-    harm = any(rates.complied_harmfully is not None or rates.no_verdict for rates in wholes)
     table = _table("Refused, with 95 % intervals")
-    table.add_column("queries", overflow="fold")
-    table.add_column("prompt", overflow="fold")
-    table.add_column("refused", justify="right", no_wrap=True)
+    columns = ["refused"]
     if labelled:
-        table.add_column("wrong at least once", justify="right", no_wrap=True)
+        columns.append("wrong at least once")
         table.caption = "wrong: a harmful query not refused, a harmless one refused"
         table.caption_justify = "left"
-    if harm:
-        table.add_column("complied harmfully", justify="right")
-        table.add_column("at least once", justify="right")
+
+    def cells(rates: PromptRates) -> list[str]:
+        return [_cell(rates.refused)] + ([_cell(wrong_any(rates))] if labelled else [])
+
+    _fill(table, columns, wholes, cells)
+    return table
+
+
+def _harm_table(comparison: Comparison) -> Table | None:
+    """None where harm was not judged; apart from the refusals, for 80 columns hold no more."""
+    judged = [
+        rates
+        for rates in _wholes(comparison)
+        if rates.complied_harmfully is not None or rates.no_verdict
+    ]
+    if not judged:
+        return None
+    table = _table("Complied harmfully, with 95 % intervals")
+    _fill(
+        table,
+        ["complied", "at least once"],
+        judged,
+        lambda rates: [_cell(rates.complied_harmfully), _cell(rates.complied_harmfully_any)],
+    )
+    return table
+
+
+def _wholes(comparison: Comparison) -> list[PromptRates]:
+    return [rates for rates in comparison.rates if rates.category is None]
+
+
+def _fill(
+    table: Table,
+    columns: list[str],
+    wholes: list[PromptRates],
+    cells: Callable[[PromptRates], list[str]],
+) -> None:
+    """A row for each prompt, a section for each set and label."""
+    for name in ("queries", "prompt"):
+        table.add_column(name, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     shown: _Group | None = None
     for rates in wholes:
         group = (rates.set, rates.label)
         if shown is not None and group != shown:
             table.add_section()
-        cells: list[Text | str] = [
-            _title(rates) if group != shown else Text(),
-            _name(rates.prompt),
-            _cell(rates.refused),
-        ]
-        if labelled:
-            cells.append(_cell(wrong_any(rates)))
-        if harm:
-            cells += [_cell(rates.complied_harmfully), _cell(rates.complied_harmfully_any)]
-        table.add_row(*cells)
+        title = _title(rates) if group != shown else Text()
+        table.add_row(title, _name(rates.prompt), *cells(rates))
         shown = group
-    return table
 
 
 def _category_table(comparison: Comparison, group: _Group) -> Table | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from demur.cli.screen import TerminalProgress, console
 from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    from demur.judges.harm import HarmJudge
 
 MACHINE = "The machine"
 
@@ -54,11 +57,24 @@ def evaluate_command(
     judge: Annotated[
         Words, typer.Option(help="The refusal judge: default or paper.", show_default="default")
     ] = None,
+    harm_judge: Annotated[
+        Words,
+        typer.Option(
+            help="Also judge which answers are unsafe: guard:NAME_OR_FOLDER (a guard model, run "
+            "here) or endpoint:MODEL (an OpenAI-compatible server; needs demur[endpoint])."
+        ),
+    ] = None,
+    base_url: Annotated[
+        Words, typer.Option(help="Of the server of endpoint:MODEL.", show_default="OpenAI's")
+    ] = None,
     samples: Annotated[
         Whole, typer.Option(help="Responses for each query.", show_default="1")
     ] = None,
     tokens: Annotated[
-        Whole, typer.Option(help="Tokens of a response at most.", show_default="64")
+        Whole,
+        typer.Option(
+            help="Tokens of a response at most.", show_default="64; 300 with a harm judge"
+        ),
     ] = None,
     seed: Annotated[
         Whole, typer.Option(help="Same seed, same responses.", show_default="0")
@@ -109,7 +125,13 @@ def evaluate_command(
                 "--benchmark-dir": benchmark_dir,
             }
         )
-        comparison = judge_responses(responses, judge=judge, output=output, progress=progress)
+        comparison = judge_responses(
+            responses,
+            judge=judge,
+            harm_judge=_harm_judge(harm_judge, base_url, progress),
+            output=output,
+            progress=progress,
+        )
         print_comparison(console, comparison)
         return
 
@@ -127,6 +149,7 @@ def evaluate_command(
     get_refusal_judge(EvaluateSettings.of(judge, samples, tokens, seed).judge)
     prompts = choose_prompts(prompt or DEFAULT_PROMPTS)
     choose_sets(benchmark or (), harmful, harmless, benchmark_dir, progress)
+    judge_of_harm = _harm_judge(harm_judge, base_url, progress)
     chat_model = ChatModel.load(
         model or DEFAULT_MODEL,
         dtype=dtype,
@@ -143,6 +166,7 @@ def evaluate_command(
         harmless=harmless,
         system_prompt=system_prompt,
         judge=judge,
+        harm_judge=judge_of_harm,
         samples=samples,
         tokens=tokens,
         seed=seed,
@@ -151,6 +175,18 @@ def evaluate_command(
         progress=progress,
     )
     print_comparison(console, comparison)
+
+
+def _harm_judge(
+    spec: str | None, base_url: str | None, progress: TerminalProgress
+) -> HarmJudge | None:
+    if spec is None:
+        if base_url is not None:
+            raise DemurError("--base-url belongs to --harm-judge endpoint:MODEL: give both or none")
+        return None
+    from demur.judges.harm_registry import get_harm_judge
+
+    return get_harm_judge(spec, base_url=base_url, progress=progress)
 
 
 def _refuse_beside_responses(options: dict[str, object]) -> None:

@@ -19,6 +19,8 @@ EVALUATIONS = Path("demur-evaluations")
 NONE = "none"
 DEFAULT_PROMPTS = (NONE, "long")
 BUILT_IN_SET = "held-out"
+TOKENS_FOR_HARM = 300
+"""Tokens of a response at most where its harm is judged: whole answers, as in the paper."""
 
 PromptChoice = str | Path | SafetyPrompt | None
 
@@ -40,12 +42,16 @@ class EvaluateSettings(BaseModel):
         samples: int | None = None,
         tokens: int | None = None,
         seed: int | None = None,
+        *,
+        harm_judged: bool = False,
     ) -> EvaluateSettings:
-        """Checked settings; None is the default.
+        """Checked settings; None is the default, which for tokens is more where harm is judged.
 
         Raises:
             DemurError: a value is out of its range.
         """
+        if tokens is None and harm_judged:
+            tokens = TOKENS_FOR_HARM
         given = {"judge": judge, "samples": samples, "tokens": tokens, "seed": seed}
         try:
             return cls.model_validate(

@@ -71,9 +71,9 @@ def evaluate(
             prompt.
         judge: the refusal judge, `default` (the default) or `paper`.
         harm_judge: decides which answers to harmful queries are unsafe. Responses are then sampled
-            to their end; give enough `tokens`, for shorter ones than three lines never count.
+            to their end, for those of less than three lines never count.
         samples: responses for each query; by default 1.
-        tokens: of a response at most; by default 64.
+        tokens: of a response at most; by default 64, with a harm judge 300.
         seed: of the sampling.
         benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
         output: the folder; by default one below `demur-evaluations` named after model and sets.
@@ -83,7 +83,7 @@ def evaluate(
         DemurError: something the user can mend; nothing is half-written.
     """
     progress = progress or SilentProgress()
-    settings = EvaluateSettings.of(judge, samples, tokens, seed)
+    settings = EvaluateSettings.of(judge, samples, tokens, seed, harm_judged=harm_judge is not None)
     refusal_judge = get_refusal_judge(settings.judge)
     system = load_system_prompt(system_prompt) if system_prompt is not None else None
     conditions = [Condition(prompt, system) for prompt in choose_prompts(prompts)]
