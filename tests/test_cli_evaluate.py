@@ -60,6 +60,8 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
         assert expected in out
     assert "wrong at least once" in " ".join(out.split())
+    assert "KL cost" in out
+    assert "held-out (100)" in out
     assert out.count("basic.txt to plain") == 2
     (folder,) = Path("demur-evaluations").iterdir()
     assert folder.name == "tiny-q.txt-held-out"

@@ -16,6 +16,7 @@ from demur.queries import Label
 
 LEAST_IN_CATEGORY = 5
 """Categories of fewer queries say too little to be shown; `results.json` has them."""
+UNPROMPTED = "none"
 _LONGEST_NAME = 40
 
 _Group = tuple[str, Label | None]
@@ -31,6 +32,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     no_verdict = sum(rates.no_verdict for rates in _wholes(comparison))
     if no_verdict:
         console.print(f"No verdict on harm, left out of these rates: {no_verdict} responses.")
+    if comparison.costs:
+        console.print(_costs_table(comparison))
     for group in _groups(comparison):
         table = _category_table(comparison, group)
         if table is not None:
@@ -76,6 +79,24 @@ def _harm_table(comparison: Comparison) -> Table | None:
         judged,
         lambda rates: [_cell(rates.complied_harmfully), _cell(rates.complied_harmfully_any)],
     )
+    return table
+
+
+def _costs_table(comparison: Comparison) -> Table:
+    table = _table("Cost on harmless queries, with 95 % intervals")
+    for name in ("queries", "prompt"):
+        table.add_column(name, overflow="fold")
+    table.add_column("KL cost", justify="right", no_wrap=True)
+    table.caption = "mean KL divergence from the model without a prompt, in nats"
+    table.caption_justify = "left"
+    shown: str | None = None
+    for cost in comparison.costs:
+        if shown is not None and cost.set != shown:
+            table.add_section()
+        title = f"{_short(cost.set)} ({cost.queries})" if cost.set != shown else ""
+        cell = "0" if cost.prompt == UNPROMPTED else str(cost)
+        table.add_row(Text(title), _name(cost.prompt), cell)
+        shown = cost.set
     return table
 
 

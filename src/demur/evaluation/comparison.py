@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demur.errors import DemurError
+from demur.evaluation.cost import Cost
 from demur.evaluation.statistics import Interval, Rate
 from demur.files import read_json, write_json
 from demur.queries import Label
@@ -111,12 +112,14 @@ class Comparison:
         rates: set by set, label by label, prompt by prompt; categories after the whole.
         differences: of every pair of prompts on every set and label.
         settings: what was measured, how.
+        costs: set by set, prompt by prompt, where a model was asked harmless queries.
     """
 
     path: Path
     rates: tuple[PromptRates, ...]
     differences: tuple[Difference, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    costs: tuple[Cost, ...] = ()
 
     def find(
         self,
@@ -154,6 +157,10 @@ class Comparison:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
+        lines += [
+            f"{cost.set}, harmless: {cost.prompt} costs {cost} nats of KL divergence"
+            for cost in self.costs
+        ]
         return "\n".join([*lines, *map(str, self.differences)])
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +181,7 @@ class Comparison:
                 {**asdict(difference), "more_than_chance": difference.more_than_chance}
                 for difference in self.differences
             ],
+            "costs": [cost.to_row() for cost in self.costs],
         }
 
     def save(self, folder: Path) -> None:
@@ -201,11 +209,12 @@ class Comparison:
                 Difference(**{key: row[key] for key in row if key != "more_than_chance"})
                 for row in saved["differences"]
             )
-        except (KeyError, TypeError) as error:
+            costs = tuple(Cost.from_row(row) for row in saved.get("costs", ()))
+        except (AttributeError, KeyError, TypeError) as error:
             raise DemurError(
                 f"{file} is damaged: delete {path} and run the command again."
             ) from error
-        return cls(folder.path, rates, differences, folder.settings())
+        return cls(folder.path, rates, differences, folder.settings(), costs)
 
 
 def wrong_any(rates: PromptRates) -> Rate | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
-from demur.errors import DemurError
 from demur.evaluation.choices import (
     DEFAULT_PROMPTS,
     EVALUATIONS,
@@ -24,10 +23,12 @@ from demur.evaluation.choices import (
     choose_sets,
 )
 from demur.evaluation.comparison import RESULTS, Comparison
+from demur.evaluation.cost import Cost, CostMeter
+from demur.evaluation.jsonl import damaged, read_rows, write_rows
 from demur.evaluation.judged import JudgedResponse, judge_harm
 from demur.evaluation.measuring import RESPONSES_AT_ONCE, Protocol, measure
 from demur.evaluation.tally import Tally
-from demur.files import safe_name, write_bytes
+from demur.files import safe_name
 from demur.judges import RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress
@@ -101,12 +102,22 @@ def evaluate(
         model, folder, _protocol(settings, harm_judge), refusal_judge, harm_judge, progress
     )
     tally = Tally(harm_judged=harm_judge is not None)
+    costs: list[Cost] = []
+    meter = CostMeter(model, path, work.unfinished, Condition(None, system), progress)
     name_of = _distinct_names()
     for test_set in sets:
+        names = {
+            condition.name: name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
+            for condition in conditions
+        }
         for condition in conditions:
-            name = name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
-            tally.add(work.judged_responses(name, test_set, condition))
-    comparison = Comparison(path, tally.rates(), tally.differences(), folder.settings())
+            tally.add(work.judged_responses(names[condition.name], test_set, condition))
+        for condition in conditions:
+            cost = meter.cost(names[condition.name], names.get(NONE, NONE), test_set, condition)
+            costs += [cost] if cost is not None else []
+    comparison = Comparison(
+        path, tally.rates(), tally.differences(), folder.settings(), tuple(costs)
+    )
     comparison.save(path)
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)
     return comparison
@@ -129,6 +140,11 @@ class _Work:
     harm_judge: HarmJudge | None
     progress: Progress
 
+    @property
+    def unfinished(self) -> RunFolder:
+        """Where measurements lie until the evaluation is finished."""
+        return RunFolder(self.folder.path / UNFINISHED)
+
     def judged_responses(
         self, name: str, test_set: TestSet, condition: Condition
     ) -> list[JudgedResponse]:
@@ -143,14 +159,14 @@ class _Work:
             self.protocol,
             self.judge,
             self.progress,
-            folder=RunFolder(self.folder.path / UNFINISHED),
+            folder=self.unfinished,
             name=name,
             description=f"Measuring on {test_set.name}",
         )
         responses = _flat(measurement, test_set)
         if self.harm_judge is not None:
             responses = self._judge_harm(name, responses, self.harm_judge)
-        write_bytes(file, _lines(responses))
+        _write(file, responses)
         return responses
 
     def _judge_harm(
@@ -162,7 +178,7 @@ class _Work:
         while len(done) < len(responses):
             batch = responses[len(done) : len(done) + RESPONSES_AT_ONCE]
             done += judge_harm(batch, harm_judge, self.progress)
-            write_bytes(file, _lines(done))
+            _write(file, done)
         return done
 
 
@@ -186,18 +202,15 @@ def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
     ]
 
 
-def _lines(responses: Sequence[JudgedResponse]) -> bytes:
-    lines = [json.dumps(response.to_row(), ensure_ascii=False) for response in responses]
-    return "".join(f"{line}\n" for line in lines).encode()
+def _write(file: Path, responses: Sequence[JudgedResponse]) -> None:
+    write_rows(file, (response.to_row() for response in responses))
 
 
 def _read(file: Path) -> list[JudgedResponse]:
     try:
-        # Not `splitlines`: it would also break at characters that JSON leaves as they are.
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-        return [JudgedResponse.from_row(json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
-        raise DemurError(f"{file} is damaged: delete it and run the same command again.") from error
+        return [JudgedResponse.from_row(row) for row in read_rows(file)]
+    except TypeError as error:
+        raise damaged(file) from error
 
 
 def _distinct_names() -> Callable[[str], str]:
