@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demur.cli import main
-from tests.endpoint_server import completion, running_endpoint
+from tests.endpoint_server import Reply, completion, running_endpoint
 from tests.tiny import save_tiny_model
 
 Result = tuple[int, str, str]
@@ -106,6 +106,41 @@ def test_a_harm_judge_behind_an_endpoint(
     assert "33.3 %" in out
 
 
+def test_outputs_are_compared_through_an_endpoint(
+    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("basic.txt").write_text("w1 w2 .")
+    Path("tasks.txt").write_text("\n".join(f"w9 w{row} ?" for row in range(6)))
+    answers = {"w9 w0 ?": "neither", "w9 w1 ?": "a"}  # no verdict, and one that hangs on the order
+
+    def reply(texts: dict[str, str]) -> Reply:
+        longer = "a" if texts["a"] > texts["b"] else "b"
+        return completion(answers.get(texts["instruction"], longer))
+
+    arguments = ["evaluate", tiny, "--dtype", "float32", "--tokens", "8"]
+    arguments += ["--prompt", "none", "--prompt", "basic.txt", "--instructions", "tasks.txt"]
+    with running_endpoint(reply) as endpoint:
+        judge = ["--preference-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        endpoint.failures = [(401, {"error": {"message": "no"}})]
+        assert "refuses the key" in mistake(demur(*arguments, *judge))
+        status, out, err = demur(*arguments, *judge)  # nothing of the outputs is lost
+        assert status == 0, err
+        assert "Answering instructions" not in err
+        asked = len(endpoint.requests)
+        assert demur(*arguments, *judge)[1] == out
+        assert len(endpoint.requests) == asked
+    assert "preferred to those without a prompt" in " ".join(out.split())
+    assert "Refused" not in out
+    assert "tokens read" in err
+    folder = Path("demur-evaluations/tiny-tasks.txt")
+    (row,) = json.loads((folder / "results.json").read_text())["wins"]
+    assert (row["undecided"], row["ties"]) == (1, 1)
+    assert row["rate"]["queries"] == 5
+    assert (folder / "outputs/basic.txt.json").is_file()
+    assert demur("show", folder)[1] == out
+
+
 def test_names_cannot_drive_the_terminal(
     demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +166,11 @@ def test_names_cannot_drive_the_terminal(
         (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER or endpoint:MODEL"),
         (["--base-url", "http://localhost"], "--base-url belongs to --harm-judge"),
         (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
+        (["--preference-judge", "jury"], "name some, for example --instructions built-in"),
+        (["--preference-judge", "x", "--instructions", "built-in"], "give endpoint:MODEL"),
+        (["--instructions", "missing.txt"], "missing.txt"),
+        (["--harm-judge", "guard:m", "--base-url", "http://localhost"], "--base-url belongs to"),
+        (["--responses", "r.csv", "--instructions", "built-in"], "leave out --instructions"),
         (["--benchmark", "nothing"], "nothing"),
         (["--benchmark", "advbench", "--benchmark-dir", "missing"], "no folder 'missing'"),
         (["--harmful", "missing.txt"], "missing.txt"),

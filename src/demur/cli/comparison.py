@@ -25,7 +25,8 @@ _Group = tuple[str, Label | None]
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The rates, the categories, the differences, and where the responses lie."""
     console.print()
-    console.print(_rates_table(comparison))
+    if comparison.rates:
+        console.print(_rates_table(comparison))
     harm = _harm_table(comparison)
     if harm is not None:
         console.print(harm)
@@ -40,8 +41,15 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             console.print(table)
     if comparison.differences:
         console.print(_differences_table(comparison))
-    console.print("All responses with their verdicts are in")
-    console.print(Text(str(comparison.path / "responses"), style="bold"), soft_wrap=True)
+    if comparison.wins:
+        console.print(_wins_table(comparison))
+    for folder, what in (
+        ("responses", "All responses with their verdicts"),
+        ("outputs", "The outputs for instructions, as alpaca_eval reads them,"),
+    ):
+        if (comparison.path / folder).is_dir():
+            console.print(f"{what} are in")
+            console.print(Text(str(comparison.path / folder), style="bold"), soft_wrap=True)
     console.print("See this again with")
     console.print(Text(f"demur show {comparison.path}", style="bold"), soft_wrap=True)
 
@@ -97,6 +105,20 @@ def _costs_table(comparison: Comparison) -> Table:
         cell = "0" if cost.prompt == UNPROMPTED else str(cost)
         table.add_row(Text(title), _name(cost.prompt), cell)
         shown = cost.set
+    return table
+
+
+def _wins_table(comparison: Comparison) -> Table:
+    table = _table("Outputs for instructions preferred to those without a prompt")
+    table.add_column("prompt", overflow="fold")
+    for name in ("preferred", "wins", "ties", "losses", "no verdict"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.caption = "50 % is no difference; a tie counts half, a pair without a verdict not at all"
+    table.caption_justify = "left"
+    for wins in comparison.wins:
+        won = wins.won
+        counts = (won.wins, won.ties, won.losses, won.undecided)
+        table.add_row(_name(wins.prompt), _cell(won.rate), *map(str, counts))
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from demur.errors import DemurError
 from demur.evaluation.cost import Cost
+from demur.evaluation.outputs import PromptWins
 from demur.evaluation.statistics import Interval, Rate
 from demur.files import read_json, write_json
 from demur.queries import Label
@@ -113,6 +114,7 @@ class Comparison:
         differences: of every pair of prompts on every set and label.
         settings: what was measured, how.
         costs: set by set, prompt by prompt, where a model was asked harmless queries.
+        wins: how often each prompt's outputs for instructions are preferred to those of `none`.
     """
 
     path: Path
@@ -120,6 +122,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     costs: tuple[Cost, ...] = ()
+    wins: tuple[PromptWins, ...] = ()
 
     def find(
         self,
@@ -152,7 +155,8 @@ class Comparison:
             if rates.category is None:
                 title = f"{_title(rates.set, rates.label)} ({rates.refused.queries})"
                 rows.append((title, rates.prompt, str(rates.refused), str(wrong_any(rates) or "")))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows = rows if self.rates else []
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
@@ -161,7 +165,7 @@ class Comparison:
             f"{cost.set}, harmless: {cost.prompt} costs {cost} nats of KL divergence"
             for cost in self.costs
         ]
-        return "\n".join([*lines, *map(str, self.differences)])
+        return "\n".join([*lines, *map(str, self.differences), *map(str, self.wins)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a file."""
@@ -182,6 +186,7 @@ class Comparison:
                 for difference in self.differences
             ],
             "costs": [cost.to_row() for cost in self.costs],
+            "wins": [wins.to_row() for wins in self.wins],
         }
 
     def save(self, folder: Path) -> None:
@@ -210,11 +215,12 @@ class Comparison:
                 for row in saved["differences"]
             )
             costs = tuple(Cost.from_row(row) for row in saved.get("costs", ()))
+            wins = tuple(PromptWins.from_row(row) for row in saved.get("wins", ()))
         except (AttributeError, KeyError, TypeError) as error:
             raise DemurError(
                 f"{file} is damaged: delete {path} and run the command again."
             ) from error
-        return cls(folder.path, rates, differences, folder.settings(), costs)
+        return cls(folder.path, rates, differences, folder.settings(), costs, wins)
 
 
 def wrong_any(rates: PromptRates) -> Rate | None:
