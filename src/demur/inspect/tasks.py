@@ -1,0 +1,125 @@
+"""The task that Inspect AI knows as `demur/safeguard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageSystem, GenerateConfig
+from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
+
+from demur.errors import DemurError
+from demur.evaluation.choices import NONE, EvaluateSettings, TestSet, choose_prompts, choose_sets
+from demur.inspect.scoring import complied_harmfully, refused
+from demur.prompts import load_system_prompt
+
+
+@task
+def safeguard(
+    prompt: str = NONE,
+    benchmark: str | None = None,
+    harmful: str | None = None,
+    harmless: str | None = None,
+    judge: str = "default",
+    harm_judge: str | None = None,
+    base_url: str | None = None,
+    samples: int = 1,
+    tokens: int | None = None,
+    system_prompt: str | None = None,
+    benchmark_dir: str | None = None,
+) -> Task:
+    """How a model responds to harmful and harmless queries under a safety prompt.
+
+    Scored by demur's judges. Responses are sampled at temperature 1; Inspect's own options change
+    that, and how many are under way at once.
+
+    Args:
+        prompt: the safety prompt: `none`, `long`, `short`, `plain`, or a text file. A trained one
+            is no text and reaches no model through Inspect.
+        benchmark: the name of a public benchmark, see `demur benchmarks`.
+        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
+            `hf:org/name:column`.
+        harmless: harmless ones. The built-in `held-out` of both labels where no set is named.
+        judge: the refusal judge, `default` or `paper`.
+        harm_judge: `guard:NAME_OR_FOLDER` or `endpoint:MODEL`: which answers to harmful queries are
+            unsafe.
+        base_url: of the endpoint.
+        samples: responses for each query.
+        tokens: of a response at most; by default 64, with a harm judge 300.
+        system_prompt: a text file with the application's own system text, which follows the safety
+            prompt.
+        benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
+
+    Raises:
+        DemurError: something the user can mend, found before the model is asked anything.
+    """
+    settings = EvaluateSettings.of(judge, samples, tokens, harm_judged=harm_judge is not None)
+    name, system = _system(prompt, system_prompt)
+    scorers = [refused(settings.judge)]
+    if harm_judge is not None:
+        scorers.append(complied_harmfully(harm_judge, settings.judge, base_url))
+    elif base_url is not None:
+        raise DemurError("base_url belongs to harm_judge=endpoint:MODEL: give both or none")
+    sets = _sets(benchmark, harmful, harmless, benchmark_dir)
+    return Task(
+        dataset=MemoryDataset(
+            [sample for test_set in sets for sample in _samples(test_set, name)],
+            name="-".join(test_set.name for test_set in sets),
+        ),
+        solver=[system_text(system), generate()] if system is not None else [generate()],
+        scorer=scorers,
+        epochs=settings.samples,
+        config=GenerateConfig(max_tokens=settings.tokens, temperature=1.0),
+    )
+
+
+@solver
+def system_text(text: str) -> Solver:
+    """Let `text` open the conversation, as it is: whatever stands in braces stays there."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state.messages.insert(0, ChatMessageSystem(content=text))
+        return state
+
+    return solve
+
+
+def _system(prompt: str, system_prompt: str | None) -> tuple[str, str | None]:
+    """The safety prompt's name, and the system message, laid out as demur itself lays it out."""
+    (chosen,) = choose_prompts([prompt])
+    texts: list[str] = []
+    if chosen is not None:
+        if chosen.is_trained or chosen.text is None:
+            raise DemurError(
+                f"the prompt {chosen.name!r} is trained, embeddings and no text, which cannot be "
+                "sent to a provider: measure it with demur evaluate, or give a prompt of text"
+            )
+        texts.append(chosen.text)
+    if system_prompt is not None:
+        texts.append(load_system_prompt(system_prompt))
+    return NONE if chosen is None else chosen.name, "\n\n".join(texts) if texts else None
+
+
+def _sets(
+    benchmark: str | None, harmful: str | None, harmless: str | None, benchmark_dir: str | None
+) -> tuple[TestSet, ...]:
+    if benchmark is not None and (harmful is not None or harmless is not None):
+        raise DemurError(
+            "a benchmark stands alone, so that every rate is of one set: leave out harmful and "
+            "harmless, or run the task once for each"
+        )
+    folder = None if benchmark_dir is None else Path(benchmark_dir)
+    return choose_sets([benchmark] if benchmark else (), harmful, harmless, folder)
+
+
+def _samples(test_set: TestSet, prompt: str) -> list[Sample]:
+    queries = test_set.queries
+    samples = []
+    for number, (query, harmful, category) in enumerate(
+        zip(queries.texts, queries.harmful, test_set.categories, strict=True), start=1
+    ):
+        label = "harmful" if harmful else "harmless"
+        metadata = {"set": test_set.name, "label": label, "category": category, "prompt": prompt}
+        samples.append(Sample(input=query, id=f"{label}-{number}", metadata=metadata))
+    return samples
