@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inspect_ai import Task, task
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, GenerateConfig
+from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
+from rich.markup import escape
 
 from demur.errors import DemurError
 from demur.evaluation.choices import NONE, EvaluateSettings, TestSet, choose_prompts, choose_sets
@@ -54,14 +59,11 @@ def safeguard(
     Raises:
         DemurError: something the user can mend, found before the model is asked anything.
     """
-    settings = EvaluateSettings.of(judge, samples, tokens, harm_judged=harm_judge is not None)
-    name, system = _system(prompt, system_prompt)
-    scorers = [refused(settings.judge)]
-    if harm_judge is not None:
-        scorers.append(complied_harmfully(harm_judge, settings.judge, base_url))
-    elif base_url is not None:
-        raise DemurError("base_url belongs to harm_judge=endpoint:MODEL: give both or none")
-    sets = _sets(benchmark, harmful, harmless, benchmark_dir)
+    with _in_one_line():
+        settings = EvaluateSettings.of(judge, samples, tokens, harm_judged=harm_judge is not None)
+        name, system = _system(prompt, system_prompt)
+        sets = _sets(benchmark, harmful, harmless, benchmark_dir)
+        scorers = _scorers(settings.judge, harm_judge, base_url)
     return Task(
         dataset=MemoryDataset(
             [sample for test_set in sets for sample in _samples(test_set, name)],
@@ -83,6 +85,31 @@ def system_text(text: str) -> Solver:
         return state
 
     return solve
+
+
+class TaskError(DemurError, PrerequisiteError):
+    """A mistake that Inspect's command line prints as one line, without a traceback."""
+
+    def __init__(self, message: str) -> None:
+        PrerequisiteError.__init__(self, escape(message))
+        self.args = (message,)
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except DemurError as error:
+        raise TaskError(str(error)) from error
+
+
+def _scorers(judge: str, harm_judge: str | None, base_url: str | None) -> list[Scorer]:
+    scorers = [refused(judge)]
+    if harm_judge is not None:
+        scorers.append(complied_harmfully(harm_judge, judge, base_url))
+    elif base_url is not None:
+        raise DemurError("base_url belongs to harm_judge=endpoint:MODEL: give both or none")
+    return scorers
 
 
 def _system(prompt: str, system_prompt: str | None) -> tuple[str, str | None]:
