@@ -233,6 +233,8 @@ def test_an_endpoint_that_refuses_fails_the_run_and_keeps_the_responses(
     assert log.status == "error"
     assert log.error is not None
     assert "refuses the key" in log.error.message
+    assert log.samples is not None
+    assert LONG in [sample.output.completion for sample in log.samples]
 
 
 @needs_inspect
@@ -357,6 +359,7 @@ def test_the_held_out_queries_are_the_default() -> None:
     samples: Sequence[Any] = list(safeguard().dataset)
     assert len(samples) == 200
     assert len({sample.id for sample in samples}) == 200
+    assert [sample.id for sample in samples[:3]] == ["harmful-1", "harmless-1", "harmful-2"]
     assert {sample.metadata["label"] for sample in samples} == {"harmful", "harmless"}
     assert all(sample.metadata["category"] for sample in samples)
     json.dumps([sample.metadata for sample in samples])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from inspect_ai import Task, task
@@ -18,6 +19,7 @@ from demur.errors import DemurError
 from demur.evaluation.choices import NONE, EvaluateSettings, TestSet, choose_prompts, choose_sets
 from demur.inspect.scoring import complied_harmfully, refused
 from demur.prompts import load_system_prompt
+from demur.queries import QuerySet
 
 
 @task
@@ -64,11 +66,11 @@ def safeguard(
         name, system = _system(prompt, system_prompt)
         sets = _sets(benchmark, harmful, harmless, benchmark_dir)
         scorers = _scorers(settings.judge, harm_judge, base_url)
+    sides = [_samples(test_set.name, side, name) for test_set in sets for side in test_set.sides]
+    # By turns, so that the first few (`--limit`) are of both labels.
+    by_turns = [sample for turn in zip_longest(*sides) for sample in turn if sample is not None]
     return Task(
-        dataset=MemoryDataset(
-            [sample for test_set in sets for sample in _samples(test_set, name)],
-            name="-".join(test_set.name for test_set in sets),
-        ),
+        dataset=MemoryDataset(by_turns, name="-".join(test_set.name for test_set in sets)),
         solver=[system_text(system), generate()] if system is not None else [generate()],
         scorer=scorers,
         epochs=settings.samples,
@@ -140,13 +142,15 @@ def _sets(
     return choose_sets([benchmark] if benchmark else (), harmful, harmless, folder)
 
 
-def _samples(test_set: TestSet, prompt: str) -> list[Sample]:
-    queries = test_set.queries
-    samples = []
-    for number, (query, harmful, category) in enumerate(
-        zip(queries.texts, queries.harmful, test_set.categories, strict=True), start=1
-    ):
-        label = "harmful" if harmful else "harmless"
-        metadata = {"set": test_set.name, "label": label, "category": category, "prompt": prompt}
-        samples.append(Sample(input=query, id=f"{label}-{number}", metadata=metadata))
-    return samples
+def _samples(name: str, side: QuerySet, prompt: str) -> list[Sample]:
+    """The queries of one label."""
+    metadata = {"set": name, "label": side.label, "prompt": prompt}
+    categories = side.categories or (None,) * len(side)
+    return [
+        Sample(
+            input=query,
+            id=f"{side.label}-{number}",
+            metadata={**metadata, "category": category or None},
+        )
+        for number, (query, category) in enumerate(zip(side, categories, strict=True), start=1)
+    ]
