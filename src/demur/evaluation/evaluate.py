@@ -24,8 +24,8 @@ from demur.evaluation.choices import (
 )
 from demur.evaluation.comparison import RESULTS, Comparison
 from demur.evaluation.cost import Cost, CostMeter
-from demur.evaluation.jsonl import damaged, read_rows, write_rows
-from demur.evaluation.judged import JudgedResponse, judge_harm
+from demur.evaluation.jsonl import write_rows
+from demur.evaluation.judged import JudgedResponse, judge_harm, read_judged
 from demur.evaluation.measuring import RESPONSES_AT_ONCE, Protocol, measure
 from demur.evaluation.outputs import Instructions, OutputsWork, choose_instructions
 from demur.evaluation.tally import Tally
@@ -185,7 +185,7 @@ class _Work:
         """Read them where they have been judged already, else sample and judge."""
         file = self.folder.path / "responses" / f"{name}.jsonl"
         if file.exists():
-            return _read(file)
+            return read_judged(file)
         measurement = measure(
             self.model,
             test_set.queries,
@@ -208,7 +208,7 @@ class _Work:
     ) -> list[JudgedResponse]:
         """Judge batch by batch; what was judged before an interruption is not judged again."""
         file = self.folder.path / UNFINISHED / f"{name}-harm.jsonl"
-        done = _read(file) if file.exists() else []
+        done = read_judged(file) if file.exists() else []
         while len(done) < len(responses):
             batch = responses[len(done) : len(done) + RESPONSES_AT_ONCE]
             done += judge_harm(batch, harm_judge, self.progress)
@@ -238,13 +238,6 @@ def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
 
 def _write(file: Path, responses: Sequence[JudgedResponse]) -> None:
     write_rows(file, (response.to_row() for response in responses))
-
-
-def _read(file: Path) -> list[JudgedResponse]:
-    try:
-        return [JudgedResponse.from_row(row) for row in read_rows(file)]
-    except TypeError as error:
-        raise damaged(file) from error
 
 
 def _check_fit(
