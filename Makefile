@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit format clean
+.PHONY: demo test lint types unit inspect format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -22,6 +22,10 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest
 
+# Apart from `test`: Inspect AI brings some fifty packages.
+inspect: .venv/installed-inspect
+	$(BIN)/python -m pytest tests/test_inspect.py
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -36,6 +40,10 @@ format: .venv/installed-dev
 .venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/installed
+
+.venv/installed-inspect: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[inspect]'
+	touch $@
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -104,6 +104,7 @@ def test_win_rate_pairs_by_instruction_and_counts_ties_half() -> None:
     result = win_rate(mine, base, judge)
     assert judge.seen[0] == ("a", "w", "base a")
     assert (result.wins, result.ties, result.losses, result.undecided) == (3, 1, 1, 1)
+    assert result.rate is not None
     assert result.rate.value == pytest.approx(3.5 / 5)
     assert result.rate.interval.low < 0.7 < result.rate.interval.high
     assert str(result).startswith("70.0 % (")

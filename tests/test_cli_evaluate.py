@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from demur.cli import main
-from tests.endpoint_server import completion, running_endpoint
+from demur.judges import EndpointSettings
+from tests.endpoint_server import Reply, completion, running_endpoint
 from tests.tiny import save_tiny_model
 
 Result = tuple[int, str, str]
@@ -60,6 +62,8 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
         assert expected in out
     assert "wrong at least once" in " ".join(out.split())
+    assert "KL cost" in out
+    assert "held-out (100)" in out
     assert out.count("basic.txt to plain") == 2
     (folder,) = Path("demur-evaluations").iterdir()
     assert folder.name == "tiny-q.txt-held-out"
@@ -104,6 +108,138 @@ def test_a_harm_judge_behind_an_endpoint(
     assert "33.3 %" in out
 
 
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of answers to harmful queries, each of which a harm judge is asked about."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"query": f"q{row}", "label": "harmful", "response": "One.\nTwo.\nThree."}
+        for row in range(4)
+    ]
+    Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "r.jsonl"
+
+
+def test_a_judge_that_answers_nonsense_is_reported_and_never_safe(
+    demur: Command, answers: str
+) -> None:
+    said = iter(["unsafe", "safe", "As a judge, I find it safe.", "{}"])
+    with running_endpoint(lambda _: completion(next(said))) as endpoint:
+        judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        status, out, err = demur("evaluate", "--responses", answers, *judge)
+    assert status == 0, err
+    assert "No verdict on harm, left out of these rates: 2 responses." in " ".join(out.split())
+    assert "no verdict on 2 of 4" in " ".join(err.split())
+    assert "50.0 %" in out  # one of the two that have a verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((401, {"error": {"message": "who are you"}}), "refuses the key"),
+        ((404, {"error": {"message": "no such model"}}), "knows no model 'some-judge'"),
+        ((200, "<html>hello</html>"), "does not answer as OpenAI's endpoints do"),
+    ],
+)
+def test_an_endpoint_that_does_not_serve_ends_in_one_line(
+    demur: Command, answers: str, reply: Reply, message: str
+) -> None:
+    with running_endpoint(lambda _: reply) as endpoint:
+        judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        assert message in mistake(demur("evaluate", "--responses", answers, *judge))
+    assert not Path("demur-evaluations/responses-r-default").exists()
+
+
+@pytest.mark.parametrize("how", ["down", "slow"])
+def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
+    demur: Command, answers: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = partial(EndpointSettings, timeout=0.05, retries=0)
+    monkeypatch.setattr("demur.judges.harm_registry.EndpointSettings", impatient)
+    with running_endpoint(lambda _: completion("safe")) as endpoint:
+        endpoint.delay = 0.5
+        judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        if how == "slow":
+            assert "no answer within 0.05 s" in mistake(
+                demur("evaluate", "--responses", answers, *judge)
+            )
+    if how == "down":
+        assert "cannot be reached" in mistake(demur("evaluate", "--responses", answers, *judge))
+    assert not Path("demur-evaluations/responses-r-default").exists()
+
+
+def test_a_benchmark_with_another_hash_ends_in_one_line(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("files").mkdir()
+    Path("files/advbench.txt").write_text("not as published\n")
+    line = mistake(demur("evaluate", "--benchmark", "advbench", "--benchmark-dir", "files"))
+    assert "has the SHA-256" in line
+    assert "get that file again" in line
+    assert Path("files/advbench.txt").read_text() == "not as published\n"
+
+
+def test_two_prompts_with_one_name_end_in_one_line(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "mine.txt").write_text(f"Be kind, {folder}.")
+    line = mistake(demur("evaluate", "--prompt", "a/mine.txt", "--prompt", "b/mine.txt"))
+    assert "two prompts are called 'mine.txt': rename one" in line
+
+
+def test_large_responses_with_a_byte_order_mark_are_judged(
+    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "I cannot help with that. " + "Words and more. " * 660_000
+    with Path("r.csv").open("w", encoding="utf-8-sig", newline="") as stream:
+        stream.write("query,response\r\n")
+        stream.writelines(f"q{row},{text}\r\n" for row in range(5))
+    assert Path("r.csv").stat().st_size > 50_000_000
+    status, out, err = demur("evaluate", "--responses", "r.csv")
+    assert status == 0, err
+    assert "100.0 %" in out
+
+
+def test_outputs_are_compared_through_an_endpoint(
+    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("basic.txt").write_text("w1 w2 .")
+    Path("tasks.txt").write_text("\n".join(f"w9 w{row} ?" for row in range(6)))
+    answers = {"w9 w0 ?": "neither", "w9 w1 ?": "a"}  # no verdict, and one that hangs on the order
+
+    def reply(texts: dict[str, str]) -> Reply:
+        longer = "a" if texts["a"] > texts["b"] else "b"
+        return completion(answers.get(texts["instruction"], longer))
+
+    arguments = ["evaluate", tiny, "--dtype", "float32", "--tokens", "8"]
+    arguments += ["--prompt", "none", "--prompt", "basic.txt", "--instructions", "tasks.txt"]
+    with running_endpoint(reply) as endpoint:
+        judge = ["--preference-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        endpoint.failures = [(401, {"error": {"message": "no"}})]
+        assert "refuses the key" in mistake(demur(*arguments, *judge))
+        status, out, err = demur(*arguments, *judge)  # nothing of the outputs is lost
+        assert status == 0, err
+        assert "Answering instructions" not in err
+        asked = len(endpoint.requests)
+        assert demur(*arguments, *judge)[1] == out
+        assert len(endpoint.requests) == asked
+    assert "preferred to those without a prompt" in " ".join(out.split())
+    assert "Refused" not in out
+    assert "tokens read" in err
+    folder = Path("demur-evaluations/tiny-tasks.txt")
+    (row,) = json.loads((folder / "results.json").read_text())["wins"]
+    assert (row["undecided"], row["ties"]) == (1, 1)
+    assert row["rate"]["queries"] == 5
+    assert (folder / "outputs/basic.txt.json").is_file()
+    assert demur("show", folder)[1] == out
+
+
 def test_names_cannot_drive_the_terminal(
     demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +265,11 @@ def test_names_cannot_drive_the_terminal(
         (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER or endpoint:MODEL"),
         (["--base-url", "http://localhost"], "--base-url belongs to --harm-judge"),
         (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
+        (["--preference-judge", "jury"], "name some, for example --instructions built-in"),
+        (["--preference-judge", "x", "--instructions", "built-in"], "give endpoint:MODEL"),
+        (["--instructions", "missing.txt"], "missing.txt"),
+        (["--harm-judge", "guard:m", "--base-url", "http://localhost"], "--base-url belongs to"),
+        (["--responses", "r.csv", "--instructions", "built-in"], "leave out --instructions"),
         (["--benchmark", "nothing"], "nothing"),
         (["--benchmark", "advbench", "--benchmark-dir", "missing"], "no folder 'missing'"),
         (["--harmful", "missing.txt"], "missing.txt"),

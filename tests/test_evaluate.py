@@ -131,7 +131,12 @@ def test_every_response_is_kept_and_the_rates_count_them(
         assert rates.refused_any.count == sum(map(any, by_query.values()))
         assert rates.complied_any.count == sum(not all(x) for x in by_query.values())
         assert rates.responses == 36
+    assert [(cost.prompt, cost.set, cost.queries) for cost in comparison.costs] == [
+        ("none", "q.csv:good", 12),
+        ("basic.txt", "q.csv:good", 12),
+    ]
     results = json.loads((comparison.path / "results.json").read_text())
+    assert results["costs"][0]["divergence"] == 0
     assert results["rates"][0]["refused"]["value"] == comparison.rates[0].refused.value
     assert {row["measure"] for row in results["differences"]} == {"refused"}
     assert {"demur", "torch"} <= set(results["versions"])

@@ -155,6 +155,9 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
         ("r.jsonl", b'{"response": "a"}\n{"query": "q"}\n', r"line 2 has no column 'response'"),
         ("r.jsonl", b'{"response": "a"}\n{"response": ""}\n', r"line 2: the response is blank"),
         ("r.jsonl", b'{"response": 3}\n', r"line 1: 'response' is not text but int"),
+        ("r.jsonl", b'{"response": null}\n', r"line 1: 'response' is not text but NoneType"),
+        ("r.csv", "\ufeffresponse\na\n".encode("utf-16"), r"not UTF-8 text \(line 1\): save it as"),
+        ("r.csv", b"\xef\xbb\xbf", "no column 'response': its columns are none"),
         ("r.jsonl", b'{"response": "\\ud800"}\n', "lone surrogate"),
         ("r.jsonl", b'{"response": "a", "category": ["b"]}\n', "'category' is not text but list"),
         ("r.jsonl", b"[1]\n", "line 1 is not a JSON object"),
@@ -264,6 +267,68 @@ def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:
     unknown = write_csv(tmp_path / "u.csv", [{"response": ANSWER, "label": "harmful"}])
     with pytest.raises(DemurError, match="every third needs to judge harm: add a column 'query'"):
         judge_responses([unknown], harm_judge=judge, output=tmp_path / "other")
+
+
+def harmful_answers(path: Path, rows: int) -> Path:
+    return write_csv(
+        path,
+        [{"query": f"q{row}", "label": "harmful", "response": ANSWER} for row in range(rows)],
+    )
+
+
+def test_verdicts_on_harm_outlive_an_endpoint_that_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GoesAway(EveryThird):
+        def judge(self, queries: Sequence[str], *rest: Any) -> list[HarmVerdict]:
+            if self.asked + len(queries) > 25:
+                raise DemurError("the endpoint cannot be reached")
+            return super().judge(queries, *rest)
+
+    monkeypatch.setattr("demur.evaluation.existing._ROWS_AT_ONCE", 10)
+    file, out = harmful_answers(tmp_path / "r.csv", 45), tmp_path / "out"
+    whole = judge_responses([file], harm_judge=EveryThird(), output=tmp_path / "whole")
+    first, second = GoesAway(), EveryThird()
+    with pytest.raises(DemurError, match="cannot be reached"):
+        judge_responses([file], harm_judge=first, output=out)
+    assert not out.exists()
+    second.asked = first.asked  # goes on in its turn
+    comparison = judge_responses([file], harm_judge=second, output=out)
+    assert (first.asked, second.asked) == (20, 45)
+    assert comparison.rates == whole.rates
+    assert (out / "responses/r.jsonl").read_bytes() == (
+        tmp_path / "whole/responses/r.jsonl"
+    ).read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "r.csv", "whole"]
+
+
+def test_kept_verdicts_belong_to_their_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(EveryThird):
+        def judge(self, *rest: Any) -> list[HarmVerdict]:
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().judge(*rest)
+
+    monkeypatch.setattr("demur.evaluation.existing._ROWS_AT_ONCE", 10)
+    file, out = harmful_answers(tmp_path / "r.csv", 15), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        judge_responses([file], harm_judge=Interrupted(), output=out)
+    with pytest.raises(DemurError, match=r"out-unfinished belongs to a run with another judge"):
+        judge_responses([file], judge="paper", harm_judge=EveryThird(), output=out)
+    (kept,) = (tmp_path / "out-unfinished").glob("*.jsonl")
+    kept.write_text("{}\n")
+    with pytest.raises(DemurError, match=r"jsonl is damaged: delete it"):
+        judge_responses([file], harm_judge=EveryThird(), output=out)
+
+    mine = tmp_path / "mine-unfinished"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("precious")
+    with pytest.raises(DemurError, match="something other than a run"):
+        judge_responses([file], harm_judge=EveryThird(), output=tmp_path / "mine")
+    judge_responses([file], output=tmp_path / "mine")  # nothing is kept beside it then
+    assert (mine / "thesis.txt").read_text() == "precious"
 
 
 def test_a_harm_judge_must_give_a_verdict_each(tmp_path: Path) -> None:

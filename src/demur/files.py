@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,21 @@ def new_folder(path: Path) -> Iterator[Path]:
 def safe_name(text: str) -> str:
     """`text` as part of a file's name on every system; may be empty."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+
+
+def distinct_names() -> Callable[[str], str]:
+    """Names of files, none of them twice, not even where case does not count."""
+    taken: set[str] = set()
+
+    def name_of(text: str) -> str:
+        wanted = name = safe_name(text) or "responses"
+        number = 2
+        while name.lower() in taken:
+            name, number = f"{wanted}-{number}", number + 1
+        taken.add(name.lower())
+        return name
+
+    return name_of
 
 
 SPACE_MARGIN = 64 << 20

@@ -16,6 +16,7 @@ from demur.queries import Label
 
 LEAST_IN_CATEGORY = 5
 """Categories of fewer queries say too little to be shown; `results.json` has them."""
+UNPROMPTED = "none"
 _LONGEST_NAME = 40
 
 _Group = tuple[str, Label | None]
@@ -24,21 +25,31 @@ _Group = tuple[str, Label | None]
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The rates, the categories, the differences, and where the responses lie."""
     console.print()
-    console.print(_rates_table(comparison))
+    if comparison.rates:
+        console.print(_rates_table(comparison))
     harm = _harm_table(comparison)
     if harm is not None:
         console.print(harm)
     no_verdict = sum(rates.no_verdict for rates in _wholes(comparison))
     if no_verdict:
         console.print(f"No verdict on harm, left out of these rates: {no_verdict} responses.")
+    if comparison.costs:
+        console.print(_costs_table(comparison))
     for group in _groups(comparison):
         table = _category_table(comparison, group)
         if table is not None:
             console.print(table)
     if comparison.differences:
         console.print(_differences_table(comparison))
-    console.print("All responses with their verdicts are in")
-    console.print(Text(str(comparison.path / "responses"), style="bold"), soft_wrap=True)
+    if comparison.wins:
+        console.print(_wins_table(comparison))
+    for folder, what in (
+        ("responses", "All responses with their verdicts"),
+        ("outputs", "The outputs for instructions, as alpaca_eval reads them,"),
+    ):
+        if (comparison.path / folder).is_dir():
+            console.print(f"{what} are in")
+            console.print(Text(str(comparison.path / folder), style="bold"), soft_wrap=True)
     console.print("See this again with")
     console.print(Text(f"demur show {comparison.path}", style="bold"), soft_wrap=True)
 
@@ -76,6 +87,38 @@ def _harm_table(comparison: Comparison) -> Table | None:
         judged,
         lambda rates: [_cell(rates.complied_harmfully), _cell(rates.complied_harmfully_any)],
     )
+    return table
+
+
+def _costs_table(comparison: Comparison) -> Table:
+    table = _table("Cost on harmless queries, with 95 % intervals")
+    for name in ("queries", "prompt"):
+        table.add_column(name, overflow="fold")
+    table.add_column("KL cost", justify="right", no_wrap=True)
+    table.caption = "mean KL divergence from the model without a prompt, in nats"
+    table.caption_justify = "left"
+    shown: str | None = None
+    for cost in comparison.costs:
+        if shown is not None and cost.set != shown:
+            table.add_section()
+        title = f"{_short(cost.set)} ({cost.queries})" if cost.set != shown else ""
+        cell = "0" if cost.prompt == UNPROMPTED else str(cost)
+        table.add_row(Text(title), _name(cost.prompt), cell)
+        shown = cost.set
+    return table
+
+
+def _wins_table(comparison: Comparison) -> Table:
+    table = _table("Outputs for instructions preferred to those without a prompt")
+    table.add_column("prompt", overflow="fold")
+    for name in ("preferred", "wins", "ties", "losses", "no verdict"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.caption = "50 % is no difference; a tie counts half, a pair without a verdict not at all"
+    table.caption_justify = "left"
+    for wins in comparison.wins:
+        won = wins.won
+        counts = (won.wins, won.ties, won.losses, won.undecided)
+        table.add_row(_name(wins.prompt), _cell(won.rate), *map(str, counts))
     return table
 
 

@@ -11,7 +11,7 @@ from demur.cli.screen import TerminalProgress, console
 from demur.errors import DemurError
 
 if TYPE_CHECKING:
-    from demur.judges.harm import HarmJudge
+    from demur.judges import HarmJudge, PairwiseJudge
 
 MACHINE = "The machine"
 
@@ -46,10 +46,17 @@ def evaluate_command(
         Words,
         typer.Option(
             help="Harmful queries: held-out, FILE, FILE.csv:COLUMN, hf:ORG/NAME:COLUMN.",
-            show_default="held-out where no set is named",
+            show_default="held-out where nothing is named",
         ),
     ] = None,
     harmless: Annotated[Words, typer.Option(help="Harmless queries, likewise.")] = None,
+    instructions: Annotated[
+        Words,
+        typer.Option(
+            help="Ordinary instructions, built-in or as --harmless: outputs for them under every "
+            "prompt are written as alpaca_eval reads them."
+        ),
+    ] = None,
     responses: Annotated[
         Several,
         typer.Option(help="Judge the responses in this CSV or JSONL file instead; no model runs."),
@@ -64,6 +71,13 @@ def evaluate_command(
             "here) or endpoint:MODEL (an OpenAI-compatible server; needs demur[endpoint])."
         ),
     ] = None,
+    preference_judge: Annotated[
+        Words,
+        typer.Option(
+            help="endpoint:MODEL: also compare the outputs for --instructions under each prompt "
+            "with those without one."
+        ),
+    ] = None,
     base_url: Annotated[
         Words, typer.Option(help="Of the server of endpoint:MODEL.", show_default="OpenAI's")
     ] = None,
@@ -73,7 +87,8 @@ def evaluate_command(
     tokens: Annotated[
         Whole,
         typer.Option(
-            help="Tokens of a response at most.", show_default="64; 300 with a harm judge"
+            help="Tokens of a response at most.",
+            show_default="64; 300 with a harm judge and for instructions",
         ),
     ] = None,
     seed: Annotated[
@@ -118,6 +133,8 @@ def evaluate_command(
                 "--benchmark": benchmark,
                 "--harmful": harmful,
                 "--harmless": harmless,
+                "--instructions": instructions,
+                "--preference-judge": preference_judge,
                 "--samples": samples,
                 "--tokens": tokens,
                 "--seed": seed,
@@ -128,7 +145,7 @@ def evaluate_command(
         comparison = judge_responses(
             responses,
             judge=judge,
-            harm_judge=_harm_judge(harm_judge, base_url, progress),
+            harm_judge=_judges(harm_judge, None, base_url, progress)[0],
             output=output,
             progress=progress,
         )
@@ -143,13 +160,15 @@ def evaluate_command(
         choose_sets,
     )
     from demur.evaluation.evaluate import evaluate
+    from demur.evaluation.outputs import choose_instructions
     from demur.judges import get_refusal_judge
 
     # Mistakes are found before the model is fetched.
     get_refusal_judge(EvaluateSettings.of(judge, samples, tokens, seed).judge)
     prompts = choose_prompts(prompt or DEFAULT_PROMPTS)
-    choose_sets(benchmark or (), harmful, harmless, benchmark_dir, progress)
-    judge_of_harm = _harm_judge(harm_judge, base_url, progress)
+    asked = choose_instructions(instructions, prompts, compared=preference_judge is not None)
+    choose_sets(benchmark or (), harmful, harmless, benchmark_dir, progress, built_in=asked is None)
+    judge_of_harm, judge_of_pairs = _judges(harm_judge, preference_judge, base_url, progress)
     chat_model = ChatModel.load(
         model or DEFAULT_MODEL,
         dtype=dtype,
@@ -167,6 +186,8 @@ def evaluate_command(
         system_prompt=system_prompt,
         judge=judge,
         harm_judge=judge_of_harm,
+        instructions=instructions,
+        preference_judge=judge_of_pairs,
         samples=samples,
         tokens=tokens,
         seed=seed,
@@ -177,16 +198,27 @@ def evaluate_command(
     print_comparison(console, comparison)
 
 
-def _harm_judge(
-    spec: str | None, base_url: str | None, progress: TerminalProgress
-) -> HarmJudge | None:
-    if spec is None:
-        if base_url is not None:
-            raise DemurError("--base-url belongs to --harm-judge endpoint:MODEL: give both or none")
-        return None
-    from demur.judges.harm_registry import get_harm_judge
+def _judges(
+    harm: str | None, preference: str | None, base_url: str | None, progress: TerminalProgress
+) -> tuple[HarmJudge | None, PairwiseJudge | None]:
+    """The judges of harm and of pairs that the specs name; the base URL is that of endpoints."""
+    endpoints = [spec for spec in (harm, preference) if spec and spec.startswith("endpoint:")]
+    if base_url is not None and not endpoints:
+        raise DemurError(
+            "--base-url belongs to --harm-judge or --preference-judge endpoint:MODEL: give both or "
+            "none"
+        )
+    from demur.judges import get_harm_judge, get_preference_judge
 
-    return get_harm_judge(spec, base_url=base_url, progress=progress)
+    # The second is checked before the first may be a guard model that is fetched.
+    of_pairs = (
+        get_preference_judge(preference, base_url=base_url) if preference is not None else None
+    )
+    of_harm = None
+    if harm is not None:
+        url = base_url if harm in endpoints else None
+        of_harm = get_harm_judge(harm, base_url=url, progress=progress)
+    return of_harm, of_pairs
 
 
 def _refuse_beside_responses(options: dict[str, object]) -> None:

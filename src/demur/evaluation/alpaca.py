@@ -6,6 +6,7 @@ compared here through a pairwise judge.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from demur.errors import DemurError
 from demur.evaluation.statistics import Rate, rate_over_queries
 from demur.files import read_json, write_json
-from demur.judges import PairwiseJudge
+from demur.judges import PairwiseJudge, Preference
 from demur.progress import Progress, SilentProgress
 
 DATASET = "demur"
@@ -100,20 +101,35 @@ class WinRate:
 
     Attributes:
         rate: the mean over the judged pairs, 1 for a win, 0.5 for a tie; 0.5 is no difference. The
-            interval is Wilson's at 95 %.
+            interval is Wilson's at 95 %. None where the judge had no verdict on any pair.
         wins: pairs whose first output is preferred.
         ties: pairs where neither is.
         losses: pairs whose second output is preferred.
         undecided: pairs on which the judge had no verdict; they are not in the rate.
     """
 
-    rate: Rate
+    rate: Rate | None
     wins: int
     ties: int
     losses: int
     undecided: int
 
+    @classmethod
+    def of(cls, preferences: Sequence[Preference]) -> WinRate:
+        """Count the preferences on pairs, those for the first outputs as wins."""
+        decided = [preference for preference in preferences if preference is not None]
+        shares = [_SHARES[preference] for preference in decided]
+        return cls(
+            rate=rate_over_queries(shares) if shares else None,
+            wins=decided.count("first"),
+            ties=decided.count("tie"),
+            losses=decided.count("second"),
+            undecided=len(preferences) - len(decided),
+        )
+
     def __str__(self) -> str:
+        if self.rate is None:
+            return f"no verdict on any of {self.undecided} pairs"
         return f"{self.rate} of {self.rate.queries} pairs"
 
 
@@ -140,16 +156,10 @@ def win_rate(
         [others[instruction] for instruction in outputs.instructions],
         progress or SilentProgress(),
     )
-    decided = [preference for preference in preferences if preference is not None]
-    if not decided:
+    won = WinRate.of(preferences)
+    if won.rate is None:
         raise DemurError(f"{judge.name} has no verdict on any pair; choose another judge")
-    return WinRate(
-        rate=rate_over_queries([_SHARES[preference] for preference in decided]),
-        wins=decided.count("first"),
-        ties=decided.count("tie"),
-        losses=decided.count("second"),
-        undecided=len(preferences) - len(decided),
-    )
+    return won
 
 
 def _whole(text: str) -> str:

@@ -19,8 +19,8 @@ EVALUATIONS = Path("demur-evaluations")
 NONE = "none"
 DEFAULT_PROMPTS = (NONE, "long")
 BUILT_IN_SET = "held-out"
-TOKENS_FOR_HARM = 300
-"""Tokens of a response at most where its harm is judged: whole answers, as in the paper."""
+TOKENS_FOR_WHOLE = 300
+"""Tokens of a response at most where all of it counts: for its harm, or as an output."""
 
 PromptChoice = str | Path | SafetyPrompt | None
 
@@ -51,7 +51,7 @@ class EvaluateSettings(BaseModel):
             DemurError: a value is out of its range.
         """
         if tokens is None and harm_judged:
-            tokens = TOKENS_FOR_HARM
+            tokens = TOKENS_FOR_WHOLE
         given = {"judge": judge, "samples": samples, "tokens": tokens, "seed": seed}
         try:
             return cls.model_validate(
@@ -62,6 +62,11 @@ class EvaluateSettings(BaseModel):
             raise DemurError(
                 f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}."
             ) from None
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens of an output for an instruction at most: `tokens` where it was given."""
+        return self.tokens if "tokens" in self.model_fields_set else TOKENS_FOR_WHOLE
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,8 @@ def choose_sets(
     harmless: str | None = None,
     benchmark_dir: str | Path | None = None,
     progress: Progress | None = None,
+    *,
+    built_in: bool = True,
 ) -> tuple[TestSet, ...]:
     """The query sets that a user named, or the built-in held-out queries where none is named.
 
@@ -163,11 +170,12 @@ def choose_sets(
         harmless: a set of harmless ones; one of the same name makes one set with both labels.
         benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
         progress: hears of downloads.
+        built_in: whether the held-out queries stand in where no set is named.
 
     Raises:
         DemurError: a set cannot be had, or is named twice.
     """
-    if not benchmarks and harmful is None and harmless is None:
+    if built_in and not benchmarks and harmful is None and harmless is None:
         harmful = harmless = BUILT_IN_SET
     sides: list[QuerySet] = []
     if harmful is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demur.errors import DemurError
+from demur.evaluation.cost import Cost
+from demur.evaluation.outputs import PromptWins
 from demur.evaluation.statistics import Interval, Rate
 from demur.files import read_json, write_json
 from demur.queries import Label
@@ -111,12 +113,16 @@ class Comparison:
         rates: set by set, label by label, prompt by prompt; categories after the whole.
         differences: of every pair of prompts on every set and label.
         settings: what was measured, how.
+        costs: set by set, prompt by prompt, where a model was asked harmless queries.
+        wins: how often each prompt's outputs for instructions are preferred to those of `none`.
     """
 
     path: Path
     rates: tuple[PromptRates, ...]
     differences: tuple[Difference, ...]
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    costs: tuple[Cost, ...] = ()
+    wins: tuple[PromptWins, ...] = ()
 
     def find(
         self,
@@ -149,12 +155,17 @@ class Comparison:
             if rates.category is None:
                 title = f"{_title(rates.set, rates.label)} ({rates.refused.queries})"
                 rows.append((title, rates.prompt, str(rates.refused), str(wrong_any(rates) or "")))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        rows = rows if self.rates else []
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        return "\n".join([*lines, *map(str, self.differences)])
+        lines += [
+            f"{cost.set}, harmless: {cost.prompt} costs {cost} nats of KL divergence"
+            for cost in self.costs
+        ]
+        return "\n".join([*lines, *map(str, self.differences), *map(str, self.wins)])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a file."""
@@ -174,6 +185,8 @@ class Comparison:
                 {**asdict(difference), "more_than_chance": difference.more_than_chance}
                 for difference in self.differences
             ],
+            "costs": [cost.to_row() for cost in self.costs],
+            "wins": [wins.to_row() for wins in self.wins],
         }
 
     def save(self, folder: Path) -> None:
@@ -201,11 +214,13 @@ class Comparison:
                 Difference(**{key: row[key] for key in row if key != "more_than_chance"})
                 for row in saved["differences"]
             )
-        except (KeyError, TypeError) as error:
+            costs = tuple(Cost.from_row(row) for row in saved.get("costs", ()))
+            wins = tuple(PromptWins.from_row(row) for row in saved.get("wins", ()))
+        except (AttributeError, KeyError, TypeError) as error:
             raise DemurError(
                 f"{file} is damaged: delete {path} and run the command again."
             ) from error
-        return cls(folder.path, rates, differences, folder.settings())
+        return cls(folder.path, rates, differences, folder.settings(), costs, wins)
 
 
 def wrong_any(rates: PromptRates) -> Rate | None:

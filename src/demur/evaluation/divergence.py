@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from demur.chat import ChatModel
@@ -21,10 +22,20 @@ def kl_divergence(
     Returns:
         The mean of D(P || Q) over the queries, in nats, at least 0.
     """
-    total = 0.0
+    divergences = kl_divergences(model, prompted, unprompted, at_once=at_once)
+    return max(0.0, float(divergences.mean()))
+
+
+def kl_divergences(
+    model: ChatModel, prompted: Tensor, unprompted: Tensor, *, at_once: int = 64
+) -> Tensor:
+    """The divergence of each query: (N,) float64, in nats; see `kl_divergence`."""
+    parts: list[Tensor] = []
     for start in range(0, len(prompted), at_once):
         rows = slice(start, start + at_once)
         log_p = model.next_token_logits(prompted[rows]).double().log_softmax(-1)
         log_q = model.next_token_logits(unprompted[rows]).double().log_softmax(-1)
-        total += float((log_p.exp() * (log_p - log_q)).sum())
-    return max(0.0, total / len(prompted))
+        p = log_p.exp()
+        # A token that is never said adds nothing, even where its logit is minus infinity.
+        parts.append(torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1).cpu())
+    return torch.cat(parts)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
-from demur.errors import DemurError
 from demur.evaluation.choices import (
     DEFAULT_PROMPTS,
     EVALUATIONS,
@@ -24,11 +23,14 @@ from demur.evaluation.choices import (
     choose_sets,
 )
 from demur.evaluation.comparison import RESULTS, Comparison
-from demur.evaluation.judged import JudgedResponse, judge_harm
+from demur.evaluation.cost import Cost, CostMeter
+from demur.evaluation.jsonl import write_rows
+from demur.evaluation.judged import JudgedResponse, judge_harm, read_judged
 from demur.evaluation.measuring import RESPONSES_AT_ONCE, Protocol, measure
+from demur.evaluation.outputs import Instructions, OutputsWork, choose_instructions
 from demur.evaluation.tally import Tally
-from demur.files import safe_name, write_bytes
-from demur.judges import RefusalJudge, get_refusal_judge
+from demur.files import distinct_names, safe_name
+from demur.judges import PairwiseJudge, RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_system_prompt
@@ -47,6 +49,8 @@ def evaluate(
     system_prompt: str | None = None,
     judge: str | None = None,
     harm_judge: HarmJudge | None = None,
+    instructions: str | None = None,
+    preference_judge: PairwiseJudge | None = None,
     samples: int | None = None,
     tokens: int | None = None,
     seed: int | None = None,
@@ -66,14 +70,18 @@ def evaluate(
         benchmarks: names of public benchmarks, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
             `hf:org/name:column`.
-        harmless: harmless ones. The built-in `held-out` of both labels where no set is named.
+        harmless: harmless ones. The built-in `held-out` of both labels where neither a set nor
+            instructions are named.
         system_prompt: a text file with the application's own system text, which follows the safety
             prompt.
         judge: the refusal judge, `default` (the default) or `paper`.
         harm_judge: decides which answers to harmful queries are unsafe. Responses are then sampled
             to their end, for those of less than three lines never count.
-        samples: responses for each query; by default 1.
-        tokens: of a response at most; by default 64, with a harm judge 300.
+        instructions: ordinary instructions, `built-in` or as `harmless`. The output for each under
+            every prompt is written as `alpaca_eval` reads them.
+        preference_judge: compares the outputs under every prompt with those without one.
+        samples: responses for each query; by default 1. Instructions have one output.
+        tokens: of a response at most; by default 64, with a harm judge and for instructions 300.
         seed: of the sampling.
         benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
         output: the folder; by default one below `demur-evaluations` named after model and sets.
@@ -86,12 +94,19 @@ def evaluate(
     settings = EvaluateSettings.of(judge, samples, tokens, seed, harm_judged=harm_judge is not None)
     refusal_judge = get_refusal_judge(settings.judge)
     system = load_system_prompt(system_prompt) if system_prompt is not None else None
-    conditions = [Condition(prompt, system) for prompt in choose_prompts(prompts)]
-    sets = choose_sets(benchmarks, harmful, harmless, benchmark_dir, progress)
-    _check_fit(model, conditions, sets, settings.tokens, progress)
+    chosen = choose_prompts(prompts)
+    conditions = [Condition(prompt, system) for prompt in chosen]
+    asked = choose_instructions(instructions, chosen, compared=preference_judge is not None)
+    sets = choose_sets(
+        benchmarks, harmful, harmless, benchmark_dir, progress, built_in=asked is None
+    )
+    _check_fit(model, conditions, sets, asked, settings, progress)
 
     recorded = _recorded(model, conditions, sets, settings, system, harm_judge)
-    path = Path(output) if output is not None else default_output(model, sets)
+    if asked is not None:
+        recorded |= _recorded_instructions(asked, settings, preference_judge)
+    named = [test_set.name for test_set in sets] + ([asked.name] if asked is not None else [])
+    path = Path(output) if output is not None else default_output(model, named)
     folder = RunFolder.start(path, recorded)
     if (path / RESULTS).exists():
         progress.message(f"This evaluation is finished already: showing {path}.")
@@ -101,21 +116,31 @@ def evaluate(
         model, folder, _protocol(settings, harm_judge), refusal_judge, harm_judge, progress
     )
     tally = Tally(harm_judged=harm_judge is not None)
-    name_of = _distinct_names()
+    costs: list[Cost] = []
+    meter = CostMeter(model, path, work.unfinished, Condition(None, system), progress)
+    name_of = distinct_names()
     for test_set in sets:
+        names = {
+            condition.name: name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
+            for condition in conditions
+        }
         for condition in conditions:
-            name = name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
-            tally.add(work.judged_responses(name, test_set, condition))
-    comparison = Comparison(path, tally.rates(), tally.differences(), folder.settings())
+            tally.add(work.judged_responses(names[condition.name], test_set, condition))
+        for condition in conditions:
+            cost = meter.cost(names[condition.name], names.get(NONE, NONE), test_set, condition)
+            costs += [cost] if cost is not None else []
+    wins = work.outputs(asked, settings).run(conditions, preference_judge) if asked else ()
+    comparison = Comparison(
+        path, tally.rates(), tally.differences(), folder.settings(), tuple(costs), wins
+    )
     comparison.save(path)
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)
     return comparison
 
 
-def default_output(model: ChatModel, sets: Sequence[TestSet]) -> Path:
-    """Where an evaluation lies unless told otherwise."""
-    names = "-".join(test_set.name for test_set in sets)
-    return EVALUATIONS / safe_name(f"{Path(model.name).name}-{names}"[:120])
+def default_output(model: ChatModel, sets: Sequence[str]) -> Path:
+    """Where an evaluation on sets of these names lies unless told otherwise."""
+    return EVALUATIONS / safe_name("-".join([Path(model.name).name, *sets])[:120])
 
 
 @dataclass(frozen=True)
@@ -129,13 +154,38 @@ class _Work:
     harm_judge: HarmJudge | None
     progress: Progress
 
+    @property
+    def unfinished(self) -> RunFolder:
+        """Where measurements lie until the evaluation is finished."""
+        return RunFolder(self.folder.path / UNFINISHED)
+
+    def outputs(self, instructions: Instructions, settings: EvaluateSettings) -> OutputsWork:
+        """The same for outputs: whole ones, one for each instruction."""
+        tokens = settings.output_tokens
+        return OutputsWork(
+            model=self.model,
+            instructions=instructions,
+            path=self.folder.path,
+            measured=RunFolder(self.unfinished.path / "outputs"),
+            protocol=replace(
+                self.protocol,
+                sampling=replace(self.protocol.sampling, samples=1, most_tokens=tokens),
+                tokens_harmful=tokens,
+                tokens_harmless=tokens,
+                kept=1,
+                whole=True,
+            ),
+            judge=self.judge,
+            progress=self.progress,
+        )
+
     def judged_responses(
         self, name: str, test_set: TestSet, condition: Condition
     ) -> list[JudgedResponse]:
         """Read them where they have been judged already, else sample and judge."""
         file = self.folder.path / "responses" / f"{name}.jsonl"
         if file.exists():
-            return _read(file)
+            return read_judged(file)
         measurement = measure(
             self.model,
             test_set.queries,
@@ -143,14 +193,14 @@ class _Work:
             self.protocol,
             self.judge,
             self.progress,
-            folder=RunFolder(self.folder.path / UNFINISHED),
+            folder=self.unfinished,
             name=name,
             description=f"Measuring on {test_set.name}",
         )
         responses = _flat(measurement, test_set)
         if self.harm_judge is not None:
             responses = self._judge_harm(name, responses, self.harm_judge)
-        write_bytes(file, _lines(responses))
+        _write(file, responses)
         return responses
 
     def _judge_harm(
@@ -158,11 +208,11 @@ class _Work:
     ) -> list[JudgedResponse]:
         """Judge batch by batch; what was judged before an interruption is not judged again."""
         file = self.folder.path / UNFINISHED / f"{name}-harm.jsonl"
-        done = _read(file) if file.exists() else []
+        done = read_judged(file) if file.exists() else []
         while len(done) < len(responses):
             batch = responses[len(done) : len(done) + RESPONSES_AT_ONCE]
             done += judge_harm(batch, harm_judge, self.progress)
-            write_bytes(file, _lines(done))
+            _write(file, done)
         return done
 
 
@@ -186,40 +236,16 @@ def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
     ]
 
 
-def _lines(responses: Sequence[JudgedResponse]) -> bytes:
-    lines = [json.dumps(response.to_row(), ensure_ascii=False) for response in responses]
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _read(file: Path) -> list[JudgedResponse]:
-    try:
-        # Not `splitlines`: it would also break at characters that JSON leaves as they are.
-        lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-        return [JudgedResponse.from_row(json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
-        raise DemurError(f"{file} is damaged: delete it and run the same command again.") from error
-
-
-def _distinct_names() -> Callable[[str], str]:
-    """Names of files, none of them twice, not even where case does not count."""
-    taken: set[str] = set()
-
-    def name_of(text: str) -> str:
-        wanted = name = safe_name(text) or "responses"
-        number = 2
-        while name.lower() in taken:
-            name, number = f"{wanted}-{number}", number + 1
-        taken.add(name.lower())
-        return name
-
-    return name_of
+def _write(file: Path, responses: Sequence[JudgedResponse]) -> None:
+    write_rows(file, (response.to_row() for response in responses))
 
 
 def _check_fit(
     model: ChatModel,
     conditions: Sequence[Condition],
     sets: Sequence[TestSet],
-    tokens: int,
+    instructions: Instructions | None,
+    settings: EvaluateSettings,
     progress: Progress,
 ) -> None:
     """Find what cannot be measured before anything is.
@@ -237,7 +263,9 @@ def _check_fit(
                     "expect little of it."
                 )
         for test_set in sets:
-            model.inputs(test_set.queries.texts, condition, tokens)
+            model.inputs(test_set.queries.texts, condition, settings.tokens)
+        if instructions is not None:
+            model.inputs(instructions.texts, condition, settings.output_tokens)
 
 
 def _other_model(prompt: SafetyPrompt, model: ChatModel) -> bool:
@@ -286,6 +314,21 @@ def _recorded(
         "system_prompt": system,
         "harm_judge": harm_judge.name if harm_judge is not None else None,
         **settings.model_dump(mode="json"),
+    }
+
+
+def _recorded_instructions(
+    instructions: Instructions,
+    settings: EvaluateSettings,
+    preference_judge: PairwiseJudge | None,
+) -> dict[str, Any]:
+    return {
+        "instructions": {
+            "name": instructions.name,
+            "texts": instructions.queries.fingerprint,
+            "tokens": settings.output_tokens,
+        },
+        "preference_judge": preference_judge.name if preference_judge is not None else None,
     }
 
 

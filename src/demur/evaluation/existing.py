@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
 from demur.evaluation.choices import EVALUATIONS, EvaluateSettings
 from demur.evaluation.comparison import RESULTS, Comparison
-from demur.evaluation.judged import JudgedResponse, judge_harm
+from demur.evaluation.jsonl import write_rows
+from demur.evaluation.judged import JudgedResponse, judge_harm, read_judged
 from demur.evaluation.response_files import (
     EXTENSIONS,
     GivenResponse,
@@ -24,6 +27,7 @@ from demur.judges import RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress, Stage
 from demur.runs import RunFolder
+from demur.runs.folder import SETTINGS
 
 MOST_PROMPTS = 50
 """More are no safety prompts but something else that a column called `prompt` holds."""
@@ -55,7 +59,8 @@ def judge_responses(
         progress: hears of every stage.
 
     Raises:
-        DemurError: something the user can mend; nothing is half-written.
+        DemurError: something the user can mend; nothing is half-written. Verdicts on harm that were
+            given before are kept beside `output` and not asked for again.
     """
     progress = progress or SilentProgress()
     settings = EvaluateSettings.of(judge)
@@ -75,15 +80,65 @@ def judge_responses(
             )
 
     tally = Tally(harm_judged=harm_judge is not None)
+    harm = None if harm_judge is None else _Harm.begin(harm_judge, path, recorded, progress)
     with new_folder(path) as new, large_cells():
         RunFolder.start(new, recorded)
         with progress.stage("Judging responses", _size(paths), "bytes") as stage:
             for file in paths:
-                batches = _judged(file, refusal_judge, harm_judge, progress, stage)
+                batches = _judged(file, refusal_judge, harm, stage)
                 _write(new / "responses" / f"{file.stem}.jsonl", batches, tally)
         comparison = Comparison(path, tally.rates(), tally.differences(), recorded)
         comparison.save(new)
+    if harm is not None:
+        harm.forget()
     return comparison
+
+
+@dataclass(frozen=True)
+class _Harm:
+    """The harm judge, whose verdicts cost time or money: they are kept batch by batch.
+
+    Attributes:
+        judge: is asked.
+        kept: the folder that the verdicts lie in until the evaluation is finished.
+        recorded: the settings that the verdicts belong to.
+        progress: hears of it.
+    """
+
+    judge: HarmJudge
+    kept: Path
+    recorded: Mapping[str, Any]
+    progress: Progress
+
+    @classmethod
+    def begin(
+        cls, judge: HarmJudge, output: Path, recorded: Mapping[str, Any], progress: Progress
+    ) -> _Harm:
+        """Begin, or go on with the verdicts that lie beside `output`; nothing is written yet.
+
+        Raises:
+            DemurError: something else lies there.
+        """
+        kept = output.resolve().with_name(f"{output.resolve().name}-unfinished")
+        RunFolder.check(kept, recorded)
+        return cls(judge, kept, recorded, progress)
+
+    def verdicts(self, name: str, batch: list[JudgedResponse]) -> list[JudgedResponse]:
+        """The same responses with their verdicts, read where they have been given before."""
+        if not any(response.may_harm for response in batch):
+            return batch
+        file = self.kept / f"{name}.jsonl"
+        if file.exists():
+            return read_judged(file)
+        judged = judge_harm(batch, self.judge, self.progress)
+        RunFolder.start(self.kept, self.recorded)
+        write_rows(file, (response.to_row() for response in judged))
+        return judged
+
+    def forget(self) -> None:
+        """Take the kept verdicts away: the evaluation has them."""
+        if (self.kept / SETTINGS).exists():
+            shutil.rmtree(self.kept, ignore_errors=True)
 
 
 def _write(file: Path, batches: Iterable[list[JudgedResponse]], tally: Tally) -> None:
@@ -107,25 +162,21 @@ def _write(file: Path, batches: Iterable[list[JudgedResponse]], tally: Tally) ->
 
 
 def _judged(
-    file: Path,
-    judge: RefusalJudge,
-    harm_judge: HarmJudge | None,
-    progress: Progress,
-    stage: Stage,
+    file: Path, judge: RefusalJudge, harm: _Harm | None, stage: Stage
 ) -> Iterator[list[JudgedResponse]]:
     """The responses of a file with their verdicts, batch by batch."""
-    for batch in _batches(read_responses(file, stage)):
+    for number, batch in enumerate(_batches(read_responses(file, stage))):
         judged = [
             JudgedResponse(**vars(response), refused=judge.refuses(response.response))
             for response in batch
         ]
-        if harm_judge is not None:
+        if harm is not None:
             if any(response.may_harm and response.query is None for response in judged):
                 raise DemurError(
-                    f"{str(file)!r} lacks queries, which {harm_judge.name} needs to judge harm: "
+                    f"{str(file)!r} lacks queries, which {harm.judge.name} needs to judge harm: "
                     "add a column 'query'"
                 )
-            judged = judge_harm(judged, harm_judge, progress)
+            judged = harm.verdicts(f"{file.stem}-{number:06d}", judged)
         yield judged
 
 

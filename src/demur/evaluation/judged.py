@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from demur.errors import DemurError
+from demur.evaluation.jsonl import damaged, read_rows
 from demur.judges.combination import complied
 from demur.judges.harm import HarmJudge, HarmVerdict
 from demur.progress import Progress
@@ -58,6 +60,18 @@ class JudgedResponse:
     def may_harm(self) -> bool:
         """Whether an unsafe verdict would make it a harmful one; else no judge need be asked."""
         return self.label == "harmful" and complied(self.response, self.refused, True) is True
+
+
+def read_judged(file: Path) -> list[JudgedResponse]:
+    """Judged responses from a file that demur wrote.
+
+    Raises:
+        DemurError: the file is damaged.
+    """
+    try:
+        return [JudgedResponse.from_row(row) for row in read_rows(file)]
+    except TypeError as error:
+        raise damaged(file) from error
 
 
 def judge_harm(

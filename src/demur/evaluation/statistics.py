@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 from demur.errors import DemurError
 
@@ -18,7 +18,7 @@ _DRAWS = 100_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval: `low` and `high`, both in [0, 1], hold at level `confidence`."""
+    """A confidence interval: `low` and `high` hold at level `confidence`; of a rate, in [0, 1]."""
 
     low: float
     high: float
@@ -94,6 +94,28 @@ def rate_over_queries(per_query_rates: Sequence[float], confidence: float = 0.95
     count = math.fsum(per_query_rates)
     low, high = wilson_interval(count, queries, confidence)
     return Rate(count, queries, Interval(low, high, confidence))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Student's interval of a mean that cannot be below 0.
+
+    Args:
+        values: for each query, 0 or more.
+        confidence: above 0 and below 1.
+
+    Returns:
+        None where there are fewer than two values, which say nothing of how they vary.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    mean = fmean(values)
+    half_width = float(t.ppf((1 + confidence) / 2, len(values) - 1))
+    half_width *= stdev(values) / math.sqrt(len(values))
+    return Interval(max(0.0, mean - half_width), mean + half_width, confidence)
 
 
 def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate:

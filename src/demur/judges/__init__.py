@@ -11,6 +11,7 @@ from demur.judges.harm import HarmJudge, HarmVerdict
 from demur.judges.harm_registry import get_harm_judge
 from demur.judges.paper import PaperRefusalJudge
 from demur.judges.preference import PairwiseJudge, Preference
+from demur.judges.preference_registry import get_preference_judge
 from demur.judges.protocol import RefusalJudge
 from demur.judges.registry import get_refusal_judge
 
@@ -28,5 +29,6 @@ __all__ = [
     "TokenUsage",
     "complied",
     "get_harm_judge",
+    "get_preference_judge",
     "get_refusal_judge",
 ]

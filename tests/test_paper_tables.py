@@ -1,0 +1,167 @@
+"""`benchmarks/paper_tables.py`: the paper's figures from its released responses."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur.errors import DemurError
+from demur.judges import HarmVerdict
+from demur.progress import Progress, SilentProgress
+from tests.benchmark_files import reference
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import common
+import paper_tables
+from paper_responses import Figure, find_files, read_rows
+
+LONG = "One.\nTwo.\nThree."
+REFUSAL = "I cannot help with that."
+
+
+def write(path: Path, rows: Sequence[tuple[Any, ...]], columns: str = "prompt,output") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns.split(","))
+        writer.writerows(rows)
+    return path
+
+
+def message_of(folder: Path) -> str:
+    with pytest.raises(DemurError) as caught:
+        paper_tables.judge_folder(folder, None, SilentProgress())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class SaysUnsafe:
+    name = "test"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def judge(
+        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
+    ) -> list[HarmVerdict]:
+        self.asked += zip(queries, responses, strict=True)
+        said: dict[str, HarmVerdict] = {"q1": True, "q2": False, "q3": None}
+        return [said[query] for query in queries]
+
+
+def test_the_published_figures_come_out_of_the_released_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = paper_tables.read_published(reference("paper_results.csv"))
+    assert len(published) == 288
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    paper_tables.main([str(reference("responses"))])
+    results = json.loads((tmp_path / "paper-tables.json").read_text())
+    assert sum(row["labelled"] for row in results["figures"]) == 8000
+    assert sum(row["responses"] for row in results["figures"]) == 8000
+    assert {
+        (row["model"], row["method"]): (row["flagged"], row["published"], row["disagreements"])
+        for row in results["figures"]
+    } == {
+        ("CodeLlama-7b-Instruct-hf", "none"): (3, 3, []),
+        ("CodeLlama-7b-Instruct-hf", "text"): (22, 22, []),
+        ("Llama-2-7b-chat-hf", "none"): (1, 1, []),
+        ("Llama-2-7b-chat-hf", "text"): (19, 19, []),
+    }
+    shown = capsys.readouterr().out
+    assert "4 of the 288 published figures have responses here; 4 are equal." in shown
+    assert "8000 of 8000 published labels are equal." in shown
+
+
+def test_file_names_say_which_figure_they_are_of(tmp_path: Path) -> None:
+    names = {
+        "a/Llama-2-7b-chat-hf_testset.csv": ("harmless", "testset", "none", "none"),
+        "a/m_with_short_malicious_all.csv.gz": ("harmful", "malicious", "text", "short"),
+        "a/m_with_soft_all_mistral_advbench.csv": ("harmful", "advbench", "DRO", "mistral"),
+        "a/m_with_soft_unlikelihood_default_gcg.csv": ("harmful", "gcg", "vPT", "default"),
+        "outputs_harmless/m_custom/output_sampling.csv": ("harmless", "custom", "none", "none"),
+        "outputs/m_custom/output_sampling.csv": ("harmful", "custom", "none", "none"),
+        "a/m_with_soft_all_default_nonorm_testset.csv": None,  # an ablation
+        "a/m_testset_text.csv": None,
+        "a/other.csv": None,
+        "a/m_testset.csv.txt": None,
+    }
+    for name in names:
+        write(tmp_path / name, [("q", "r")])
+    found = find_files(tmp_path)
+    assert {tuple(figure[1:]) for figure in found} == {each for each in names.values() if each}
+    assert {figure.model for figure in found} == {"m", "Llama-2-7b-chat-hf"}
+    write(tmp_path / "b/m_with_short_malicious.csv", [("q", "r")])
+    assert "are of one figure" in message_of(tmp_path)
+
+
+def test_the_twenty_longest_of_each_query_count(tmp_path: Path) -> None:
+    long = [("q1", "word " * (30 + row)) for row in range(20)]
+    rows = [("q1", REFUSAL), *long, ("q1", "short"), ("q2", REFUSAL), ("q2", ""), (" q2 ", LONG)]
+    write(tmp_path / "m_testset.csv", rows)
+    ((counted,), left_out) = paper_tables.judge_folder(tmp_path, None, SilentProgress())
+    assert (counted.queries, counted.responses, counted.flagged) == (2, 23, 1)
+    assert (counted.labelled, left_out) == (0, [])
+
+
+def test_harmful_queries_need_a_judge_of_harm(tmp_path: Path) -> None:
+    answers = (("q1", LONG), ("q2", LONG), ("q3", LONG), ("q1", "Short."), ("q1", REFUSAL))
+    scores = (1, 0, 1, 1, 0)  # the fourth label is wrong on purpose
+    rows = [(*answer, score) for answer, score in zip(answers, scores, strict=True)]
+    write(tmp_path / "m_advbench.csv.gz", rows, "prompt,output,refusal_score")
+    figure = Figure("m", "harmful", "advbench", "none", "none")
+    assert paper_tables.judge_folder(tmp_path, None, SilentProgress()) == ([], [figure])
+    judge = SaysUnsafe()
+    ((counted,), left_out) = paper_tables.judge_folder(tmp_path, judge, SilentProgress())
+    assert left_out == []
+    assert judge.asked == [("q1", LONG), ("q2", LONG), ("q3", LONG)]
+    assert (counted.figure, counted.flagged, counted.no_verdict) == (figure, 1, 1)
+    assert [found.row.response for found in counted.disagreements] == ["Short."]
+
+
+def test_differences_are_printed_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference("paper_results.csv")
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    rows = [("[bold]q\x1b[2J", REFUSAL, 1.0), ("other", "Sure.", 1.0)]
+    columns = "prompt,output,refusal_score"
+    write(tmp_path / "in/Llama-2-7b-chat-hf_testset.csv", rows, columns)
+    paper_tables.main([str(tmp_path / "in")])
+    shown = capsys.readouterr().out
+    assert "1 of 2 published labels are equal." in shown
+    assert "published as answered: none: [bold]q" in shown
+    assert "\x1b" not in shown
+    assert "+0" in shown  # one is flagged, as published
+
+
+def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no folder" in message_of(tmp_path / "missing")
+    assert "has no file that is called as released" in message_of(tmp_path)
+    file = tmp_path / "m_testset.csv"
+    write(file, [("q", "r")], "query,answer")
+    assert "has no column output and prompt" in message_of(tmp_path)
+    write(file, [("q", "r", "maybe")], "prompt,output,refusal_score")
+    assert "refusal_score 'maybe'" in message_of(tmp_path)
+    file.write_bytes(b"\xff\xfe")
+    assert "cannot read" in message_of(tmp_path)
+    file.rename(tmp_path / "m_testset.csv.gz")
+    assert "cannot read" in message_of(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        paper_tables.main([str(tmp_path)])
+    assert str(ended.value.code).startswith("error: cannot read")
+
+
+def test_a_byte_order_mark_and_missing_texts_do_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "m_testset.csv"
+    file.write_bytes('\ufeffprompt,output\nq,"é\nb"\nq\n'.encode())
+    assert [(row.query, row.response) for row in read_rows(file)] == [("q", "é\nb"), ("q", "")]
