@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Condition
+    from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
@@ -29,10 +30,12 @@ __all__ = [
     "Comparison",
     "Condition",
     "DemurError",
+    "Diagnosis",
     "OptimizeSettings",
     "QuerySet",
     "Run",
     "SafetyPrompt",
+    "diagnose",
     "evaluate",
     "judge_responses",
     "load_query_set",
@@ -44,10 +47,12 @@ _HOMES = {
     "Comparison": "demur.evaluation.comparison",
     "Condition": "demur.chat",
     "DemurError": "demur.errors",
+    "Diagnosis": "demur.diagnosis",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
+    "diagnose": "demur.diagnosis",
     "evaluate": "demur.evaluation.evaluate",
     "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from demur.cli.benchmarks import benchmarks_command
+from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.optimize import optimize_command
 from demur.cli.pull import pull_command
@@ -44,6 +45,7 @@ def _root(
 
 app.command("optimize")(optimize_command)
 app.command("evaluate")(evaluate_command)
+app.command("diagnose")(diagnose_command)
 app.command("show")(show_command)
 app.command("pull")(pull_command)
 app.command("benchmarks")(benchmarks_command)

@@ -25,6 +25,7 @@ from demur.queries import load_query_set, require
 from demur.runs import Measurement, Queries, RunFolder
 
 RUNS = Path("demur-runs")
+DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
 
 
@@ -102,7 +103,9 @@ def optimize(
         )
 
     before = [measure_held_out(condition) for condition in (conditions[0], conditions[-1])]
-    anchoring = read_anchors(model, anchors, conditions, chosen, progress, folder)
+    anchoring = read_anchors(
+        model, anchors, conditions, chosen, progress, folder, lenders=[DIAGNOSES]
+    )
     trained = _train(model, anchoring, conditions[-1], chosen, progress, folder)
     optimized = SafetyPrompt(OPTIMIZED, basic.text, trained.embeddings)
     after = measure_held_out(Condition(optimized, system))
