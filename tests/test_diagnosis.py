@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -54,7 +57,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     return {"harmful": "bad.txt", "harmless": "good.txt", **SAMPLING}
 
 
-PROMPTS = {"prompts": ["basic.txt", "other.txt"]}
+PROMPTS: dict[str, Any] = {"prompts": ["basic.txt", "other.txt"]}
 
 
 class Listening(SilentProgress):
@@ -112,9 +115,9 @@ def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, An
     after = model.represent(texts, Condition(SafetyPrompt("p", "w1 w2 w3 w4 w5 .")))
     mean = (after - model.represent(texts)).mean(dim=0)
     assert moved.length == pytest.approx(float(mean.norm()), rel=1e-3)
-    for one in sheet.misplaced:
-        assert one.depth > 0
-        assert set(one.refused) == {"none", "basic.txt", "other.txt"}
+    for misplaced in sheet.misplaced:
+        assert misplaced.depth > 0
+        assert set(misplaced.refused) == {"none", "basic.txt", "other.txt"}
     assert [one.depth for one in sheet.misplaced] == sorted(
         (one.depth for one in sheet.misplaced), reverse=True
     )
@@ -129,7 +132,7 @@ def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, An
     assert (again.sheet, again.verdict) == (found.sheet, found.verdict)
 
 
-@pytest.mark.parametrize("after", [1, 200, 330, 484, 486])
+@pytest.mark.parametrize("after", [1, 330, 484, 487])
 def test_an_interrupted_diagnosis_goes_on_to_the_same_result(
     model: ChatModel, arguments: dict[str, Any], after: int
 ) -> None:
@@ -295,3 +298,54 @@ def test_the_command_prints_the_verdict_and_show_prints_it_again(
     status, out, err = demur("diagnose", "--run", "r", "--seed", "3")
     assert (status, out) == (2, "")
     assert "leave out --seed" in err
+
+
+def table(file: str) -> list[dict[str, str]]:
+    with Path(file).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_figures_come_as_png_svg_and_data(model: ChatModel, arguments: dict[str, Any]) -> None:
+    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="demur-runs/r")
+    found = diagnose(model, run="demur-runs/r", prompts=["other.txt"], output="d")
+    names = ["a-groups", "b-refusal", "c-optimized", "d-layers"]
+    files = sorted(Path("d/figures").iterdir())
+    assert [file.name for file in files] == [
+        f"{name}.{kind}" for name in names for kind in ("csv", "png", "svg")
+    ]
+    for name in names:
+        assert Path(f"d/figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        picture = ElementTree.parse(f"d/figures/{name}.svg").getroot()
+        assert picture.tag.endswith("svg")
+    rows = table("d/figures/a-groups.csv")
+    assert len(rows) == 3 * 40
+    assert {row["condition"] for row in rows} == {"none", "basic.txt", "other.txt"}
+    rates = [float(row["refused"]) for row in rows if row["condition"] == "none"]
+    none = found.sheet.conditions[0]
+    whole = (none.harmful_refused.count + none.harmless_refused.count) / 40
+    assert sum(rates) / 40 == pytest.approx(whole)
+    held_out = table("d/figures/c-optimized.csv")
+    assert {row["condition"] for row in held_out} == {"none", "basic.txt", "optimized"}
+    layers = table("d/figures/d-layers.csv")
+    assert {row["layer"] for row in layers} == {"1", "2"}
+
+
+def test_names_cannot_be_formulas_in_figures_or_tables(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    Path("=1+$x^{$\u4e2d.txt").write_text("w9 w9 .")
+    Path("bad.txt").write_text("\n".join(f"=w{row} w7 w{row} ?" for row in range(20)))
+    diagnose(model, **arguments, prompts=["=1+$x^{$\u4e2d.txt"], output="d")
+    rows = table("d/figures/a-groups.csv")
+    assert {row["condition"][:2] for row in rows} == {"no", "'="}
+    assert not [cell for row in rows for cell in row.values() if cell.startswith("=")]
+    assert Path("d/figures/a-groups.svg").stat().st_size > 1000
+
+
+def test_drawing_is_imported_by_nobody_else() -> None:
+    """Figures must not slow down the other commands."""
+    code = (
+        "import sys, demur.diagnosis, demur.cli, demur.diagnosis.figures; "
+        "sys.exit('matplotlib' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,7 @@ from demur.evaluation.statistics import Rate
 
 _LONGEST_NAME = 24
 _LONGEST_QUERY = 60
-_BARS = " ▁▂▃▄▅▆▇█"
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
@@ -32,7 +32,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(_layers(sheet.layers))
     if sheet.misplaced:
         console.print(_misplaced(sheet))
-    shares = ", ".join(f"{share:.0%}" for share in sheet.explained_variance)
+    shares = ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
     console.print(f"Variance along the principal components: {shares}")
     console.print("The numbers, the figures and the responses are in")
     console.print(Text(str(diagnosis.path), style="bold"), soft_wrap=True)
@@ -110,7 +110,7 @@ def _layers(layers: tuple[LayerSeparation, ...]) -> Table:
 
 
 def _layer_row(table: Table, what: str, scores: list[float]) -> None:
-    bars = "".join(_BARS[max(0, min(8, round(16 * (score - 0.5))))] for score in scores)
+    bars = "".join(_BARS[max(0, min(7, round(14 * (score - 0.5))))] for score in scores)
     best = max(scores)
     table.add_row(Text(what), bars, f"{best:.2f}", str(scores.index(best) + 1))
 

@@ -17,6 +17,8 @@ from demur.diagnosis.choices import (
     subject_of_run,
 )
 from demur.diagnosis.diagnosis import RESULT, Diagnosis, current_versions
+from demur.diagnosis.figures import draw_figures
+from demur.diagnosis.plane import make_plane
 from demur.diagnosis.readings import Readings, directions_of
 from demur.diagnosis.sheet import make_sheet
 from demur.diagnosis.verdict import make_verdict
@@ -90,6 +92,10 @@ def diagnose(
         sheet = make_sheet(readings, subject.settings.folds)
         stage.advance()
     folder.save_tensors("directions", readings.directions.tensors())
+    with progress.stage("Drawing the figures", 1) as stage:
+        plane = make_plane(readings, subject.settings.folds, subject.settings.seed)
+        draw_figures(path, plane, sheet.layers)
+        stage.advance()
     diagnosis = Diagnosis(path, folder.settings(), make_verdict(sheet), sheet, current_versions())
     diagnosis.save()
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)

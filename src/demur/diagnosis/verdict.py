@@ -61,8 +61,8 @@ def _no_refusal(sheet: Sheet) -> str:
 def _prompt(sheet: Sheet, condition: ConditionSheet) -> str:
     harmful, harmless = _pair(sheet, "anchors", sheet.conditions[0].condition, condition.condition)
     rates = (
-        f"harmful queries refused {_from_to(sheet.conditions[0], condition, 'harmful')}, "
-        f"harmless ones {_from_to(sheet.conditions[0], condition, 'harmless')}"
+        f"harmful queries refused: {_from_to(sheet.conditions[0], condition, 'harmful')}; "
+        f"harmless ones: {_from_to(sheet.conditions[0], condition, 'harmless')}"
     )
     if not sheet.refusal_is_readable:
         return f"Under {condition.condition}: {rates}."
@@ -176,7 +176,7 @@ def _change(moved: PromptMovement) -> int:
 def _from_to(none: ConditionSheet, condition: ConditionSheet, label: str) -> str:
     before = getattr(none, f"{label}_refused").value
     after = getattr(condition, f"{label}_refused").value
-    return f"{_percent(before)} to {_percent(after)}"
+    return f"{_percent(before)}, then {_percent(after)}"
 
 
 def _points(moved: PromptMovement) -> str:
