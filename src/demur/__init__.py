@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import SafetyPrompt
     from demur.queries import QuerySet, load_query_set
+    from demur.report import write_report
 
 __all__ = [
     "ChatModel",
@@ -40,6 +41,7 @@ __all__ = [
     "judge_responses",
     "load_query_set",
     "optimize",
+    "write_report",
 ]
 
 _HOMES = {
@@ -57,6 +59,7 @@ _HOMES = {
     "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
+    "write_report": "demur.report",
 }
 
 

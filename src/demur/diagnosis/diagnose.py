@@ -30,6 +30,7 @@ from demur.files import safe_name
 from demur.judges import get_refusal_judge
 from demur.optimization.pipeline import DIAGNOSES, RUNS
 from demur.progress import Progress, SilentProgress
+from demur.report import ensure_report
 from demur.runs import Measurement, Queries, RunFolder
 
 UNFINISHED = "unfinished"
@@ -85,6 +86,7 @@ def diagnose(
     folder = RunFolder.start(path, subject.recorded(model))
     if (path / RESULT).exists():
         progress.message(f"This diagnosis is finished already: showing {path}.")
+        ensure_report(path)
         return Diagnosis.load(path)
 
     readings = _read(model, subject, conditions, folder, progress)
@@ -97,7 +99,10 @@ def diagnose(
         draw_figures(path, plane, sheet.layers)
         stage.advance()
     diagnosis = Diagnosis(path, folder.settings(), make_verdict(sheet), sheet, current_versions())
+    for place, measurement in enumerate(readings.held_out):
+        folder.save_measurement(f"held-out-{place}", measurement)
     diagnosis.save()
+    ensure_report(path)
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)
     return diagnosis
 

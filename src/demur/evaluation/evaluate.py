@@ -32,6 +32,7 @@ from demur.judges import RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_system_prompt
+from demur.report import ensure_report
 from demur.runs import Measurement, RunFolder
 
 UNFINISHED = "unfinished"
@@ -95,6 +96,7 @@ def evaluate(
     folder = RunFolder.start(path, recorded)
     if (path / RESULTS).exists():
         progress.message(f"This evaluation is finished already: showing {path}.")
+        ensure_report(path)
         return Comparison.load(path)
 
     work = _Work(
@@ -108,6 +110,7 @@ def evaluate(
             tally.add(work.judged_responses(name, test_set, condition))
     comparison = Comparison(path, tally.rates(), tally.differences(), folder.settings())
     comparison.save(path)
+    ensure_report(path)
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)
     return comparison
 
