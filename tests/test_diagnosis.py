@@ -229,6 +229,7 @@ def test_the_verdict_follows_from_the_numbers(model: ChatModel, arguments: dict[
         (1, 0.3, 0.001), (1, 0.2, 0.01)
     )
     assert "moves the groups apart" in verdict((1, 0.3, 0.001), (-1, -0.1, 0.2))
+    assert "both groups slightly toward more" in verdict((0.23, 0.0, 1.0), (0.22, 0.0, 1.0))
     assert "wrong way round" in verdict((-1, 0.0, 1.0), (1, 0.0, 1.0))
     assert "moves neither group" in verdict((0.1, 0.0, 1.0), (0.1, 0.0, 1.0))
     assert "no more than chance" in verdict((1, 0.3, 0.3), (1, 0.2, 0.2))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import printable
+from demur.cli.screen import print_report, printable
 from demur.evaluation.comparison import Comparison, PromptRates, wrong_any
 from demur.evaluation.statistics import Rate
 from demur.queries import Label
@@ -39,6 +39,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(_differences_table(comparison))
     console.print("All responses with their verdicts are in")
     console.print(Text(str(comparison.path / "responses"), style="bold"), soft_wrap=True)
+    print_report(console, comparison.path)
     console.print("See this again with")
     console.print(Text(f"demur show {comparison.path}", style="bold"), soft_wrap=True)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import printable
+from demur.cli.screen import print_report, printable
 from demur.diagnosis import Diagnosis, Sheet
 from demur.diagnosis.layers import LayerSeparation
 from demur.evaluation.statistics import Rate
@@ -36,6 +36,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     console.print(f"Variance along the principal components: {shares}")
     console.print("The numbers, the figures and the responses are in")
     console.print(Text(str(diagnosis.path), style="bold"), soft_wrap=True)
+    print_report(console, diagnosis.path)
 
 
 def _conditions(sheet: Sheet) -> Table:

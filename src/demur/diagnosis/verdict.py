@@ -11,6 +11,9 @@ CLEARLY, PARTLY = 0.9, 0.75
 STANDARD_ERRORS = 2.0
 """How many of them a mean movement must exceed to count as one."""
 
+SLIGHT = 0.25
+"""Logits below which a movement is a slight one."""
+
 ALIKE = 0.7
 """Cosine from which on two movements point the same way."""
 
@@ -66,16 +69,19 @@ def _prompt(sheet: Sheet, condition: ConditionSheet) -> str:
     )
     if not sheet.refusal_is_readable:
         return f"Under {condition.condition}: {rates}."
-    where = _where(_direction(harmful), _direction(harmless))
-    return f"{_named(condition.condition)} {where}: {_judgement(harmful, harmless)} ({rates})."
+    return f"The prompt {condition.condition} {_where(harmful, harmless)}: " + (
+        f"{_judgement(harmful, harmless)} ({rates})."
+    )
 
 
-def _where(harmful: int, harmless: int) -> str:
+def _where(harmful_moved: PromptMovement, harmless_moved: PromptMovement) -> str:
     words = {1: "toward more refusal", -1: "toward less refusal", 0: "hardly along it"}
+    harmful, harmless = _direction(harmful_moved), _direction(harmless_moved)
+    farthest = max(abs(one.moved.refusal) for one in (harmful_moved, harmless_moved))
     if harmful == harmless:
         if harmful == 0:
             return "moves neither group along the refusal direction"
-        return f"moves both groups {words[harmful]}"
+        return f"moves both groups {'slightly ' if farthest < SLIGHT else ''}{words[harmful]}"
     if (harmful, harmless) == (1, -1):
         return "moves the groups apart, harmful queries toward refusal and harmless ones away"
     if (harmful, harmless) == (-1, 1):
@@ -140,7 +146,7 @@ def _optimized(sheet: Sheet) -> str:
         return ""
     basic, optimized = held_out[-1].before, held_out[-1].after
     harmful, harmless = _pair(sheet, "held-out", basic, optimized)
-    where = _where(_direction(harmful), _direction(harmless))
+    where = _where(harmful, harmless)
     return (
         f"From {basic} on, the {optimized} prompt {where}: {_judgement(harmful, harmless)} "
         f"(held-out queries refused: harmful {_points(harmful)}, harmless {_points(harmless)})."
@@ -185,7 +191,3 @@ def _points(moved: PromptMovement) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.0f} %"
-
-
-def _named(condition: str) -> str:
-    return f"The prompt {condition}"

@@ -27,6 +27,7 @@ class RunFolder:
     training.safetensors              the prompt and the optimizer after the last epoch
     safety_prompt/                    the result
     metrics.json                      the measured rates
+    report.html                       all of it, to look at
     """
 
     def __init__(self, path: Path) -> None:

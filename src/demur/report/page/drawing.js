@@ -37,12 +37,12 @@ const SHAPES = [
   'M0,-5.5L1.6,-1.8L5.4,-1.7L2.4,.9L3.3,4.6L0,2.6L-3.3,4.6L-2.4,.9L-5.4,-1.7L-1.6,-1.8Z',
 ];
 
-function mark(place, label, x, y) {
+function mark(place, label, x, y, size = 1) {
   const kind = place % SHAPES.length;
   return shape('path', {
     d: SHAPES[kind],
     class: `mark ${label === 'harmless' ? 'harmless' : 'harmful'} k${kind}`,
-    transform: `translate(${x.toFixed(1)},${y.toFixed(1)})`,
+    transform: `translate(${x.toFixed(1)},${y.toFixed(1)}) scale(${size})`,
   });
 }
 

@@ -218,7 +218,7 @@ class Scatter {
       const label = this.label(index);
       if (!this.labels.has(label)) return;
       const at = [this.x(x), this.y(y)];
-      const drawn = mark(this.view.steps ? 0 : place, label, ...at);
+      const drawn = mark(this.view.steps ? 0 : place, label, ...at, this.size[0] < 480 ? 0.7 : 1);
       if (this.colour === 'refusal') {
         if (series.refused) {
           drawn.classList.add('rated');
