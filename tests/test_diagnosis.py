@@ -150,6 +150,8 @@ def test_an_interrupted_diagnosis_goes_on_to_the_same_result(
 
 def test_a_run_is_shared_and_shown(model: ChatModel, arguments: dict[str, Any]) -> None:
     optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="demur-runs/r")
+    assert Path("demur-runs/r/representations/training-epoch-1.safetensors").is_file()
+    assert "during epoch 1" in Path("demur-runs/r/report.html").read_text(encoding="utf-8")
     heard = Listening()
     alone = diagnose(model, **arguments, **PROMPTS, progress=heard)
     assert alone.path == Path("demur-diagnoses") / Path(model.name).name
@@ -158,6 +160,7 @@ def test_a_run_is_shared_and_shown(model: ChatModel, arguments: dict[str, Any]) 
 
     found = diagnose(model, run="demur-runs/r", prompts=["other.txt"])
     assert found.path == Path("demur-diagnoses/r")
+    assert "Held-out queries" in (found.path / "report.html").read_text(encoding="utf-8")
     # The directions come from the same readings, so the numbers agree.
     assert found.sheet.conditions == alone.sheet.conditions
     held_out = [one for one in found.sheet.movements if one.queries == "held-out"]
