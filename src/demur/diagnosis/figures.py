@@ -34,6 +34,8 @@ FIGURES = "figures"
 WIDTH = 6.6
 MARGIN = 0.05
 FLATTEST = 0.65
+AROUND = 1.75
+"""Inches above and below a plane: the title, the axis and the legend."""
 DIRECTION = 0.24
 """Length of the refusal direction, as a share of the frame."""
 
@@ -220,7 +222,7 @@ def _scatter(
     middle, half = (low + high) / 2, (0.5 + MARGIN) * (high - low)
     # Neither side so short that the plane would be a strip.
     half = numpy.maximum(half, FLATTEST * half.max() or 1.0)
-    figure = new_figure(WIDTH, width * float(half[1] / half[0]) + 0.7)
+    figure = new_figure(WIDTH, 0.9 * width * float(half[1] / half[0]) + AROUND)
     axes: Axes = figure.subplots()
     label_components(axes, plane.explained_variance)
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
