@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Condition
+    from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
@@ -23,20 +24,24 @@ if TYPE_CHECKING:
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import SafetyPrompt
     from demur.queries import QuerySet, load_query_set
+    from demur.report import write_report
 
 __all__ = [
     "ChatModel",
     "Comparison",
     "Condition",
     "DemurError",
+    "Diagnosis",
     "OptimizeSettings",
     "QuerySet",
     "Run",
     "SafetyPrompt",
+    "diagnose",
     "evaluate",
     "judge_responses",
     "load_query_set",
     "optimize",
+    "write_report",
 ]
 
 _HOMES = {
@@ -44,14 +49,17 @@ _HOMES = {
     "Comparison": "demur.evaluation.comparison",
     "Condition": "demur.chat",
     "DemurError": "demur.errors",
+    "Diagnosis": "demur.diagnosis",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
+    "diagnose": "demur.diagnosis",
     "evaluate": "demur.evaluation.evaluate",
     "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
+    "write_report": "demur.report",
 }
 
 

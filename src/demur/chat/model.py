@@ -130,6 +130,24 @@ class ChatModel:
         inputs = self.inputs(queries, condition)
         return self.engine.represent(inputs, self._rows(condition), stage)
 
+    def represent_layers(
+        self,
+        queries: Sequence[str],
+        condition: Condition | None = None,
+        stage: Stage | None = None,
+    ) -> Tensor | None:
+        """What each layer puts out at the last input token, (N, layers, d) float32.
+
+        The last of them is not the representation: that is read behind the final norm. None for a
+        model whose layers cannot be told apart.
+
+        Raises:
+            DemurError: a query is longer than the context.
+        """
+        condition = condition or Condition()
+        inputs = self.inputs(queries, condition)
+        return self.engine.represent_layers(inputs, self._rows(condition), stage)
+
     def read_and_sample(
         self,
         queries: Sequence[str],

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import printable
+from demur.cli.screen import print_report, printable
 from demur.evaluation.comparison import Comparison, PromptRates, wrong_any
 from demur.evaluation.statistics import Rate
 from demur.queries import Label
@@ -50,6 +50,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         if (comparison.path / folder).is_dir():
             console.print(f"{what} are in")
             console.print(Text(str(comparison.path / folder), style="bold"), soft_wrap=True)
+    print_report(console, comparison.path)
     console.print("See this again with")
     console.print(Text(f"demur show {comparison.path}", style="bold"), soft_wrap=True)
 

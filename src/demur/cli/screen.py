@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from demur.progress import Stage
 
@@ -31,6 +33,14 @@ def printable(text: str) -> str:
         character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
         for character in text
     ).strip()
+
+
+def print_report(console: Console, folder: Path) -> None:
+    """Where the report of a folder lies, if it has one."""
+    report = folder / "report.html"
+    if report.is_file():
+        console.print("To look at it, open in a browser")
+        console.print(Text(str(report), style="bold"), soft_wrap=True)
 
 
 class TerminalProgress:

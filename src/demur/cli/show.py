@@ -11,10 +11,19 @@ from demur.cli.screen import console
 
 
 def show_command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run or evaluation.")],
+    run: Annotated[
+        Path, typer.Argument(help="The folder of a finished run, evaluation or diagnosis.")
+    ],
 ) -> None:
-    """Print the results of a run or an evaluation again."""
+    """Print the results of a run, an evaluation or a diagnosis again."""
+    from demur.diagnosis.diagnosis import RESULT, Diagnosis
     from demur.evaluation.comparison import RESULTS, Comparison
+
+    if (run / RESULT).is_file():
+        from demur.cli.diagnosis import print_diagnosis
+
+        print_diagnosis(console, Diagnosis.load(run))
+        return
 
     if (run / RESULTS).is_file():
         from demur.cli.comparison import print_comparison

@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import printable
+from demur.cli.screen import print_report, printable
 from demur.evaluation.results import Evaluation
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -24,6 +24,7 @@ def print_run(console: Console, run: Run) -> None:
         console.print(_example(example))
     console.print("More harmful and fewer harmless queries refused is better. All responses are in")
     console.print(Text(str(run.path / "responses"), style="bold"), soft_wrap=True)
+    print_report(console, run.path)
     console.print("See this again with")
     console.print(Text(f"demur show {run.path}", style="bold"), soft_wrap=True)
     console.print("or use the prompt in Python")

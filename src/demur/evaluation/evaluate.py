@@ -34,6 +34,7 @@ from demur.judges import PairwiseJudge, RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_system_prompt
+from demur.report import ensure_report
 from demur.runs import Measurement, RunFolder
 
 UNFINISHED = "unfinished"
@@ -110,6 +111,7 @@ def evaluate(
     folder = RunFolder.start(path, recorded)
     if (path / RESULTS).exists():
         progress.message(f"This evaluation is finished already: showing {path}.")
+        ensure_report(path)
         return Comparison.load(path)
 
     work = _Work(
@@ -134,6 +136,7 @@ def evaluate(
         path, tally.rates(), tally.differences(), folder.settings(), tuple(costs), wins
     )
     comparison.save(path)
+    ensure_report(path)
     shutil.rmtree(path / UNFINISHED, ignore_errors=True)
     return comparison
 

@@ -26,6 +26,7 @@ from demur.files import new_folder, safe_name
 from demur.judges import RefusalJudge, get_refusal_judge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress, SilentProgress, Stage
+from demur.report import ensure_report
 from demur.runs import RunFolder
 from demur.runs.folder import SETTINGS
 
@@ -73,6 +74,7 @@ def judge_responses(
         folder = RunFolder.check(path, recorded)
         if (path / RESULTS).exists():
             progress.message(f"This evaluation is finished already: showing {folder.path}.")
+            ensure_report(path)
             return Comparison.load(path)
         if any(path.iterdir()):
             raise DemurError(
@@ -89,6 +91,7 @@ def judge_responses(
                 _write(new / "responses" / f"{file.stem}.jsonl", batches, tally)
         comparison = Comparison(path, tally.rates(), tally.differences(), recorded)
         comparison.save(new)
+        ensure_report(new)
     if harm is not None:
         harm.forget()
     return comparison

@@ -105,15 +105,23 @@ def _averaged(
     splits: list[NDArray[numpy.int64]],
 ) -> NDArray[numpy.float64]:
     """Weights and, last, the bias of logistic regressions, averaged over the splits."""
-    fits = [_logistic_regression(points[rows], targets[rows]) for rows in splits]
+    fits = [logistic_regression(points[rows], targets[rows]) for rows in splits]
     averaged: NDArray[numpy.float64] = numpy.stack(fits).mean(axis=0)
     return averaged
 
 
-def _logistic_regression(
+def logistic_regression(
     points: NDArray[numpy.float64], targets: NDArray[numpy.float64]
 ) -> NDArray[numpy.float64]:
-    """Fit to soft targets in [0, 1]: each point counts as both classes, by its target."""
+    """Fit to soft targets in [0, 1]: each point counts as both classes, by its target.
+
+    Args:
+        points: (N, m).
+        targets: (N,).
+
+    Returns:
+        (m + 1,): the weights and, last, the bias.
+    """
     from sklearn.linear_model import LogisticRegression
 
     regression = LogisticRegression(C=1 / REGULARIZATION, max_iter=10_000, tol=1e-8)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from demur.chat import ChatModel, Condition
 from demur.errors import DemurError
+from demur.evaluation.borrowing import borrow, measurement_name
 from demur.evaluation.measuring import measure
 from demur.geometry import Directions, estimate_directions
 from demur.judges import get_refusal_judge
@@ -42,6 +44,7 @@ def read_anchors(
     settings: OptimizeSettings,
     progress: Progress,
     folder: RunFolder,
+    lenders: Sequence[Path] = (),
 ) -> Anchoring:
     """Measure the anchors under every condition and fit the directions.
 
@@ -52,14 +55,18 @@ def read_anchors(
         settings: of sampling and fitting.
         progress: hears of it.
         folder: keeps the measurements and the directions.
+        lenders: where diagnoses lie that may have some of the measurements already.
 
     Raises:
         DemurError: the model refuses (nearly) nothing or everything, or the settings ask for more
             components than there are dimensions.
     """
+    names = [measurement_name(place, one.name) for place, one in enumerate(conditions)]
+    for name, condition in zip(names, conditions, strict=True):
+        borrow(lenders, folder, name, condition, anchors, progress)
     measurements = tuple(
-        _read(model, anchors, condition, settings, progress, folder, f"{place}-{condition.name}")
-        for place, condition in enumerate(conditions)
+        _read(model, anchors, condition, settings, progress, folder, name)
+        for name, condition in zip(names, conditions, strict=True)
     )
     _require_both_verdicts(model, measurements)
     if settings.components >= min(len(anchors) * len(measurements), model.width):
@@ -88,7 +95,7 @@ def read_anchors_again(
         condition: the prompt so far.
         epoch: how many epochs it was trained for.
     """
-    name = f"epoch-{epoch}"
+    name = f"anchors-epoch-{epoch}"
     anchors = anchoring.basic.queries
     again = _read(model, anchors, condition, settings, progress, folder, name)
     return _fit((*anchoring.measurements, again), anchoring.basic, settings, folder)
@@ -111,7 +118,7 @@ def _read(
         get_refusal_judge(settings.judge),
         progress,
         folder=folder,
-        name=f"anchors-{name}",
+        name=name,
         description="Reading the anchor queries",
     )
 

@@ -22,9 +22,11 @@ from demur.optimization.training import TrainedPrompt, train_prompt
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt, load_basic_prompt, load_system_prompt
 from demur.queries import load_query_set, require
+from demur.report import ensure_report
 from demur.runs import Measurement, Queries, RunFolder
 
 RUNS = Path("demur-runs")
+DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
 
 
@@ -86,6 +88,7 @@ def optimize(
     folder = RunFolder.start(path, recorded)
     if (folder.path / METRICS).exists():
         progress.message(f"This run is finished already: showing {folder.path}.")
+        ensure_report(folder.path)
         return Run.load(folder.path)
 
     def measure_held_out(condition: Condition) -> Measurement:
@@ -102,7 +105,9 @@ def optimize(
         )
 
     before = [measure_held_out(condition) for condition in (conditions[0], conditions[-1])]
-    anchoring = read_anchors(model, anchors, conditions, chosen, progress, folder)
+    anchoring = read_anchors(
+        model, anchors, conditions, chosen, progress, folder, lenders=[DIAGNOSES]
+    )
     trained = _train(model, anchoring, conditions[-1], chosen, progress, folder)
     optimized = SafetyPrompt(OPTIMIZED, basic.text, trained.embeddings)
     after = measure_held_out(Condition(optimized, system))
@@ -136,6 +141,7 @@ def optimize(
         history=trained.history,
     )
     run.save(_versions())
+    ensure_report(folder.path)
     return run
 
 

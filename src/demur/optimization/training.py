@@ -14,6 +14,8 @@ from demur.progress import Progress
 from demur.runs import Queries, RunFolder
 
 CHECKPOINT = "training"
+MOST_KEPT = 6
+"""Epochs whose representations are kept."""
 
 Terms = Mapping[str, float]
 
@@ -104,17 +106,19 @@ def train_prompt(
         for epoch in range(len(history), last):
             order = _order(queries, settings, epoch)
             seen: dict[int, Terms] = {}
+            read: dict[int, Tensor] = {}
             for index in range(batches):
                 rows = order[index * settings.batch : (index + 1) * settings.batch]
                 for group in optimizer.param_groups:
                     group["lr"] = _learning_rate(settings, (epoch * batches + index) / steps)
-                seen.update(_step(model, queries.texts, condition, objective, prompt, rows))
+                seen.update(_step(model, queries.texts, condition, objective, prompt, rows, read))
                 torch.nn.utils.clip_grad_norm_([prompt], settings.gradient_norm)
                 optimizer.step()
                 mean.lerp_(prompt.detach(), 1 / (epoch * batches + index + 1))
                 stage.advance()
                 stage.note(f"loss {_mean(seen)['loss']:.3f}")
             history.append(_mean(seen))
+            _save_representations(folder, read, epoch + 1, settings.epochs)
             _save(folder, prompt, mean, optimizer, history)
     last_prompt = prompt.detach().clone()
     return TrainedPrompt(mean if settings.averaged else last_prompt, last_prompt, tuple(history))
@@ -127,8 +131,12 @@ def _step(
     objective: Objective,
     prompt: Tensor,
     rows: list[int],
+    read: dict[int, Tensor],
 ) -> dict[int, Terms]:
-    """Put the gradient of a batch into `prompt.grad`; return the terms of each query."""
+    """Put the gradient of a batch into `prompt.grad`; return the terms of each query.
+
+    The representations that the queries had go into `read`.
+    """
     seen: dict[int, Terms] = {}
 
     def partial_loss(representations: Tensor, places: list[int]) -> Tensor:
@@ -137,12 +145,26 @@ def _step(
         columns = {"loss": losses.tolist()} | {name: term.tolist() for name, term in terms.items()}
         for index, row in enumerate(part):
             seen[row] = {name: column[index] for name, column in columns.items()}
+            read[row] = representations[index].detach().float().cpu()
         return losses.sum() / len(rows)
 
     _, prompt.grad = model.prompt_gradient(
         [queries[row] for row in rows], condition, prompt, partial_loss
     )
     return seen
+
+
+def _save_representations(
+    folder: RunFolder, read: Mapping[int, Tensor], epoch: int, epochs: int
+) -> None:
+    """Keep where the queries lay in a few of the epochs, so that one can see the groups part.
+
+    Each query was read once in the epoch, under the prompt of that moment; this costs nothing.
+    """
+    kept = {max(1, round(epochs * share / MOST_KEPT)) for share in range(1, MOST_KEPT + 1)}
+    if epoch in kept:
+        stacked = torch.stack([read[row] for row in sorted(read)])
+        folder.save_tensors(f"representations/training-epoch-{epoch}", {"representations": stacked})
 
 
 def _mean(seen: Mapping[int, Terms]) -> Terms:

@@ -27,6 +27,7 @@ class RunFolder:
     training.safetensors              the prompt and the optimizer after the last epoch
     safety_prompt/                    the result
     metrics.json                      the measured rates
+    report.html                       all of it, to look at
     """
 
     def __init__(self, path: Path) -> None:
@@ -164,6 +165,33 @@ class RunFolder:
             ) from error
         representations = stored[0]["representations"][: len(responses)]
         return Measurement(condition, queries, tuple(responses), representations)
+
+    def stored_measurement(self, name: str) -> Measurement | None:
+        """A measurement with the queries that its files name, or None where there is none.
+
+        Raises:
+            DemurError: the files are damaged.
+        """
+        path = self.path / "responses" / f"{name}.jsonl"
+        stored = self.load_tensors(f"representations/{name}")
+        if stored is None or not path.exists():
+            return None
+        try:
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            rows = [json.loads(line) for line in lines]
+            queries = Queries(
+                tuple(row["query"] for row in rows),
+                tuple(row["label"] == "harmful" for row in rows),
+            )
+            responses = tuple(responses_of(row) for row in rows)
+            condition = str(rows[0]["condition"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DemurError(
+                f"{path} is damaged: delete it and run the same command again."
+            ) from error
+        return Measurement(
+            condition, queries, responses, stored[0]["representations"][: len(responses)]
+        )
 
 
 def _short(value: Any, most: int = 40) -> str:

@@ -21,6 +21,7 @@ from demur.chat.engine.forward import (
     read_packed,
 )
 from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.layers import decoder_layers
 from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import generate_whole, read_whole, replace_rows
@@ -86,6 +87,33 @@ class Engine:
                 last = self._read(inputs.select(rows), prefix, prompt)
                 stage.advance(len(rows))
                 return list(last.representation.float().cpu())
+
+            return torch.stack(self._in_buckets(inputs, read))
+
+    def represent_layers(
+        self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
+    ) -> Tensor | None:
+        """What each layer puts out at the last input token.
+
+        Args:
+            inputs: N conversations.
+            prompt: (L, d) embeddings that take the place of the prompt span.
+            stage: advanced by one for each conversation.
+
+        Returns:
+            (N, layers, d) float32 on the CPU, or None where the layers cannot be told apart.
+        """
+        stage = stage or SilentStage()
+        if decoder_layers(self.model) is None:
+            return None
+        with torch.inference_mode():
+            prefix, inputs = self._split(inputs, prompt)
+
+            def read(rows: list[int]) -> list[Tensor]:
+                last = self._read(inputs.select(rows), prefix, prompt, layers=True)
+                stage.advance(len(rows))
+                assert last.layers is not None
+                return list(last.layers)
 
             return torch.stack(self._in_buckets(inputs, read))
 
@@ -235,15 +263,17 @@ class Engine:
         *,
         cache: Cache | None = None,
         logits: bool = False,
+        layers: bool = False,
     ) -> LastPosition:
         if prefix is None:
-            return read_whole(self.model, inputs, prompt, logits=logits)
+            return read_whole(self.model, inputs, prompt, logits=logits, layers=layers)
         return read_packed(
             self.model,
             input_embeddings(self.model, torch.tensor([sum(inputs.suffixes, ())])),
             Packing(prefix.length, tuple(inputs.lengths), inside=False),
             cache=cache if cache is not None else prefix.cache(),
             logits=logits,
+            layers=layers,
         )
 
     def _read_with_prefix(self, inputs: Inputs, prompt: Tensor) -> LastPosition:

@@ -9,7 +9,7 @@ saves the logits of all others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import Cache, PreTrainedModel
 
 from demur.chat.engine.attention import packed
 from demur.chat.engine.last_layer import only_read
+from demur.chat.engine.layers import layer_outputs
 from demur.chat.engine.packing import Packing
 
 
@@ -29,10 +30,13 @@ class LastPosition:
     Attributes:
         representation: (B, d), in the model's dtype, with gradients where they are on.
         logits: (B, V), or None where they were not asked for.
+        layers: (B, layers, d) float32 on the CPU, what each layer put out; None where it was not
+            asked for.
     """
 
     representation: Tensor
     logits: Tensor | None
+    layers: Tensor | None = None
 
 
 def embedding_table(model: PreTrainedModel) -> Tensor:
@@ -66,6 +70,7 @@ def read_positions(
     rows: Tensor | None = None,
     cache: Cache | None = None,
     logits: bool = False,
+    layers: bool = False,
     **inputs: Any,
 ) -> LastPosition:
     """Run the model and read it at some positions.
@@ -77,17 +82,25 @@ def read_positions(
         rows: (N,), the row of each; by default one position in each of the B rows.
         cache: what precedes the embeddings; it grows by them.
         logits: whether to compute the logits at the positions.
+        layers: whether to keep what each layer puts out at the positions.
         **inputs: further arguments of the model's forward, for example `position_ids`.
     """
     rows = torch.arange(embeddings.shape[0]) if rows is None else rows
-    with _head_hook(model, rows, positions, logits) as seen:
+    kept: AbstractContextManager[list[Tensor]] = (
+        layer_outputs(model, rows, positions) if layers else nullcontext([])
+    )
+    with _head_hook(model, rows, positions, logits) as seen, kept as outputs:
         output = model(
             inputs_embeds=embeddings,
             past_key_values=cache,
             use_cache=cache is not None,
             **inputs,
         )
-    return LastPosition(seen[0], output.logits[:, 0] if logits else None)
+    return LastPosition(
+        seen[0],
+        output.logits[:, 0] if logits else None,
+        torch.stack(outputs, dim=1) if layers else None,
+    )
 
 
 def read_packed(
@@ -97,6 +110,7 @@ def read_packed(
     *,
     cache: Cache | None = None,
     logits: bool = False,
+    layers: bool = False,
 ) -> LastPosition:
     """Run the model over conversations laid end to end; read each at its last token.
 
@@ -106,6 +120,7 @@ def read_packed(
         packing: what lies where.
         cache: the prefix, where it is not in the row; it grows by the suffixes.
         logits: whether to compute the logits.
+        layers: whether to keep what each layer puts out.
     """
     rows = torch.zeros_like(packing.ends)
     with packed(packing), only_read(model, rows, packing.ends):
@@ -116,6 +131,7 @@ def read_packed(
             rows=rows,
             cache=cache,
             logits=logits,
+            layers=layers,
             position_ids=packing.position_ids.to(embeddings.device),
             attention_mask=attention_mask(
                 model, packing.visible.to(embeddings.device), embeddings.dtype

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from demur.chat.engine.layers import decoder_layers
+
 _NAMES = ("mlp", "feed_forward", "block_sparse_moe")
 
 
@@ -58,10 +60,8 @@ def only_read(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterat
 
 
 def _last_feed_forward(model: PreTrainedModel) -> torch.nn.Module | None:
-    layers = model.config.get_text_config(decoder=True).num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == layers:
-            last = module[-1]
-            blocks = [getattr(last, name, None) for name in _NAMES]
-            return next((block for block in blocks if isinstance(block, torch.nn.Module)), None)
-    return None
+    layers = decoder_layers(model)
+    if layers is None:
+        return None
+    blocks = [getattr(layers[-1], name, None) for name in _NAMES]
+    return next((block for block in blocks if isinstance(block, torch.nn.Module)), None)

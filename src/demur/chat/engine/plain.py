@@ -51,11 +51,16 @@ def replace_rows(embeddings: Tensor, span: tuple[int, int] | None, prompt: Tenso
 
 
 def read_whole(
-    model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None, *, logits: bool = False
+    model: PreTrainedModel,
+    inputs: Inputs,
+    prompt: Tensor | None,
+    *,
+    logits: bool = False,
+    layers: bool = False,
 ) -> LastPosition:
     """The last position of whole conversations; (B, d) and (B, V)."""
     embeddings, lengths = embed_whole(model, inputs, prompt)
-    return read_positions(model, embeddings, lengths - 1, logits=logits)
+    return read_positions(model, embeddings, lengths - 1, logits=logits, layers=layers)
 
 
 def generate_whole(

@@ -1,0 +1,43 @@
+"""Keep the numbers and figures of a diagnosis.
+
+demur optimize && demur diagnose --run demur-runs/qwen2.5-coder-0.5b-long-standard
+python benchmarks/diagnosis.py demur-diagnoses/qwen2.5-coder-0.5b-long-standard
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from common import RESULTS, write_results
+from demur import Diagnosis
+from demur.cli.diagnosis import print_diagnosis
+from demur.cli.screen import console
+
+KEPT = (".svg", ".csv")
+
+
+def main() -> None:
+    """Keep one diagnosis."""
+    diagnosis = Diagnosis.load(sys.argv[1])
+    name = f"diagnosis-{Path(str(diagnosis.settings['model']['name'])).name}"
+    write_results(
+        name,
+        {
+            "settings": dict(diagnosis.settings),
+            "verdict": list(diagnosis.verdict),
+            "sheet": asdict(diagnosis.sheet),
+            "versions": dict(diagnosis.versions),
+        },
+    )
+    (RESULTS / name).mkdir(exist_ok=True)
+    for figure in sorted((diagnosis.path / "figures").iterdir()):
+        if figure.suffix in KEPT:
+            shutil.copyfile(figure, RESULTS / name / figure.name)
+    print_diagnosis(console, diagnosis)
+
+
+if __name__ == "__main__":
+    main()

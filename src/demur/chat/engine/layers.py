@@ -1,0 +1,51 @@
+"""What each layer puts out at the positions that are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList | None:
+    """The layers in their order, or None where a model does not keep them in one list."""
+    count = model.config.get_text_config(decoder=True).num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return module
+    return None
+
+
+@contextmanager
+def layer_outputs(
+    model: PreTrainedModel, rows: Tensor, positions: Tensor
+) -> Iterator[list[Tensor]]:
+    """Collect what every layer puts out while a forward pass runs.
+
+    Args:
+        model: one for which `decoder_layers` finds the layers.
+        rows: (N,), of the batch.
+        positions: (N,), in these rows.
+
+    Yields:
+        A list that fills with (N, d) float32 on the CPU, layer by layer.
+    """
+    layers = decoder_layers(model)
+    assert layers is not None
+    seen: list[Tensor] = []
+
+    def keep(_module: torch.nn.Module, _arguments: tuple[Any, ...], output: Any) -> None:
+        hidden: Tensor = output[0] if isinstance(output, tuple) else output
+        read = hidden[rows.to(hidden.device), positions.to(hidden.device)]
+        seen.append(read.float().cpu())
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

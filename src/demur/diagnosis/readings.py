@@ -1,0 +1,70 @@
+"""What a diagnosis is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from demur.geometry import Directions, estimate_directions
+from demur.runs import Measurement, Queries
+
+LEAST_READINGS = 10
+"""Readings that must lean to refusing, and to complying, to speak of a refusal direction."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The anchor queries under every condition, and the held-out ones where there is a run.
+
+    Attributes:
+        anchors: one measurement for each condition, no prompt first.
+        directions: estimated from all of them.
+        layers: for each condition (N, layers, d), or None where they could not be read.
+        held_out: under no prompt, the basic and the optimized one; empty without a run.
+    """
+
+    anchors: tuple[Measurement, ...]
+    directions: Directions
+    layers: tuple[Tensor, ...] | None = None
+    held_out: tuple[Measurement, ...] = ()
+
+    @property
+    def queries(self) -> Queries:
+        """The anchor queries."""
+        return self.anchors[0].queries
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The names of the conditions."""
+        return tuple(measurement.condition for measurement in self.anchors)
+
+    @property
+    def refusal_is_readable(self) -> bool:
+        """Whether enough readings refuse, and enough comply, to speak of a refusal direction."""
+        rates = [rate for measurement in self.anchors for rate in measurement.refusal_rates()]
+        refusing, complying = sum(rate > 0 for rate in rates), sum(rate < 1 for rate in rates)
+        return min(refusing, complying) >= LEAST_READINGS
+
+
+def directions_of(
+    measurements: Sequence[Measurement], components: int, folds: int, seed: int
+) -> Directions:
+    """The directions that measurements of the same queries say.
+
+    Args:
+        measurements: one for each condition.
+        components: m.
+        folds: of the regressions.
+        seed: of the folds.
+    """
+    return estimate_directions(
+        torch.cat([measurement.representations for measurement in measurements]),
+        torch.cat([measurement.refusal_probabilities() for measurement in measurements]),
+        measurements[0].queries.labels().repeat(len(measurements)),
+        components=components,
+        folds=folds,
+        seed=seed,
+    )

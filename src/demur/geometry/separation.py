@@ -1,0 +1,107 @@
+"""How well two groups of representations part, seen by a regression that did not train on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+from torch import Tensor
+
+from demur.geometry.directions import logistic_regression
+
+LEAST_OF_EACH = 5
+"""Points that both sides need, so that a score says something."""
+
+FloatArray = NDArray[numpy.float64]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well a linear boundary separates points that it was not fitted to.
+
+    Attributes:
+        accuracy: share of the points on their own side of the boundary, in [0, 1].
+        auc: chance that a point of the one side lies further toward it than a point of the other,
+            in [0, 1]; 0.5 is chance.
+        points: how many.
+    """
+
+    accuracy: float
+    auc: float
+    points: int
+
+
+def principal_components(representations: Tensor, components: int) -> FloatArray:
+    """Representations on their first principal components, (N, d) to (N, m).
+
+    The scale is such that the first component has variance 1, so that a penalty on weights means
+    the same for every layer of a model.
+    """
+    points = representations.double().numpy()
+    centred = points - points.mean(axis=0)
+    left, sizes, _ = numpy.linalg.svd(centred, full_matrices=False)
+    projected: FloatArray = left[:, :components] * sizes[:components]
+    deviation = float(projected[:, 0].std())
+    return projected / deviation if deviation > 0 else projected
+
+
+def separation(
+    points: FloatArray, targets: Tensor, folds: NDArray[numpy.int64]
+) -> Separation | None:
+    """Cross-validated separation of points by a logistic regression.
+
+    Args:
+        points: (N, m).
+        targets: (N,), in [0, 1]; the side of a point is whether its target is above one half.
+        folds: (N,), the fold of each point. Points that belong together share one.
+
+    Returns:
+        None where a side has fewer than five points.
+    """
+    wanted = targets.double().numpy()
+    sides = wanted > 0.5
+    if min(int(sides.sum()), int((~sides).sum())) < LEAST_OF_EACH:
+        return None
+    scores = numpy.empty(len(points))
+    for fold in numpy.unique(folds):
+        tested = folds == fold
+        fitted = logistic_regression(points[~tested], wanted[~tested])
+        scores[tested] = points[tested] @ fitted[:-1] + fitted[-1]
+    return Separation(
+        accuracy=float(((scores > 0) == sides).mean()),
+        auc=area_under_curve(scores, sides),
+        points=len(points),
+    )
+
+
+def area_under_curve(scores: FloatArray, sides: NDArray[numpy.bool_]) -> float:
+    """The area under the ROC curve, ties counting half (Mann and Whitney, 1947).
+
+    Args:
+        scores: (N,).
+        sides: (N,), both True and False occur.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores)
+    positive = int(sides.sum())
+    above = float(ranks[sides].sum()) - positive * (positive + 1) / 2
+    return above / (positive * (len(scores) - positive))
+
+
+def paired_folds(harmful: tuple[bool, ...], folds: int) -> NDArray[numpy.int64]:
+    """Folds with equal shares of both labels, in which the n-th of each label stay together.
+
+    The built-in queries come in pairs that share their wording: a regression that trained on one
+    twin must not be tested on the other.
+
+    Returns:
+        (N,), each from 0 to `folds` - 1.
+    """
+    counts = {True: 0, False: 0}
+    places = []
+    for label in harmful:
+        places.append(counts[label] % folds)
+        counts[label] += 1
+    return numpy.array(places)

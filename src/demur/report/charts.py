@@ -1,0 +1,63 @@
+"""Small line charts, drawn as SVG when the page is made: they need no script."""
+
+from __future__ import annotations
+
+from demur.report.subject import Chart
+
+WIDTH, HEIGHT = 240.0, 150.0
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 30.0
+
+
+def chart_svg(chart: Chart) -> dict[str, object]:
+    """Where everything of a chart lies, in units of its view box; the page's template draws it."""
+    known = [(place, value) for place, value in enumerate(chart.values, 1) if value is not None]
+    values = [value for _, value in known]
+    low, high = chart.bounds or _bounds(values)
+    count = max(len(chart.values), 2)
+
+    def x(place: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * (place - 1) / (count - 1)
+
+    def y(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low)
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
+
+    best = max(known, key=lambda one: one[1]) if known else (1, low)
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "bottom": HEIGHT - BOTTOM,
+        "line": " ".join(f"{x(place):.1f},{y(value):.1f}" for place, value in known),
+        "dots": [(round(x(place), 1), round(y(value), 1)) for place, value in known]
+        if len(known) <= 12
+        else [(round(x(best[0]), 1), round(y(best[1]), 1))],
+        "ticks": [(round(y(value), 1), _short(value)) for value in (low, (low + high) / 2, high)],
+        "first": 1,
+        "last": len(chart.values),
+        "baseline": None if chart.baseline is None else round(y(chart.baseline), 1),
+        "summary": f"{chart.title}: " + _summary(chart, known),
+    }
+
+
+def _bounds(values: list[float]) -> tuple[float, float]:
+    if not values:
+        return 0.0, 1.0
+    low, high = min(0.0, *values), max(values)
+    return low, high if high > low else low + 1.0
+
+
+def _summary(chart: Chart, known: list[tuple[int, float]]) -> str:
+    if not known:
+        return "no values"
+    first, last = known[0], known[-1]
+    best = max(known, key=lambda one: one[1])
+    return (
+        f"{first[1]:.2f} at {chart.axis} {first[0]}, {last[1]:.2f} at {chart.axis} {last[0]}, "
+        f"highest {best[1]:.2f} at {chart.axis} {best[0]}"
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
