@@ -16,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,13 @@ ASKED = {
 
 def measure(what: str, way: str, **task: Any) -> Result:
     """Run one measurement; its error in one line where it failed (out of memory, for example)."""
-    described = json.dumps({"what": what, "way": way, **task})
+    described = json.dumps({"what": what, "way": way, "begun": time.time(), **task})
     done = subprocess.run(
         [sys.executable, WAYS, described], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
+        if done.returncode < 0:
+            return {"error": f"killed by signal {-done.returncode}, as a rule for want of memory"}
         last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
         return {"error": last[:200]}
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
@@ -106,6 +109,9 @@ def show(console: Console, model: str, found: Result, summary: dict[str, float |
     for name, number in summary.items():
         table.add_row(name, f"{ASKED[name]:g}", "-" if number is None else f"{number:.3g}")
     console.print(table)
+    starts = [result["started"] for result in found.values() if "started" in result]
+    if starts:
+        console.print(f"From start to a loaded model: {min(starts):.1f} to {max(starts):.1f} s.")
     for name, result in found.items():
         if "error" in result:
             console.print(f"{name}: {result['error']}", markup=False)

@@ -24,11 +24,15 @@ from torch import Tensor
 
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
+from demur.chat.hardware import available_memory
 from demur.judges import get_refusal_judge
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
 
 Result = dict[str, Any]
+
+COPIES_OF_LOGITS = 5
+"""In float32, while a loss over all positions is computed and differentiated."""
 
 SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
 
@@ -147,7 +151,11 @@ def step_straightforward(model: ChatModel, task: Result) -> Result:
 
 
 def step_peft(model: ChatModel, task: Result) -> Result:
-    """A step of PEFT's prompt tuning with as many virtual tokens."""
+    """A step of PEFT's prompt tuning with as many virtual tokens.
+
+    The logits of a large vocabulary at all positions can be too many for the memory there is; then
+    the queries go in parts whose gradients add up.
+    """
     from peft import PromptTuningConfig, get_peft_model
 
     prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
@@ -158,13 +166,23 @@ def step_peft(model: ChatModel, task: Result) -> Result:
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=end - start)
     tuned = get_peft_model(model.engine.model, config)
     labels = torch.where(mask, ids, -100)
+    positions = ids.shape[1] + end - start
+    logits = (
+        4 * COPIES_OF_LOGITS * positions * model.engine.model.config.get_text_config().vocab_size
+    )
+    part = max(1, min(len(texts), available_memory(ids.device) // logits))
 
     def step() -> None:
         tuned.zero_grad()
-        tuned(input_ids=ids, attention_mask=mask.long(), labels=labels).loss.backward()
+        for first in range(0, len(texts), part):
+            rows = slice(first, first + part)
+            output = tuned(
+                input_ids=ids[rows], attention_mask=mask[rows].long(), labels=labels[rows]
+            )
+            (output.loss * len(ids[rows]) / len(texts)).backward()
 
     step()
-    return {"seconds": timed(step, task["repetitions"])}
+    return {"seconds": timed(step, task["repetitions"]), "queries at once": part}
 
 
 def represent_demur(model: ChatModel, task: Result) -> Result:
@@ -268,24 +286,31 @@ def necessary_operations(model: ChatModel, texts: list[str], prompt: SafetyPromp
     activations, none of the weights. Of the last layer, whose other positions nobody reads: keys
     and values everywhere, the rest at one position a query. Of the first, below which only the
     prompt's rows have a gradient: the projections of queries, keys and values there alone.
-    Attention itself is left out.
+    Attention: two products forward and four backward over the pairs of positions that see each
+    other, none that the mask hides.
     """
     inputs = model.inputs(texts, Condition(prompt))
-    tokens = len(inputs.prefix) + sum(len(suffix) for suffix in inputs.suffixes)
+    prefix, suffixes = len(inputs.prefix), [len(suffix) for suffix in inputs.suffixes]
+    tokens = prefix + sum(suffixes)
     read, trained = len(texts), model.prompt_embeddings(prompt).shape[0]
+    pairs = prefix * (prefix + 1) / 2 + sum(n * prefix + n * (n + 1) / 2 for n in suffixes)
+    read_pairs = sum(prefix + n for n in suffixes)
     layers = list(model.engine.model.get_submodule("model.layers").children())
     operations = 0.0
     for index, layer in enumerate(layers):
+        last = index == len(layers) - 1
         for name, part in layer.named_modules():
             if not isinstance(part, torch.nn.Linear):
                 continue
             projection = name.rsplit(".", 1)[-1]
             forward = backward = tokens
-            if index == len(layers) - 1 and projection not in ("k_proj", "v_proj"):
+            if last and projection not in ("k_proj", "v_proj"):
                 forward = backward = read
             if index == 0 and projection in ("q_proj", "k_proj", "v_proj"):
                 backward = trained
             operations += 2.0 * part.weight.numel() * (forward + backward)
+            if projection == "q_proj":
+                operations += 2.0 * part.out_features * (read_pairs if last else pairs) * (2 + 4)
     return operations
 
 
@@ -319,12 +344,14 @@ def main() -> None:
     model = ChatModel.load(task["model"], dtype=task["dtype"], device=task["device"])
     if task["way"] != "demur":
         model.engine.model.set_attn_implementation("sdpa")
+    started = time.time() - task["begun"]
     loaded = resident()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     found = WAYS[task["what"], task["way"]](model, task)
     found["peak"] = max(resident(), loaded)
     found["loaded"] = loaded
+    found["started"] = started
     print(json.dumps(found))
 
 
