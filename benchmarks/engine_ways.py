@@ -31,7 +31,7 @@ from demur.queries import load_query_set
 
 Result = dict[str, Any]
 
-COPIES_OF_LOGITS = 5
+COPIES_OF_LOGITS = 12
 """In float32, while a loss over all positions is computed and differentiated."""
 
 SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
