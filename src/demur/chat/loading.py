@@ -47,6 +47,8 @@ class LoadedModel:
         device: where inputs belong.
         dtype: of the weights (of the computation, where they are quantized).
         dtype_reason: why this dtype, in a few words.
+        folder: the configuration, tokenizer and weights as transformers saves them; of a GGUF file,
+            its dense copy.
     """
 
     model: PreTrainedModel
@@ -56,6 +58,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     dtype_reason: str
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def load_model(
         device=chosen_device,
         dtype=chosen_dtype,
         dtype_reason=reason,
+        folder=folder,
     )
 
 

@@ -47,6 +47,7 @@ class ChatModel:
         identity: a fingerprint of its weights' origin.
         width: d, the size of a representation and of a prompt row.
         context_length: tokens that a conversation may hold.
+        folder: its files as transformers saves them; of a GGUF file, its dense copy.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -55,6 +56,7 @@ class ChatModel:
         self.dtype = loaded.dtype
         self.device = loaded.device
         self.dtype_reason = loaded.dtype_reason
+        self.folder = loaded.folder
         config = loaded.model.config.get_text_config(decoder=True)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
         self.width = int(embedding_table(loaded.model).shape[1])
@@ -114,6 +116,15 @@ class ChatModel:
         ids = torch.tensor(conversation.token_ids[start:end])
         with torch.no_grad():
             return input_embeddings(self.engine.model, ids).float().cpu()
+
+    def conversation_embeddings(self, query: str, condition: Condition) -> Tensor:
+        """The embeddings of a whole rendered conversation, (T, d) float32 on the CPU."""
+        inputs = self.inputs([query, query], condition)
+        last = torch.tensor(inputs.suffixes[0])
+        with torch.no_grad():
+            opening = self.engine.prefix_embeddings(inputs, self._rows(condition))
+            rest = input_embeddings(self.engine.model, last)
+        return torch.cat([opening, rest]).float().cpu()
 
     def represent(
         self,

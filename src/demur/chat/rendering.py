@@ -61,6 +61,10 @@ class ChatRenderer:
         tokenizer: a fast tokenizer. Tokens added to it later are not known here.
         model_name: tells the family, for models whose tokenizers ship no usable chat template.
 
+    Attributes:
+        template: the Jinja chat template.
+        options: the variables that it is rendered with.
+
     Raises:
         DemurError: no chat template can be found, or the tokenizer is not a fast one.
     """
@@ -68,7 +72,8 @@ class ChatRenderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> None:
         self._tokenizer = tokenizer
         template = find_template(tokenizer, model_name)
-        self._options = template_options(template)
+        self.template = template
+        self.options = template_options(template)
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[frozenset[SegmentKind], list[Segment]] = {}
@@ -76,7 +81,7 @@ class ChatRenderer:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the template and the options it is rendered with."""
-        content = json.dumps([self._template, self._options], sort_keys=True)
+        content = json.dumps([self._template, self.options], sort_keys=True)
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     def render_text(
@@ -172,7 +177,7 @@ class ChatRenderer:
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
-                **self._options,
+                **self.options,
             )
         )
 

@@ -10,6 +10,7 @@ import typer
 from demur.cli.benchmarks import benchmarks_command
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
+from demur.cli.export import export_command
 from demur.cli.optimize import optimize_command
 from demur.cli.pull import pull_command
 from demur.cli.report import report_command
@@ -47,6 +48,7 @@ def _root(
 app.command("optimize")(optimize_command)
 app.command("evaluate")(evaluate_command)
 app.command("diagnose")(diagnose_command)
+app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("show")(show_command)
 app.command("pull")(pull_command)

@@ -16,9 +16,11 @@ from demur.chat.engine.capability import shares_prefix, shortest_window
 from demur.chat.engine.decoding import Prefilled, decode
 from demur.chat.engine.forward import (
     LastPosition,
+    input_device,
     input_embeddings,
     logits_of,
     read_packed,
+    read_positions,
 )
 from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.layers import decoder_layers
@@ -89,6 +91,28 @@ class Engine:
                 return list(last.representation.float().cpu())
 
             return torch.stack(self._in_buckets(inputs, read))
+
+    def states(self, sequences: Sequence[Sequence[int]]) -> Tensor:
+        """What enters the LM head at every position of some sequences of token ids.
+
+        Returns:
+            (N, d) float32 on the CPU, N tokens in all, in their order.
+        """
+        found = []
+        with torch.inference_mode():
+            for ids in sequences:
+                embeddings = input_embeddings(
+                    self.model, torch.tensor([list(ids)], device=input_device(self.model))
+                )
+                places = torch.arange(len(ids))
+                read = read_positions(self.model, embeddings, places, rows=torch.zeros_like(places))
+                found.append(read.representation.float().cpu())
+        return torch.cat(found)
+
+    def prefix_embeddings(self, inputs: Inputs, prompt: Tensor | None) -> Tensor:
+        """The embeddings of the opening that all conversations share, (P, d)."""
+        with torch.no_grad():
+            return self._prefix_embeddings(inputs, prompt)[0]
 
     def represent_layers(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None

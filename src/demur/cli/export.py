@@ -1,0 +1,48 @@
+"""`demur export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from demur.cli.screen import TerminalProgress, console
+
+_USE = {
+    "transformers": "vllm serve {path}",
+    "peft": "PeftModel.from_pretrained(base, {path!r})",
+}
+
+
+def export_command(
+    run: Annotated[Path, typer.Argument(help="A finished run, or a saved trained prompt.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; a free place.")],
+    to: Annotated[str, typer.Option("--to", help="transformers or peft.")] = "transformers",
+    model: Annotated[
+        str | None, typer.Option("--model", help="The base model, where the run cannot name it.")
+    ] = None,
+    system_prompt: Annotated[
+        str | None,
+        typer.Option(help="For peft: a text file with the application's own system text."),
+    ] = None,
+) -> None:
+    """Write an optimized prompt in a form that other engines load.
+
+    transformers: a model folder that opens every conversation with the prompt; plain transformers
+    and what builds on it serve it. peft: a small prompt-tuning adapter.
+    """
+    from demur.exports import export
+    from demur.prompts.basic import load_system_prompt
+
+    text = load_system_prompt(system_prompt) if system_prompt is not None else None
+    done = export(run, to, folder, model=model, system_prompt=text, progress=TerminalProgress())
+    console.print(f"Written: {done.size / 1e6:.1f} MB in")
+    console.print(Text(str(done.path), style="bold"), soft_wrap=True)
+    if to == "transformers":
+        added = (done.size - done.base_size) / 1e6
+        console.print(f"{added:.1f} MB more than the weights of the base. Use it with")
+    else:
+        console.print("Use it with")
+    console.print(Text(_USE[to].format(path=str(done.path)), style="bold"), soft_wrap=True)

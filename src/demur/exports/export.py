@@ -1,0 +1,104 @@
+"""`export`: an optimized prompt in a form that another engine loads."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from demur.chat import ChatModel
+from demur.errors import DemurError
+from demur.exports.base import Subject
+from demur.exports.peft_adapter import write_peft_adapter
+from demur.exports.transformers_folder import write_transformers_folder
+from demur.files import SPACE_MARGIN, new_folder
+from demur.progress import Progress, SilentProgress
+
+FORMATS = ("transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left.
+
+    Attributes:
+        path: its folder.
+        to: one of `FORMATS`.
+        size: bytes of all its files.
+        base_size: bytes of the weight files of the model it was made from.
+    """
+
+    path: Path
+    to: str
+    size: int
+    base_size: int
+
+
+def export(
+    prompt: str | Path,
+    to: str,
+    folder: str | Path,
+    *,
+    model: ChatModel | str | None = None,
+    system_prompt: str | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write an optimized prompt for another engine: all of it or, where that fails, nothing.
+
+    Args:
+        prompt: the folder of a finished run, or of a saved trained prompt.
+        to: `transformers`, a model folder; `peft`, a prompt-tuning adapter.
+        folder: a free place or an empty folder.
+        model: the base; by default the model that the run names.
+        system_prompt: for `peft`, the application's own system text.
+        progress: hears of the stages.
+
+    Raises:
+        DemurError: something the user can mend.
+    """
+    progress = progress or SilentProgress()
+    target = Path(folder)
+    if to not in FORMATS:
+        raise DemurError(f"There is no export to {to!r}: choose {', '.join(FORMATS)}.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DemurError(f"{target} exists already: choose another folder, or delete it.")
+    if system_prompt is not None and to != "peft":
+        raise DemurError(
+            "An application's own system text is only written into an export to peft; elsewhere "
+            "the application sends it as its system message."
+        )
+    subject = Subject.load(Path(prompt))
+    if not isinstance(model, ChatModel):
+        model = ChatModel.load(model or subject.model_name, progress=progress)
+    subject.require_model(model)
+    base_size = _base_size(model)
+    if to == "transformers":
+        _require_space(target, base_size)
+    with new_folder(target) as new:
+        try:
+            if to == "transformers":
+                write_transformers_folder(model, subject.prompt, new, progress)
+            else:
+                write_peft_adapter(model, subject.prompt, new, system_prompt)
+        except SafetensorError as error:
+            raise DemurError(f"Cannot write {target} ({error}): free some space.") from error
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    return Exported(target, to, size, base_size)
+
+
+def _base_size(model: ChatModel) -> int:
+    return sum(file.stat().st_size for file in model.folder.glob("*.safetensors"))
+
+
+def _require_space(target: Path, needed: int) -> None:
+    place = target.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed + SPACE_MARGIN:
+        raise DemurError(
+            f"The export needs at least {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in "
+            f"{place}: free some, or choose a folder on another disk."
+        )

@@ -1,0 +1,103 @@
+"""Copies of a model's weight files in which only the embeddings differ."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from demur.chat.checkpoint import weight_files
+from demur.errors import DemurError
+from demur.files import read_json, write_json
+from demur.progress import Stage
+
+Change = Callable[[Tensor], Mapping[str, Tensor]]
+"""From a stored tensor to the tensors that take its place, by name."""
+
+_INDEX = "model.safetensors.index.json"
+
+
+def with_rows(table: Tensor, first: int, rows: Tensor) -> Tensor:
+    """A table (V, d) with `rows` (L, d) from row `first` on, longer where they do not fit."""
+    end = first + len(rows)
+    longer = torch.zeros(max(len(table), end), table.shape[1], dtype=table.dtype)
+    longer[: len(table)] = table
+    longer[first:end] = rows.to(table.dtype)
+    return longer
+
+
+def stored_name(files: list[Path], name: str, model: str) -> str:
+    """The name under which a parameter lies in the files.
+
+    Raises:
+        DemurError: it lies in none of them.
+    """
+    names: list[str] = []
+    for file in files:
+        with safe_open(str(file), framework="pt") as tensors:
+            names += list(tensors.keys())
+    if name in names:
+        return name
+    # Some models are saved below a prefix, or without the one that they have when loaded.
+    tail = ".".join(name.split(".")[-2:])
+    alike = [one for one in names if one == tail or one.endswith(f".{tail}")]
+    if len(alike) != 1:
+        raise DemurError(
+            f"{model} stores its embeddings under another name than {name}: export to peft instead."
+        )
+    return alike[0]
+
+
+def write_weights(
+    source: Path, target: Path, name: str, changes: Mapping[str, Change], stage: Stage
+) -> None:
+    """Copy the weight files of `source`; put other tensors in the place of some.
+
+    Args:
+        source: a model folder.
+        target: the folder to write into.
+        name: of the model, for messages.
+        changes: by the stored name of the tensor.
+        stage: hears of the bytes.
+    """
+    added: dict[str, str] = {}
+    for file in weight_files(source, name):
+        added |= _copy(file, target / file.name, changes)
+        stage.advance(file.stat().st_size)
+    index = source / _INDEX
+    if index.is_file() and (target / index.name) != index:
+        content: dict[str, Any] = read_json(index)
+        content["weight_map"] = dict(sorted({**content["weight_map"], **added}.items()))
+        sizes = (_tensor_bytes(target / file.name) for file in weight_files(source, name))
+        content["metadata"] = {**content.get("metadata", {}), "total_size": sum(sizes)}
+        write_json(target / _INDEX, content)
+
+
+def _copy(source: Path, target: Path, changes: Mapping[str, Change]) -> dict[str, str]:
+    """Copy a file; which tensors it then holds, where any was changed."""
+    with safe_open(str(source), framework="pt") as stored:
+        names = list(stored.keys())
+        if not any(name in changes for name in names):
+            shutil.copyfile(source, target)
+            return {}
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            tensor = stored.get_tensor(name)
+            tensors.update(changes[name](tensor) if name in changes else {name: tensor})
+        save_file(tensors, target, metadata=stored.metadata() or {"format": "pt"})
+    return dict.fromkeys(tensors, target.name)
+
+
+def _tensor_bytes(file: Path) -> int:
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+    header.pop("__metadata__", None)
+    return max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)

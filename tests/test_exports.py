@@ -1,0 +1,264 @@
+"""Exports, loaded as a stranger would: with plain transformers and plain PEFT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from demur import ChatModel, DemurError, SafetyPrompt
+from demur.chat import Condition
+from demur.chat.checkpoint import weight_files
+from demur.cli.app import app
+from demur.exports import export
+from demur.exports.head import MOST_PROBABLE, unlikely_row
+from tests.tiny import tiny_model, tiny_tokenizer
+
+ROWS = 5
+NAMES = [
+    "llama, grouped attention",
+    "llama, multi-head attention, tied",
+    "gemma, embedding scaling",
+    "gemma3, sliding window",
+    "granite, embedding and logit scale",
+    "gpt2, absolute positions",
+    "mixtral, mixture of experts",
+    "mamba, state-space",
+]
+QUERIES = ["w11 w12 w13", "w20", "w31 ? w32"]
+NO_SYSTEM_ROLE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    " {{ message.role }} : {{ message.content }} {% endfor %}"
+    "{% if add_generation_prompt %} assistant : {% endif %}"
+)
+
+
+def save_base(folder: Path, name: str, *, shard: str = "1GB", template: str | None = None) -> Path:
+    tiny_model(name).save_pretrained(folder, max_shard_size=shard)
+    tokenizer = tiny_tokenizer()
+    if template is not None:
+        tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_prompt(folder: Path, model: ChatModel, rows: int = ROWS) -> SafetyPrompt:
+    torch.manual_seed(1)
+    identity = {"name": model.name, "identity": model.identity}
+    trained = torch.randn(rows, model.width)
+    prompt = SafetyPrompt("trained", "w40 w41", trained, {"model": identity})
+    prompt.save(folder)
+    return prompt
+
+
+def made(tmp_path: Path, name: str, **options: Any) -> tuple[ChatModel, SafetyPrompt, Path]:
+    """A base model, a prompt trained for it, and the prompt's folder."""
+    model = ChatModel.load(save_base(tmp_path / "base", name, **options), dtype="float32")
+    return model, save_prompt(tmp_path / "prompt", model), tmp_path / "prompt"
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def ids_of(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return list(ids)
+
+
+def tensors_of(folder: Path) -> dict[str, Tensor]:
+    found = {}
+    for file in weight_files(folder, "test"):
+        with safe_open(str(file), framework="pt") as tensors:
+            found.update({name: tensors.get_tensor(name) for name in tensors.keys()})  # noqa: SIM118
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_transformers_export_gives_demurs_logits(name: str, tmp_path: Path) -> None:
+    model, prompt, saved = made(tmp_path, name)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    exported, tokenizer = load(tmp_path / "out")
+    for system in (None, "w50 w51"):
+        wanted = model.next_token_logits(model.represent(QUERIES, Condition(prompt, system)))
+        for query, logits in zip(QUERIES, wanted, strict=True):
+            messages = [{"role": "user", "content": query}]
+            if system is not None:
+                messages.insert(0, {"role": "system", "content": system})
+            with torch.no_grad():
+                found = exported(torch.tensor([ids_of(tokenizer, messages)])).logits[0, -1]
+            torch.testing.assert_close(found[: len(logits)], logits, atol=1e-4, rtol=1e-4)
+
+
+def test_later_turns_see_the_prompt_in_its_one_place(tmp_path: Path) -> None:
+    model, prompt, saved = made(tmp_path, NAMES[0])
+    export(saved, "transformers", tmp_path / "out", model=model)
+    exported, tokenizer = load(tmp_path / "out")
+    turns = ["w11", "w12 w13", "w14"]
+    roles = ["user", "assistant", "user"]
+    messages = [{"role": r, "content": t} for r, t in zip(roles, turns, strict=True)]
+    ids = torch.tensor(ids_of(tokenizer, messages))
+    first = len(tiny_tokenizer())
+    safety = ids >= first
+    assert ids[safety].tolist() == list(range(first, first + ROWS))
+    base = model.engine.model
+    embeddings = base.get_input_embeddings()(torch.where(safety, 0, ids))
+    assert prompt.embeddings is not None
+    embeddings[safety] = prompt.embeddings
+    with torch.no_grad():
+        wanted = base(inputs_embeds=embeddings[None], use_cache=False).logits[0, -1]
+        found = exported(ids[None]).logits[0, -1]
+    torch.testing.assert_close(found[:first], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_nothing_but_the_embeddings_changes(name: str, tmp_path: Path) -> None:
+    model, _, saved = made(tmp_path, name, shard="20KB")
+    export(saved, "transformers", tmp_path / "out", model=model)
+    old, new = tensors_of(tmp_path / "base"), tensors_of(tmp_path / "out")
+    shards = [file.name for file in weight_files(tmp_path / "base", "test")]
+    assert len(shards) > 1
+    assert [file.name for file in weight_files(tmp_path / "out", "test")] == shards
+    assert set(new) - set(old) <= {"lm_head.weight"}
+    for key, tensor in old.items():
+        assert new[key].dtype == tensor.dtype
+        kept = new[key][: len(tensor)] if key in ("lm_head.weight", EMBEDDINGS) else new[key]
+        assert torch.equal(kept, tensor), key
+    assert torch.equal(
+        new["lm_head.weight"][: len(old[EMBEDDINGS])], old.get("lm_head.weight", old[EMBEDDINGS])
+    )
+
+
+EMBEDDINGS = "model.embed_tokens.weight"
+
+
+def test_rows_that_the_tokenizer_leaves_unused_are_used_first(tmp_path: Path) -> None:
+    base = tmp_path / "wide"
+    network = tiny_model(NAMES[0])
+    network.resize_token_embeddings(len(tiny_tokenizer()) + 8)
+    network.save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    wide = ChatModel.load(base, dtype="float32")
+    save_prompt(tmp_path / "fits", wide, rows=8)
+    save_prompt(tmp_path / "does-not", wide, rows=9)
+    export(tmp_path / "fits", "transformers", tmp_path / "out", model=wide)
+    export(tmp_path / "does-not", "transformers", tmp_path / "longer", model=wide)
+    assert vocabulary(tmp_path / "out") == vocabulary(base)
+    assert vocabulary(tmp_path / "longer") == vocabulary(base) + 1
+
+
+def vocabulary(folder: Path) -> int:
+    return int(json.loads((folder / "config.json").read_text())["vocab_size"])
+
+
+def test_a_template_without_a_system_role_opens_the_first_message(tmp_path: Path) -> None:
+    model, prompt, saved = made(tmp_path, NAMES[0], template=NO_SYSTEM_ROLE)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    exported, tokenizer = load(tmp_path / "out")
+    wanted = model.next_token_logits(model.represent(QUERIES[:1], Condition(prompt, "w50")))[0]
+    messages = [{"role": "system", "content": "w50"}, {"role": "user", "content": QUERIES[0]}]
+    with torch.no_grad():
+        found = exported(torch.tensor([ids_of(tokenizer, messages)])).logits[0, -1]
+    torch.testing.assert_close(found[: len(wanted)], wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_the_unlikely_row_stays_unlikely_where_states_share_a_direction() -> None:
+    torch.manual_seed(0)
+    shared = torch.randn(64)
+    states = torch.randn(4000, 64) + 2 * shared
+    head = torch.randn(500, 64) / 4
+    found = unlikely_row(states[:2000], (states[:2000] @ head.T).logsumexp(dim=1))
+    assert found.probability < MOST_PROBABLE
+    unseen = states[2000:]
+    chances = (unseen @ found.row - (unseen @ head.T).logsumexp(dim=1)).exp()
+    assert float(chances.max()) < MOST_PROBABLE
+
+
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[1], "qwen2", "gemma, embedding scaling"])
+@pytest.mark.parametrize("system", [None, "w50 w51"])
+def test_a_peft_adapter_gives_demurs_logits(name: str, system: str | None, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not installed: pip install peft")
+    model, prompt, saved = made(tmp_path, name)
+    export(saved, "peft", tmp_path / "out", model=model, system_prompt=system)
+    base, tokenizer = load(tmp_path / "base")
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    template = (tmp_path / "out" / "chat_template.jinja").read_text()
+    wanted = model.next_token_logits(model.represent(QUERIES, Condition(prompt, system)))
+    for query, logits in zip(QUERIES, wanted, strict=True):
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": query}],
+            chat_template=template,
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        with torch.no_grad():
+            found = adapted(torch.tensor([ids])).logits[0, -1]
+        torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    """The command as a user runs it; its status and what it said."""
+    result = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    said = str(result.exception) if isinstance(result.exception, DemurError) else result.output
+    return (2 if isinstance(result.exception, DemurError) else result.exit_code), said
+
+
+def test_the_command_says_what_to_do_with_the_export(tmp_path: Path) -> None:
+    _, _, saved = made(tmp_path, NAMES[0])
+    status, said = run(saved, tmp_path / "out", "--model", tmp_path / "base")
+    assert status == 0, said
+    assert "vllm serve" in said
+    assert (tmp_path / "out" / "chat_template.jinja").is_file()
+
+
+def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
+    _, _, saved = made(tmp_path, NAMES[0])
+    base, out = tmp_path / "base", tmp_path / "out"
+    other = save_base(tmp_path / "other", "qwen2")
+    narrow = tmp_path / "narrow"
+    SafetyPrompt("narrow", "w40", torch.ones(3, 7)).save(narrow)
+    text = tmp_path / "text"
+    SafetyPrompt("text", "w40").save(text)
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    cases: dict[str, tuple[str | Path, ...]] = {
+        "exists already": (saved, full, "--model", base),
+        "not those of other": (saved, out, "--model", other),
+        "numbers": (narrow, out, "--model", base),
+        "is text": (text, out, "--model", base),
+        "--model": (saved, out),
+        "choose transformers, peft": (saved, out, "--to", "toaster"),
+        "no safety prompt at": (tmp_path / "nowhere", out),
+        "only written into an export to peft": (
+            saved, out, "--model", base, "--system-prompt", full / "mine.txt",
+        ),
+    }  # fmt: skip
+    for expected, arguments in cases.items():
+        status, said = run(*arguments)
+        assert status == 2, expected
+        assert expected in said
+        assert "\n" not in said.strip()
+        assert not out.exists()
+    assert [file.name for file in full.iterdir()] == ["mine.txt"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, saved = made(tmp_path, NAMES[0])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("demur.exports.weights.save_file", full)
+    with pytest.raises(DemurError, match="No space is left"):
+        export(saved, "transformers", tmp_path / "out", model=model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "prompt"]
