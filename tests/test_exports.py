@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -20,6 +21,7 @@ from demur.cli.app import app
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, unlikely_row
 from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny_checkpoints import save_llama_gguf
 
 ROWS = 5
 NAMES = [
@@ -183,7 +185,7 @@ def test_the_unlikely_row_stays_unlikely_where_states_share_a_direction() -> Non
     assert float(chances.max()) < MOST_PROBABLE
 
 
-@pytest.mark.parametrize("name", [NAMES[0], NAMES[1], "qwen2", "gemma, embedding scaling"])
+@pytest.mark.parametrize("name", [NAMES[0], NAMES[1], NAMES[2], NAMES[5]])
 @pytest.mark.parametrize("system", [None, "w50 w51"])
 def test_a_peft_adapter_gives_demurs_logits(name: str, system: str | None, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="PEFT is not installed: pip install peft")
@@ -203,6 +205,33 @@ def test_a_peft_adapter_gives_demurs_logits(name: str, system: str | None, tmp_p
         with torch.no_grad():
             found = adapted(torch.tensor([ids])).logits[0, -1]
         torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_gguf_export_changes_only_the_embeddings_and_gives_demurs_logits(
+    tmp_path: Path, own_cache: None, saved: Path
+) -> None:
+    base = tmp_path / "tiny.gguf"
+    save_llama_gguf(base, saved)
+    model = ChatModel.load(base, dtype="float32")
+    prompt = save_prompt(tmp_path / "prompt", model)
+    done = export(tmp_path / "prompt", "gguf", tmp_path / "out", model=model)
+    (file,) = done.path.iterdir()
+    old, new = ({t.name: t for t in GGUFReader(one).tensors} for one in (base, file))
+    assert set(new) == set(old)
+    for name, tensor in old.items():
+        assert new[name].tensor_type == tensor.tensor_type
+        assert (new[name].data[: len(tensor.data)] == tensor.data).all()
+        assert len(new[name].data) == len(tensor.data) + ROWS * (name in GGUF_EMBEDDINGS)
+    exported = ChatModel.load(file, dtype="float32")
+    wanted = model.next_token_logits(model.represent(["w11 w12"], Condition(prompt)))[0]
+    text = exported.renderer.render_text("w11 w12")
+    ids = exported.engine.tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        found = exported.engine.model(torch.tensor([ids])).logits[0, -1]
+    torch.testing.assert_close(found[: len(wanted)], wanted, atol=1e-3, rtol=1e-3)
+
+
+GGUF_EMBEDDINGS = ("token_embd.weight", "output.weight")
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -237,8 +266,9 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         "numbers": (narrow, out, "--model", base),
         "is text": (text, out, "--model", base),
         "--model": (saved, out),
-        "choose transformers, peft": (saved, out, "--to", "toaster"),
+        "choose transformers, peft, gguf": (saved, out, "--to", "toaster"),
         "no safety prompt at": (tmp_path / "nowhere", out),
+        "convert_hf_to_gguf.py": (saved, out, "--model", base, "--to", "gguf"),
         "only written into an export to peft": (
             saved, out, "--model", base, "--system-prompt", full / "mine.txt",
         ),

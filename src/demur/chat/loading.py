@@ -49,6 +49,7 @@ class LoadedModel:
         dtype_reason: why this dtype, in a few words.
         folder: the configuration, tokenizer and weights as transformers saves them; of a GGUF file,
             its dense copy.
+        gguf: the GGUF file that it was unpacked from, if any.
     """
 
     model: PreTrainedModel
@@ -59,6 +60,7 @@ class LoadedModel:
     dtype: torch.dtype
     dtype_reason: str
     folder: Path
+    gguf: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def load_model(
         dtype=chosen_dtype,
         dtype_reason=reason,
         folder=folder,
+        gguf=origin.path if origin.key else None,
     )
 
 

@@ -48,6 +48,7 @@ class ChatModel:
         width: d, the size of a representation and of a prompt row.
         context_length: tokens that a conversation may hold.
         folder: its files as transformers saves them; of a GGUF file, its dense copy.
+        gguf: the GGUF file that it was unpacked from, if any.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -57,6 +58,7 @@ class ChatModel:
         self.device = loaded.device
         self.dtype_reason = loaded.dtype_reason
         self.folder = loaded.folder
+        self.gguf = loaded.gguf
         config = loaded.model.config.get_text_config(decoder=True)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
         self.width = int(embedding_table(loaded.model).shape[1])

@@ -11,12 +11,15 @@ from safetensors import SafetensorError
 from demur.chat import ChatModel
 from demur.errors import DemurError
 from demur.exports.base import Subject
+from demur.exports.gguf_file import write_gguf
 from demur.exports.peft_adapter import write_peft_adapter
 from demur.exports.transformers_folder import write_transformers_folder
-from demur.files import SPACE_MARGIN, new_folder
+from demur.exports.vocabulary import Vocabulary
+from demur.files import SPACE_MARGIN, new_folder, safe_name
 from demur.progress import Progress, SilentProgress
+from demur.prompts import SafetyPrompt
 
-FORMATS = ("transformers", "peft")
+FORMATS = ("transformers", "peft", "gguf")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def export(
 
     Args:
         prompt: the folder of a finished run, or of a saved trained prompt.
-        to: `transformers`, a model folder; `peft`, a prompt-tuning adapter.
+        to: `transformers`, a model folder; `peft`, a prompt-tuning adapter; `gguf`, a GGUF file in
+            a folder, from a base that is one.
         folder: a free place or an empty folder.
         model: the base; by default the model that the run names.
         system_prompt: for `peft`, the application's own system text.
@@ -73,22 +77,47 @@ def export(
     if not isinstance(model, ChatModel):
         model = ChatModel.load(model or subject.model_name, progress=progress)
     subject.require_model(model)
-    base_size = _base_size(model)
-    if to == "transformers":
+    base_size = _base_size(model, to)
+    if to == "gguf" and model.gguf is None:
+        raise DemurError(
+            f"{model.name} is no GGUF file: export to transformers and convert that folder with "
+            "llama.cpp's convert_hf_to_gguf.py."
+        )
+    if to != "peft":
         _require_space(target, base_size)
     with new_folder(target) as new:
         try:
-            if to == "transformers":
-                write_transformers_folder(model, subject.prompt, new, progress)
-            else:
-                write_peft_adapter(model, subject.prompt, new, system_prompt)
+            _write(model, subject.prompt, to, new, system_prompt, progress)
         except SafetensorError as error:
             raise DemurError(f"Cannot write {target} ({error}): free some space.") from error
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(target, to, size, base_size)
 
 
-def _base_size(model: ChatModel) -> int:
+def _write(
+    model: ChatModel,
+    prompt: SafetyPrompt,
+    to: str,
+    folder: Path,
+    system_prompt: str | None,
+    progress: Progress,
+) -> None:
+    if to == "peft":
+        write_peft_adapter(model, prompt, folder, system_prompt)
+        return
+    vocabulary = Vocabulary.of(model, prompt, progress)
+    if to == "transformers":
+        write_transformers_folder(model, vocabulary, folder, progress)
+        return
+    assert model.gguf is not None
+    file = folder / f"{safe_name(model.name)}-{safe_name(prompt.name)}.gguf"
+    with progress.stage("Writing the GGUF file", model.gguf.stat().st_size, "bytes") as stage:
+        write_gguf(model.gguf, file, vocabulary, prompt, stage)
+
+
+def _base_size(model: ChatModel, to: str) -> int:
+    if to == "gguf" and model.gguf is not None:
+        return model.gguf.stat().st_size
     return sum(file.stat().st_size for file in model.folder.glob("*.safetensors"))
 
 
