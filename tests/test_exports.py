@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.checkpoint import weight_files
+from demur.chat.engine import SamplingSettings
 from demur.cli.app import app
 from demur.exports import export
-from demur.exports.head import MOST_PROBABLE, unlikely_row
+from demur.exports.head import MOST_PROBABLE, head_row, unlikely_row
 from tests.tiny import tiny_model, tiny_tokenizer
-from tests.tiny_checkpoints import save_llama_gguf
 
 ROWS = 5
 NAMES = [
@@ -207,31 +207,76 @@ def test_a_peft_adapter_gives_demurs_logits(name: str, system: str | None, tmp_p
         torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
 
 
-def test_a_gguf_export_changes_only_the_embeddings_and_gives_demurs_logits(
-    tmp_path: Path, own_cache: None, saved: Path
-) -> None:
-    base = tmp_path / "tiny.gguf"
-    save_llama_gguf(base, saved)
-    model = ChatModel.load(base, dtype="float32")
-    prompt = save_prompt(tmp_path / "prompt", model)
-    done = export(tmp_path / "prompt", "gguf", tmp_path / "out", model=model)
+@pytest.fixture(scope="module")
+def gguf_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, SafetyPrompt, Path]:
+    """A small real model, a prompt for it (that of a text) and its export."""
+    place = tmp_path_factory.mktemp("gguf")
+    try:
+        model = ChatModel.load("smollm2-135m", dtype="float32")
+    except DemurError as error:
+        pytest.skip(f"the model cannot be had: {error}")
+    text = "You never talk about trees. You end every answer with a question."
+    rows = model.prompt_embeddings(SafetyPrompt("text", text))
+    prompt = SafetyPrompt("trained", text, rows)
+    prompt.save(place / "prompt")
+    done = export(place / "prompt", "gguf", place / "out", model=model)
     (file,) = done.path.iterdir()
-    old, new = ({t.name: t for t in GGUFReader(one).tensors} for one in (base, file))
-    assert set(new) == set(old)
-    for name, tensor in old.items():
-        assert new[name].tensor_type == tensor.tensor_type
-        assert (new[name].data[: len(tensor.data)] == tensor.data).all()
-        assert len(new[name].data) == len(tensor.data) + ROWS * (name in GGUF_EMBEDDINGS)
-    exported = ChatModel.load(file, dtype="float32")
-    wanted = model.next_token_logits(model.represent(["w11 w12"], Condition(prompt)))[0]
-    text = exported.renderer.render_text("w11 w12")
-    ids = exported.engine.tokenizer(text, add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        found = exported.engine.model(torch.tensor([ids])).logits[0, -1]
-    torch.testing.assert_close(found[: len(wanted)], wanted, atol=1e-3, rtol=1e-3)
+    return model, prompt, file
 
 
 GGUF_EMBEDDINGS = ("token_embd.weight", "output.weight")
+
+
+@pytest.mark.real_model
+def test_a_gguf_export_changes_only_the_embeddings(
+    gguf_export: tuple[ChatModel, SafetyPrompt, Path],
+) -> None:
+    model, prompt, file = gguf_export
+    assert model.gguf is not None
+    old, new = ({t.name: t for t in GGUFReader(one).tensors} for one in (model.gguf, file))
+    assert set(new) - set(old) == {"output.weight"}  # it was tied
+    for name, tensor in old.items():
+        assert new[name].tensor_type == tensor.tensor_type
+        assert (new[name].data[: len(tensor.data)] == tensor.data).all()
+        more = prompt.rows if name in GGUF_EMBEDDINGS else 0
+        assert len(new[name].data) == len(tensor.data) + more
+
+
+@pytest.mark.real_model
+def test_llama_cpp_says_what_demur_says(
+    gguf_export: tuple[ChatModel, SafetyPrompt, Path],
+) -> None:
+    library: Any = pytest.importorskip(
+        "xllamacpp", reason="llama.cpp is not installed: pip install xllamacpp"
+    )
+    model, prompt, file = gguf_export
+    queries = ["What is the capital of France?", "Name three colours.", "How do I boil an egg?"]
+    greedy = SamplingSettings(samples=1, most_tokens=8, temperature=0.0)
+    wanted = model.read_and_sample(queries, Condition(prompt), greedy).samples
+    settings = library.CommonParams()
+    settings.model.path, settings.n_ctx, settings.use_jinja = str(file), 1024, True
+    server = library.Server(settings)
+    same = 0
+    for query, samples in zip(queries, wanted, strict=True):
+        request = {"messages": [{"role": "user", "content": query}], "max_tokens": 8}
+        answer = server.handle_chat_completions({**request, "temperature": 0.0})
+        said = answer["choices"][0]["message"]["content"]
+        same += said.strip() == samples[0].text.strip()
+    assert same >= 2
+
+
+@pytest.mark.real_model
+def test_a_real_model_never_emits_a_safety_token(tmp_path: Path) -> None:
+    try:
+        model = ChatModel.load("smollm2-135m", dtype="float32")
+    except DemurError as error:
+        pytest.skip(f"the model cannot be had: {error}")
+    row = head_row(model).row
+    texts = ["Write a poem about the sea.", "def f(x):\n    return", "12 + 30 = ", "\u4f60\u597d"]
+    ids = [model.renderer.render(text).token_ids for text in texts]
+    states = model.engine.states(ids)
+    partition = model.next_token_logits(states).logsumexp(dim=1)
+    assert float((states @ row - partition).exp().max()) < MOST_PROBABLE
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:

@@ -17,7 +17,7 @@ MOST_PROBABLE = 1e-6
 _MARGIN = 5.0
 """Nats below that on what was read, for what was not."""
 
-_QUERIES = 100
+_QUERIES = 60
 _RANDOM_TOKENS = 12
 _CHUNK = 64
 

@@ -148,6 +148,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **_SHORT_RESPONSES,
         **_REANCHORED,
+        "epochs": 2,
         "most_anchors": 40,
         "most_held_out": 30,
     },

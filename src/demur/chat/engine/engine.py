@@ -22,7 +22,7 @@ from demur.chat.engine.forward import (
     read_packed,
     read_positions,
 )
-from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.inputs import Inputs, pad
 from demur.chat.engine.layers import decoder_layers
 from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
 from demur.chat.engine.packing import Packing
@@ -33,6 +33,9 @@ from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")
+
+_AT_ONCE = 16
+"""Short sequences that are read together at every position."""
 
 PartialLoss = Callable[[Tensor, list[int]], Tensor]
 """Takes representations (b, d) and their places in the batch; returns their share of the loss."""
@@ -98,14 +101,15 @@ class Engine:
         Returns:
             (N, d) float32 on the CPU, N tokens in all, in their order.
         """
-        found = []
+        found: list[Tensor] = []
         with torch.inference_mode():
-            for ids in sequences:
-                embeddings = input_embeddings(
-                    self.model, torch.tensor([list(ids)], device=input_device(self.model))
+            for start in range(0, len(sequences), _AT_ONCE):
+                ids, lengths = pad(sequences[start : start + _AT_ONCE], input_device(self.model))
+                rows, places = torch.nonzero(
+                    torch.arange(ids.shape[1])[None] < lengths[:, None].cpu(), as_tuple=True
                 )
-                places = torch.arange(len(ids))
-                read = read_positions(self.model, embeddings, places, rows=torch.zeros_like(places))
+                embeddings = input_embeddings(self.model, ids)
+                read = read_positions(self.model, embeddings, places, rows=rows)
                 found.append(read.representation.float().cpu())
         return torch.cat(found)
 
