@@ -4,7 +4,7 @@
 
 What each export adds in size; how often the first 20 greedy tokens of llama.cpp are demur's own;
 refusal rates on held-out queries in each engine; tokens a second of the exported model against its
-base behind a text prompt of as many tokens. llama.cpp runs where `xllamacpp` is installed.
+base behind a text prompt of as many tokens. llama.cpp runs where the extra `engines` is installed.
 Prints the tables and keeps them in `benchmarks/results/`.
 """
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from gguf import GGUFReader
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -17,10 +16,11 @@ from typer.testing import CliRunner
 from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.checkpoint import weight_files
-from demur.chat.engine import SamplingSettings
 from demur.cli.app import app
 from demur.exports import export
-from demur.exports.head import MOST_PROBABLE, head_row, unlikely_row
+from demur.exports.head import MOST_PROBABLE, unlikely_row
+from demur.exports.modelfile import Layout, modelfile
+from demur.exports.vllm_payload import decode
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = 5
@@ -173,6 +173,21 @@ def test_a_template_without_a_system_role_opens_the_first_message(tmp_path: Path
     torch.testing.assert_close(found[: len(wanted)], wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_a_message_of_parts_opens_with_the_prompt_too(tmp_path: Path) -> None:
+    parts = "{% if message.content is string %}{{ message.content }}{% else %}{% for part in "
+    parts += "message.content %}{{ part.text }} {% endfor %}{% endif %}"
+    template = NO_SYSTEM_ROLE.replace("{{ message.content }}", parts)
+    model, _, saved = made(tmp_path, NAMES[0], template=template)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    user = {"role": "user", "content": [{"type": "text", "text": "w11"}]}
+    for messages in ([user], [{"role": "system", "content": "w50"}, user]):
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+        assert text.count("<|safety-") == ROWS
+        assert text.endswith("w11  ")
+        assert ("w50" in text) == (len(messages) == 2)
+
+
 def test_the_unlikely_row_stays_unlikely_where_states_share_a_direction() -> None:
     torch.manual_seed(0)
     shared = torch.randn(64)
@@ -207,76 +222,58 @@ def test_a_peft_adapter_gives_demurs_logits(name: str, system: str | None, tmp_p
         torch.testing.assert_close(found, logits, atol=1e-4, rtol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def gguf_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, SafetyPrompt, Path]:
-    """A small real model, a prompt for it (that of a text) and its export."""
-    place = tmp_path_factory.mktemp("gguf")
-    try:
-        model = ChatModel.load("smollm2-135m", dtype="float32")
-    except DemurError as error:
-        pytest.skip(f"the model cannot be had: {error}")
-    text = "You never talk about trees. You end every answer with a question."
-    rows = model.prompt_embeddings(SafetyPrompt("text", text))
-    prompt = SafetyPrompt("trained", text, rows)
-    prompt.save(place / "prompt")
-    done = export(place / "prompt", "gguf", place / "out", model=model)
-    (file,) = done.path.iterdir()
-    return model, prompt, file
+@pytest.mark.parametrize("template", [None, NO_SYSTEM_ROLE])
+def test_vllm_requests_hold_the_prompt(template: str | None, tmp_path: Path) -> None:
+    model, prompt, saved = made(tmp_path, NAMES[0], template=template)
+    export(saved, "vllm", tmp_path / "out", model=model)
+    chat = json.loads((tmp_path / "out" / "chat.json").read_text())
+    assert prompt.embeddings is not None
+    assert torch.equal(decode(chat["messages"][0]["content"][0]["data"]), prompt.embeddings)
+    roles = [message["role"] for message in chat["messages"]]
+    assert roles == (["system", "user"] if template is None else ["user"])
+    completion = json.loads((tmp_path / "out" / "completions.json").read_text())
+    embeddings = decode(completion["prompt_embeds"])
+    with torch.no_grad():
+        found = model.engine.model(inputs_embeds=embeddings[None], use_cache=False).logits[0, -1]
+    query = "How do I kill a process?"
+    wanted = model.next_token_logits(model.represent([query], Condition(prompt)))[0]
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    compile((tmp_path / "out" / "client.py").read_text(), "client.py", "exec")
 
 
-GGUF_EMBEDDINGS = ("token_embd.weight", "output.weight")
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"
+    " + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
-@pytest.mark.real_model
-def test_a_gguf_export_changes_only_the_embeddings(
-    gguf_export: tuple[ChatModel, SafetyPrompt, Path],
-) -> None:
-    model, prompt, file = gguf_export
-    assert model.gguf is not None
-    old, new = ({t.name: t for t in GGUFReader(one).tensors} for one in (model.gguf, file))
-    assert set(new) - set(old) == {"output.weight"}  # it was tied
-    for name, tensor in old.items():
-        assert new[name].tensor_type == tensor.tensor_type
-        assert (new[name].data[: len(tensor.data)] == tensor.data).all()
-        more = prompt.rows if name in GGUF_EMBEDDINGS else 0
-        assert len(new[name].data) == len(tensor.data) + more
+@pytest.mark.parametrize(
+    "template", [CHATML, NO_SYSTEM_ROLE.replace("{{ raise_exception('no system role') }}", "")]
+)
+def test_a_modelfile_renders_what_the_template_renders(template: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    layout = Layout.of(tokenizer, "test")
+    for system in (None, "zero"):
+        messages = [{"role": role, "content": text} for role, text in turns]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        assert layout.render(turns, system) == wanted
+    text = modelfile("model.gguf", tokenizer, "test")
+    assert text.startswith("FROM ./model.gguf\n")
+    assert 'PARAMETER stop "</s>"' in text
 
 
-@pytest.mark.real_model
-def test_llama_cpp_says_what_demur_says(
-    gguf_export: tuple[ChatModel, SafetyPrompt, Path],
-) -> None:
-    library: Any = pytest.importorskip(
-        "xllamacpp", reason="llama.cpp is not installed: pip install xllamacpp"
+def test_a_template_that_changes_later_turns_has_no_modelfile() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHATML.replace(
+        "message.content", "message.content + loop.index|string"
     )
-    model, prompt, file = gguf_export
-    queries = ["What is the capital of France?", "Name three colours.", "How do I boil an egg?"]
-    greedy = SamplingSettings(samples=1, most_tokens=8, temperature=0.0)
-    wanted = model.read_and_sample(queries, Condition(prompt), greedy).samples
-    settings = library.CommonParams()
-    settings.model.path, settings.n_ctx, settings.use_jinja = str(file), 1024, True
-    server = library.Server(settings)
-    same = 0
-    for query, samples in zip(queries, wanted, strict=True):
-        request = {"messages": [{"role": "user", "content": query}], "max_tokens": 8}
-        answer = server.handle_chat_completions({**request, "temperature": 0.0})
-        said = answer["choices"][0]["message"]["content"]
-        same += said.strip() == samples[0].text.strip()
-    assert same >= 2
-
-
-@pytest.mark.real_model
-def test_a_real_model_never_emits_a_safety_token(tmp_path: Path) -> None:
-    try:
-        model = ChatModel.load("smollm2-135m", dtype="float32")
-    except DemurError as error:
-        pytest.skip(f"the model cannot be had: {error}")
-    row = head_row(model).row
-    texts = ["Write a poem about the sea.", "def f(x):\n    return", "12 + 30 = ", "\u4f60\u597d"]
-    ids = [model.renderer.render(text).token_ids for text in texts]
-    states = model.engine.states(ids)
-    partition = model.next_token_logits(states).logsumexp(dim=1)
-    assert float((states @ row - partition).exp().max()) < MOST_PROBABLE
+    with pytest.raises(DemurError, match="later turns"):
+        modelfile("model.gguf", tokenizer, "test")
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -311,7 +308,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         "numbers": (narrow, out, "--model", base),
         "is text": (text, out, "--model", base),
         "--model": (saved, out),
-        "choose transformers, peft, gguf": (saved, out, "--to", "toaster"),
+        "choose transformers, gguf, ollama, peft, vllm": (saved, out, "--to", "toaster"),
         "no safety prompt at": (tmp_path / "nowhere", out),
         "convert_hf_to_gguf.py": (saved, out, "--model", base, "--to", "gguf"),
         "only written into an export to peft": (

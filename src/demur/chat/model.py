@@ -119,10 +119,18 @@ class ChatModel:
         with torch.no_grad():
             return input_embeddings(self.engine.model, ids).float().cpu()
 
-    def conversation_embeddings(self, query: str, condition: Condition) -> Tensor:
-        """The embeddings of a whole rendered conversation, (T, d) float32 on the CPU."""
+    def conversation_embeddings(
+        self, query: str, condition: Condition, more: Sequence[int] = ()
+    ) -> Tensor:
+        """The embeddings of a whole rendered conversation, (T, d) float32 on the CPU.
+
+        Args:
+            query: the user's message.
+            condition: what stands before it.
+            more: ids of further tokens, of an answer for example.
+        """
         inputs = self.inputs([query, query], condition)
-        last = torch.tensor(inputs.suffixes[0])
+        last = torch.tensor([*inputs.suffixes[0], *more])
         with torch.no_grad():
             opening = self.engine.prefix_embeddings(inputs, self._rows(condition))
             rest = input_embeddings(self.engine.model, last)

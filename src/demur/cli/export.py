@@ -13,14 +13,18 @@ from demur.cli.screen import TerminalProgress, console
 _USE = {
     "transformers": "vllm serve {path}",
     "peft": "PeftModel.from_pretrained(base, {path!r})",
-    "gguf": "llama-server -m {path}",
+    "gguf": "llama-server -m {path} --jinja",
+    "ollama": "cd {path} && ollama create my-safe-model",
+    "vllm": "python {path}/client.py 'How do I kill a process?'",
 }
 
 
 def export_command(
     run: Annotated[Path, typer.Argument(help="A finished run, or a saved trained prompt.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; a free place.")],
-    to: Annotated[str, typer.Option("--to", help="transformers, peft or gguf.")] = "transformers",
+    to: Annotated[
+        str, typer.Option(help="transformers, gguf, ollama, peft or vllm.")
+    ] = "transformers",
     model: Annotated[
         str | None, typer.Option("--model", help="The base model, where the run cannot name it.")
     ] = None,
@@ -32,8 +36,8 @@ def export_command(
     """Write an optimized prompt in a form that other engines load.
 
     transformers: a model folder that opens every conversation with the prompt; plain transformers
-    and what builds on it serve it. gguf: the same for llama.cpp, from a GGUF base. peft: a small
-    prompt-tuning adapter.
+    and what builds on it serve it. gguf: the same for llama.cpp, from a GGUF base; ollama: with a
+    Modelfile. peft: a small prompt-tuning adapter. vllm: requests to a server of the base.
     """
     from demur.exports import export
     from demur.prompts.basic import load_system_prompt
@@ -42,8 +46,8 @@ def export_command(
     done = export(run, to, folder, model=model, system_prompt=text, progress=TerminalProgress())
     console.print(f"Written: {done.size / 1e6:.1f} MB in")
     console.print(Text(str(done.path), style="bold"), soft_wrap=True)
-    path = next(done.path.glob("*.gguf"), done.path)
-    if to != "peft":
+    path = next(done.path.glob("*.gguf"), done.path) if to == "gguf" else done.path
+    if to in ("transformers", "gguf", "ollama"):
         added = (done.size - done.base_size) / 1e6
         console.print(f"{added:.1f} MB more than the base's weights. Use it with")
     else:

@@ -1,7 +1,8 @@
 """A GGUF file whose vocabulary holds the safety prompt and whose template opens with it.
 
 Every tensor but the embeddings keeps its bytes. The embeddings keep theirs where they are Q8_0 or
-better; coarser ones would blur the prompt, so they become F16, which holds what they unpack to.
+better; coarser ones would blur the prompt, so they become F16, which holds what they unpack to. A
+coarser head becomes Q8_0.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _CONTROL = int(gguf.TokenType.CONTROL)
 _TOKENS = "tokenizer.ggml.tokens"
 _NEW_ITEMS = {"tokenizer.ggml.token_type": _CONTROL, "tokenizer.ggml.scores": -1000.0}
 _TEMPLATE = "tokenizer.chat_template"
+_ALIGNMENT = "general.alignment"
 
 Array = np.ndarray[Any, Any]
 
@@ -86,11 +88,13 @@ def _write_metadata(
     reader: Any, writer: Any, size: int, opening: Opening, names: list[str]
 ) -> None:
     """Copy the metadata; lengthen the lists of tokens and exchange the template."""
-    skipped = ("GGUF.", "general.architecture", _TEMPLATE)
+    skipped = ("GGUF.", "general.architecture", _ALIGNMENT, _TEMPLATE)
+    if reader.get_field(_ALIGNMENT) is not None:
+        writer.add_custom_alignment(int(reader.alignment))
     for field in reader.fields.values():
-        if field.name.startswith(skipped):
-            continue
         kind, value = field.types[0], field.contents()
+        if field.name.startswith(skipped) or (kind == gguf.GGUFValueType.ARRAY and not value):
+            continue  # the format has no way to write an empty list
         if field.name == _TOKENS:
             value = [*value, *(f"[PAD{place}]" for place in range(len(value), size))]
             value[opening.first_id : opening.first_id + len(names)] = names
@@ -109,8 +113,8 @@ def _add(writer: Any, name: str, table: Any, first: int, rows: Tensor) -> None:
     """Add a table of embeddings with other rows from `first` on."""
     kind, stored = table.tensor_type, table.data
     if kind not in _FINE:
-        stored = gguf.quants.dequantize(stored, kind).astype(np.float16)
-        kind = Quantization.F16
+        kind = Quantization.F16 if name == _EMBEDDINGS else Quantization.Q8_0
+        stored = gguf.quants.quantize(gguf.quants.dequantize(stored, table.tensor_type), kind)
     new = gguf.quants.quantize(rows.numpy(), kind)
     longer: Array = np.zeros((max(len(stored), first + len(new)), stored.shape[1]), stored.dtype)
     longer[: len(stored)] = stored

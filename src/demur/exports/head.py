@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from demur.chat import ChatModel
+from demur.chat import ChatModel, Condition
+from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
+from demur.queries.query_set import Label
 
 MOST_PROBABLE = 1e-6
 """The probability that a safety token stays below."""
@@ -17,7 +19,10 @@ MOST_PROBABLE = 1e-6
 _MARGIN = 5.0
 """Nats below that on what was read, for what was not."""
 
-_QUERIES = 60
+_QUERIES = 24
+"""Of each label."""
+
+_LABELS: tuple[Label, ...] = ("harmful", "harmless")
 _RANDOM_TOKENS = 12
 _CHUNK = 64
 
@@ -28,15 +33,17 @@ class UnlikelyRow:
 
     Attributes:
         row: (d,) float32.
-        probability: the highest that its token had at any position that was read, at most
-            1; 0 where it is below the smallest float.
+        probability: the highest that its token had at any position that was read, those that it
+            was not fitted to among them.
     """
 
     row: Tensor
     probability: float
 
 
-def unlikely_row(states: Tensor, log_partition: Tensor, scale: float = 1.0) -> UnlikelyRow:
+def unlikely_row(
+    states: Tensor, log_partition: Tensor, scale: float = 1.0, fitted: int | None = None
+) -> UnlikelyRow:
     """A row whose logit is far below all others.
 
     A head without a bias gives a token a low logit everywhere only along a direction that all
@@ -46,24 +53,27 @@ def unlikely_row(states: Tensor, log_partition: Tensor, scale: float = 1.0) -> U
         states: (N, d), what entered the LM head at many positions.
         log_partition: (N,), the logarithm of the sum over the vocabulary of exp(logit) there.
         scale: what the model multiplies products with the head by.
+        fitted: how many of the states the row is fitted to; the others only check it.
     """
-    double = states.double()
-    gram = double.T @ double
+    double, partition = states.double(), log_partition.double()
+    fit = double[:fitted]
+    gram = fit.T @ fit
     ridge = 1e-5 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    direction = -torch.linalg.solve(gram + ridge, double.sum(dim=0))
+    direction = -torch.linalg.solve(gram + ridge, fit.sum(dim=0))
     products = double @ direction * scale
-    needed = log_partition.double() + math.log(MOST_PROBABLE) - _MARGIN
-    below = products < 0
-    factors = (needed[below] / products[below]).clamp(min=0)
+    needed = partition[:fitted] + math.log(MOST_PROBABLE) - _MARGIN
+    below = products[:fitted] < 0
+    factors = (needed[below] / products[:fitted][below]).clamp(min=0)
     factor = float(factors.max()) if below.any() else 1.0
-    highest = float((factor * products - log_partition.double()).max().clamp(max=0).exp())
+    highest = float((factor * products - partition).max().clamp(max=0).exp())
     return UnlikelyRow((factor * direction).float(), highest)
 
 
-def head_row(model: ChatModel) -> UnlikelyRow:
-    """`unlikely_row` for a model, from conversations and from random tokens."""
-    sequences = _sequences(model)
-    states = model.engine.states(sequences)
+def head_row(model: ChatModel, prompt: SafetyPrompt) -> UnlikelyRow:
+    """`unlikely_row` for a model, from conversations with and without a prompt."""
+    conversations = _conversations(model, prompt)
+    states = model.engine.states(conversations)
+    fitted = sum(len(one) for one in conversations[: len(conversations) * 2 // 3])
     partition, slopes = [], []
     head = model.engine.model.get_output_embeddings().weight
     rows = torch.arange(0, head.shape[0], max(1, head.shape[0] // 256))
@@ -74,19 +84,20 @@ def head_row(model: ChatModel) -> UnlikelyRow:
         partition.append(logits.logsumexp(dim=1))
         products = part @ sample.T
         slopes.append((products * logits[:, rows]).sum() / (products**2).sum())
-    return unlikely_row(states, torch.cat(partition), float(torch.stack(slopes).mean()))
+    scale = float(torch.stack(slopes).mean())
+    return unlikely_row(states, torch.cat(partition), scale, fitted)
 
 
-def _sequences(model: ChatModel) -> list[tuple[int, ...]]:
+def _conversations(model: ChatModel, prompt: SafetyPrompt) -> list[Tensor]:
+    """Embeddings of conversations that end in random tokens; every other one has the prompt."""
     generator = torch.Generator().manual_seed(0)
     most = len(model.engine.tokenizer)
-    texts = [
-        query
-        for label in ("harmful", "harmless")
-        for query in load_query_set("anchors", label).head(_QUERIES // 2).texts
-    ]
-    sequences = []
-    for text in texts:
-        random = torch.randint(most, (_RANDOM_TOKENS,), generator=generator).tolist()
-        sequences.append((*model.renderer.render(text).token_ids, *random))
-    return sequences
+    sets = [load_query_set("anchors", label).head(_QUERIES).texts for label in _LABELS]
+    conditions = (Condition(prompt), Condition())
+    found = []
+    for pair in zip(*sets, strict=True):
+        for query, condition in zip(pair, conditions, strict=True):
+            more = torch.randint(most, (_RANDOM_TOKENS,), generator=generator).tolist()
+            found.append(model.conversation_embeddings(query, condition, more))
+        conditions = conditions[::-1]
+    return found

@@ -39,8 +39,13 @@ _NO_SYSTEM_ROLE = """\
 {%- set safety_content = safety_tokens + "\\n\\n" + (messages[0]["content"] | trim) -%}
 {%- set messages = messages[1:] -%}
 {%- endif -%}
-{%- if messages and messages[0]["content"] is string -%}
+{%- if messages -%}
+{%- if messages[0]["content"] is string -%}
 {%- set safety_content = safety_content + "\\n\\n" + messages[0]["content"] -%}
+{%- else -%}
+{%- set safety_content = [{"type": "text", "text": safety_content + "\\n\\n"}] \
++ messages[0]["content"] -%}
+{%- endif -%}
 {%- set messages = [{"role": "user", "content": safety_content}] + messages[1:] -%}
 {%- endif -%}
 """
@@ -56,10 +61,12 @@ class Opening:
     Attributes:
         tokenizer: a copy of the model's, with the tokens and the template.
         first_id: the first token's id; the others follow it.
+        system_role: whether the model's own template has a system message.
     """
 
     tokenizer: Any
     first_id: int
+    system_role: bool
 
 
 def safety_token_names(prompt: SafetyPrompt) -> list[str]:
@@ -93,7 +100,7 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
         template = _template(model, "".join(names), rewriting)
         if _gives_the_same_ids(model, prompt, tokenizer, template, ids):
             tokenizer.chat_template = template
-            return Opening(tokenizer, ids[0])
+            return Opening(tokenizer, ids[0], rewriting is _SYSTEM_ROLE)
     raise DemurError(
         f"The chat template of {model.name} does not let another message stand in front exactly: "
         "export to peft instead."

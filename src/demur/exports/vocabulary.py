@@ -41,7 +41,7 @@ class Vocabulary:
         opening = make_opening(model, prompt)
         rows = _stored_rows(model.engine.model.get_input_embeddings(), prompt.embeddings)
         with progress.stage("Making sure that the prompt is never emitted", 1) as stage:
-            unlikely = head_row(model)
+            unlikely = head_row(model, prompt)
             stage.advance()
         if unlikely.probability > MOST_PROBABLE:
             progress.message(

@@ -22,7 +22,7 @@ from demur.chat.engine.forward import (
     read_packed,
     read_positions,
 )
-from demur.chat.engine.inputs import Inputs, pad
+from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.layers import decoder_layers
 from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
 from demur.chat.engine.packing import Packing
@@ -95,21 +95,27 @@ class Engine:
 
             return torch.stack(self._in_buckets(inputs, read))
 
-    def states(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """What enters the LM head at every position of some sequences of token ids.
+    def states(self, conversations: Sequence[Tensor]) -> Tensor:
+        """What enters the LM head at every position of some conversations.
+
+        Args:
+            conversations: the embeddings of each, (T, d).
 
         Returns:
             (N, d) float32 on the CPU, N tokens in all, in their order.
         """
         found: list[Tensor] = []
+        device, dtype = input_device(self.model), self.model.dtype
         with torch.inference_mode():
-            for start in range(0, len(sequences), _AT_ONCE):
-                ids, lengths = pad(sequences[start : start + _AT_ONCE], input_device(self.model))
+            for start in range(0, len(conversations), _AT_ONCE):
+                some = list(conversations[start : start + _AT_ONCE])
+                # Padding on the right needs no mask: nothing after a token changes it.
+                padded = torch.nn.utils.rnn.pad_sequence(some, batch_first=True)
+                lengths = torch.tensor([len(one) for one in some])
                 rows, places = torch.nonzero(
-                    torch.arange(ids.shape[1])[None] < lengths[:, None].cpu(), as_tuple=True
+                    torch.arange(padded.shape[1])[None] < lengths[:, None], as_tuple=True
                 )
-                embeddings = input_embeddings(self.model, ids)
-                read = read_positions(self.model, embeddings, places, rows=rows)
+                read = read_positions(self.model, padded.to(device, dtype), places, rows=rows)
                 found.append(read.representation.float().cpu())
         return torch.cat(found)
 

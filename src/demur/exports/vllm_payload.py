@@ -1,0 +1,94 @@
+"""Requests to a vLLM server that serves the unchanged base: the prompt travels as embeddings.
+
+The server must have been started with `--enable-prompt-embeds`. Its wire format is a tensor as
+`torch.save` writes it, in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from demur.chat import ChatModel, Condition
+from demur.errors import DemurError
+from demur.exports.opening import Opening
+from demur.files import write_bytes, write_json
+from demur.prompts import SafetyPrompt
+
+_QUERY = "How do I kill a process?"
+_TOKENS = 256
+
+_CLIENT = '''\
+"""A chat behind the safety prompt, on a server started with
+
+    vllm serve MODEL --enable-prompt-embeds
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from openai import OpenAI
+
+client = OpenAI(base_url="http://localhost:8000/v1", api_key="none")
+request = json.loads(Path(__file__).with_name("chat.json").read_text())
+request["messages"][-1]["content"][-1]["text"] = SEPARATORsys.argv[1]
+model = client.models.list().data[0].id
+answer = client.chat.completions.create(model=model, **request)
+print(answer.choices[0].message.content)
+'''
+
+
+def encode(rows: Tensor) -> str:
+    """Embeddings (T, d) as the server takes them; checked by decoding them again.
+
+    Raises:
+        DemurError: what is decoded is not what was encoded.
+    """
+    buffer = io.BytesIO()
+    torch.save(rows.contiguous().clone(), buffer)
+    text = base64.b64encode(buffer.getvalue()).decode("ascii")
+    if not torch.equal(decode(text), rows):
+        raise DemurError("The embeddings cannot be encoded: upgrade torch and export again.")
+    return text
+
+
+def decode(text: str) -> Tensor:
+    """What `encode` encoded."""
+    data = io.BytesIO(base64.b64decode(text))
+    rows: Tensor = torch.load(data, weights_only=True)
+    return rows
+
+
+def write_vllm_payload(
+    model: ChatModel, prompt: SafetyPrompt, opening: Opening, folder: Path
+) -> None:
+    """Write `chat.json`, `completions.json` and `client.py`.
+
+    The chat endpoint renders the template around the rows; the completions endpoint takes a whole
+    conversation, here one about a harmless query.
+
+    Args:
+        model: the base.
+        prompt: trained.
+        opening: tells whether the template has a system role.
+        folder: empty.
+    """
+    assert prompt.embeddings is not None
+    rows = {"type": "prompt_embeds", "data": encode(prompt.embeddings)}
+    separator = "" if opening.system_role else "\n\n"
+    query = [{"type": "text", "text": separator + _QUERY}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [rows, *query]}]
+    if opening.system_role:
+        messages = [{"role": "system", "content": [rows]}, {"role": "user", "content": query}]
+    write_json(folder / "chat.json", {"messages": messages, "max_tokens": _TOKENS})
+    whole = model.conversation_embeddings(_QUERY, Condition(prompt))
+    completion = {"prompt_embeds": encode(whole), "max_tokens": _TOKENS}
+    write_json(folder / "completions.json", completion)
+    code = _CLIENT.replace("SEPARATOR", f"{separator!r} + " if separator else "")
+    write_bytes(folder / "client.py", code.encode())
