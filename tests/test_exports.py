@@ -179,7 +179,7 @@ def test_a_message_of_parts_opens_with_the_prompt_too(tmp_path: Path) -> None:
     template = NO_SYSTEM_ROLE.replace("{{ message.content }}", parts)
     model, _, saved = made(tmp_path, NAMES[0], template=template)
     export(saved, "transformers", tmp_path / "out", model=model)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
     user = {"role": "user", "content": [{"type": "text", "text": "w11"}]}
     for messages in ([user], [{"role": "system", "content": "w50"}, user]):
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))
