@@ -12,6 +12,7 @@ from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.optimize import optimize_command
 from demur.cli.pull import pull_command
+from demur.cli.push import push_command
 from demur.cli.report import report_command
 from demur.cli.screen import errors
 from demur.cli.show import show_command
@@ -49,6 +50,7 @@ app.command("evaluate")(evaluate_command)
 app.command("diagnose")(diagnose_command)
 app.command("report")(report_command)
 app.command("show")(show_command)
+app.command("push")(push_command)
 app.command("pull")(pull_command)
 app.command("benchmarks")(benchmarks_command)
 

@@ -45,7 +45,11 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     table.add_column("KL cost", justify="right", no_wrap=True)
     for result in evaluation.results:
         table.add_row(
-            Text(result.prompt if result.prompt in OURS else f"{result.prompt} (basic)"),
+            Text(
+                printable(result.prompt)
+                if result.prompt in OURS
+                else f"{printable(result.prompt)} (basic)"
+            ),
             str(result.harmful_refused),
             str(result.harmless_refused),
             f"{result.divergence:.2f}",
