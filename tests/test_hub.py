@@ -19,6 +19,7 @@ from demur.hub import HubName
 from demur.prompts import load_basic_prompt, load_prompt
 from tests.hub_server import READ_ONLY, TOKEN, Hub, serving_hub
 from tests.report_folders import finished_run
+from tests.tiny import save_tiny_model
 
 NAME = "someone/careful"
 SECRET = "The application's own secret text."
@@ -434,3 +435,44 @@ def test_a_model_that_was_fetched_is_found_when_the_hub_is_silent(
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == commit
+
+
+def test_a_prompt_on_the_hub_is_evaluated_and_diagnosed(
+    hub: Hub, tmp_path: Path, demur: Callable[..., Result]
+) -> None:
+    model = save_tiny_model(tmp_path / "tiny")
+    width = json.loads((model / "config.json").read_text())["hidden_size"]
+    SafetyPrompt("p", "w1 w2", torch.ones(2, width)).push_to_hub(NAME)
+    queries = tmp_path / "queries.txt"
+    queries.write_text("".join(f"w{number} w3 ?\n" for number in range(4, 16)))
+    sets = ("--harmful", queries, "--harmless", queries)
+    few = ("--tokens", "4", "--dtype", "float32")
+    status, out, err = demur("evaluate", model, "--prompt", "none", "--prompt", NAME, *sets, *few)
+    assert status == 0, err
+    assert NAME in out
+    arguments = ("--prompt", NAME, *sets, "--preset", "quick", "--components", "2", *few)
+    status, out, err = demur("diagnose", model, *arguments)
+    assert status == 0, err
+    assert NAME in out
+    trained().push_to_hub("someone/narrow")
+    assert "of 3 numbers" in line(demur("evaluate", model, "--prompt", "someone/narrow", *sets))
+
+
+def test_an_optimization_starts_from_a_text_prompt_on_the_hub(
+    hub: Hub, tmp_path: Path, demur: Callable[..., Result]
+) -> None:
+    model = save_tiny_model(tmp_path / "tiny")
+    SafetyPrompt("words", "w1 w2 w3 .").push_to_hub(NAME)
+    arguments = ("--basic-prompt", NAME, "--preset", "quick", "--epochs", "1", "--samples", "2")
+    few = ("--tokens", "4", "--dtype", "float32", "--output", "run")
+    status, out, err = demur("optimize", model, *arguments, *few)
+    assert status == 0, err
+    assert NAME in out
+    assert "(basic)" in out
+    status, out, err = demur("push", "run", "someone/optimized", "--base-model", "org/base")
+    assert status == 0, err
+    card = hub.files("someone/optimized")["README.md"].decode()
+    assert "base_model: org/base\n" in card
+    assert "figure.png" in card
+    status, out, err = demur("diagnose", "--run", "run", "--prompt", "someone/optimized")
+    assert status == 0, err

@@ -39,7 +39,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("prompt", no_wrap=True)
+    table.add_column("prompt", overflow="fold")
     table.add_column("harmful queries", justify="right", no_wrap=True)
     table.add_column("harmless queries", justify="right", no_wrap=True)
     table.add_column("KL cost", justify="right", no_wrap=True)

@@ -51,7 +51,8 @@ def explained_download(name: str) -> Iterator[None]:
                 f"{name!r} is no file or folder here, and no repository on the hub that you may "
                 f"read; check the spelling (private ones need {LOGIN})."
             ) from error
-        raise DemurError(_no_answer(name, "read", status, error)) from error
+        here = f"{name!r} is no file or folder here, and cannot be read from the hub"
+        raise DemurError(_no_answer(here, status, error)) from error
 
 
 @contextmanager
@@ -76,19 +77,19 @@ def explained_upload(name: str) -> Iterator[None]:
         }
         if status in mends:
             raise DemurError(f"Cannot push to {name}: {mends[status]}.") from error
-        raise DemurError(_no_answer(name, "push to", status, error)) from error
+        raise DemurError(_no_answer(f"Cannot push to {name}", status, error)) from error
 
 
-def _no_answer(name: str, doing: str, status: int | None, error: Exception) -> str:
+def _no_answer(what: str, status: int | None, error: Exception) -> str:
     if type(error).__name__ == "OfflineModeIsEnabled":
-        return f"Cannot {doing} {name}: HF_HUB_OFFLINE is set; unset it to ask the hub."
+        return f"{what}: HF_HUB_OFFLINE is set; unset it to ask the hub."
     if status is None:
         return (
-            f"Cannot {doing} {name}: the hub does not answer ({first_line(error)}); check the "
-            "connection and HF_ENDPOINT."
+            f"{what}: the hub does not answer ({first_line(error)}); check the connection and "
+            "HF_ENDPOINT."
         )
     said = getattr(error, "server_message", None) or first_line(error)
-    return f"Cannot {doing} {name}: the hub answered with status {status} ({str(said)[:200]})."
+    return f"{what}: the hub answered with status {status} ({str(said)[:200]}); try again later."
 
 
 def _raise_disk_error(error: Exception) -> None:
