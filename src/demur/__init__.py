@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from demur.prompts import SafetyPrompt
     from demur.queries import QuerySet, load_query_set
     from demur.report import write_report
+    from demur.sharing import push
 
 __all__ = [
     "ChatModel",
@@ -41,6 +42,7 @@ __all__ = [
     "judge_responses",
     "load_query_set",
     "optimize",
+    "push",
     "write_report",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
+    "push": "demur.sharing",
     "write_report": "demur.report",
 }
 

@@ -104,3 +104,14 @@ def catalog_model(name: str) -> CatalogModel:
     except KeyError:
         known = ", ".join(CATALOG)
         raise DemurError(f"No catalog model is called {name!r}: choose one of {known}.") from None
+
+
+def hub_model_of(name: str, identity: str) -> str | None:
+    """The hub repository of the catalog model that a run names, or None.
+
+    Args:
+        name: of a model, as a run records it.
+        identity: of its weights, which must be the catalog's.
+    """
+    model = CATALOG.get(name)
+    return model.hub_repo if model is not None and identity == f"sha256:{model.sha256}" else None

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from demur.chat.hardware import available_memory
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
 from demur.files import DISK_FULL
 
 if TYPE_CHECKING:
@@ -270,12 +270,6 @@ def out_of_memory(name: str, detail: str) -> DemurError:
         f"{name} does not fit into memory ({detail}); "
         "free some, choose a smaller model or dtype, or quantize to 4 bits."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

@@ -19,14 +19,13 @@ from demur.chat.checkpoint import (
     check_complete,
     count_weights,
     ends_of,
-    first_line,
     freeze,
     load_config,
     out_of_memory,
     weight_files,
 )
 from demur.chat.download import alone
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
 from demur.files import cache_directory, require_cache_space
 from demur.progress import Progress
 

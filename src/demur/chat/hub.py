@@ -7,8 +7,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from demur.chat.checkpoint import first_line, missing_weights
-from demur.errors import DemurError
+from demur.chat.checkpoint import missing_weights
+from demur.errors import DemurError, first_line
 from demur.progress import Progress, Stage
 
 _TEXT_FILES = (
@@ -41,18 +41,19 @@ def hub_snapshot(name: str, trust_remote_code: bool, progress: Progress) -> tupl
         information = HfApi().model_info(name, files_metadata=True, timeout=10)
         sizes = {file.rfilename: file.size or 0 for file in information.siblings or ()}
         wanted = _select(name, list(sizes), trust_remote_code)
-        commit = str(information.sha)
         total = sum(sizes[file] for file in wanted)
+        # The first is asked for as the newest, so that the cache knows which commit that was and
+        # finds it without a connection; the others follow by the commit, so that all are of one.
+        commit: str | None = None
         with progress.stage(f"Downloading {name} from the model hub", total, "bytes") as stage:
             for file in wanted:
                 stage.note(file)
                 watcher = _Watcher(stage)
                 path = hf_hub_download(name, file, revision=commit, tqdm_class=watcher.bar_class())
                 stage.advance(sizes[file] - watcher.seen)
-        folder = Path(path)
-        for _ in Path(wanted[-1]).parts:
-            folder = folder.parent
-        return folder, commit
+                folder = Path(path).parents[len(Path(file).parts) - 1]
+                commit = folder.name
+        return folder, folder.name
     except (DemurError, MemoryError):
         raise
     except GatedRepoError as error:

@@ -13,6 +13,7 @@ from demur.cli.evaluate import evaluate_command
 from demur.cli.export import export_command
 from demur.cli.optimize import optimize_command
 from demur.cli.pull import pull_command
+from demur.cli.push import push_command
 from demur.cli.report import report_command
 from demur.cli.screen import errors
 from demur.cli.show import show_command
@@ -51,6 +52,7 @@ app.command("diagnose")(diagnose_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("show")(show_command)
+app.command("push")(push_command)
 app.command("pull")(pull_command)
 app.command("benchmarks")(benchmarks_command)
 

@@ -33,8 +33,8 @@ def diagnose_command(
     prompt: Annotated[
         Several,
         typer.Option(
-            help="long, short, plain, a text file, or the folder of a run or a safety prompt; "
-            "give it again for each.",
+            help="long, short, plain, a text file, the folder of a run or a safety prompt, or "
+            "organisation/name on the hub; give it again for each.",
             show_default="long, short, plain",
         ),
     ] = None,

@@ -34,8 +34,8 @@ def evaluate_command(
     prompt: Annotated[
         Several,
         typer.Option(
-            help="none, long, short, plain, a text file, or the folder of a run or a safety "
-            "prompt; give it again for each prompt to compare.",
+            help="none, long, short, plain, a text file, the folder of a run or a safety prompt, "
+            "or organisation/name on the hub; give it again for each prompt to compare.",
             show_default="none, long",
         ),
     ] = None,

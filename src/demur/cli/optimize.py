@@ -24,7 +24,10 @@ def optimize_command(
         str, typer.Argument(help="Hub name, local folder, GGUF file or catalog name.")
     ] = "qwen2.5-coder-0.5b",
     basic_prompt: Annotated[
-        str, typer.Option(help="long, short, plain or a text file: where to start.")
+        str,
+        typer.Option(
+            help="long, short, plain, a text file, or a text prompt on the hub: where to start."
+        ),
     ] = "long",
     harmful: Annotated[
         str, typer.Option(help="Harmful anchors: a set, FILE, FILE.csv:COLUMN, hf:ORG/NAME:COLUMN.")

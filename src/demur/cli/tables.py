@@ -39,13 +39,17 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("prompt", no_wrap=True)
+    table.add_column("prompt", overflow="fold")
     table.add_column("harmful queries", justify="right", no_wrap=True)
     table.add_column("harmless queries", justify="right", no_wrap=True)
     table.add_column("KL cost", justify="right", no_wrap=True)
     for result in evaluation.results:
         table.add_row(
-            Text(result.prompt if result.prompt in OURS else f"{result.prompt} (basic)"),
+            Text(
+                printable(result.prompt)
+                if result.prompt in OURS
+                else f"{printable(result.prompt)} (basic)"
+            ),
             str(result.harmful_refused),
             str(result.harmless_refused),
             f"{result.divergence:.2f}",

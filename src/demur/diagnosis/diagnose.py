@@ -58,8 +58,8 @@ def diagnose(
     Args:
         model: its weights stay as they are.
         prompts: the safety prompts beside none, by default `long`, `short` and `plain`; for each a
-            built-in name, a text file, the folder of a run or of a saved safety prompt, or a
-            `SafetyPrompt`.
+            built-in name, a text file, the folder of a run or of a saved safety prompt,
+            `organisation/name` on the hub, or a `SafetyPrompt`.
         harmful: the harmful anchor queries, as `load_query_set` takes them.
         harmless: the harmless ones.
         system_prompt: a text file with the application's own system text.

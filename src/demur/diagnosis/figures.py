@@ -57,7 +57,7 @@ def draw_figures(folder: Path, plane: Plane, layers: Sequence[LayerSeparation]) 
             "b-refusal": (_refusal(plane), groups_csv(plane.anchors)),
         }
         if plane.held_out:
-            figures["c-optimized"] = (_optimized(plane), groups_csv(plane.held_out))
+            figures["c-optimized"] = (movement_figure(plane), groups_csv(plane.held_out))
         if layers:
             figures["d-layers"] = (_layers(layers), _layers_csv(layers))
         written = []
@@ -125,7 +125,7 @@ def _refusal(plane: Plane) -> Figure:
     return figure
 
 
-def _optimized(plane: Plane) -> Figure:
+def movement_figure(plane: Plane) -> Figure:
     """Held-out queries over the axes and boundaries of the anchors."""
     figure, axes = _scatter(
         plane, (*plane.held_out, *plane.anchors), "Held-out queries: basic and optimized prompt"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from demur.errors import DemurError
 from demur.progress import Progress
-from demur.prompts import BASIC_PROMPTS, SafetyPrompt, load_basic_prompt
-from demur.prompts.safety_prompt import printable_name, shown
+from demur.prompts import SafetyPrompt, load_prompt
+from demur.prompts.checks import shown
 from demur.queries import QuerySet, load_benchmark, load_query_set
 from demur.runs import Queries
 
@@ -107,8 +107,8 @@ def choose_prompts(choices: Sequence[PromptChoice]) -> tuple[SafetyPrompt | None
     Args:
         choices: for each None or `none`, a built-in name (`long`, `short`, `plain`), a text file,
             a run's folder, a folder that `SafetyPrompt.save` wrote, a `.safetensors` file as the
-            paper's authors release theirs, or a `SafetyPrompt`. A prompt from a file or a folder
-            is called after it.
+            paper's authors release theirs, `organisation/name` on the hub, or a `SafetyPrompt`.
+            A prompt from a file, a folder or the hub is called after it.
 
     Raises:
         DemurError: there is none, one cannot be read, or two have the same name.
@@ -129,28 +129,10 @@ def choose_prompts(choices: Sequence[PromptChoice]) -> tuple[SafetyPrompt | None
 def _prompt(choice: PromptChoice) -> SafetyPrompt | None:
     if choice is None or choice == NONE:
         return None
-    if isinstance(choice, SafetyPrompt):
-        prompt = choice
-    elif str(choice) in BASIC_PROMPTS:
-        return load_basic_prompt(str(choice))
-    else:
-        prompt = _from_disk(str(choice))
+    prompt = choice if isinstance(choice, SafetyPrompt) else load_prompt(choice)
     if prompt.name == NONE:
         raise DemurError(f"a prompt cannot be called {NONE!r}, which is no prompt: rename it")
     return prompt
-
-
-def _from_disk(choice: str) -> SafetyPrompt:
-    path = Path(choice)
-    try:
-        is_folder = path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        is_folder = False
-    if not is_folder and path.suffix.lower() not in (".safetensors", ".json"):
-        return load_basic_prompt(choice)
-    # The prompt of every run is called `optimized`: the folders tell them apart.
-    name = path.resolve().name if is_folder else path.stem
-    return replace(SafetyPrompt.load(path), name=printable_name(name))
 
 
 def choose_sets(

@@ -67,7 +67,7 @@ def evaluate(
     Args:
         model: its weights stay as they are.
         prompts: for each `none` or None, `long`, `short`, `plain`, a text file, the folder of a run
-            or of a saved safety prompt, or a `SafetyPrompt`.
+            or of a saved safety prompt, `organisation/name` on the hub, or a `SafetyPrompt`.
         benchmarks: names of public benchmarks, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
             `hf:org/name:column`.

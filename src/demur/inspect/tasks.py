@@ -42,8 +42,8 @@ def safeguard(
     that, and how many are under way at once.
 
     Args:
-        prompt: the safety prompt: `none`, `long`, `short`, `plain`, or a text file. A trained one
-            is no text and reaches no model through Inspect.
+        prompt: the safety prompt: `none`, `long`, `short`, `plain`, a text file, or a text prompt
+            on the hub. A trained one is no text and reaches no model through Inspect.
         benchmark: the name of a public benchmark, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
             `hf:org/name:column`.

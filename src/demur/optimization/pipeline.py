@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.chat import ChatModel, Condition
+from demur.chat.catalog import hub_model_of
 from demur.evaluation.divergence import kl_divergence
 from demur.evaluation.measuring import measure
 from demur.evaluation.results import evaluate_measurements
@@ -49,7 +50,8 @@ def optimize(
 
     Args:
         model: its weights stay as they are.
-        basic_prompt: `long`, `short`, `plain` or a text file; where the optimization starts.
+        basic_prompt: `long`, `short`, `plain`, a text file, or a text prompt on the hub; where the
+            optimization starts.
         harmful: the harmful anchor queries: `anchors`, a text file, `file.csv:column`,
             `file.jsonl:column` or `hf:org/name:column`.
         harmless: the harmless ones.
@@ -132,6 +134,7 @@ def optimize(
             trained.embeddings,
             {
                 "model": recorded["model"],
+                "base_model": hub_model_of(model.name, model.identity),
                 "settings": recorded,
                 "results": evaluation.to_json(),
             },

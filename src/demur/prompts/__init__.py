@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from demur.prompts.basic import BASIC_PROMPTS, load_basic_prompt, load_system_prompt
+from demur.prompts.naming import load_prompt
 from demur.prompts.safety_prompt import SafetyPrompt
 
-__all__ = ["BASIC_PROMPTS", "SafetyPrompt", "load_basic_prompt", "load_system_prompt"]
+__all__ = [
+    "BASIC_PROMPTS",
+    "SafetyPrompt",
+    "load_basic_prompt",
+    "load_prompt",
+    "load_system_prompt",
+]

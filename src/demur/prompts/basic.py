@@ -6,7 +6,9 @@ from importlib import resources
 from pathlib import Path
 
 from demur.errors import DemurError
-from demur.prompts.safety_prompt import SafetyPrompt, printable_name, shown
+from demur.prompts.checks import printable_name, shown
+from demur.prompts.hub import fetch_prompt, hub_name_of
+from demur.prompts.safety_prompt import SafetyPrompt
 
 BASIC_PROMPTS: tuple[str, ...] = ("long", "short", "plain")
 """The names of the built-in basic prompts."""
@@ -15,18 +17,28 @@ _MOST_BYTES = 1_000_000
 
 
 def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
-    """A basic prompt: a built-in one by its name (`BASIC_PROMPTS`), or a UTF-8 text file.
+    """A basic prompt: a built-in one (`BASIC_PROMPTS`), a UTF-8 text file, or one from the hub.
 
     A built-in name wins over a file of the same name; write `./long` for the file. The prompt of
-    a file is called what the file is called, with its ending.
+    a file is called what the file is called, with its ending. `organisation/name` is a text prompt
+    on the hub, unless there is a file or folder of that name.
 
     Raises `DemurError` where there is no such file, and for a folder, an empty file, a file that
-    is not UTF-8 text, and one above 1 MB.
+    is not UTF-8 text, one above 1 MB, and a trained prompt on the hub.
     """
     if name_or_file in BASIC_PROMPTS:
         text_file = resources.files("demur.prompts") / "texts" / f"{name_or_file}.txt"
         text = text_file.read_text(encoding="utf-8").strip()
         return SafetyPrompt(name=name_or_file, text=text)
+    name = hub_name_of(name_or_file)
+    if name is not None:
+        prompt = fetch_prompt(name)
+        if prompt.is_trained:
+            raise DemurError(
+                f"{name} holds trained embeddings, and a basic prompt is text; to go on from its "
+                "text, write that into a file"
+            )
+        return prompt
     built_in = ", ".join(BASIC_PROMPTS)
     text = _read_prompt_file(name_or_file, or_else=f", or a built-in basic prompt: {built_in}")
     return SafetyPrompt(name=printable_name(Path(name_or_file).name), text=text)

@@ -7,20 +7,28 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.errors import DemurError
 from demur.files import DISK_FULL
+from demur.prompts.checks import (
+    check_shape,
+    check_text,
+    checked_embeddings,
+    plain_json,
+    printable_name,
+    shown,
+)
 
 if TYPE_CHECKING:
     import torch
 
 _FORMAT = "demur safety prompt"
 _VERSION = 1
-_JSON_FILE = "safety_prompt.json"
-_TENSOR_FILE = "safety_prompt.safetensors"
+JSON_FILE = "safety_prompt.json"
+TENSOR_FILE = "safety_prompt.safetensors"
 _TENSOR = "safety_prompt"
 _RELEASED_TENSOR = "soft_prompt"
 _FOLDER_IN_RUN = "safety_prompt"
@@ -49,10 +57,10 @@ class SafetyPrompt:
             raise DemurError(
                 f"the safety prompt's name {shown(self.name)} must be one line of printable text"
             )
-        _check_text(self.text, self.name)
-        object.__setattr__(self, "metadata", _plain_json(self.metadata, self.name))
+        check_text(self.text, self.name)
+        object.__setattr__(self, "metadata", plain_json(self.metadata, self.name))
         if self.embeddings is not None:
-            object.__setattr__(self, "embeddings", _checked_embeddings(self.embeddings, self.name))
+            object.__setattr__(self, "embeddings", checked_embeddings(self.embeddings, self.name))
         elif self.text is None:
             raise DemurError(
                 f"the safety prompt {self.name!r} is empty; give it text or embeddings"
@@ -126,72 +134,90 @@ class SafetyPrompt:
                 "choose a folder that can be written"
             ) from error
 
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """The same as `save`, by the hub's name for it."""
+        self.save(save_directory)
 
-def shown(text: str | Path) -> str:
-    """`text` in quotes, on one line and of a bearable length, for messages."""
-    quoted = repr(str(text))
-    return quoted if len(quoted) <= 200 else f"{quoted[:197]}..."
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> SafetyPrompt:
+        """Load a safety prompt from the hub, or from a folder or file as `load` does.
 
+        Arguments are those of the hub's `ModelHubMixin.from_pretrained`. Only JSON and safetensors
+        are fetched, and no code is run. What exists here wins; a prompt from the hub is called as
+        its repository.
 
-def printable_name(file_name: str) -> str:
-    """A file's name as the name of a prompt."""
-    return "".join(char if char.isprintable() else "?" for char in file_name)
+        Args:
+            pretrained_model_name_or_path: `organisation/name[@revision]`, or a folder or file.
+            revision: a branch, a tag or a commit, where the name has none.
+            token, cache_dir, force_download, local_files_only: as for the mixin.
 
+        Raises `DemurError` where there is no such prompt or no right to read it, the hub does not
+        answer, or a file is damaged.
+        """
+        from demur.prompts.hub import fetch_prompt, hub_name_of
 
-def _check_text(text: str | None, name: str) -> None:
-    if text is None:
-        return
-    if not text.strip():
-        raise DemurError(
-            f"the text of the safety prompt {name!r} is blank, a prompt of zero tokens; write one"
+        path = str(pretrained_model_name_or_path)
+        name = hub_name_of(path)
+        if name is None:
+            return cls.load(path)
+        if revision is not None:
+            name = replace(name, revision=revision)
+        return fetch_prompt(
+            name,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
         )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DemurError(
-            f"the text of the safety prompt {name!r} holds half characters (lone surrogates); "
-            "write it as UTF-8"
-        ) from error
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push a safety prompt with demur",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        license: str | None = None,
+        base_model: str | None = None,
+    ) -> str:
+        """Push the safety prompt to the hub with a model card, in one commit.
 
-def _plain_json(metadata: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A copy of `metadata` that a JSON file gives back unchanged."""
-    try:
-        text = json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
-        text.encode("utf-8")
-        plain: dict[str, Any] = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DemurError(
-            f"the metadata of the safety prompt {name!r} must be plain JSON ({shown(str(error))})"
-        ) from error
-    return plain
+        Arguments are those of the hub's `ModelHubMixin.push_to_hub`. The application's own system
+        text and local paths stay here. `demur.push` does this for a run, and adds a figure.
 
+        Args:
+            repo_id: `organisation/name`; made where it is not there.
+            private: whether a new repository is; None leaves that to the hub's settings.
+            commit_message, token, branch, create_pr: as for the mixin.
+            license: of the prompt, as the hub writes it; None keeps what its page says.
+            base_model: the hub name of the model; None takes it from the metadata.
 
-def _checked_embeddings(embeddings: torch.Tensor, name: str) -> torch.Tensor:
-    import torch
+        Returns the address of the commit. Raises `DemurError` where there is no token or right,
+        the name cannot be, the repository holds something else, or the hub does not answer.
+        """
+        from demur.prompts.card import Card
+        from demur.prompts.hub import push_prompt
 
-    _check_shape(tuple(embeddings.shape), name)
-    if embeddings.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        raise DemurError(
-            f"the embeddings of the safety prompt {name!r} are {embeddings.dtype}; "
-            "give float16, bfloat16, float32 or float64"
-        )
-    # A copy: training goes on in the tensor that was given.
-    checked = embeddings.detach().to("cpu", torch.float32, copy=True).contiguous()
-    if not bool(torch.isfinite(checked).all()):
-        raise DemurError(
-            f"the embeddings of the safety prompt {name!r} hold infinite or undefined numbers; "
-            "train it again, with a lower learning rate if this repeats"
-        )
-    return checked
-
-
-def _check_shape(shape: tuple[int, ...], name: str) -> None:
-    if len(shape) != 2 or 0 in shape:
-        dimensions = " x ".join(str(size) for size in shape) or "a single number"
-        raise DemurError(
-            f"the embeddings of the safety prompt {name!r} are {dimensions}; they must be a matrix "
-            "of one or more rows, as wide as the model's embeddings"
+        return push_prompt(
+            self,
+            repo_id,
+            Card(license=license, base_model=base_model),
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
         )
 
 
@@ -203,7 +229,7 @@ def _load(path: Path) -> SafetyPrompt:
         )
     if path.is_dir():
         in_run = path / _FOLDER_IN_RUN
-        is_run = in_run.is_dir() and not (path / _JSON_FILE).exists()
+        is_run = in_run.is_dir() and not (path / JSON_FILE).exists()
         return _load_folder(in_run if is_run else path)
 
     suffix = path.suffix.lower()
@@ -212,7 +238,7 @@ def _load(path: Path) -> SafetyPrompt:
             f"{shown(path)} is refused, for loading a {suffix} file can run any code it holds; "
             "convert it to .safetensors"
         )
-    if path.name in (_JSON_FILE, _TENSOR_FILE) and (path.parent / _JSON_FILE).exists():
+    if path.name in (JSON_FILE, TENSOR_FILE) and (path.parent / JSON_FILE).exists():
         return _load_folder(path.parent)
     if suffix != ".safetensors":
         raise DemurError(
@@ -224,10 +250,10 @@ def _load(path: Path) -> SafetyPrompt:
 
 
 def _load_folder(folder: Path) -> SafetyPrompt:
-    file = folder / _JSON_FILE
+    file = folder / JSON_FILE
     if not file.is_file():
         raise DemurError(
-            f"{shown(folder)} holds no safety prompt ({_JSON_FILE} is missing); "
+            f"{shown(folder)} holds no safety prompt ({JSON_FILE} is missing); "
             "give a folder that demur saved or a run that is done"
         )
     try:
@@ -255,11 +281,11 @@ def _load_folder(folder: Path) -> SafetyPrompt:
                 f"{shown(file)} lacks a valid field {key!r}; save the safety prompt again"
             )
 
-    tensor_file = folder / _TENSOR_FILE
+    tensor_file = folder / TENSOR_FILE
     embeddings = _read_tensor(tensor_file, _TENSOR) if saved["rows"] else None
     if embeddings is not None and tuple(embeddings.shape) != (saved["rows"], saved["width"]):
         raise DemurError(
-            f"{shown(tensor_file)} does not belong to the {_JSON_FILE} beside it, which names "
+            f"{shown(tensor_file)} does not belong to the {JSON_FILE} beside it, which names "
             f"{saved['rows']} x {saved['width']} embeddings; save the safety prompt again"
         )
     return _from_file(folder, saved["name"], saved["text"], embeddings, saved["metadata"])
@@ -295,7 +321,7 @@ def _read_tensor(file: Path, tensor_name: str) -> torch.Tensor:
                     f"{shown(file)} must hold one tensor, {tensor_name!r}, and holds "
                     f"{shown(', '.join(names[:5]))}; give a safety prompt's file, not a model's"
                 )
-            _check_shape(tuple(tensors.get_slice(tensor_name).get_shape()), file.stem)
+            check_shape(tuple(tensors.get_slice(tensor_name).get_shape()), file.stem)
             tensor: torch.Tensor = tensors.get_tensor(tensor_name)
     except SafetensorError as error:
         raise DemurError(
@@ -313,7 +339,8 @@ def _save(prompt: SafetyPrompt, folder: Path) -> None:
     new, old = workspace / "new", workspace / "old"
     try:
         new.mkdir()
-        _write_files(prompt, new)
+        for name, data in files_of(prompt).items():
+            _write(new / name, data)
         if target.exists():
             target.rename(old)
         try:
@@ -336,7 +363,7 @@ def _check_replaceable(target: Path) -> None:
         raise DemurError(f"{shown(target)} is a file; give a folder to save the safety prompt to")
     if target == Path.cwd():
         raise DemurError("a safety prompt cannot be saved over the current folder; name another")
-    others = sorted({entry.name for entry in target.iterdir()} - {_JSON_FILE, _TENSOR_FILE})
+    others = sorted({entry.name for entry in target.iterdir()} - {JSON_FILE, TENSOR_FILE})
     if others:
         raise DemurError(
             f"{shown(target)} holds more than a safety prompt ({shown(', '.join(others[:3]))}); "
@@ -344,7 +371,8 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _write_files(prompt: SafetyPrompt, folder: Path) -> None:
+def files_of(prompt: SafetyPrompt) -> dict[str, bytes]:
+    """The name and content of each file that a saved safety prompt consists of."""
     saved = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -355,12 +383,13 @@ def _write_files(prompt: SafetyPrompt, folder: Path) -> None:
         "metadata": prompt.metadata,
     }
     text = json.dumps(saved, indent=2, ensure_ascii=False, allow_nan=False)
-    _write(folder / _JSON_FILE, f"{text}\n".encode())
+    files = {JSON_FILE: f"{text}\n".encode()}
     if prompt.embeddings is not None:
         # Through bytes: writing them here says when the disk is full, safetensors would not.
         from safetensors.torch import save
 
-        _write(folder / _TENSOR_FILE, save({_TENSOR: prompt.embeddings}, {"format": "pt"}))
+        files[TENSOR_FILE] = save({_TENSOR: prompt.embeddings}, {"format": "pt"})
+    return files
 
 
 def _write(file: Path, data: bytes) -> None:
