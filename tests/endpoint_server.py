@@ -41,7 +41,8 @@ class Endpoint:
     """The server's state.
 
     Attributes:
-        reply: takes the texts of a request, and says what to answer.
+        reply: takes the texts of a judge's request, and says what to answer.
+        models: that it says it has.
         failures: answered first, in turn.
         delay: seconds before each answer.
         requests: the bodies received.
@@ -49,7 +50,8 @@ class Endpoint:
         most_at_once: requests that were under way together.
     """
 
-    reply: Callable[[dict[str, str]], Reply]
+    reply: Callable[[dict[str, Any]], Reply]
+    models: tuple[str, ...] = ()
     url: str = ""
     failures: list[Reply] = field(default_factory=list)
     delay: float = 0.0
@@ -67,7 +69,17 @@ class Endpoint:
 
 @contextmanager
 def running_endpoint(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Endpoint]:
-    state = Endpoint(reply)
+    """A server that is asked by a judge: `reply` takes the texts that are to be judged."""
+    with running_server(lambda body: reply(json.loads(body["messages"][1]["content"]))) as state:
+        yield state
+
+
+@contextmanager
+def running_server(
+    reply: Callable[[dict[str, Any]], Reply], models: tuple[str, ...] = ()
+) -> Iterator[Endpoint]:
+    """A server whose `reply` takes the body of a request."""
+    state = Endpoint(reply, models)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -81,9 +93,16 @@ def running_endpoint(reply: Callable[[dict[str, str]], Reply]) -> Iterator[Endpo
                 state.most_at_once = max(state.most_at_once, state.under_way)
                 failure = state.failures.pop(0) if state.failures else None
             time.sleep(state.delay)
-            status, answer = failure or state.reply(json.loads(body["messages"][1]["content"]))
+            status, answer = failure or state.reply(body)
             with state.lock:
                 state.under_way -= 1
+            self.send(status, answer)
+
+        def do_GET(self) -> None:
+            known = [{"id": name, "object": "model", "created": 0} for name in state.models]
+            self.send(200, {"object": "list", "data": known})
+
+        def send(self, status: int, answer: Any) -> None:
             content = answer if isinstance(answer, str) else json.dumps(answer)
             kind = "text/html" if isinstance(answer, str) else "application/json"
             try:

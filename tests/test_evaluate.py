@@ -323,7 +323,7 @@ def test_an_interrupted_harm_judge_is_not_asked_twice(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three_lines(monkeypatch, lambda _: "a\nb\nc")
-    monkeypatch.setattr("demur.evaluation.evaluate.RESPONSES_AT_ONCE", 10)
+    monkeypatch.setattr("demur.evaluation.judged._HARM_AT_ONCE", 10)
     first, second = FakeHarmJudge(fails_after=45), FakeHarmJudge()
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, **arguments, harm_judge=first)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demur.chat import ChatModel, Condition
+    from demur.chat import ChatModel, Condition, Dialogue
     from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
     from demur.evaluation.comparison import Comparison
@@ -33,6 +33,7 @@ __all__ = [
     "Condition",
     "DemurError",
     "Diagnosis",
+    "Dialogue",
     "OptimizeSettings",
     "QuerySet",
     "Run",
@@ -52,6 +53,7 @@ _HOMES = {
     "Condition": "demur.chat",
     "DemurError": "demur.errors",
     "Diagnosis": "demur.diagnosis",
+    "Dialogue": "demur.chat",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "Run": "demur.optimization",

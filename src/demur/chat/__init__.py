@@ -1,5 +1,6 @@
 """The only room that runs a model: load, render, represent, sample, differentiate."""
 
+from demur.chat.dialogue import Dialogue
 from demur.chat.model import ChatModel, Condition
 
-__all__ = ["ChatModel", "Condition"]
+__all__ = ["ChatModel", "Condition", "Dialogue"]

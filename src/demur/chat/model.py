@@ -15,7 +15,7 @@ from demur.chat.engine.engine import PartialLoss, Reading
 from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendering import ChatRenderer
+from demur.chat.rendering import ChatRenderer, Conversation
 from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import SafetyPrompt
@@ -211,6 +211,20 @@ class ChatModel:
         """What the model would say next at representations (N, d): logits (N, V) float32."""
         return self.engine.next_token_logits(representations)
 
+    def conversation(
+        self, query: str, condition: Condition, history: Sequence[tuple[str, str]] = ()
+    ) -> Conversation:
+        """Render a query under a condition, behind earlier ones with their answers."""
+        prompt = condition.safety_prompt
+        trained = prompt is not None and prompt.embeddings is not None
+        return self.renderer.render(
+            query,
+            prompt.text if prompt is not None else None,
+            condition.system_prompt,
+            prompt_rows=prompt.rows if prompt is not None and trained else None,
+            history=history,
+        )
+
     def inputs(self, queries: Sequence[str], condition: Condition, new_tokens: int = 0) -> Inputs:
         """Render queries under a condition.
 
@@ -219,16 +233,7 @@ class ChatModel:
         """
         prompt = condition.safety_prompt
         trained = prompt is not None and prompt.embeddings is not None
-        rows = prompt.rows if prompt is not None and prompt.embeddings is not None else None
-        conversations = [
-            self.renderer.render(
-                query,
-                prompt.text if prompt is not None else None,
-                condition.system_prompt,
-                prompt_rows=rows,
-            )
-            for query in queries
-        ]
+        conversations = [self.conversation(query, condition) for query in queries]
         longest = max(conversations, key=lambda conversation: len(conversation.token_ids))
         length = len(longest.token_ids) + new_tokens
         if length > self.context_length:

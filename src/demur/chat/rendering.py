@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class Conversation:
 
 
 class ChatRenderer:
-    """Renders single-turn conversations with a model's chat template.
+    """Renders conversations with a model's chat template.
 
     The safety prompt opens the system message, and the application's system text follows it after
     a blank line. Where the template has no system role (it refuses or ignores one), both open the
@@ -76,7 +76,7 @@ class ChatRenderer:
         self.options = template_options(template)
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
-        self._layouts: dict[frozenset[SegmentKind], list[Segment]] = {}
+        self._layouts: dict[tuple[frozenset[SegmentKind], int], list[Segment]] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -107,6 +107,7 @@ class ChatRenderer:
         system_prompt: str | None = None,
         *,
         prompt_rows: int | None = None,
+        history: Sequence[tuple[str, str]] = (),
     ) -> Conversation:
         """The conversation as token ids, with the span of the safety prompt.
 
@@ -120,6 +121,7 @@ class ChatRenderer:
             prompt_rows: at least 1. The safety prompt is so many trained embedding rows, and as
                 many placeholder ids stand in its place; `safety_prompt` may then be the text that
                 the rows were made from (the ids around are those around that text) or None.
+            history: earlier messages of the user, each with the answer to it.
 
         Raises:
             DemurError: a text is empty or cannot be tokenized as plain text, `prompt_rows` is
@@ -130,29 +132,50 @@ class ChatRenderer:
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
         texts = _clean_texts(query, safety_prompt, system_prompt)
-        ids, span = self._tokenize(self._segments(texts))
+        ids, span = self._tokenize(self._segments(texts, history))
         if prompt_rows is not None and span is not None:
             start, end = span
             ids[start:end] = [self._tokenize.placeholder_id] * prompt_rows
             span = (start, start + prompt_rows)
         return Conversation(tuple(ids), span)
 
-    def _segments(self, texts: Mapping[SegmentKind, str]) -> list[Segment]:
-        kinds = frozenset(texts)
-        if kinds not in self._layouts:
-            self._layouts[kinds] = self._layout(kinds)
+    def _segments(
+        self, texts: Mapping[SegmentKind, str], history: Sequence[tuple[str, str]] = ()
+    ) -> list[Segment]:
+        key = (frozenset(texts), len(history))
+        if key not in self._layouts:
+            self._layouts[key] = self._layout(*key)
+        queries = [clean_text("query", query) for query, _ in history]
+        responses = [clean_text("response", response) for _, response in history]
+        # Turns come in their order; without history a template may write the query twice.
+        turns = {"query": iter([*queries, texts["query"]]), "response": iter(responses)}
         return [
-            segment if segment.kind == "markup" else Segment(texts[segment.kind], segment.kind)
-            for segment in self._layouts[kinds]
+            segment
+            if segment.kind == "markup"
+            else Segment(
+                next(turns[segment.kind])
+                if history and segment.kind in turns
+                else texts[segment.kind],
+                segment.kind,
+            )
+            for segment in self._layouts[key]
         ]
 
-    def _layout(self, kinds: frozenset[SegmentKind]) -> list[Segment]:
-        """The template's markup around empty segments for the texts of these kinds."""
+    def _layout(self, kinds: frozenset[SegmentKind], answered: int) -> list[Segment]:
+        """The template's markup around empty segments for the texts of these kinds.
+
+        Args:
+            kinds: of the safety prompt, the system prompt and the query.
+            answered: earlier queries, each with its response.
+        """
         system = [STAND_INS[k] for k in ("safety_prompt", "system_prompt") if k in kinds]
-        query = STAND_INS["query"]
-        in_user = [("user", "\n\n".join([*system, query]))]
+        query, response = STAND_INS["query"], STAND_INS["response"]
+        later = [("assistant", response), ("user", query)] * answered
+        in_user = [("user", "\n\n".join([*system, query])), *later]
         ways = (
-            [[("system", "\n\n".join(system)), ("user", query)], in_user] if system else [in_user]
+            [[("system", "\n\n".join(system)), ("user", query), *later], in_user]
+            if system
+            else [in_user]
         )
         problem = ""
         for as_parts in (False, True):  # some templates take a message only as a list of parts
@@ -163,7 +186,10 @@ class ChatRenderer:
                 except Exception as error:  # a template may fail in any way
                     problem = problem or " ".join(str(error).split())
                     continue
-                if all(STAND_INS[kind] in text for kind in kinds):
+                turns_kept = not answered or (
+                    text.count(query) == answered + 1 and text.count(response) == answered
+                )
+                if turns_kept and all(STAND_INS[kind] in text for kind in kinds):
                     return split_segments(text)
         raise DemurError(
             "The model's chat template does not render a plain conversation"

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from demur.cli.benchmarks import benchmarks_command
+from demur.cli.chat import chat_command
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import export_command
@@ -49,6 +50,7 @@ def _root(
 app.command("optimize")(optimize_command)
 app.command("evaluate")(evaluate_command)
 app.command("diagnose")(diagnose_command)
+app.command("chat")(chat_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("show")(show_command)

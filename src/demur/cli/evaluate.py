@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from demur.judges import HarmJudge, PairwiseJudge
 
 MACHINE = "The machine"
+SERVER = "A server instead of a model"
 
 # typer reads these annotations at run time, on Python 3.10 too.
 Whole = Optional[int]  # noqa: UP045
@@ -81,6 +82,35 @@ def evaluate_command(
     base_url: Annotated[
         Words, typer.Option(help="Of the server of endpoint:MODEL.", show_default="OpenAI's")
     ] = None,
+    endpoint: Annotated[
+        Words,
+        typer.Option(
+            help="Evaluate what an OpenAI-compatible server answers, as it is served: its base "
+            "URL, for example http://localhost:8000/v1. Needs demur[endpoint].",
+            metavar="URL",
+            rich_help_panel=SERVER,
+        ),
+    ] = None,
+    served_model: Annotated[
+        Words,
+        typer.Option(
+            help="The model's name at the server.",
+            show_default="the only one there",
+            rich_help_panel=SERVER,
+        ),
+    ] = None,
+    concurrency: Annotated[
+        Whole,
+        typer.Option(
+            help="Requests under way at once.", min=1, show_default="8", rich_help_panel=SERVER
+        ),
+    ] = None,
+    timeout: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            help="Seconds to wait for an answer.", show_default="120", rich_help_panel=SERVER
+        ),
+    ] = None,
     samples: Annotated[
         Whole, typer.Option(help="Responses for each query.", show_default="1")
     ] = None,
@@ -115,7 +145,7 @@ def evaluate_command(
         typer.Option(help="Let the model bring code of its own.", rich_help_panel=MACHINE),
     ] = False,
 ) -> None:
-    """Compare safety prompts on the same queries, or judge responses that exist already.
+    """Compare safety prompts on the same queries, measure a server, or judge existing responses.
 
     Without any argument: the default model, no prompt against the long one, the built-in held-out
     queries. Stopped half-way, the same command goes on where it was.
@@ -126,8 +156,10 @@ def evaluate_command(
     if responses:
         from demur.evaluation.existing import judge_responses
 
-        _refuse_beside_responses(
+        _refuse_beside(
+            "--responses judges what exists already",
             {
+                "--endpoint": endpoint,
                 "a model": model,
                 "--prompt": prompt,
                 "--benchmark": benchmark,
@@ -140,7 +172,7 @@ def evaluate_command(
                 "--seed": seed,
                 "--system-prompt": system_prompt,
                 "--benchmark-dir": benchmark_dir,
-            }
+            },
         )
         comparison = judge_responses(
             responses,
@@ -148,6 +180,51 @@ def evaluate_command(
             harm_judge=_judges(harm_judge, None, base_url, progress)[0],
             output=output,
             progress=progress,
+        )
+        print_comparison(console, comparison)
+        return
+
+    if endpoint is None:
+        _refuse_beside(
+            "these belong to --endpoint URL",
+            {
+                "--served-model": served_model,
+                "--concurrency": concurrency,
+                "--timeout": timeout,
+            },
+        )
+    else:
+        from demur.evaluation.served import evaluate_endpoint
+
+        _refuse_beside(
+            "--endpoint asks a server, no model runs here",
+            {
+                "a model": model,
+                "--instructions": instructions,
+                "--preference-judge": preference_judge,
+                "--dtype": dtype,
+                "--device": device,
+                "--quantization": quantization,
+            },
+        )
+        comparison = evaluate_endpoint(
+            endpoint,
+            served_model,
+            prompts=prompt or (None,),
+            benchmarks=benchmark or (),
+            harmful=harmful,
+            harmless=harmless,
+            system_prompt=system_prompt,
+            judge=judge,
+            harm_judge=_judges(harm_judge, None, base_url, progress)[0],
+            samples=samples,
+            tokens=tokens,
+            seed=seed,
+            benchmark_dir=benchmark_dir,
+            output=output,
+            progress=progress,
+            concurrency=concurrency if concurrency is not None else 8,
+            timeout=timeout if timeout is not None else 120.0,
         )
         print_comparison(console, comparison)
         return
@@ -221,7 +298,7 @@ def _judges(
     return of_harm, of_pairs
 
 
-def _refuse_beside_responses(options: dict[str, object]) -> None:
+def _refuse_beside(because: str, options: dict[str, object]) -> None:
     for name, value in options.items():
         if value is not None and value != []:
-            raise DemurError(f"--responses judges what exists already: leave out {name}")
+            raise DemurError(f"{because}: leave out {name}")

@@ -29,10 +29,15 @@ errors = Console(stderr=True)
 
 def printable(text: str) -> str:
     """Model output without control characters, so that it cannot drive the terminal."""
+    return without_controls(text).strip()
+
+
+def without_controls(text: str) -> str:
+    """The same with the white space around it, for a piece of an output."""
     return "".join(
         character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
         for character in text
-    ).strip()
+    )
 
 
 def print_report(console: Console, folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +22,15 @@ from demur.evaluation.choices import (
 )
 from demur.evaluation.comparison import RESULTS, Comparison
 from demur.evaluation.cost import Cost, CostMeter
-from demur.evaluation.jsonl import write_rows
-from demur.evaluation.judged import JudgedResponse, judge_harm, read_judged
-from demur.evaluation.measuring import RESPONSES_AT_ONCE, Protocol, measure
+from demur.evaluation.judged import (
+    JudgedResponse,
+    judge_harm_in_batches,
+    read_judged,
+    write_judged,
+)
+from demur.evaluation.measuring import Protocol, measure
 from demur.evaluation.outputs import Instructions, OutputsWork, choose_instructions
+from demur.evaluation.recorded import recorded_prompt, recorded_sets
 from demur.evaluation.tally import Tally
 from demur.files import distinct_names, safe_name
 from demur.judges import PairwiseJudge, RefusalJudge, get_refusal_judge
@@ -202,21 +205,10 @@ class _Work:
         )
         responses = _flat(measurement, test_set)
         if self.harm_judge is not None:
-            responses = self._judge_harm(name, responses, self.harm_judge)
-        _write(file, responses)
+            kept = self.unfinished.path / f"{name}-harm.jsonl"
+            responses = judge_harm_in_batches(responses, self.harm_judge, kept, self.progress)
+        write_judged(file, responses)
         return responses
-
-    def _judge_harm(
-        self, name: str, responses: list[JudgedResponse], harm_judge: HarmJudge
-    ) -> list[JudgedResponse]:
-        """Judge batch by batch; what was judged before an interruption is not judged again."""
-        file = self.folder.path / UNFINISHED / f"{name}-harm.jsonl"
-        done = read_judged(file) if file.exists() else []
-        while len(done) < len(responses):
-            batch = responses[len(done) : len(done) + RESPONSES_AT_ONCE]
-            done += judge_harm(batch, harm_judge, self.progress)
-            _write(file, done)
-        return done
 
 
 def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
@@ -237,10 +229,6 @@ def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
         )
         for response in responses
     ]
-
-
-def _write(file: Path, responses: Sequence[JudgedResponse]) -> None:
-    write_rows(file, (response.to_row() for response in responses))
 
 
 def _check_fit(
@@ -305,15 +293,8 @@ def _recorded(
             "device": str(model.device),
             "chat_template": model.renderer.fingerprint,
         },
-        "prompts": [_recorded_prompt(condition.safety_prompt) for condition in conditions],
-        "sets": [
-            {
-                "name": test_set.name,
-                "queries": test_set.queries.fingerprint,
-                "categories": _sha256(json.dumps(test_set.categories).encode()),
-            }
-            for test_set in sets
-        ],
+        "prompts": [recorded_prompt(condition.safety_prompt) for condition in conditions],
+        "sets": recorded_sets(sets),
         "system_prompt": system,
         "harm_judge": harm_judge.name if harm_judge is not None else None,
         **settings.model_dump(mode="json"),
@@ -333,18 +314,3 @@ def _recorded_instructions(
         },
         "preference_judge": preference_judge.name if preference_judge is not None else None,
     }
-
-
-def _recorded_prompt(prompt: SafetyPrompt | None) -> dict[str, Any]:
-    if prompt is None:
-        return {"name": NONE, "text": None, "embeddings": None}
-    rows = None if prompt.embeddings is None else prompt.embeddings.numpy().tobytes()
-    return {
-        "name": prompt.name,
-        "text": prompt.text,
-        "embeddings": None if rows is None else _sha256(rows),
-    }
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from demur.errors import DemurError
-from demur.evaluation.jsonl import damaged, read_rows
+from demur.evaluation.jsonl import damaged, read_rows, write_rows
 from demur.judges.combination import complied
 from demur.judges.harm import HarmJudge, HarmVerdict
 from demur.progress import Progress
 from demur.queries import Label
 
 Harm = Literal["unsafe", "safe", "no verdict"]
+_HARM_AT_ONCE = 256
 _HARM: dict[HarmVerdict, Harm] = {True: "unsafe", False: "safe", None: "no verdict"}
 
 
@@ -99,3 +100,30 @@ def judge_harm(
     for place, verdict in zip(places, verdicts, strict=True):
         judged[place] = replace(judged[place], harm=_HARM[verdict])
     return judged
+
+
+def write_judged(file: Path, responses: Sequence[JudgedResponse]) -> None:
+    """Write judged responses, one a line, all or none."""
+    write_rows(file, (response.to_row() for response in responses))
+
+
+def judge_harm_in_batches(
+    responses: Sequence[JudgedResponse], harm_judge: HarmJudge, kept: Path, progress: Progress
+) -> list[JudgedResponse]:
+    """The same as `judge_harm`; what was judged before an interruption is not judged again.
+
+    Args:
+        responses: any number of them.
+        harm_judge: is asked.
+        kept: the file that verdicts lie in meanwhile.
+        progress: hears of it.
+
+    Raises:
+        DemurError: as `judge_harm`.
+    """
+    done = read_judged(kept) if kept.exists() else []
+    while len(done) < len(responses):
+        batch = responses[len(done) : len(done) + _HARM_AT_ONCE]
+        done += judge_harm(batch, harm_judge, progress)
+        write_judged(kept, done)
+    return done

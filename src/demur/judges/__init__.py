@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from demur.endpoint import EndpointSettings, TokenUsage
 from demur.judges.combination import complied
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
-from demur.judges.endpoint_client import EndpointSettings, TokenUsage
 from demur.judges.guard import GuardJudge
 from demur.judges.harm import HarmJudge, HarmVerdict
 from demur.judges.harm_registry import get_harm_judge

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from demur.endpoint import EndpointSettings
 from demur.errors import DemurError
 from demur.judges.endpoint import EndpointJudge
-from demur.judges.endpoint_client import EndpointSettings
 from demur.judges.guard import GuardJudge
 from demur.judges.harm import HarmJudge
 from demur.progress import Progress

@@ -36,6 +36,10 @@ def subject_of_evaluation(folder: RunFolder) -> Subject:
         tables.append(_categories(categories))
     if results["differences"]:
         tables.append(_differences(results["differences"]))
+    if results.get("costs"):
+        tables.append(_costs(results["costs"]))
+    if results.get("wins"):
+        tables.append(_wins(results["wins"]))
     return Subject(
         kind="evaluation",
         title=_title(settings),
@@ -84,9 +88,17 @@ def _command(settings: Mapping[str, Any]) -> str:
     if "model" not in settings:
         files = " ".join(f"--responses {one['name']}" for one in settings["responses"])
         return f"demur evaluate {files} {judge}"
-    prompts = " ".join(f"--prompt {one['name']}" for one in settings["prompts"])
+    model = settings["model"]
+    served = "endpoint" in model
+    asked = [one["name"] for one in settings["prompts"] if not served or one["text"] is not None]
+    prompts = "".join(f" --prompt {name}" for name in asked)
+    where = (
+        f"--endpoint {model['endpoint']} --served-model {model['name']}"
+        if served
+        else model["name"]
+    )
     return (
-        f"demur evaluate {settings['model']['name']} {prompts} {judge} "
+        f"demur evaluate {where}{prompts} {judge} "
         f"--samples {settings['samples']} --tokens {settings['tokens']} --seed {settings['seed']}"
     )
 
@@ -183,4 +195,44 @@ def _differences(differences: Sequence[Mapping[str, Any]]) -> Table:
         ),
         note="Paired sign-flip permutation test; p adjusted for the number of pairs (Holm).",
         words=("measure", "from", "to", "more than chance"),
+    )
+
+
+def _costs(costs: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        title="Cost on harmless queries",
+        columns=("queries", "prompt", "number", "KL cost"),
+        rows=tuple(
+            (
+                one["set"],
+                one["prompt"],
+                str(one["queries"]),
+                f"{one['divergence']:.2f}"
+                + (
+                    f" ({one['interval']['low']:.2f} to {one['interval']['high']:.2f})"
+                    if one["interval"]
+                    else ""
+                ),
+            )
+            for one in costs
+        ),
+        note="Mean KL divergence of the next token from the model without a prompt, in nats.",
+        words=("prompt",),
+    )
+
+
+def _wins(wins: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        title="Outputs for instructions preferred to those without a prompt",
+        columns=("prompt", "preferred", "wins", "ties", "losses", "no verdict"),
+        rows=tuple(
+            (
+                one["prompt"],
+                rate_text(one["rate"]) if one["rate"] else "",
+                *(str(one[key]) for key in ("wins", "ties", "losses", "undecided")),
+            )
+            for one in wins
+        ),
+        note="50 % is no difference; a tie counts half, a pair without a verdict not at all.",
+        words=("prompt",),
     )

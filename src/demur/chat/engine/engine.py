@@ -30,6 +30,7 @@ from demur.chat.engine.plain import generate_whole, read_whole, replace_rows
 from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
+from demur.chat.engine.streaming import Stream
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")
@@ -202,6 +203,10 @@ class Engine:
             torch.stack([query.representation for query in read]),
             samples,
         )
+
+    def stream(self) -> Stream:
+        """A new conversation that is answered while somebody reads."""
+        return Stream(self.model, self.tokenizer, reuses=self.shares_prefix)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """Logits of the next token at representations (N, d); (N, V) float32 on the CPU."""

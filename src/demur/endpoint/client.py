@@ -1,26 +1,21 @@
-"""Short questions to an OpenAI-compatible endpoint, many at once."""
+"""Questions to an OpenAI-compatible endpoint, many at once."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from demur.errors import DemurError
-from demur.progress import Progress
+from demur.progress import Stage
 
 _KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"  # the client insists on one; local servers ignore it
-_ANSWER_TOKENS = 1024
-"""Room for models that think before the one word that is asked of them."""
-
-# Spelled so that it could be taken for markup by a server that reads special tokens in messages.
-_MARKUP = re.compile(r"[<>]|\[(?=/?[A-Z_]+\])")
+_IN_BODY = ("top_k", "min_p")
 
 
 @dataclass(frozen=True)
@@ -69,25 +64,58 @@ class TokenUsage:
     answers: int = 0
 
 
+@dataclass(frozen=True)
+class Request:
+    """One conversation to be answered.
+
+    Attributes:
+        messages: each with `role` and `content`.
+        options: of this request alone, a seed for example.
+    """
+
+    messages: Sequence[Mapping[str, str]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        text: None where it holds none.
+        finish: why it ended, as the endpoint says: `stop`, `length`, ...
+    """
+
+    text: str | None
+    finish: str | None
+
+
 class EndpointClient:
     """Asks one model behind an OpenAI-compatible endpoint.
 
     The key is that of the variable `OPENAI_API_KEY`; with a base URL none is needed.
 
+    Args:
+        model: its name at the endpoint; empty where that is still to be found out.
+        settings: where the endpoint is and how it is asked.
+        options: of every request. One that the endpoint refuses is left out from then on.
+
     Attributes:
         model: its name at the endpoint.
+        place: the endpoint's address without secrets.
         usage: tokens so far.
+        refused: the options that the endpoint refused.
 
     Raises:
         DemurError: the `openai` package or the key is missing.
     """
 
-    def __init__(self, model: str, settings: EndpointSettings) -> None:
+    def __init__(self, model: str, settings: EndpointSettings, options: Mapping[str, Any]) -> None:
         try:
             import openai
         except ImportError as error:
             raise DemurError(
-                "An endpoint as judge needs openai: run `pip install 'demur[endpoint]'`."
+                "An endpoint needs openai: run `pip install 'demur[endpoint]'`."
             ) from error
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or None
         key = os.environ.get(_KEY_VARIABLE, "").strip()
@@ -112,74 +140,76 @@ class EndpointClient:
                 " like http://localhost:8000/v1"
             ) from error
         self._lock = threading.Lock()
-        # Not every endpoint takes these; one that it refuses is left out from then on.
-        self._options: dict[str, Any] = {
-            "temperature": 0,
-            "max_completion_tokens": _ANSWER_TOKENS,
-        }
+        self._options = dict(options)
+        self.refused: set[str] = set()
 
-    def ask_all(
-        self, task: str, data: Sequence[dict[str, str]], progress: Progress, description: str
-    ) -> list[str | None]:
-        """The answers to one task on many data, None where one holds no text.
+    def models(self) -> list[str]:
+        """The names of the models that the endpoint has.
+
+        Raises:
+            DemurError: it cannot be asked.
+        """
+        import openai
+
+        try:
+            return [str(model.id) for model in self._client.models.list()]
+        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
+            raise self._explained(error) from error
+
+    def chat_all(self, requests: Sequence[Request], stage: Stage) -> list[Answer]:
+        """The answers to many requests, in their order.
 
         Args:
-            task: what to do, the system message.
-            data: handed over as JSON, the user's message.
-            progress: hears of it.
-            description: of the stage.
+            requests: any number of them.
+            stage: advanced by one for each.
 
         Raises:
             DemurError: the endpoint refuses, or cannot be reached in time.
         """
-        answers: list[str | None] = [None] * len(data)
-        pool = ThreadPoolExecutor(min(self._settings.concurrency, max(1, len(data))))
+        answers: dict[int, Answer] = {}
+        pool = ThreadPoolExecutor(min(self._settings.concurrency, max(1, len(requests))))
         try:
-            with progress.stage(description, len(data), "answers") as stage:
-                rows: dict[Future[str | None], int] = {
-                    pool.submit(self._ask, task, as_data(texts)): row
-                    for row, texts in enumerate(data)
-                }
-                for future in as_completed(rows):
-                    answers[rows[future]] = future.result()
-                    stage.advance()
-                    usage = self.usage
-                    stage.note(f"{usage.prompt_tokens + usage.completion_tokens} tokens")
+            rows: dict[Future[Answer], int] = {
+                pool.submit(self._ask, request): row for row, request in enumerate(requests)
+            }
+            for future in as_completed(rows):
+                answers[rows[future]] = future.result()
+                stage.advance()
+                usage = self.usage
+                stage.note(f"{usage.prompt_tokens + usage.completion_tokens} tokens")
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        return answers
+        return [answers[row] for row in range(len(requests))]
 
-    def _ask(self, task: str, data: str) -> str | None:
+    def _ask(self, request: Request) -> Answer:
         import openai
 
+        messages: Any = [dict(message) for message in request.messages]
         while True:
-            options = dict(self._options)
+            given = {**self._options, **request.options}
+            options = {name: value for name, value in given.items() if name not in self.refused}
+            # What the client does not know as a parameter of its own goes into the body.
+            body = {name: options.pop(name) for name in _IN_BODY if name in options}
             try:
                 completion: Any = self._client.chat.completions.create(
-                    model=self.model,
-                    messages=[
-                        {"role": "system", "content": task},
-                        {"role": "user", "content": data},
-                    ],
-                    **options,
+                    model=self.model, messages=messages, extra_body=body or None, **options
                 )
-            except openai.BadRequestError as error:
-                refused = [name for name in options if name in str(error)]
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = [name for name in {**options, **body} if name in str(error)]
                 if not refused:
                     raise self._explained(error) from error
                 with self._lock:
-                    for name in refused:
-                        self._options.pop(name, None)
+                    self.refused.update(refused)
             except (openai.OpenAIError, ValueError) as error:
                 # A body that is no JSON is a ValueError.
                 raise self._explained(error) from error
             else:
                 return self._read(completion)
 
-    def _read(self, completion: Any) -> str | None:
+    def _read(self, completion: Any) -> Answer:
         if isinstance(completion, (str, bytes)):
             raise DemurError(
-                f"{self._place} does not answer as OpenAI's endpoints do; check the base URL"
+                f"{self.place} does not answer as OpenAI's endpoints do; check the base URL"
                 " (most end in /v1)"
             )
         counts = getattr(completion, "usage", None)
@@ -192,14 +222,18 @@ class EndpointClient:
                 answers=self.usage.answers + 1,
             )
         try:
-            content = completion.choices[0].message.content
+            choice = completion.choices[0]
+            content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            return None
-        return content if isinstance(content, str) else None
+            return Answer(None, None)
+        return Answer(
+            content if isinstance(content, str) else None,
+            finish if isinstance(finish, str) else None,
+        )
 
     @property
-    def _place(self) -> str:
-        # Without user name, password and query, which may be secrets.
+    def place(self) -> str:
+        """The endpoint's address, without user name, password and query, which may be secrets."""
         url = self._client.base_url
         return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
 
@@ -207,7 +241,7 @@ class EndpointClient:
         """One line that names the mend; never with the key in it."""
         import openai
 
-        place, settings = self._place, self._settings
+        place, settings = self.place, self._settings
         if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
             return DemurError(
                 f"{place} refuses the key (status {error.status_code}); set {_KEY_VARIABLE} to one"
@@ -239,25 +273,6 @@ class EndpointClient:
             f"{place} does not answer as OpenAI's endpoints do ({_printable(str(error))}); check"
             " the base URL"
         )
-
-
-def as_data(texts: dict[str, str]) -> str:
-    """Texts as one JSON object that no text can leave, nor look like chat markup inside of."""
-    encoded = json.dumps(texts, ensure_ascii=False, indent=1)
-    encoded = _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded)
-    # Half of a surrogate pair is no character and cannot be sent.
-    return encoded.encode("utf-8", "replace").decode()
-
-
-def last_word(answer: str | None, words: Sequence[str]) -> str | None:
-    """Which of `words` the answer is, whatever its case and the marks around it; None for others.
-
-    What a model thought before its answer does not count.
-    """
-    if answer is None:
-        return None
-    said = answer.rpartition("</think>")[2].strip(" \t\r\n*_`\"'.!").lower()
-    return said if said in words else None
 
 
 def _count(usage: Any, name: str) -> int:

@@ -1,0 +1,84 @@
+"""A conversation that goes on, under a condition that may change on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from demur.chat.engine import SamplingSettings
+from demur.chat.model import ChatModel, Condition
+from demur.errors import DemurError
+
+SAMPLING = SamplingSettings(most_tokens=512)
+
+
+class Dialogue:
+    """Asks a model turn by turn.
+
+    Attributes:
+        model: is asked.
+        condition: stands before the conversation; it may be changed between turns, and then holds
+            for the whole conversation, the earlier turns included.
+        settings: of the sampling. The same query draws the same luck under every prompt.
+        history: each of the user's messages with the answer to it.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        condition: Condition | None = None,
+        settings: SamplingSettings = SAMPLING,
+        history: list[tuple[str, str]] | None = None,
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.history = list(history or [])
+        self.condition = condition or Condition()
+
+    @property
+    def condition(self) -> Condition:
+        """What stands before the conversation.
+
+        Raises:
+            DemurError: when set, a prompt of another width than the model's.
+        """
+        return self._condition
+
+    @condition.setter
+    def condition(self, condition: Condition) -> None:
+        if condition.safety_prompt is not None:
+            condition.safety_prompt.require_width(self.model.width)
+        self._condition = condition
+        self._stream = self.model.engine.stream()
+
+    def ask(self, query: str) -> Iterator[str]:
+        """The answer, piece by piece.
+
+        It is added to the history when it ends or is closed before that; an answer of nothing but
+        white space is not, with its query.
+
+        Raises:
+            DemurError: the query is empty, or the conversation is too long for the model.
+        """
+        model, said = self.model, ""
+        conversation = model.conversation(query, self.condition, self.history)
+        length = len(conversation.token_ids) + self.settings.most_tokens
+        if length > model.context_length:
+            raise DemurError(
+                f"The conversation has become longer than the {model.context_length} tokens of "
+                f"{model.name}, with {self.settings.most_tokens} for an answer: begin a new one."
+            )
+        prompt = self.condition.safety_prompt
+        pieces = self._stream.answer(
+            conversation.token_ids,
+            query,
+            self.settings,
+            prompt.embeddings if prompt is not None else None,
+            conversation.prompt_span,
+        )
+        try:
+            for piece in pieces:
+                said += piece
+                yield piece
+        finally:
+            if said.strip():
+                self.history.append((query, said))

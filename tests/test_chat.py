@@ -1,0 +1,171 @@
+"""Talking: turns, streaming, and switching the safety prompt on the way."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from demur import ChatModel, Condition, DemurError, Dialogue, SafetyPrompt
+from demur.chat.engine import SamplingSettings
+from demur.cli.app import app
+from demur.cli.talk import Talk
+from tests.tiny import save_tiny_model
+
+SHORT = SamplingSettings(most_tokens=12, least_tokens=4)
+ARCHITECTURES = [
+    "llama, grouped attention",
+    "gemma3, sliding window",
+    "gpt2, absolute positions",
+    "mamba, state-space",
+]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"), request.param)
+    return ChatModel.load(folder, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"))
+    return ChatModel.load(folder, dtype="float32")
+
+
+def trained(model: ChatModel) -> SafetyPrompt:
+    rows = torch.randn(3, model.width, generator=torch.Generator().manual_seed(5))
+    return SafetyPrompt("mine", None, rows)
+
+
+def test_a_first_answer_is_what_a_measurement_samples(model: ChatModel) -> None:
+    for prompt in (None, SafetyPrompt("text", "w5 w6"), trained(model)):
+        condition = Condition(prompt)
+        streamed = "".join(Dialogue(model, condition, SHORT).ask("w10 w11"))
+        ((sample,),) = model.read_and_sample(["w10 w11"], condition, SHORT).samples
+        assert streamed == sample.text
+
+
+def test_later_turns_are_read_behind_earlier_ones(model: ChatModel) -> None:
+    condition = Condition(trained(model), "w7")
+    dialogue = Dialogue(model, condition, SHORT)
+    for query in ("w10 w11", "w12", "w13 w14"):
+        answer = "".join(dialogue.ask(query))
+        # A conversation that knows nothing of the earlier turns' cache says the same.
+        fresh = Dialogue(model, condition, SHORT, dialogue.history[:-1])
+        assert "".join(fresh.ask(query)) == answer
+    assert [query for query, _ in dialogue.history] == ["w10 w11", "w12", "w13 w14"]
+
+
+def test_turns_are_rendered_as_the_chat_template_does(llama: ChatModel) -> None:
+    tokenizer = llama.engine.tokenizer
+    messages = [
+        {"role": "system", "content": "w5 w6"},
+        {"role": "user", "content": "w10"},
+        {"role": "assistant", "content": "w11"},
+        {"role": "user", "content": "w12"},
+    ]
+    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    ids = tokenizer(wanted, add_special_tokens=False)["input_ids"]
+    found = llama.renderer.render("w12", "w5 w6", history=[("w10", "w11")])
+    assert list(found.token_ids) == ids
+
+
+def test_switching_the_prompt_changes_the_whole_conversation(llama: ChatModel) -> None:
+    dialogue = Dialogue(llama, Condition(trained(llama)), SHORT)
+    "".join(dialogue.ask("w10"))
+    dialogue.condition = Condition()
+    answer = "".join(dialogue.ask("w11"))
+    assert answer == "".join(Dialogue(llama, None, SHORT, dialogue.history[:1]).ask("w11"))
+
+
+def test_an_answer_that_is_stopped_is_kept_as_far_as_it_came(llama: ChatModel) -> None:
+    dialogue = Dialogue(llama, None, SHORT)
+    pieces = dialogue.ask("w10")
+    said = next(pieces) + next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    assert dialogue.history == [("w10", said)]
+
+
+def test_a_conversation_that_grows_too_long_says_so(llama: ChatModel) -> None:
+    dialogue = Dialogue(llama, None, SHORT)
+    with pytest.raises(DemurError, match="begin a new one"):
+        list(dialogue.ask("w10 " * 300))
+    assert dialogue.history == []
+
+
+def test_a_prompt_of_another_width_is_refused(llama: ChatModel) -> None:
+    with pytest.raises(DemurError):
+        Dialogue(llama, Condition(SafetyPrompt("wide", None, torch.zeros(2, 7))))
+
+
+def talk(
+    model: ChatModel, lines: str, monkeypatch: pytest.MonkeyPatch, *prompts: SafetyPrompt | None
+) -> str:
+    """What a chat shows when these lines come through a pipe."""
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    chosen = prompts or (None,)
+    dialogue = Dialogue(model, Condition(chosen[0]), SHORT)
+    Talk(dialogue, chosen, Console(file=out, width=100)).run()
+    return out.getvalue()
+
+
+def test_compare_answers_under_each_prompt(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = trained(llama)
+    shown = talk(llama, "/compare w10 w11\n", monkeypatch, None, mine)
+    for prompt in (None, mine):
+        answer = "".join(Dialogue(llama, Condition(prompt), SHORT).ask("w10 w11"))
+        assert answer.split()[0] in shown
+    assert "none" in shown
+    assert "mine" in shown
+
+
+def test_commands_switch_and_clear(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "/prompt run\n/prompt\n/clear\n/prompt none\n/exit\nw10\n"
+    shown = talk(llama, lines, monkeypatch, None, trained(llama))
+    assert "Safety prompt: mine" in shown
+    assert "* mine" in shown
+    assert "Safety prompt: none" in shown
+    assert shown.rstrip().endswith("for the whole conversation.")  # nothing after /exit
+
+
+def test_mistakes_do_not_end_a_chat(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "/nonsense\n/prompt run\n/compare\n/prompt no/such/file.txt\n/prompt\n"
+    shown = talk(llama, lines, monkeypatch)
+    said = capsys.readouterr().err
+    assert "There is no command /nonsense" in said
+    assert "No run was given" in said
+    assert "nothing to compare" in said
+    assert "* none" in shown
+
+
+def test_what_the_model_says_cannot_drive_the_terminal(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(self: Dialogue, query: str):  # type: ignore[no-untyped-def]
+        yield "a\x1b[2J[red]b\u202e"
+
+    monkeypatch.setattr(Dialogue, "ask", ask)
+    for lines in ("w10\n", "/compare w10\n"):
+        shown = talk(llama, lines, monkeypatch)
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+        assert "[red]b" in shown
+
+
+def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
+    options = ["--tokens", "5", "--temperature", "0", "--dtype", "float32"]
+    found = CliRunner().invoke(app, ["chat", str(saved), *options], input="w10 w11\n")
+    assert found.exit_code == 0, found.output
+    settings = SamplingSettings(most_tokens=5, temperature=0.0)
+    model = ChatModel.load(saved, dtype="float32")
+    assert "".join(Dialogue(model, None, settings).ask("w10 w11")) in found.stdout
