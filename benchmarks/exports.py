@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import importlib
 import importlib.util
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ Ask = Callable[[list[dict[str, str]], dict[str, Any]], dict[str, Any]]
 SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
 SAMPLED: dict[str, Any] = {"temperature": 1.0, "top_k": 50, "top_p": 0.9, "max_tokens": 24}
 GREEDY: dict[str, Any] = {"temperature": 0.0, "top_k": 1, "top_p": 1.0, "max_tokens": 20}
+SPEED_TURNS = 6
 SPEED: dict[str, Any] = {**GREEDY, "max_tokens": 64, "ignore_eos": True}
 
 
@@ -58,7 +61,7 @@ def llama_cpp(file: Path) -> Iterator[Ask]:
 
     def ask(messages: list[dict[str, str]], sampling: dict[str, Any]) -> dict[str, Any]:
         answer = server.handle_chat_completions(
-            {"messages": messages, "min_p": 0.0, "repeat_penalty": 1.0, "seed": 1, **sampling}
+            {"messages": messages, "min_p": 0.0, "repeat_penalty": 1.0, **sampling}
         )
         timings = answer["timings"]
         return {
@@ -125,11 +128,16 @@ def rates(answers: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def answer_all(ask: Ask, queries: dict[str, list[str]]) -> dict[str, list[str]]:
-    """A sampled answer to each query."""
+    """A sampled answer to each query, with luck of its own: one seed would draw it for all."""
     return {
-        label: [ask([user(text)], SAMPLED)["text"] for text in texts]
+        label: [ask([user(text)], {**SAMPLED, "seed": seed_of(text)})["text"] for text in texts]
         for label, texts in queries.items()
     }
+
+
+def seed_of(text: str) -> int:
+    """A seed from a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
 def user(text: str) -> dict[str, str]:
@@ -137,11 +145,21 @@ def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def speed(ask: Ask, system: str | None) -> float:
-    """Tokens a second, the best of a few answers."""
-    opening = [{"role": "system", "content": system}] if system else []
-    answers = [ask([*opening, user("How do I prune a rose?")], SPEED) for _ in range(4)]
-    return max(float(answer["tokens"] / answer["seconds"]) for answer in answers)
+def compare_speed(exported: Ask, base: Ask, system: str) -> dict[str, float]:
+    """Tokens a second of both, asked in turn so that a busy machine slows both alike."""
+    question = user("How do I prune a rose?")
+    opening = {"role": "system", "content": system}
+    pairs = []
+    for turn in range(SPEED_TURNS + 1):
+        answers = [exported([question], SPEED), base([opening, question], SPEED)]
+        if turn:  # the first reads the prompt
+            pairs.append([answer["tokens"] / answer["seconds"] for answer in answers])
+    fast, slow = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {
+        "exported / base": statistics.median(a / b for a, b in pairs),
+        "exported": fast,
+        "base": slow,
+    }
 
 
 def in_process(
@@ -204,21 +222,30 @@ def main() -> None:
             "llama.cpp": (llama_cpp, base_file, Path(scratch) / "gguf"),
             "transformers": (plain_transformers, base_folder, Path(scratch) / "transformers"),
         }
-        for name, (open_engine, base_path, exported) in engines.items():
-            missing = name == "llama.cpp" and importlib.util.find_spec("xllamacpp") is None
-            if name in arguments.skip or missing or base_path is None:
-                continue
-            path = next(exported.glob("*.gguf"), exported)
+        present = {
+            name: (open_engine, base_path, next(exported.glob("*.gguf"), exported))
+            for name, (open_engine, base_path, exported) in engines.items()
+            if name not in arguments.skip
+            and base_path is not None
+            and (name != "llama.cpp" or importlib.util.find_spec("xllamacpp") is not None)
+        }
+        for name, (open_engine, base_path, path) in present.items():
+            with ExitStack() as opened:
+                ask_export = opened.enter_context(open_engine(path))
+                ask_base = opened.enter_context(open_engine(base_path))
+                results["speed"][name] = compare_speed(ask_export, ask_base, text)
+            gc.collect()
+            console.print("speed", name, results["speed"][name])
+            write_results(arguments.name, results)
+        for name, (open_engine, _, path) in present.items():
             with open_engine(path) as ask:
-                fast = speed(ask, None)
                 some = mixed(queries, arguments.greedy)
                 said = [ask([user(query)], GREEDY)["text"] for query in some]
                 same = sum(a.strip() == b.strip() for a, b in zip(said, openings, strict=True))
                 results.setdefault("greedy", {})[name] = f"{same} of {len(some)}"
                 results["rates"][name] = rates(answer_all(ask, queries))
-            with open_engine(base_path) as ask:
-                results["speed"][name] = {"exported / base": fast / speed(ask, text)}
-            console.print(name, results["greedy"][name], results["speed"][name])
+            gc.collect()
+            console.print("greedy", name, results["greedy"][name], results["rates"][name])
             write_results(arguments.name, results)
     show(console, results)
 

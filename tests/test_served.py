@@ -147,7 +147,8 @@ def test_the_command(server: Endpoint, sets: dict[str, Any]) -> None:
     found = CliRunner().invoke(app, ["evaluate", "--endpoint", server.url, *options])
     assert found.exit_code == 0, found.output
     assert AS_SERVED in found.stdout
-    rows = (sets["output"] / "responses" / "as-served-bad.jsonl").read_text().splitlines()
+    (file,) = (sets["output"] / "responses").glob("as-served-bad*")
+    rows = file.read_text(encoding="utf-8").splitlines()
     assert json.loads(rows[0])["response"] == REFUSAL
 
 

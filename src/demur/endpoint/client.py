@@ -195,7 +195,8 @@ class EndpointClient:
                     model=self.model, messages=messages, extra_body=body or None, **options
                 )
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = [name for name in {**options, **body} if name in str(error)]
+                said = f"{error} {error.response.text}"
+                refused = [name for name in {**options, **body} if name in said]
                 if not refused:
                     raise self._explained(error) from error
                 with self._lock:
