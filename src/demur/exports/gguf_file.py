@@ -29,6 +29,8 @@ _TOKENS = "tokenizer.ggml.tokens"
 _NEW_ITEMS = {"tokenizer.ggml.token_type": _CONTROL, "tokenizer.ggml.scores": -1000.0}
 _TEMPLATE = "tokenizer.chat_template"
 _ALIGNMENT = "general.alignment"
+_BLOCK = 64
+"""Rows of a table that llama.cpp's kernels may take together."""
 
 Array = np.ndarray[Any, Any]
 
@@ -61,16 +63,18 @@ def write_gguf(
         raise DemurError(f"{base} holds no language model with its tokenizer: export to peft.")
     writer = gguf.GGUFWriter(None, architecture)
     size = max(len(tokens), opening.first_id + len(rows))
+    if len(tokens) % _BLOCK == 0:  # a table that was made for fast kernels stays one
+        size += -size % _BLOCK
     _write_metadata(reader, writer, size, opening, safety_token_names(prompt))
     for tensor in reader.tensors:
         if tensor.name == _EMBEDDINGS:
-            _add(writer, tensor.name, tensor, opening.first_id, rows)
+            _add(writer, tensor.name, tensor, opening.first_id, size, rows)
         elif tensor.name == _HEAD:
-            _add(writer, tensor.name, tensor, opening.first_id, silent)
+            _add(writer, tensor.name, tensor, opening.first_id, size, silent)
         else:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     if _HEAD not in tensors:  # it shared the embeddings
-        _add(writer, _HEAD, tensors[_EMBEDDINGS], opening.first_id, silent)
+        _add(writer, _HEAD, tensors[_EMBEDDINGS], opening.first_id, size, silent)
     with writing(file):
         writer.write_header_to_file(path=file)
         writer.write_kv_data_to_file()
@@ -109,14 +113,15 @@ def _write_metadata(
     writer.add_chat_template(opening.tokenizer.chat_template)
 
 
-def _add(writer: Any, name: str, table: Any, first: int, rows: Tensor) -> None:
-    """Add a table of embeddings with other rows from `first` on."""
+def _add(writer: Any, name: str, table: Any, first: int, size: int, rows: Tensor) -> None:
+    """Add a table of embeddings with other rows from `first` on, the last repeated to its end."""
     kind, stored = table.tensor_type, table.data
     if kind not in _FINE:
         kind = Quantization.F16 if name == _EMBEDDINGS else Quantization.Q8_0
         stored = gguf.quants.quantize(gguf.quants.dequantize(stored, table.tensor_type), kind)
     new = gguf.quants.quantize(rows.numpy(), kind)
-    longer: Array = np.zeros((max(len(stored), first + len(new)), stored.shape[1]), stored.dtype)
+    longer: Array = np.zeros((max(len(stored), size), stored.shape[1]), stored.dtype)
     longer[: len(stored)] = stored
     longer[first : first + len(new)] = new
+    longer[max(len(stored), first + len(new)) :] = new[-1]
     writer.add_tensor(name, longer, raw_dtype=kind)
