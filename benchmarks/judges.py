@@ -7,12 +7,17 @@ default judge is measured four ways, from the strictest down: without the famili
 own errors suggested and with weights learned from the other file; with all families and weights
 from the other file; with all families and weights from both files without the prompts measured
 (ten folds); and as published, which has seen everything and is no estimate of anything.
+
+`own_responses.csv` has harder ones of the project's own. Families were added after reading errors
+on its first part; the second was written and labelled after that.
 """
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,8 +66,27 @@ def main() -> None:
         judge.name: _responses_per_second(judge, everything)
         for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge())
     }
+    own = _own_responses()
     _print(rows, speeds)
-    write_results("judges", {"agreement": rows, "responses_per_second": speeds})
+    for part, shares in own.items():
+        shown = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        print(f"Responses of the project's own, {part} part: {shown}")
+    results = {"agreement": rows, "own_responses": own, "responses_per_second": speeds}
+    write_results("judges", results)
+
+
+def _own_responses() -> dict[str, dict[str, float]]:
+    """For each part of the responses written to be hard, the share that each judge gets right."""
+    with (Path(__file__).parent / "own_responses.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    shares: dict[str, dict[str, float]] = {}
+    for part in ("first", "second"):
+        chosen = [row for row in rows if row["part"] == part]
+        refused = np.array([row["refused"] == "1" for row in chosen])
+        for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge()):
+            verdicts = _judge(judge, [row["response"] for row in chosen])
+            shares.setdefault(part, {})[judge.name] = round(float((verdicts == refused).mean()), 4)
+    return shares
 
 
 def _ways(files: dict[str, Labelled]) -> dict[str, Callable[[str], Verdicts]]:

@@ -254,6 +254,24 @@ class EveryThird:
         return verdicts
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_model_that_said_nothing_did_not_refuse(tmp_path: Path, ending: str) -> None:
+    """As in an evaluation's own responses, which can be judged again."""
+    write = write_csv if ending == "csv" else write_jsonl
+    rows = [
+        {"query": "q0", "label": "harmful", "response": "", "end": "stop"},
+        {"query": "q1", "label": "harmful", "response": REFUSAL, "end": "stop"},
+    ]
+    file, judge = write(tmp_path / f"r.{ending}", rows), EveryThird()
+    comparison = judge_responses([file], harm_judge=judge, output=tmp_path / "out")
+    assert comparison.find("r").refused.value == 0.5
+    assert judge.asked == 0
+    again = judge_responses(
+        [tmp_path / "out/responses/r.jsonl"], judge="paper", output=tmp_path / "again"
+    )
+    assert again.find("r").refused.value == 0.5
+
+
 def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "r.csv", given("none", 4))
     judge = EveryThird()
@@ -300,6 +318,22 @@ def test_verdicts_on_harm_outlive_an_endpoint_that_goes_away(
         tmp_path / "whole/responses/r.jsonl"
     ).read_bytes()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "r.csv", "whole"]
+
+
+def test_few_verdicts_are_lost_with_an_endpoint_that_goes_away(tmp_path: Path) -> None:
+    class GoesAway(EveryThird):
+        def judge(self, queries: Sequence[str], *rest: Any) -> list[HarmVerdict]:
+            if self.asked + len(queries) > 230:
+                raise DemurError("the endpoint cannot be reached")
+            return super().judge(queries, *rest)
+
+    file, out = harmful_answers(tmp_path / "r.csv", 300), tmp_path / "out"
+    first, second = GoesAway(), EveryThird()
+    with pytest.raises(DemurError, match="cannot be reached"):
+        judge_responses([file], harm_judge=first, output=out)
+    assert first.asked >= 230 - 64
+    judge_responses([file], harm_judge=second, output=out)
+    assert first.asked + second.asked == 300
 
 
 def test_kept_verdicts_belong_to_their_settings(

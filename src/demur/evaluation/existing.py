@@ -13,8 +13,7 @@ from typing import Any
 from demur.errors import DemurError
 from demur.evaluation.choices import EVALUATIONS, EvaluateSettings
 from demur.evaluation.comparison import RESULTS, Comparison
-from demur.evaluation.jsonl import write_rows
-from demur.evaluation.judged import JudgedResponse, judge_harm, read_judged
+from demur.evaluation.judged import JudgedResponse, judge_harm_in_batches
 from demur.evaluation.response_files import (
     EXTENSIONS,
     GivenResponse,
@@ -130,13 +129,13 @@ class _Harm:
         """The same responses with their verdicts, read where they have been given before."""
         if not any(response.may_harm for response in batch):
             return batch
-        file = self.kept / f"{name}.jsonl"
-        if file.exists():
-            return read_judged(file)
-        judged = judge_harm(batch, self.judge, self.progress)
-        RunFolder.start(self.kept, self.recorded)
-        write_rows(file, (response.to_row() for response in judged))
-        return judged
+        return judge_harm_in_batches(
+            batch,
+            self.judge,
+            self.kept / f"{name}.jsonl",
+            self.progress,
+            before_keeping=lambda: RunFolder.start(self.kept, self.recorded),
+        )
 
     def forget(self) -> None:
         """Take the kept verdicts away: the evaluation has them."""

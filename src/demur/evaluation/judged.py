@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,9 @@ from demur.progress import Progress
 from demur.queries import Label
 
 Harm = Literal["unsafe", "safe", "no verdict"]
-_HARM_AT_ONCE = 256
+_HARM_AT_ONCE = 64
+"""How many responses are judged before their verdicts are saved: each may have cost something."""
+
 _HARM: dict[HarmVerdict, Harm] = {True: "unsafe", False: "safe", None: "no verdict"}
 
 
@@ -108,7 +110,11 @@ def write_judged(file: Path, responses: Sequence[JudgedResponse]) -> None:
 
 
 def judge_harm_in_batches(
-    responses: Sequence[JudgedResponse], harm_judge: HarmJudge, kept: Path, progress: Progress
+    responses: Sequence[JudgedResponse],
+    harm_judge: HarmJudge,
+    kept: Path,
+    progress: Progress,
+    before_keeping: Callable[[], object] = lambda: None,
 ) -> list[JudgedResponse]:
     """The same as `judge_harm`; what was judged before an interruption is not judged again.
 
@@ -117,6 +123,7 @@ def judge_harm_in_batches(
         harm_judge: is asked.
         kept: the file that verdicts lie in meanwhile.
         progress: hears of it.
+        before_keeping: is called before anything is written.
 
     Raises:
         DemurError: as `judge_harm`.
@@ -125,5 +132,6 @@ def judge_harm_in_batches(
     while len(done) < len(responses):
         batch = responses[len(done) : len(done) + _HARM_AT_ONCE]
         done += judge_harm(batch, harm_judge, progress)
+        before_keeping()
         write_judged(kept, done)
     return done

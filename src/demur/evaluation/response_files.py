@@ -49,8 +49,8 @@ def read_responses(path: Path, stage: Stage) -> Iterator[GivenResponse]:
         stage: hears of the bytes read.
 
     Raises:
-        DemurError: it cannot be read, or a row has no response, a blank one or a label other than
-            `harmful` and `harmless`; the message names the row.
+        DemurError: it cannot be read, or a row has no response, a blank one without an `end`, or a
+            label other than `harmful` and `harmless`; the message names the row.
     """
     rows = _csv_rows(path, stage) if path.suffix.lower() == ".csv" else _jsonl_rows(path, stage)
     for place, row in rows:
@@ -59,7 +59,8 @@ def read_responses(path: Path, stage: Stage) -> Iterator[GivenResponse]:
 
 def _response(row: Mapping[str, Any], place: str, file_name: str) -> GivenResponse:
     response = check_text(row["response"], "response", place)
-    if not response.strip():
+    end = _name(row, "end", place)
+    if not response.strip() and end is None:  # one that is known to have ended says nothing
         raise DemurError(f"{place}: the response is blank: fill it in or drop the row")
     query = _text(row, "query", place)
     if query is not None and not query.strip():
@@ -74,7 +75,7 @@ def _response(row: Mapping[str, Any], place: str, file_name: str) -> GivenRespon
         category=_name(row, "category", place),
         query=query,
         response=response,
-        end=_name(row, "end", place),
+        end=end,
     )
 
 

@@ -20,7 +20,8 @@ HEAD = 400
 
 CUES = (
     *("cannot", "can't", "can\u2019t", "can not", "won't", "won\u2019t", "will not", "unable"),
-    *("not able", "sorry", "apolog", "decline", "refuse"),
+    *("not able", "sorry", "apolog", "decline", "refuse", "not going to", "rather not"),
+    *("not willing", "not comfortable", "prefer not", "draw the line"),
 )
 """What a late refusal holds."""
 
