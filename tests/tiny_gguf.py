@@ -110,6 +110,21 @@ def sentence_piece(kind: str) -> Tokenizer:
     return backend
 
 
+def _whole_characters(model: Any, tokenizer: Any) -> None:
+    """Make parts of characters and rows without tokens unlikely, and states that share a direction.
+
+    Engines write parts of characters differently; without such a direction no row of a head is
+    silent.
+    """
+    table = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    table.add_(2.0 * torch.randn(table.shape[1]))
+    texts = [tokenizer.decode([place]) for place in range(len(table))]
+    for place, text in enumerate(texts):
+        if not text or "\ufffd" in text or not text.isprintable():
+            head[place] = 0.0
+
+
 def save_exact(
     folder: Path, model_type: str, tokenizer: Any, *, shard: str = "1GB", **options: Any
 ) -> Path:
@@ -126,6 +141,8 @@ def save_exact(
                 weight.mul_(6.0)
             else:  # norms and biases that do something
                 weight.add_(torch.randn_like(weight) / (4 if "norm" in name else 1))
+        _whole_characters(model, tokenizer)
+        for weight in model.parameters():
             weight.copy_(weight.half().float())
     model.save_pretrained(folder, max_shard_size=shard)
     tokenizer.save_pretrained(folder)
