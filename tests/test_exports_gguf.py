@@ -14,7 +14,10 @@ from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.engine import SamplingSettings
 from demur.exports import export
-from tests.tiny_gguf import BYTE_LEVEL, SENTENCE_PIECE, save_exact, tokenizer_like
+from demur.exports.gguf_file import EMBEDDINGS, Part, with_prompt
+from demur.exports.opening import Opening
+from demur.exports.vocabulary import Vocabulary
+from tests.tiny_gguf import BYTE_LEVEL, OPENED, SENTENCE_PIECE, save_exact, tokenizer_like
 from tests.tiny_tokenizers import CHATML
 
 ROWS = 5
@@ -72,12 +75,12 @@ def save_trained(folder: Path, model: ChatModel) -> SafetyPrompt:
 
 
 def exported(
-    tmp_path: Path, kind: tuple[str, str, dict[str, Any]]
+    tmp_path: Path, kind: tuple[str, str, dict[str, Any]], template: str = CHATML
 ) -> tuple[ChatModel, SafetyPrompt, Path]:
     """A base in several shards, a prompt trained for it, and the GGUF file made from both."""
     model_type, tokenizer, options = kind
     base = save_exact(
-        tmp_path / "base", model_type, tokenizer_like(tokenizer), shard="20KB", **options
+        tmp_path / "base", model_type, tokenizer_like(tokenizer, template), shard="20KB", **options
     )
     assert len(list(base.glob("*.safetensors"))) > 1
     model = ChatModel.load(base, dtype="float32")
@@ -187,6 +190,12 @@ def test_tokens_types_and_template(kind: str, tmp_path: Path) -> None:
     assert tokens[first] in template
     for what, token in (("bos", "<s>"), ("eos", "</s>")):
         assert tokens[value(file, f"tokenizer.ggml.{what}_token_id")] == token
+    assert value(file, "tokenizer.ggml.add_bos_token") is (kind in OPENED)
+
+
+def test_llama_cpp_adds_no_token_that_the_template_does_not_write(tmp_path: Path) -> None:
+    template = CHATML.replace("{{ bos_token }}", "")
+    _, _, file = exported(tmp_path, ("llama", OPENED[0], {}), template)
     assert value(file, "tokenizer.ggml.add_bos_token") is False
 
 
@@ -203,6 +212,7 @@ def no_words(tokenizer: Any) -> None:
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "its architecture is stablelm": ("stablelm", "gpt-2", {}),
+    "knows no gemma2 model": ("gemma2", "marked", {}),
     "not gelu": ("llama", "gpt-2", {"hidden_act": "gelu"}),
     "scaled by dynamic": (
         "llama",
@@ -234,3 +244,15 @@ def test_what_llama_cpp_would_compute_otherwise_is_refused(reason: str, tmp_path
     assert "export to" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "prompt"]
+
+
+def test_a_head_that_llama_cpp_cannot_load_is_not_written() -> None:
+    table = torch.zeros(8, 4).numpy()
+    part = Part(EMBEDDINGS, GGMLQuantizationType.F32, (8, 4), lambda: table)
+    rows = torch.ones(2, 4)
+    vocabulary = Vocabulary(Opening(None, 8, True), rows, -rows)
+    embeddings, head = with_prompt([part], vocabulary, 10, "qwen2")
+    assert embeddings.load()[8:].tolist() == rows.tolist()
+    assert head.load()[8:].tolist() == (-rows).tolist()
+    with pytest.raises(DemurError, match="knows no gemma2 model whose head differs"):
+        with_prompt([part], vocabulary, 10, "gemma2")

@@ -1,4 +1,4 @@
-"""Tiny random models in folders that can become GGUF files, with tokenizers that llama.cpp knows."""
+"""Tiny random models in folders that can become GGUF files: llama.cpp knows their tokenizers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
+    processors,
     trainers,
 )
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -39,6 +40,9 @@ SPLITS = {
 
 BYTE_LEVEL = ["gpt-2", "smollm", *SPLITS]
 SENTENCE_PIECE = ["marked", "metaspace"]
+OPENED = ["llama-bpe", "metaspace"]
+"""Those that put <s> before every text."""
+
 LEARNED = [
     *TEXTS,
     "It's 2024 or 12345 and WE'LL see; they've 7 things, don't they? CamelCase words.",
@@ -51,6 +55,10 @@ def tokenizer_like(kind: str, template: str = CHATML) -> Any:
     backend = sentence_piece(kind) if kind in SENTENCE_PIECE else byte_level(kind)
     backend.add_special_tokens(SPECIAL)
     backend.add_tokens([AddedToken("<think>", normalized=False)])
+    if kind in OPENED:
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+        )
     return fast(backend, template, "<unk>" if kind in SENTENCE_PIECE else None)
 
 

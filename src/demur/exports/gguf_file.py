@@ -17,12 +17,20 @@ import numpy as np
 from gguf import GGMLQuantizationType as Quantization
 from torch import Tensor
 
+from demur.errors import DemurError
 from demur.exports.vocabulary import Vocabulary
 from demur.files import writing
 from demur.progress import Progress
 
 EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
 _FINE = (Quantization.F32, Quantization.F16, Quantization.BF16, Quantization.Q8_0)
+_ALWAYS_TIED = [
+    name
+    for kind, name in gguf.MODEL_ARCH_NAMES.items()
+    if gguf.MODEL_TENSOR.OUTPUT not in gguf.MODEL_TENSORS.get(kind, [gguf.MODEL_TENSOR.OUTPUT])
+]
+"""The architectures of llama.cpp whose files must not hold a head: they would not load."""
+
 _BLOCK = 64
 """Rows of a table that llama.cpp's kernels may take together."""
 
@@ -64,23 +72,39 @@ def padding_names(first: int, end: int) -> list[str]:
     return [f"[PAD{place}]" for place in range(first, end)]
 
 
-def with_prompt(parts: Sequence[Part], vocabulary: Vocabulary, size: int) -> list[Part]:
+def with_prompt(
+    parts: Sequence[Part], vocabulary: Vocabulary, size: int, architecture: str
+) -> list[Part]:
     """The tensors of a base with the prompt's rows in its tables.
 
     Args:
         parts: of the base; without a head where that shares the embeddings.
         vocabulary: what is added.
         size: rows that both tables shall have.
+        architecture: its name in GGUF files.
+
+    Raises:
+        DemurError: the head shares the embeddings, and llama.cpp knows no other for such models.
     """
     rows = {EMBEDDINGS: vocabulary.rows, HEAD: vocabulary.silent}
     tables = {part.name: part for part in parts if part.name in rows}
     found = list(parts)
     if HEAD not in tables:
+        if architecture in _ALWAYS_TIED:
+            raise always_tied(architecture)
         found.append(replace(tables[EMBEDDINGS], name=HEAD))
     first = vocabulary.opening.first_id
     return [
         _longer(part, first, size, rows[part.name]) if part.name in rows else part for part in found
     ]
+
+
+def always_tied(kind: str) -> DemurError:
+    """The error for models whose head cannot differ from their embeddings in llama.cpp."""
+    return DemurError(
+        f"llama.cpp knows no {kind} model whose head differs from its embeddings, as it must where "
+        "tokens are never emitted: export to transformers or peft."
+    )
 
 
 def _longer(table: Part, first: int, size: int, rows: Tensor) -> Part:

@@ -48,10 +48,8 @@ def write_from_folder(
     """
     tables = Tables.of(model)
     tokenizer = TokenizerMetadata(vocabulary.opening.tokenizer, _ends(model), model.name)
-    parts = with_prompt(
-        _parts(model, layout, tables), vocabulary, table_size(tables.rows, vocabulary)
-    )
-    size = next(part.shape[0] for part in parts if part.name == EMBEDDINGS)
+    size = table_size(tables.rows, vocabulary)
+    parts = with_prompt(_parts(model, layout, tables), vocabulary, size, layout.architecture)
     writer = gguf.GGUFWriter(None, layout.architecture)
     writer.add_type(gguf.GGUFType.MODEL)
     if not any(word in model.name.lower() for word in _STRIPPED):

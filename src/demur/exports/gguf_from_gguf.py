@@ -52,7 +52,7 @@ def write_from_gguf(
     writer = gguf.GGUFWriter(None, architecture)
     size = table_size(len(tokens), vocabulary)
     _write_metadata(reader, writer, size, vocabulary.opening, safety_token_names(prompt))
-    write_file(writer, file, with_prompt(parts, vocabulary, size), progress)
+    write_file(writer, file, with_prompt(parts, vocabulary, size, architecture), progress)
 
 
 def _part(tensor: Any) -> Part:

@@ -14,10 +14,13 @@ from torch import Tensor
 
 from demur.chat import ChatModel
 from demur.errors import DemurError
-from demur.exports.gguf_file import Part
+from demur.exports.gguf_file import Part, always_tied
 
 _QUERY_KEY = ("attn_q", "attn_k")
 _ATTENTION = (*_QUERY_KEY, "attn_v")
+_ALWAYS_TIED = ("gemma", "gemma2", "cohere", "cohere2")
+"""Models whose files would not load with the head that they need, and not be safe without."""
+
 _ALL = (*_ATTENTION, "attn_output", "ffn_gate", "ffn_up", "ffn_down")
 _WINDOW_THETA = 10_000.0
 _YARN = {
@@ -76,6 +79,8 @@ class Layout:
         self._config: Any = network.config
         self._rotary: Any = getattr(network.base_model, "rotary_emb", None)
         model_type = self._config.model_type
+        if model_type in _ALWAYS_TIED:
+            raise always_tied(model_type)
         if model_type not in ARCHITECTURES:
             known = ", ".join(ARCHITECTURES)
             raise self._error(f"its architecture is {model_type} and not {known}")
@@ -176,7 +181,7 @@ class Layout:
     def _frequencies(self) -> Tensor:
         """The rotary frequencies (head / 2,) before any scaling."""
         exponents = torch.arange(0, self._head, 2, dtype=torch.float64) / self._head
-        return 1.0 / self._rope["rope_theta"] ** exponents
+        return torch.pow(float(self._rope["rope_theta"]), -exponents)
 
     def _add_rope(self, writer: Any) -> None:
         rope = self._rope
