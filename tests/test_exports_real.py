@@ -79,6 +79,7 @@ def test_llama_cpp_says_what_demur_says(made: str, request: pytest.FixtureReques
     wanted = model.read_and_sample(queries, Condition(prompt), greedy).samples
     settings = library.CommonParams()
     settings.model.path, settings.n_ctx, settings.use_jinja = str(file), 1024, True
+    settings.warmup, settings.n_parallel, settings.cpuparams.n_threads = False, 1, 1
     server = library.Server(settings)
     same = 0
     for query, samples in zip(queries, wanted, strict=True):
