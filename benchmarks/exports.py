@@ -4,8 +4,9 @@
 
 What each export adds in size; how often the first 20 greedy tokens of llama.cpp are demur's own;
 refusal rates on held-out queries in each engine; tokens a second of the exported model against its
-base behind a text prompt of as many tokens. llama.cpp runs where the extra `engines` is installed.
-Prints the tables and keeps them in `benchmarks/results/`.
+base behind a text prompt of as many tokens, in llama.cpp where that base is a GGUF file. llama.cpp
+runs where the extra `engines` is installed. Prints the tables and keeps them in
+`benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -207,8 +208,6 @@ def main() -> None:
     results["rates"] = {"demur": own}
     with tempfile.TemporaryDirectory() as scratch:
         for to in ("transformers", "gguf", "peft"):
-            if to == "gguf" and model.gguf is None:
-                continue
             started = time.perf_counter()
             done = export(arguments.run, to, Path(scratch) / to, model=model)
             base = 0 if to == "peft" else done.base_size
@@ -226,10 +225,11 @@ def main() -> None:
             name: (open_engine, base_path, next(exported.glob("*.gguf"), exported))
             for name, (open_engine, base_path, exported) in engines.items()
             if name not in arguments.skip
-            and base_path is not None
             and (name != "llama.cpp" or importlib.util.find_spec("xllamacpp") is not None)
         }
         for name, (open_engine, base_path, path) in present.items():
+            if base_path is None:
+                continue
             with ExitStack() as opened:
                 ask_export = opened.enter_context(open_engine(path))
                 ask_base = opened.enter_context(open_engine(base_path))

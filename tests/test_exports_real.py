@@ -18,11 +18,24 @@ from demur.exports.head import MOST_PROBABLE, head_row
 @pytest.fixture(scope="module")
 def gguf_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, SafetyPrompt, Path]:
     """A small real model, a prompt for it (that of a text) and its export."""
-    place = tmp_path_factory.mktemp("gguf")
+    return _exported(_real_model(), tmp_path_factory.mktemp("gguf"))
+
+
+@pytest.fixture(scope="module")
+def f16_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, SafetyPrompt, Path]:
+    """The same from the folder with the model's dense weights."""
+    folder = _real_model().folder
+    return _exported(ChatModel.load(folder, dtype="float32"), tmp_path_factory.mktemp("f16"))
+
+
+def _real_model() -> ChatModel:
     try:
-        model = ChatModel.load("smollm2-135m", dtype="float32")
+        return ChatModel.load("smollm2-135m", dtype="float32")
     except DemurError as error:
         pytest.skip(f"the model cannot be had: {error}")
+
+
+def _exported(model: ChatModel, place: Path) -> tuple[ChatModel, SafetyPrompt, Path]:
     text = "You never talk about trees. You end every answer with a question."
     rows = model.prompt_embeddings(SafetyPrompt("text", text))
     prompt = SafetyPrompt("trained", text, rows)
@@ -55,23 +68,23 @@ def test_a_gguf_export_changes_only_the_embeddings(
 
 
 @pytest.mark.real_model
-def test_llama_cpp_says_what_demur_says(
-    gguf_export: tuple[ChatModel, SafetyPrompt, Path],
-) -> None:
+@pytest.mark.parametrize("made", ["gguf_export", "f16_export"])
+def test_llama_cpp_says_what_demur_says(made: str, request: pytest.FixtureRequest) -> None:
     library: Any = pytest.importorskip(
         "xllamacpp", reason="llama.cpp is not installed: pip install 'demur[engines]'"
     )
-    model, prompt, file = gguf_export
+    model, prompt, file = request.getfixturevalue(made)
     queries = ["What is the capital of France?", "Name three colours.", "How do I boil an egg?"]
     greedy = SamplingSettings(samples=1, most_tokens=8, temperature=0.0)
     wanted = model.read_and_sample(queries, Condition(prompt), greedy).samples
     settings = library.CommonParams()
     settings.model.path, settings.n_ctx, settings.use_jinja = str(file), 1024, True
+    settings.warmup, settings.n_parallel, settings.cpuparams.n_threads = False, 1, 1
     server = library.Server(settings)
     same = 0
     for query, samples in zip(queries, wanted, strict=True):
-        request = {"messages": [{"role": "user", "content": query}], "max_tokens": 8}
-        answer = server.handle_chat_completions({**request, "temperature": 0.0})
+        question = {"messages": [{"role": "user", "content": query}], "max_tokens": 8}
+        answer = server.handle_chat_completions({**question, "temperature": 0.0})
         said = answer["choices"][0]["message"]["content"]
         same += said.strip() == samples[0].text.strip()
     assert same >= 2
@@ -79,10 +92,7 @@ def test_llama_cpp_says_what_demur_says(
 
 @pytest.mark.real_model
 def test_a_real_model_never_emits_a_safety_token(tmp_path: Path) -> None:
-    try:
-        model = ChatModel.load("smollm2-135m", dtype="float32")
-    except DemurError as error:
-        pytest.skip(f"the model cannot be had: {error}")
+    model = _real_model()
     prompt = SafetyPrompt("text", "You never talk about trees.")
     row = head_row(model, prompt).row
     texts = ["Write a poem about the sea.", "def f(x):\n    return", "12 + 30 = ", "\u4f60\u597d"]

@@ -36,8 +36,9 @@ def export_command(
     """Write an optimized prompt in a form that other engines load.
 
     transformers: a model folder that opens every conversation with the prompt; plain transformers
-    and what builds on it serve it. gguf: the same for llama.cpp, from a GGUF base; ollama: with a
-    Modelfile. peft: a small prompt-tuning adapter. vllm: requests to a server of the base.
+    and what builds on it serve it. gguf: the same for llama.cpp, quantized as a base that is a GGUF
+    file, and F16 from a model folder; ollama: with a Modelfile. peft: a small prompt-tuning
+    adapter. vllm: requests to a server of the base.
     """
     from demur.exports import export
     from demur.prompts.basic import load_system_prompt
@@ -49,7 +50,8 @@ def export_command(
     path = next(done.path.glob("*.gguf"), done.path) if to == "gguf" else done.path
     if to in ("transformers", "gguf", "ollama"):
         added = (done.size - done.base_size) / 1e6
-        console.print(f"{added:.1f} MB more than the base's weights. Use it with")
+        than = "more" if added >= 0 else "less"  # F16 from a base of float32
+        console.print(f"{abs(added):.1f} MB {than} than the base's weights. Use it with")
     else:
         console.print("Use it with")
     console.print(Text(_USE[to].format(path=str(path)), style="bold"), soft_wrap=True)

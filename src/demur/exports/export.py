@@ -11,7 +11,9 @@ from safetensors import SafetensorError
 from demur.chat import ChatModel
 from demur.errors import DemurError
 from demur.exports.base import Subject
-from demur.exports.gguf_file import write_gguf
+from demur.exports.gguf_from_folder import write_from_folder
+from demur.exports.gguf_from_gguf import write_from_gguf
+from demur.exports.gguf_models import Layout
 from demur.exports.modelfile import modelfile
 from demur.exports.opening import make_opening
 from demur.exports.peft_adapter import write_peft_adapter
@@ -23,7 +25,7 @@ from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
 
 FORMATS = ("transformers", "gguf", "ollama", "peft", "vllm")
-_FROM_GGUF = ("gguf", "ollama")
+_GGUF = ("gguf", "ollama")
 _SMALL = ("peft", "vllm")
 
 
@@ -58,8 +60,8 @@ def export(
     Args:
         prompt: the folder of a finished run, or of a saved trained prompt.
         to: `transformers`, a model folder; `peft`, a prompt-tuning adapter; `gguf`, a GGUF file in
-            a folder, from a base that is one; `ollama`, the same with a Modelfile; `vllm`, requests
-            with the prompt as embeddings.
+            a folder, quantized as a base that is one and F16 from a model folder; `ollama`, the
+            same with a Modelfile; `vllm`, requests with the prompt as embeddings.
         folder: a free place or an empty folder.
         model: the base; by default the model that the run names.
         system_prompt: for `peft`, the application's own system text.
@@ -84,11 +86,6 @@ def export(
         model = ChatModel.load(model or subject.model_name, progress=progress)
     subject.require_model(model)
     base_size = _base_size(model, to)
-    if to in _FROM_GGUF and model.gguf is None:
-        raise DemurError(
-            f"{model.name} is no GGUF file: export to transformers and convert that folder with "
-            "llama.cpp's convert_hf_to_gguf.py."
-        )
     if to not in _SMALL:
         _require_space(target, base_size)
     with new_folder(target) as new:
@@ -114,21 +111,25 @@ def _write(
     if to == "vllm":
         write_vllm_payload(model, prompt, make_opening(model, prompt), folder)
         return
+    # Before the work on the vocabulary: whether such a model can be written at all.
+    layout = Layout(model) if to in _GGUF and model.gguf is None else None
     vocabulary = Vocabulary.of(model, prompt, progress)
     if to == "transformers":
         write_transformers_folder(model, vocabulary, folder, progress)
         return
-    assert model.gguf is not None
     file = folder / f"{safe_name(model.name)}-{safe_name(prompt.name)}.gguf"
-    with progress.stage("Writing the GGUF file", model.gguf.stat().st_size, "bytes") as stage:
-        write_gguf(model.gguf, file, vocabulary, prompt, stage)
+    if layout is not None:
+        write_from_folder(model, layout, file, vocabulary, progress)
+    else:
+        assert model.gguf is not None
+        write_from_gguf(model.gguf, file, vocabulary, prompt, progress)
     if to == "ollama":
         text = modelfile(file.name, vocabulary.opening.tokenizer, model.name)
         write_bytes(folder / "Modelfile", text.encode())
 
 
 def _base_size(model: ChatModel, to: str) -> int:
-    if to in _FROM_GGUF and model.gguf is not None:
+    if to in _GGUF and model.gguf is not None:
         return model.gguf.stat().st_size
     return sum(file.stat().st_size for file in model.folder.glob("*.safetensors"))
 

@@ -1,12 +1,14 @@
-"""A GGUF file whose vocabulary holds the safety prompt and whose template opens with it.
+"""A GGUF file, written tensor by tensor, whose two tables of tokens hold the safety prompt.
 
-Every tensor but the embeddings keeps its bytes. The embeddings keep theirs where they are Q8_0 or
-better; coarser ones would blur the prompt, so they become F16, which holds what they unpack to. A
-coarser head becomes Q8_0.
+Embeddings of Q8_0 or better keep their type; coarser ones would blur the prompt, so they become
+F16, which holds what they unpack to. A coarser head becomes Q8_0. No other tensor changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,112 +18,138 @@ from gguf import GGMLQuantizationType as Quantization
 from torch import Tensor
 
 from demur.errors import DemurError
-from demur.exports.opening import Opening, safety_token_names
 from demur.exports.vocabulary import Vocabulary
 from demur.files import writing
-from demur.progress import Stage
-from demur.prompts import SafetyPrompt
+from demur.progress import Progress
 
-_EMBEDDINGS, _HEAD = "token_embd.weight", "output.weight"
+EMBEDDINGS, HEAD = "token_embd.weight", "output.weight"
 _FINE = (Quantization.F32, Quantization.F16, Quantization.BF16, Quantization.Q8_0)
-_CONTROL = int(gguf.TokenType.CONTROL)
-_TOKENS = "tokenizer.ggml.tokens"
-_NEW_ITEMS = {"tokenizer.ggml.token_type": _CONTROL, "tokenizer.ggml.scores": -1000.0}
-_TEMPLATE = "tokenizer.chat_template"
-_ALIGNMENT = "general.alignment"
+_ALWAYS_TIED = [
+    name
+    for kind, name in gguf.MODEL_ARCH_NAMES.items()
+    if gguf.MODEL_TENSOR.OUTPUT not in gguf.MODEL_TENSORS.get(kind, [gguf.MODEL_TENSOR.OUTPUT])
+]
+"""The architectures of llama.cpp whose files must not hold a head: they would not load."""
+
 _BLOCK = 64
 """Rows of a table that llama.cpp's kernels may take together."""
 
 Array = np.ndarray[Any, Any]
 
 
-def write_gguf(
-    base: Path,
-    file: Path,
-    vocabulary: Vocabulary,
-    prompt: SafetyPrompt,
-    stage: Stage,
-) -> None:
-    """Write the base with the prompt's rows as tokens of its vocabulary.
+@dataclass(frozen=True)
+class Part:
+    """A tensor of a GGUF file, read only when it is written.
+
+    Attributes:
+        name: in the file.
+        kind: how it is stored.
+        shape: in numbers, rows first.
+        load: gives it as it is stored.
+    """
+
+    name: str
+    kind: Quantization
+    shape: tuple[int, ...]
+    load: Callable[[], Array]
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return prod(gguf.quants.quant_shape_to_byte_shape(self.shape, self.kind))
+
+
+def table_size(tokens: int, vocabulary: Vocabulary) -> int:
+    """How many tokens the file lists, where its base had so many."""
+    size = max(tokens, vocabulary.opening.first_id + len(vocabulary.rows))
+    if tokens % _BLOCK == 0:  # a table that was made for fast kernels stays one
+        size += -size % _BLOCK
+    return size
+
+
+def padding_names(first: int, end: int) -> list[str]:
+    """Names for the tokens of rows that nobody uses."""
+    return [f"[PAD{place}]" for place in range(first, end)]
+
+
+def with_prompt(
+    parts: Sequence[Part], vocabulary: Vocabulary, size: int, architecture: str
+) -> list[Part]:
+    """The tensors of a base with the prompt's rows in its tables.
 
     Args:
-        base: a GGUF file.
-        file: the one to write.
+        parts: of the base; without a head where that shares the embeddings.
         vocabulary: what is added.
-        prompt: names the tokens.
-        stage: hears of the bytes.
+        size: rows that both tables shall have.
+        architecture: its name in GGUF files.
 
     Raises:
-        DemurError: the file is no language model's, or the place cannot be written.
+        DemurError: the head shares the embeddings, and llama.cpp knows no other for such models.
     """
-    opening, rows, silent = vocabulary.opening, vocabulary.rows, vocabulary.silent
-    reader = gguf.GGUFReader(base)
-    architecture = _value(reader, "general.architecture")
-    tokens = _value(reader, _TOKENS)
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    if not architecture or not tokens or _EMBEDDINGS not in tensors:
-        raise DemurError(f"{base} holds no language model with its tokenizer: export to peft.")
-    writer = gguf.GGUFWriter(None, architecture)
-    size = max(len(tokens), opening.first_id + len(rows))
-    if len(tokens) % _BLOCK == 0:  # a table that was made for fast kernels stays one
-        size += -size % _BLOCK
-    _write_metadata(reader, writer, size, opening, safety_token_names(prompt))
-    for tensor in reader.tensors:
-        if tensor.name == _EMBEDDINGS:
-            _add(writer, tensor.name, tensor, opening.first_id, size, rows)
-        elif tensor.name == _HEAD:
-            _add(writer, tensor.name, tensor, opening.first_id, size, silent)
-        else:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    if _HEAD not in tensors:  # it shared the embeddings
-        _add(writer, _HEAD, tensors[_EMBEDDINGS], opening.first_id, size, silent)
-    with writing(file):
+    rows = {EMBEDDINGS: vocabulary.rows, HEAD: vocabulary.silent}
+    tables = {part.name: part for part in parts if part.name in rows}
+    found = list(parts)
+    if HEAD not in tables:
+        if architecture in _ALWAYS_TIED:
+            raise always_tied(architecture)
+        found.append(replace(tables[EMBEDDINGS], name=HEAD))
+    first = vocabulary.opening.first_id
+    return [
+        _longer(part, first, size, rows[part.name]) if part.name in rows else part for part in found
+    ]
+
+
+def always_tied(kind: str) -> DemurError:
+    """The error for models whose head cannot differ from their embeddings in llama.cpp."""
+    return DemurError(
+        f"llama.cpp knows no {kind} model whose head differs from its embeddings, as it must where "
+        "tokens are never emitted: export to transformers or peft."
+    )
+
+
+def _longer(table: Part, first: int, size: int, rows: Tensor) -> Part:
+    """A table with other rows from `first` on, the last of them repeated to its end."""
+    kind = table.kind
+    if kind not in _FINE:
+        kind = Quantization.F16 if table.name == EMBEDDINGS else Quantization.Q8_0
+
+    def load() -> Array:
+        stored = table.load()
+        if kind != table.kind:
+            stored = gguf.quants.quantize(gguf.quants.dequantize(stored, table.kind), kind)
+        new = gguf.quants.quantize(rows.numpy(), kind)
+        longer: Array = np.zeros((max(len(stored), size), stored.shape[1]), stored.dtype)
+        longer[: len(stored)] = stored
+        longer[first : first + len(new)] = new
+        longer[max(len(stored), first + len(new)) :] = new[-1]
+        return longer
+
+    return Part(table.name, kind, (max(table.shape[0], size), *table.shape[1:]), load)
+
+
+def write_file(writer: Any, file: Path, parts: Sequence[Part], progress: Progress) -> None:
+    """Write a GGUF file; one tensor at a time is in memory.
+
+    Args:
+        writer: a `GGUFWriter` that has the metadata.
+        file: the one to write.
+        parts: its tensors.
+        progress: hears of the bytes.
+
+    Raises:
+        DemurError: the place cannot be written.
+    """
+    for part in parts:
+        # With a raw type the other one only says that the shape is in numbers, not in bytes.
+        writer.add_tensor_info(
+            part.name, part.shape, np.dtype(np.float32), part.size, raw_dtype=part.kind
+        )
+    total = sum(part.size for part in parts)
+    with writing(file), progress.stage("Writing the GGUF file", total, "bytes") as stage:
         writer.write_header_to_file(path=file)
         writer.write_kv_data_to_file()
-        writer.write_tensors_to_file(progress=False)
+        writer.write_ti_data_to_file()
+        for part in parts:
+            writer.write_tensor_data(part.load())
+            stage.advance(part.size)
         writer.close()
-    stage.advance(file.stat().st_size)
-
-
-def _value(reader: Any, name: str) -> Any:
-    field = reader.get_field(name)
-    return None if field is None else field.contents()
-
-
-def _write_metadata(
-    reader: Any, writer: Any, size: int, opening: Opening, names: list[str]
-) -> None:
-    """Copy the metadata; lengthen the lists of tokens and exchange the template."""
-    skipped = ("GGUF.", "general.architecture", _ALIGNMENT, _TEMPLATE)
-    if reader.get_field(_ALIGNMENT) is not None:
-        writer.add_custom_alignment(int(reader.alignment))
-    for field in reader.fields.values():
-        kind, value = field.types[0], field.contents()
-        if field.name.startswith(skipped) or (kind == gguf.GGUFValueType.ARRAY and not value):
-            continue  # the format has no way to write an empty list
-        if field.name == _TOKENS:
-            value = [*value, *(f"[PAD{place}]" for place in range(len(value), size))]
-            value[opening.first_id : opening.first_id + len(names)] = names
-        elif field.name in _NEW_ITEMS:
-            item = _NEW_ITEMS[field.name]
-            value = [*value, *([item] * (size - len(value)))]
-            value[opening.first_id : opening.first_id + len(names)] = [item] * len(names)
-        elif field.name.endswith(".vocab_size"):
-            value = size
-        items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, value, kind, sub_type=items)
-    writer.add_chat_template(opening.tokenizer.chat_template)
-
-
-def _add(writer: Any, name: str, table: Any, first: int, size: int, rows: Tensor) -> None:
-    """Add a table of embeddings with other rows from `first` on, the last repeated to its end."""
-    kind, stored = table.tensor_type, table.data
-    if kind not in _FINE:
-        kind = Quantization.F16 if name == _EMBEDDINGS else Quantization.Q8_0
-        stored = gguf.quants.quantize(gguf.quants.dequantize(stored, table.tensor_type), kind)
-    new = gguf.quants.quantize(rows.numpy(), kind)
-    longer: Array = np.zeros((max(len(stored), size), stored.shape[1]), stored.dtype)
-    longer[: len(stored)] = stored
-    longer[first : first + len(new)] = new
-    longer[max(len(stored), first + len(new)) :] = new[-1]
-    writer.add_tensor(name, longer, raw_dtype=kind)

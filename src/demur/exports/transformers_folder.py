@@ -10,10 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from demur.chat import ChatModel
-from demur.chat.checkpoint import weight_files
-from demur.errors import DemurError
 from demur.exports.vocabulary import Vocabulary
-from demur.exports.weights import Change, stored_name, with_rows, write_weights
+from demur.exports.weights import Change, Tables, with_rows, write_weights
 from demur.files import read_json, write_json
 from demur.progress import Progress
 
@@ -37,41 +35,26 @@ def write_transformers_folder(
     Raises:
         DemurError: the model's files do not allow it.
     """
-    source = model.folder
-    if read_json(source / "config.json").get("auto_map"):
-        raise DemurError(f"{model.name} runs code of its own: export to peft instead.")
-    files = weight_files(source, model.name)
-    network = model.engine.model
-    table: Any = network.get_input_embeddings()
-    head: Any = network.get_output_embeddings()
-    embeddings: Tensor = table.weight
-    tied = head.weight is embeddings
-    into = stored_name(files, _parameter(network, table), model.name)
-    out = _parameter(network, head)
+    source, tables = model.folder, Tables.of(model)
     first = vocabulary.opening.first_id
 
     def with_prompt(stored: Tensor) -> Mapping[str, Tensor]:
-        changed = {into: with_rows(stored, first, vocabulary.rows)}
-        silent = {out: with_rows(stored, first, vocabulary.silent)}
-        return {**changed, **silent} if tied else changed
+        changed = {tables.embeddings: with_rows(stored, first, vocabulary.rows)}
+        silent = {tables.head: with_rows(stored, first, vocabulary.silent)}
+        return {**changed, **silent} if tables.tied else changed
 
-    changes: dict[str, Change] = {into: with_prompt}
-    if not tied:
-        name = stored_name(files, out, model.name)
+    changes: dict[str, Change] = {tables.embeddings: with_prompt}
+    if not tables.tied:
+        name = tables.head
         changes[name] = lambda stored: {name: with_rows(stored, first, vocabulary.silent)}
-    size = sum(file.stat().st_size for file in files)
+    size = sum(file.stat().st_size for file in tables.files)
     with progress.stage("Writing the weights", size, "bytes") as stage:
         write_weights(source, folder, model.name, changes, stage)
-    _write_config(source, folder, tied, max(len(embeddings), first + len(vocabulary.rows)))
+    _write_config(source, folder, tables.tied, max(tables.rows, first + len(vocabulary.rows)))
     for name in _KEPT:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     vocabulary.opening.tokenizer.save_pretrained(folder)
-
-
-def _parameter(network: Any, module: Any) -> str:
-    names = [name for name, one in network.named_modules() if one is module]
-    return f"{names[0]}.weight"
 
 
 def _write_config(source: Path, folder: Path, tied: bool, vocabulary: int) -> None:

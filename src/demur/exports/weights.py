@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from demur.chat import ChatModel
 from demur.chat.checkpoint import weight_files
 from demur.errors import DemurError
 from demur.files import read_json, write_json
@@ -24,6 +26,46 @@ Change = Callable[[Tensor], Mapping[str, Tensor]]
 _INDEX = "model.safetensors.index.json"
 
 
+@dataclass(frozen=True)
+class Tables:
+    """Where a model folder stores the two tables of tokens.
+
+    Attributes:
+        files: all weight files.
+        embeddings: the stored name of the table.
+        head: the stored name of the LM head or, where that shares the embeddings, the one that it
+            gets when it no longer does.
+        tied: whether it shares them.
+        rows: of the embeddings, those that no token uses among them.
+    """
+
+    files: list[Path]
+    embeddings: str
+    head: str
+    tied: bool
+    rows: int
+
+    @classmethod
+    def of(cls, model: ChatModel) -> Tables:
+        """The tables of a model whose folder holds safetensors.
+
+        Raises:
+            DemurError: they are not found, or the model runs code of its own.
+        """
+        if read_json(model.folder / "config.json").get("auto_map"):
+            raise DemurError(f"{model.name} runs code of its own: export to peft instead.")
+        files = weight_files(model.folder, model.name)
+        network = model.engine.model
+        table: Any = network.get_input_embeddings()
+        head: Any = network.get_output_embeddings()
+        tied = head.weight is table.weight
+        into = _stored_name(files, _parameter(network, table), model.name)
+        out = _parameter(network, head)
+        if not tied:
+            out = _stored_name(files, out, model.name)
+        return cls(files, into, out, tied, len(table.weight))
+
+
 def with_rows(table: Tensor, first: int, rows: Tensor) -> Tensor:
     """A table (V, d) with `rows` (L, d) from row `first` on, longer where they do not fit."""
     end = first + len(rows)
@@ -33,7 +75,12 @@ def with_rows(table: Tensor, first: int, rows: Tensor) -> Tensor:
     return longer
 
 
-def stored_name(files: list[Path], name: str, model: str) -> str:
+def _parameter(network: Any, module: Any) -> str:
+    names = [name for name, one in network.named_modules() if one is module]
+    return f"{names[0]}.weight"
+
+
+def _stored_name(files: list[Path], name: str, model: str) -> str:
     """The name under which a parameter lies in the files.
 
     Raises:
