@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,7 +18,7 @@ from demur.queries import BENCHMARKS, BenchmarkState, benchmark_address, benchma
 
 def benchmarks_command(
     benchmark_dir: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Look for their files in this folder instead of the cache."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with addresses.")] = False,

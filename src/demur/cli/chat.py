@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from demur.cli.screen import TerminalProgress, console
 
 # typer reads these annotations at run time, on Python 3.10 too.
-Words = Optional[str]  # noqa: UP045
-Several = Optional[list[str]]  # noqa: UP045
+Words = str | None
+Several = list[str] | None
 
 
 def chat_command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,11 +14,11 @@ SAMPLING = "Sampling"
 MACHINE = "The machine"
 
 # typer reads these annotations at run time, on Python 3.10 too.
-Whole = Optional[int]  # noqa: UP045
-Real = Optional[float]  # noqa: UP045
-Words = Optional[str]  # noqa: UP045
-Place = Optional[Path]  # noqa: UP045
-Several = Optional[list[str]]  # noqa: UP045
+Whole = int | None
+Real = float | None
+Words = str | None
+Place = Path | None
+Several = list[str] | None
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,10 +17,10 @@ MACHINE = "The machine"
 SERVER = "A server instead of a model"
 
 # typer reads these annotations at run time, on Python 3.10 too.
-Whole = Optional[int]  # noqa: UP045
-Words = Optional[str]  # noqa: UP045
-Place = Optional[Path]  # noqa: UP045
-Several = Optional[list[str]]  # noqa: UP045
+Whole = int | None
+Words = str | None
+Place = Path | None
+Several = list[str] | None
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 
@@ -106,7 +106,7 @@ def evaluate_command(
         ),
     ] = None,
     timeout: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(
             help="Seconds to wait for an answer.", show_default="120", rich_help_panel=SERVER
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,9 @@ SAMPLING = "Sampling"
 MACHINE = "The machine"
 
 # typer reads these annotations at run time, on Python 3.10 too.
-Whole = Optional[int]  # noqa: UP045
-Real = Optional[float]  # noqa: UP045
-Words = Optional[str]  # noqa: UP045
+Whole = int | None
+Real = float | None
+Words = str | None
 
 
 def optimize_command(
@@ -37,7 +37,7 @@ def optimize_command(
         Words, typer.Option(help="A text file with the application's own system text.")
     ] = None,
     preset: Annotated[str, typer.Option(help="quick, standard or paper.")] = "standard",
-    output: Annotated[Optional[Path], typer.Option(help="The run's folder.")] = None,  # noqa: UP045
+    output: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
     weight_refusal: Annotated[
         Real, typer.Option(help="Weight of the refusal loss.", rich_help_panel=METHOD)
     ] = None,

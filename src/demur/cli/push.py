@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -11,8 +11,8 @@ from rich.text import Text
 from demur.cli.screen import TerminalProgress, console
 
 # typer reads these annotations at run time, on Python 3.10 too.
-Words = Optional[str]  # noqa: UP045
-Place = Optional[Path]  # noqa: UP045
+Words = str | None
+Place = Path | None
 
 
 def push_command(

@@ -74,7 +74,8 @@ def _parts(model: ChatModel, layout: Layout, tables: Tables) -> list[Part]:
     parts = layout.extra_parts()
     for file in tables.files:
         with safe_open(str(file), framework="pt") as stored:
-            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+            names = stored.keys()
+            shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in names}
         for name, shape in shapes.items():
             target: str | None
             if name == tables.embeddings:

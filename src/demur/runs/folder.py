@@ -114,7 +114,8 @@ class RunFolder:
         try:
             with safe_open(str(path), framework="pt") as file:
                 notes = json.loads((file.metadata() or {}).get("notes", "null"))
-                return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118
+                names = file.keys()
+                return {key: file.get_tensor(key) for key in names}, notes
         except (SafetensorError, ValueError, OSError) as error:
             raise DemurError(
                 f"{path} is damaged: delete it and run the same command again."
