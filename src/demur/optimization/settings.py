@@ -42,7 +42,9 @@ class OptimizeSettings(BaseModel):
     learning_rate_decay: bool = Field(False, description="let the rate fall along half a cosine")
     balanced_batches: bool = Field(False, description="give every batch equal shares of the labels")
     averaged_prompt: bool = Field(
-        False, description="keep the mean of the prompts after each step, not the last one"
+        False,
+        description="keep the mean of the prompts after each step, as far from the start as the "
+        "last one, not the last one itself",
     )
     reanchor_every: int = Field(
         0,
@@ -127,8 +129,8 @@ class OptimizeSettings(BaseModel):
 _SHORT_RESPONSES: dict[str, Any] = {
     "samples": 1,
     "kept_samples": None,
-    "tokens_harmful": 24,
-    "tokens_harmless": 24,
+    "tokens_harmful": 16,
+    "tokens_harmless": 16,
     "least_tokens": 0,
     "cut_unfinished": False,
 }

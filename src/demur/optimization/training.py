@@ -40,8 +40,8 @@ class TrainingSettings:
         decay: whether the learning rate falls along half a cosine.
         gradient_norm: gradients longer than this are shortened to it.
         balanced: whether every batch has equal shares of the labels.
-        averaged: whether the result is the mean of the prompts after each step rather than the
-            last one (Polyak and Juditsky, 1992).
+        averaged: whether the result is the mean of the prompts after each step (Polyak and
+            Juditsky, 1992), as far from the start as the last one, rather than the last one.
         seed: of the order of the queries.
     """
 
@@ -94,7 +94,8 @@ def train_prompt(
         until: the epoch to stop after for now; the last one by default.
     """
     assert condition.safety_prompt is not None
-    prompt = model.prompt_embeddings(condition.safety_prompt).clone().requires_grad_()
+    start = model.prompt_embeddings(condition.safety_prompt)
+    prompt = start.clone().requires_grad_()
     mean = torch.zeros_like(prompt, requires_grad=False)
     optimizer = torch.optim.AdamW([prompt], lr=settings.learning_rate, weight_decay=0.0)
     history = _resume(folder, prompt, mean, optimizer)
@@ -121,7 +122,27 @@ def train_prompt(
             _save_representations(folder, read, epoch + 1, settings.epochs)
             _save(folder, prompt, mean, optimizer, history)
     last_prompt = prompt.detach().clone()
-    return TrainedPrompt(mean if settings.averaged else last_prompt, last_prompt, tuple(history))
+    result = as_far_as(last_prompt, mean, start) if settings.averaged else last_prompt
+    return TrainedPrompt(result, last_prompt, tuple(history))
+
+
+def as_far_as(last: Tensor, mean: Tensor, start: Tensor) -> Tensor:
+    """The mean of the prompts, stretched to the distance from the start that the last one has.
+
+    The mean has less noise in its direction, but lags behind: it counts the first steps as well.
+
+    Args:
+        last: (L, d), the prompt after the last step.
+        mean: (L, d), over the steps.
+        start: (L, d), before the first step.
+
+    Returns:
+        (L, d).
+    """
+    moved = mean - start
+    if not moved.any():
+        return mean
+    return start + moved * ((last - start).norm() / moved.norm())
 
 
 def _step(
