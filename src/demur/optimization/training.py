@@ -142,7 +142,8 @@ def as_far_as(last: Tensor, mean: Tensor, start: Tensor) -> Tensor:
     moved = mean - start
     if not moved.any():
         return mean
-    return start + moved * ((last - start).norm() / moved.norm())
+    stretch = float((last - start).norm() / moved.norm())
+    return start + stretch * moved
 
 
 def _step(
