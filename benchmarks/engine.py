@@ -72,7 +72,9 @@ def compare(console: Console, **task: Any) -> Result:
     ]
     for what, way in wanted:
         with console.status(f"{task['model']}: {what}, {way}"):
-            found[f"{what} {way}"] = measure(what, way, **task)
+            found[f"{what} {way}"] = one = measure(what, way, **task)
+        told = one.get("error") or f"{one['seconds']:.2f} s, {one['peak'] / 2**30:.2f} GiB"
+        console.print(f"{task['model']}: {what}, {way}: {told}", markup=False, highlight=False)
     return found
 
 
