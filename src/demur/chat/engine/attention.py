@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from demur.chat.engine.packing import Packing
+from demur.chat.engine.suffix_attention import suffix_attention
 
 NAME = "demur_grouped_sdpa"
 
@@ -55,7 +56,9 @@ def grouped_sdpa(
         and kwargs.get("dropout", 0.0) == 0.0
     )
     if simple and packing is not None:
-        attended = _packed_attention(query[0], key[0], value[0], packing, scaling)[None]
+        trained = query.requires_grad and query.device.type == "cpu"
+        attend = _packed_attention_trained if trained else _packed_attention
+        attended = attend(query[0], key[0], value[0], packing, scaling)[None]
     elif simple and query.shape[1] != key.shape[1]:
         assert attention_mask is not None
         mask = attention_mask[..., : key.shape[2]]
@@ -118,6 +121,27 @@ def _packed_attention(
         scaling,
     )
     return torch.cat([first[0], rows], dim=1)
+
+
+def _packed_attention_trained(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
+) -> Tensor:
+    """The same where a gradient is wanted on a processor."""
+    sizes = [key.shape[1] - packing.total, packing.total]
+    keys, values = torch.split(key, sizes, dim=1), torch.split(value, sizes, dim=1)
+    prefix, own = (keys[0], values[0]), (keys[1], values[1])
+    if query.shape[1] == packing.total:
+        return suffix_attention(query, prefix, own, packing, scaling)
+    opening, rest = torch.split(query, sizes, dim=1)
+    nothing = key[:, :0], value[:, :0]
+    alone = Packing(0, (packing.prefix,), inside=False)
+    return torch.cat(
+        [
+            suffix_attention(opening, nothing, prefix, alone, scaling),
+            suffix_attention(rest, prefix, own, packing, scaling),
+        ],
+        dim=1,
+    )
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:
