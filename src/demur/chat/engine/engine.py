@@ -31,6 +31,7 @@ from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
 from demur.chat.engine.streaming import Stream
+from demur.chat.hardware import keep_freed_memory
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")
@@ -69,6 +70,8 @@ class Engine:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        if input_device(model).type == "cpu":
+            keep_freed_memory()
         room = room_for(model)
         self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
         use_grouped_attention(model)
