@@ -13,6 +13,7 @@ Result = dict[str, Any]
 
 PROMPTS = (25, 50, 100, 200, 400)
 QUERIES = (50, 100, 200, 400, 800)
+SECONDS = (2, 5, 10, 20, 50, 100)
 
 
 def growth_table(
@@ -64,6 +65,10 @@ def plot_growth(rows: Sequence[Result], file: Path) -> None:
                 label=model,
             )
         axis.set(xscale="log", yscale="log", xlabel=title)
+        ticks = PROMPTS if varied == "prompt" else QUERIES
+        axis.set_xticks(ticks, [str(tick) for tick in ticks])
+        axis.set_yticks(SECONDS, [str(tick) for tick in SECONDS])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds a step")
     axes[1].legend(frameon=False)
