@@ -201,8 +201,8 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     prompt = SafetyPrompt.load(arguments.run)
-    base = str(prompt.metadata.get("model", {}).get("name", "qwen2.5-coder-0.5b"))
-    model = ChatModel.load(base, dtype=arguments.dtype)
+    chosen = str(prompt.metadata.get("model", {}).get("name", "qwen2.5-coder-0.5b"))
+    model = ChatModel.load(chosen, dtype=arguments.dtype)
     queries = held_out(arguments.queries)
     text = text_of(model, prompt.rows)
     results: dict[str, Any] = {"rows": prompt.rows, "size": {}, "speed": {}}

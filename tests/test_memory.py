@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import resource
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -9,6 +14,7 @@ import torch
 from torch import Tensor
 
 from demur.chat.engine import Engine, SamplingSettings, memory
+from demur.chat.hardware import keep_freed_memory
 from tests.test_engine import QUERIES, conversations, random_prompt
 from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 
@@ -103,3 +109,37 @@ def test_a_gradient_survives_running_out_of_memory() -> None:
     assert max(longest) <= 24
     assert found_loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+_CHURN = """
+import platform, resource, torch
+from demur.chat.hardware import keep_freed_memory
+
+keep_freed_memory()
+torch.ones(2**21)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    torch.ones(2**21)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's allocator")
+def test_freed_memory_is_used_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _CHURN], capture_output=True, text=True, check=True
+    )
+    touched = 50 * 2**21 * 4 // resource.getpagesize()
+    assert int(done.stdout) < touched / 10
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_leaves_an_allocator_alone_that_the_user_set_up(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_library: None) -> None:
+        raise AssertionError
+
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    keep_freed_memory()
