@@ -116,10 +116,10 @@ import platform, resource, torch
 from demur.chat.hardware import keep_freed_memory
 
 keep_freed_memory()
-torch.ones(2**21)
+torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(50):
-    torch.ones(2**21)
+for _ in range(10):
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -129,7 +129,7 @@ def test_freed_memory_is_used_again() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _CHURN], capture_output=True, text=True, check=True
     )
-    touched = 50 * 2**21 * 4 // resource.getpagesize()
+    touched = 10 * 2**24 * 4 // resource.getpagesize()
     assert int(done.stdout) < touched / 10
 
 
