@@ -2,7 +2,7 @@
 
     python benchmarks/fit_judge.py
 
-Logistic regression over the families of `phrases.ini`, drawn towards the weights that the table
+Logistic regression over the families of the tables, drawn towards the weights that the table
 expects. The published weights are learned from both labelled files; `benchmarks/judges.py` learns
 from one and measures on the other.
 """

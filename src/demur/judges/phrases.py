@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
-_TABLE = Path(__file__).with_name("phrases.ini")
+_TABLES = [Path(__file__).with_name(name) for name in ("phrases.ini", "phrases_indirect.ini")]
 
 GENERAL = "general"
 """The origin of a family that no labelled response suggested."""
@@ -72,9 +71,10 @@ class Family:
 
 
 def load_families() -> list[Family]:
-    """The families of the table `phrases.ini`, in its order."""
+    """The families of the tables `phrases.ini` and `phrases_indirect.ini`, in their order."""
     table = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-    table.read_string(_TABLE.read_text(encoding="utf-8"))
+    for file in _TABLES:
+        table.read_string(file.read_text(encoding="utf-8"))
     sets = {name: "".join(_lines(text)) for name, text in table["sets"].items()}
     families = []
     for name in table.sections():
@@ -119,8 +119,18 @@ class _Node:
     __slots__ = ("ends", "following")
 
     def __init__(self) -> None:
-        self.ends: set[int] = set()
+        self.ends: tuple[int, ...] = ()
         self.following: dict[str, _Node] = {}
+
+    def after(self, words: Sequence[str]) -> _Node:
+        """Where a phrase can be after some more words."""
+        node = self
+        for word in words:
+            following = node.following.get(word)
+            if following is None:
+                following = node.following[word] = _Node()
+            node = following
+        return node
 
 
 class PhraseFinder:
@@ -132,13 +142,16 @@ class PhraseFinder:
         """The most words that a phrase found can span."""
         for index, family in enumerate(families):
             for pattern in family.phrases:
-                for phrase in _expand(pattern):
-                    node = self._starts
-                    for word in phrase:
-                        node = node.following.setdefault(word, _Node())
-                    node.ends.add(index)
-                    # One filler may stand before each word but the first.
-                    self.longest = max(self.longest, 2 * len(phrase) - 1)
+                reached = [self._starts]
+                words = 0
+                for options in _choices(pattern):
+                    reached = [node.after(option) for node in reached for option in options]
+                    words += max(map(len, options))
+                for node in reached:
+                    if index not in node.ends:
+                        node.ends = (*node.ends, index)
+                # One filler may stand before each word but the first.
+                self.longest = max(self.longest, 2 * words - 1)
 
     def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
         """The indices of the families found.
@@ -173,8 +186,8 @@ class PhraseFinder:
         return early, late
 
 
-def _expand(pattern: str) -> Iterator[tuple[str, ...]]:
-    """Every phrase that a pattern of the table stands for."""
+def _choices(pattern: str) -> list[list[tuple[str, ...]]]:
+    """What may stand in each place of a pattern of the table, as words."""
     choices: list[list[tuple[str, ...]]] = []
     for part in re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^\s\[\]{}]+", pattern):
         if part[0] in "{[":
@@ -182,5 +195,4 @@ def _expand(pattern: str) -> Iterator[tuple[str, ...]]:
             choices.append([*options, ()] if part[0] == "[" else options)
         else:
             choices.append([(part,)])
-    for chosen in product(*choices):
-        yield tuple(word for words in chosen for word in words)
+    return choices
