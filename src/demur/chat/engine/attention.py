@@ -133,7 +133,7 @@ def _packed_attention_trained(
     if query.shape[1] == packing.total:
         return suffix_attention(query, prefix, own, packing, scaling)
     opening, rest = torch.split(query, sizes, dim=1)
-    nothing = key[:, :0], value[:, :0]
+    nothing = keys[0].detach()[:, :0], values[0].detach()[:, :0]
     alone = Packing(0, (packing.prefix,), inside=False)
     return torch.cat(
         [
