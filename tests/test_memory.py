@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import resource
 import subprocess
@@ -110,6 +111,8 @@ def test_a_gradient_survives_running_out_of_memory() -> None:
     assert found_loss == pytest.approx(expected_loss, rel=1e-5)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
+
+_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
 
 _CHURN = """
 import platform, resource, torch
