@@ -115,7 +115,7 @@ def test_a_gradient_survives_running_out_of_memory() -> None:
 _SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
 
 _CHURN = """
-import platform, resource, torch
+import resource, torch
 from demur.chat.hardware import keep_freed_memory
 
 keep_freed_memory()

@@ -56,9 +56,7 @@ def grouped_sdpa(
         and kwargs.get("dropout", 0.0) == 0.0
     )
     if simple and packing is not None:
-        trained = query.requires_grad and query.device.type == "cpu"
-        attend = _packed_attention_trained if trained else _packed_attention
-        attended = attend(query[0], key[0], value[0], packing, scaling)[None]
+        attended = _packed_attention(query[0], key[0], value[0], packing, scaling)[None]
     elif simple and query.shape[1] != key.shape[1]:
         assert attention_mask is not None
         mask = attention_mask[..., : key.shape[2]]
@@ -87,8 +85,29 @@ def _packed_attention(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
 ) -> Tensor:
     """(Hq, T, D) queries of a packed row on its (Hkv, P + S, D) keys; returns (Hq, T, D)."""
-    prefix, device = packing.prefix, query.device
-    opening = query.shape[1] - packing.total
+    trained = key.requires_grad and key.device.type == "cpu"
+    attend = suffix_attention if trained else _fused_suffix_attention
+    sizes = [packing.prefix, packing.total]
+    keys, values = torch.split(key, sizes, dim=1), torch.split(value, sizes, dim=1)
+    prefix, own = (keys[0], values[0]), (keys[1], values[1])
+    if query.shape[1] == packing.total:
+        return attend(query, prefix, own, packing, scaling)
+    opening, rest = torch.split(query, sizes, dim=1)
+    nothing = keys[0].detach()[:, :0], values[0].detach()[:, :0]
+    alone = Packing(0, (packing.prefix,), inside=False)
+    first = attend(opening, nothing, prefix, alone, scaling)
+    return torch.cat([first, attend(rest, prefix, own, packing, scaling)], dim=1)
+
+
+def _fused_suffix_attention(
+    query: Tensor,
+    prefix: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+    packing: Packing,
+    scaling: float | None,
+) -> Tensor:
+    """As `suffix_attention`, by a fused kernel: it wants the prefix copied for every suffix."""
+    length, device = packing.prefix, query.device
     batch, longest = packing.padded.shape
     places = packing.padded.flatten().to(device)
 
@@ -97,51 +116,13 @@ def _packed_attention(
         rows = states.index_select(1, places)
         return rows.view(rows.shape[0], batch, longest, rows.shape[2]).transpose(0, 1)
 
-    def behind_prefix(states: Tensor) -> Tensor:
-        shared = states[None, :, :prefix].expand(batch, -1, -1, -1)
-        return torch.cat([shared, spread(states[:, prefix:])], dim=2)
-
-    causal = torch.ones(longest, prefix + longest, dtype=torch.bool, device=device).tril(prefix)
-    attended = _grouped(
-        spread(query[:, opening:]),
-        behind_prefix(key),
-        behind_prefix(value),
-        causal[None, None],
-        scaling,
+    causal = torch.ones(longest, length + longest, dtype=torch.bool, device=device).tril(length)
+    key, value = (
+        torch.cat([shared.expand(batch, -1, -1, -1), spread(states)], dim=2)
+        for shared, states in zip(prefix, own, strict=True)
     )
-    rows = attended.transpose(0, 1).flatten(1, 2).index_select(1, packing.flat.to(device))
-    if not opening:
-        return rows
-    triangle = torch.ones(prefix, prefix, dtype=torch.bool, device=device).tril()
-    first = _grouped(
-        query[None, :, :prefix],
-        key[None, :, :prefix],
-        value[None, :, :prefix],
-        triangle[None, None],
-        scaling,
-    )
-    return torch.cat([first[0], rows], dim=1)
-
-
-def _packed_attention_trained(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
-) -> Tensor:
-    """The same where a gradient is wanted on a processor."""
-    sizes = [key.shape[1] - packing.total, packing.total]
-    keys, values = torch.split(key, sizes, dim=1), torch.split(value, sizes, dim=1)
-    prefix, own = (keys[0], values[0]), (keys[1], values[1])
-    if query.shape[1] == packing.total:
-        return suffix_attention(query, prefix, own, packing, scaling)
-    opening, rest = torch.split(query, sizes, dim=1)
-    nothing = keys[0].detach()[:, :0], values[0].detach()[:, :0]
-    alone = Packing(0, (packing.prefix,), inside=False)
-    return torch.cat(
-        [
-            suffix_attention(opening, nothing, prefix, alone, scaling),
-            suffix_attention(rest, prefix, own, packing, scaling),
-        ],
-        dim=1,
-    )
+    attended = _grouped(spread(query), key, value, causal[None, None], scaling)
+    return attended.transpose(0, 1).flatten(1, 2).index_select(1, packing.flat.to(device))
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:

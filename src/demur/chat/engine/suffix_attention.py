@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ def suffix_attention(
         (Hq, S, D), in the dtype of the queries; scores are float32.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    parts = _parts(packing, query.shape[0], most_scores)
+    heads = query.shape[0], own[0].shape[0]
+    parts = _parts(packing, *heads, query.device, most_scores)
     sizes = [part.total for part in parts]
     split = [torch.split(states, sizes, dim=1) for states in (query, *own)]
     attend: Callable[..., Tensor] = _SuffixAttention.apply
@@ -53,8 +55,10 @@ def suffix_attention(
     return torch.cat(attended, dim=1)
 
 
-@lru_cache(maxsize=8)  # the same for every layer
-def _parts(packing: Packing, heads: int, most_scores: int) -> list[Packing]:
+@lru_cache(maxsize=4)  # the same for every layer
+def _parts(
+    packing: Packing, heads: int, key_heads: int, device: torch.device, most_scores: int
+) -> list[_Blocks]:
     """Neighbouring suffixes, as many together as `most_scores` allows; one at least."""
     parts: list[list[int]] = [[]]
     for length in packing.lengths:
@@ -63,7 +67,10 @@ def _parts(packing: Packing, heads: int, most_scores: int) -> list[Packing]:
         if parts[-1] and scores > most_scores:
             parts.append([])
         parts[-1].append(length)
-    return [Packing(packing.prefix, tuple(lengths), inside=False) for lengths in parts]
+    return [
+        _Blocks(Packing(packing.prefix, tuple(lengths), inside=False), heads, key_heads, device)
+        for lengths in parts
+    ]
 
 
 class _SuffixAttention(torch.autograd.Function):
@@ -77,11 +84,10 @@ class _SuffixAttention(torch.autograd.Function):
         prefix_value: Tensor,
         key: Tensor,
         value: Tensor,
-        packing: Packing,
+        blocks: _Blocks,
         scaling: float,
         keep: bool,
     ) -> Tensor:
-        blocks = _blocks(packing, query.shape[0], key.shape[0], query.device)
         rows = blocks.fold(query)
         shares = _shares(blocks, rows, prefix_key, key, scaling)
         context.save_for_backward(
@@ -95,7 +101,7 @@ class _SuffixAttention(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, prefix_key, prefix_value, key, value, shares = context.saved_tensors
         blocks, scaling = context.blocks, context.scaling
-        rows, wanted = blocks.fold(query), blocks.fold(gradients[0], padding="zero")
+        rows, wanted = blocks.fold(query), blocks.fold(gradients[0])
         if shares is None:
             shares = _shares(blocks, rows, prefix_key, key, scaling)
         changes = _products(wanted, prefix_value.float(), blocks.spread(value)).mul_(shares)
@@ -115,24 +121,24 @@ class _Blocks:
     """Between packed rows and blocks: B suffixes of the `longest`, L; heads of a group together.
 
     Attributes:
-        hidden: (G * L, L), True where a position must not look.
+        total: S, the tokens of all suffixes.
+        hidden: (L, L), True where a position must not look.
     """
 
     def __init__(self, packing: Packing, heads: int, key_heads: int, device: torch.device) -> None:
+        self.total = packing.total
         self._heads, groups = heads, heads // key_heads
         self._batch, self._longest = packing.padded.shape
-        self._rows = groups * self._longest
         self._padded, self._flat = packing.padded.to(device), packing.flat.to(device)
         every = torch.ones(self._longest, self._longest, dtype=torch.bool, device=device)
-        self.hidden = every.triu(1).repeat(groups, 1)
-        # Where token and head (S, Hq) stand in the blocks, and which stand there.
+        self.hidden = every.triu(1)
+        # Where token and head (S, Hq) stand in the blocks.
         head = torch.arange(heads, device=device)
         suffix = torch.div(self._flat, self._longest, rounding_mode="floor")[:, None]
         place = (self._flat % self._longest)[:, None]
         block = ((head // groups) * self._batch + suffix) * groups + head % groups
         self._places = (block * self._longest + place).flatten()
-        tokens = self._padded[None, :, None] * heads
-        self._sources = (tokens + head.view(key_heads, 1, groups, 1)).flatten()
+        self._shape = (key_heads, self._batch, groups * self._longest)
 
     def spread(self, states: Tensor) -> Tensor:
         """(Hkv, S, D) as (Hkv, B, L, D) float32; a short suffix repeats its last token."""
@@ -143,16 +149,12 @@ class _Blocks:
         """(Hkv, B, L, D) as (Hkv, S, D)."""
         return blocks.flatten(1, 2).index_select(1, self._flat)
 
-    def fold(self, states: Tensor, *, padding: str = "repeat") -> Tensor:
-        """(Hq, S, D) as (Hkv, B, G * L, D) float32; padding repeats the last token or is zero."""
+    def fold(self, states: Tensor) -> Tensor:
+        """(Hq, S, D) as (Hkv, B, G * L, D) float32; padding is zero, and so are its gradients."""
         width = states.shape[-1]
         rows = states.transpose(0, 1).reshape(-1, width)
-        if padding == "repeat":
-            folded = rows.index_select(0, self._sources)
-        else:
-            folded = rows.new_zeros(len(self._sources), width)
-            folded.index_copy_(0, self._places, rows)
-        return folded.view(-1, self._batch, self._rows, width).float()
+        folded = rows.new_zeros(prod(self._shape), width).index_copy_(0, self._places, rows)
+        return folded.view(*self._shape, width).float()
 
     def unfold(self, blocks: Tensor) -> Tensor:
         """(Hkv, B, G * L, D) as (Hq, S, D)."""
@@ -161,17 +163,13 @@ class _Blocks:
         return rows.view(-1, self._heads, width).transpose(0, 1)
 
 
-@lru_cache(maxsize=64)  # the same for every layer
-def _blocks(packing: Packing, heads: int, key_heads: int, device: torch.device) -> _Blocks:
-    return _Blocks(packing, heads, key_heads, device)
-
-
 def _shares(
     blocks: _Blocks, rows: Tensor, prefix_key: Tensor, key: Tensor, scaling: float
 ) -> Tensor:
     """What each row attends to, (Hkv, B, G * L, P + L): the softmax of its scores."""
     scores = _products(rows * scaling, prefix_key.float(), blocks.spread(key))
-    scores[..., prefix_key.shape[1] :].masked_fill_(blocks.hidden, -torch.inf)
+    own = scores[..., prefix_key.shape[1] :]
+    torch.unflatten(own, 2, (-1, own.shape[-1])).masked_fill_(blocks.hidden, -torch.inf)
     return scores.softmax(-1)
 
 
