@@ -29,27 +29,21 @@ def under_the_mask(query: Tensor, key: Tensor, value: Tensor, packing: Packing) 
     return attended[0]
 
 
-@pytest.mark.parametrize("prefix", [0, 7])
+@pytest.mark.parametrize(("prefix", "inside"), [(0, False), (7, False), (7, True), (20, True)])
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("most_scores", [2**21, 700])
 def test_equals_attention_under_the_mask(
-    prefix: int, heads: tuple[int, int], most_scores: int
+    prefix: int, inside: bool, heads: tuple[int, int], most_scores: int
 ) -> None:
-    packing = Packing(prefix, LENGTHS, inside=False)
+    packing = Packing(prefix, LENGTHS, inside)
     total = prefix + sum(LENGTHS)
-    query = states(heads[0], sum(LENGTHS), 8, seed=0)
-    key, value = states(heads[1], total, 8, seed=1), states(heads[1], total, 5, seed=2)
-    wanted = torch.randn(heads[0], sum(LENGTHS), 5, generator=torch.Generator().manual_seed(3))
+    row = total if inside else sum(LENGTHS)
+    query, key = states(heads[0], row, 8, seed=0), states(heads[1], total, 8, seed=1)
+    value = states(heads[1], total, 5, seed=2)
+    wanted = torch.randn(heads[0], row, 5, generator=torch.Generator().manual_seed(3))
 
     expected = under_the_mask(query, key, value, packing)
-    found = suffix_attention(
-        query,
-        (key[:, :prefix], value[:, :prefix]),
-        (key[:, prefix:], value[:, prefix:]),
-        packing,
-        None,
-        most_scores,
-    )
+    found = suffix_attention(query, key, value, packing, most_scores=most_scores)
     torch.testing.assert_close(found, expected)
     for one, other in zip(
         torch.autograd.grad(found, (query, key, value), wanted),
@@ -59,20 +53,26 @@ def test_equals_attention_under_the_mask(
         torch.testing.assert_close(one, other)
 
 
+def test_suffixes_of_one_length_need_no_padding() -> None:
+    packing = Packing(3, (4, 4), inside=True)
+    query, key, value = (states(2, 11, 8, seed) for seed in range(3))
+    expected = under_the_mask(query, key, value, packing)
+    found = suffix_attention(query, key, value, packing)
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), (query, key, value)),
+        torch.autograd.grad(expected.sum(), (query, key, value)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def test_low_precision_stays_near_float32() -> None:
     packing = Packing(7, LENGTHS, inside=False)
     query = states(6, sum(LENGTHS), 8, seed=0).bfloat16()
     key, value = (states(2, 7 + sum(LENGTHS), 8, seed=seed).bfloat16() for seed in (1, 2))
-    found = suffix_attention(
-        query, (key[:, :7], value[:, :7]), (key[:, 7:], value[:, 7:]), packing, 0.5
-    )
-    exact = suffix_attention(
-        query.float(),
-        (key[:, :7].float(), value[:, :7].float()),
-        (key[:, 7:].float(), value[:, 7:].float()),
-        packing,
-        0.5,
-    )
+    found = suffix_attention(query, key, value, packing, 0.5)
+    exact = suffix_attention(query.float(), key.float(), value.float(), packing, 0.5)
     assert found.dtype == torch.bfloat16
     # The scores are float32, so only the result is rounded.
     torch.testing.assert_close(found, exact.bfloat16())

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from demur.chat.allocator import keep_freed_memory
 from demur.chat.engine import Engine, SamplingSettings, memory
-from demur.chat.hardware import keep_freed_memory
 from tests.test_engine import QUERIES, conversations, random_prompt
 from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 
@@ -116,7 +116,7 @@ _SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
 
 _CHURN = """
 import resource, torch
-from demur.chat.hardware import keep_freed_memory
+from demur.chat.allocator import keep_freed_memory
 
 keep_freed_memory()
 torch.ones(2**24)
@@ -133,6 +133,25 @@ def test_freed_memory_is_used_again() -> None:
     faults = subprocess.check_output([sys.executable, "-c", _CHURN], text=True, env=plain)
     touched = 10 * 2**24 * 4 // resource.getpagesize()
     assert int(faults) < touched / 4
+
+
+_KEEP = """
+import torch
+from demur.chat.allocator import keep_freed_memory, kept_memory
+
+keep_freed_memory()
+before = kept_memory()
+block = torch.ones(2**24)
+del block
+print(kept_memory() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an option of glibc's allocator")
+def test_kept_memory_counts_as_available() -> None:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
+    kept = subprocess.check_output([sys.executable, "-c", _KEEP], text=True, env=plain)
+    assert int(kept) == pytest.approx(2**24 * 4, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])

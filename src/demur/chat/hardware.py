@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 from pathlib import Path
 
 import torch
 
+from demur.chat.allocator import kept_memory
 from demur.errors import DemurError
 
 _DTYPES = {
@@ -22,9 +22,6 @@ _DTYPES = {
 # Names of processor features that multiply bfloat16 matrices natively, as torch and as the
 # operating system spell them.
 _BFLOAT16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16", "sve_bf16", "svebf16"}
-
-# Options of glibc's `mallopt` by their numbers: M_MMAP_MAX and M_TRIM_THRESHOLD.
-_MOST_BLOCKS_FROM_THE_SYSTEM, _FREE_BYTES_KEPT = -4, -1
 
 
 def choose_device(requested: str | None = None) -> torch.device:
@@ -94,7 +91,7 @@ def available_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on a device without swapping.
 
     On the processor: what the operating system calls available, or what is left of the control
-    group's limit (containers) where that is less.
+    group's limit (containers) where that is less; and what this process keeps for itself.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -102,25 +99,7 @@ def available_memory(device: torch.device) -> int:
         limit = torch.mps.recommended_max_memory()
         return max(0, int(limit - torch.mps.driver_allocated_memory()))
     candidates = [_system_memory(), *_control_group_memory()]
-    return max(0, min(candidates))
-
-
-def keep_freed_memory() -> None:
-    """Let the C library use freed memory again instead of handing it back to the system.
-
-    A forward pass frees and asks for the same large tensors in every layer. glibc returns each to
-    the system, which must clear its pages when they are asked for again: a tenth to a quarter of
-    the time of a forward pass on two cores. With this the process keeps up to 1 GiB.
-
-    Does nothing with another C library, or where the user has set glibc's allocator up.
-    """
-    if platform.libc_ver()[0] != "glibc" or any(
-        name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ
-    ):
-        return
-    change = ctypes.CDLL(None).mallopt
-    change(_MOST_BLOCKS_FROM_THE_SYSTEM, 0)
-    change(_FREE_BYTES_KEPT, 1 << 30)
+    return max(0, min(candidates)) + kept_memory()
 
 
 def _cpu_multiplies_bfloat16() -> bool:

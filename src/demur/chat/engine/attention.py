@@ -85,18 +85,19 @@ def _packed_attention(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
 ) -> Tensor:
     """(Hq, T, D) queries of a packed row on its (Hkv, P + S, D) keys; returns (Hq, T, D)."""
-    trained = key.requires_grad and key.device.type == "cpu"
-    attend = suffix_attention if trained else _fused_suffix_attention
+    if key.requires_grad and key.device.type == "cpu":
+        return suffix_attention(query, key, value, packing, scaling)
     sizes = [packing.prefix, packing.total]
     keys, values = torch.split(key, sizes, dim=1), torch.split(value, sizes, dim=1)
     prefix, own = (keys[0], values[0]), (keys[1], values[1])
     if query.shape[1] == packing.total:
-        return attend(query, prefix, own, packing, scaling)
+        return _fused_suffix_attention(query, prefix, own, packing, scaling)
     opening, rest = torch.split(query, sizes, dim=1)
     nothing = keys[0].detach()[:, :0], values[0].detach()[:, :0]
     alone = Packing(0, (packing.prefix,), inside=False)
-    first = attend(opening, nothing, prefix, alone, scaling)
-    return torch.cat([first, attend(rest, prefix, own, packing, scaling)], dim=1)
+    first = _fused_suffix_attention(opening, nothing, prefix, alone, scaling)
+    second = _fused_suffix_attention(rest, prefix, own, packing, scaling)
+    return torch.cat([first, second], dim=1)
 
 
 def _fused_suffix_attention(
@@ -106,7 +107,7 @@ def _fused_suffix_attention(
     packing: Packing,
     scaling: float | None,
 ) -> Tensor:
-    """As `suffix_attention`, by a fused kernel: it wants the prefix copied for every suffix."""
+    """Attention of suffixes by a fused kernel, which wants the prefix copied for every suffix."""
     length, device = packing.prefix, query.device
     batch, longest = packing.padded.shape
     places = packing.padded.flatten().to(device)

@@ -56,35 +56,31 @@ def _paths_agree(model: PreTrainedModel) -> bool:
 
     inputs = Inputs(tokens(3), (tokens(1), tokens(2)), None)  # fits in the shortest windows
     answers = tokens(2)
-    longer = Inputs(
-        inputs.prefix,
-        tuple((*suffix, token) for suffix, token in zip(inputs.suffixes, answers, strict=True)),
-        None,
-    )
-    expected = (
-        read_whole(model, inputs, None, logits=True),
-        read_whole(model, longer, None, logits=True),
-    )
+    longer = tuple((*suffix, token) for suffix, token in zip(inputs.suffixes, answers, strict=True))
+    whole = Inputs(inputs.prefix, inputs.suffixes + longer, None)
+    read = read_whole(model, whole, None, logits=True)
+    assert read.logits is not None
+    expected, logits, next_logits = read.representation[:2], read.logits[:2], read.logits[2:]
 
     lengths = tuple(inputs.lengths)
     opening = input_embeddings(model, torch.tensor([inputs.prefix]))
     rest = input_embeddings(model, torch.tensor([sum(inputs.suffixes, ())]))
-    whole = Packing(len(inputs.prefix), lengths, inside=True)
-    first = read_packed(model, torch.cat([opening, rest], dim=1), whole, logits=True)
-    agree = _close(first.representation, expected[0].representation)
+    row = Packing(len(inputs.prefix), lengths, inside=True)
+    first = read_packed(model, torch.cat([opening, rest], dim=1), row, logits=True)
+    agree = _close(first.representation, expected)
 
     prefix = compute_prefix(model, opening)
     cache = prefix.cache()
     behind = Packing(prefix.length, lengths, inside=False)
     second = read_packed(model, rest, behind, cache=cache, logits=True)
-    agree &= _close(second.representation, expected[0].representation)
-    agree &= _close(second.logits, expected[0].logits)
-    if longer.longest > shortest_window(model):
+    agree &= _close(second.representation, expected)
+    agree &= _close(second.logits, logits)
+    if inputs.longest + 1 > shortest_window(model):
         return agree  # such conversations are not sampled in slots
-    slots = SlotCache(prefix, slots=2, capacity=longer.longest)
+    slots = SlotCache(prefix, slots=2, capacity=inputs.longest + 1)
     for states in suffix_states(cache, behind):
         slots.add(states)
-    return agree and _close(step(model, slots, answers), expected[1].logits)
+    return agree and _close(step(model, slots, answers), next_logits)
 
 
 def _close(found: Tensor | None, expected: Tensor | None) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
+from demur.chat.allocator import keep_freed_memory
 from demur.chat.engine.attention import use_grouped_attention
 from demur.chat.engine.buckets import PACKED_PADDING, halving, length_buckets
 from demur.chat.engine.capability import shares_prefix, shortest_window
@@ -31,7 +32,6 @@ from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
 from demur.chat.engine.streaming import Stream
-from demur.chat.hardware import keep_freed_memory
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""Attention of suffixes on a prefix that they share, with a backward pass made for processors.
+"""Attention of a packed row, with a backward pass made for processors.
 
 The scores of all suffixes on the prefix are one large matrix product and those of each suffix on
 itself a small one, so the prefix is not copied for every suffix. `scaled_dot_product_attention`
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import torch
@@ -23,172 +22,183 @@ MOST_SCORES = 2**21
 
 def suffix_attention(
     query: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    own: tuple[Tensor, Tensor],
+    key: Tensor,
+    value: Tensor,
     packing: Packing,
-    scaling: float | None,
+    scaling: float | None = None,
     most_scores: int = MOST_SCORES,
 ) -> Tensor:
-    """Attention of packed suffixes on the prefix and, causally, on themselves.
+    """Attention of the tokens of a packed row on the prefix and, causally, on their own suffix.
 
     Args:
-        query: (Hq, S, D).
-        prefix: its keys and values, (Hkv, P, D); P may be zero.
-        own: keys and values of the suffixes, (Hkv, S, D).
-        packing: of the S tokens; whether the prefix is in the row does not matter.
+        query: (Hq, T, D).
+        key: of the prefix and the suffixes, (Hkv, P + S, D).
+        value: the same, (Hkv, P + S, E).
+        packing: what lies where; the prefix's queries come first where it is in the row.
         scaling: of the scores; 1 / sqrt(D) by default.
         most_scores: held at once; more suffixes are taken in parts.
 
     Returns:
-        (Hq, S, D), in the dtype of the queries; scores are float32.
+        (Hq, T, E), in the dtype of the queries; scores are float32.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    heads = query.shape[0], own[0].shape[0]
-    parts = _parts(packing, *heads, query.device, most_scores)
-    sizes = [part.total for part in parts]
-    split = [torch.split(states, sizes, dim=1) for states in (query, *own)]
+    heads = query.shape[0], key.shape[0]
+    parts = _parts(packing, heads, query.device, most_scores)
     attend: Callable[..., Tensor] = _SuffixAttention.apply
-    attended = [
-        attend(rows, *prefix, keys, values, part, scaling, len(parts) == 1)
-        for rows, keys, values, part in zip(*split, parts, strict=True)
-    ]
-    return torch.cat(attended, dim=1)
+    return attend(query, key, value, parts, scaling)
 
 
 @lru_cache(maxsize=4)  # the same for every layer
 def _parts(
-    packing: Packing, heads: int, key_heads: int, device: torch.device, most_scores: int
-) -> list[_Blocks]:
-    """Neighbouring suffixes, as many together as `most_scores` allows; one at least."""
-    parts: list[list[int]] = [[]]
+    packing: Packing, heads: tuple[int, int], device: torch.device, most_scores: int
+) -> tuple[_Part, ...]:
+    """The prefix if it is in the row, then as many suffixes together as `most_scores` allows."""
+    groups: list[list[int]] = [[]]
     for length in packing.lengths:
-        longest = max([length, *parts[-1]])
-        scores = heads * (len(parts[-1]) + 1) * longest * (packing.prefix + longest)
-        if parts[-1] and scores > most_scores:
-            parts.append([])
-        parts[-1].append(length)
-    return [
-        _Blocks(Packing(packing.prefix, tuple(lengths), inside=False), heads, key_heads, device)
-        for lengths in parts
-    ]
+        tokens = sum(groups[-1]) + length
+        scores = heads[0] * tokens * (packing.prefix + max([length, *groups[-1]]))
+        if groups[-1] and scores > most_scores:
+            groups.append([])
+        groups[-1].append(length)
+    parts, row = [], 0
+    if packing.inside and packing.prefix:
+        alone = Packing(0, (packing.prefix,), inside=False)
+        parts.append(_Part(alone, 0, 0, heads, device))
+        row = packing.prefix
+    place = packing.prefix
+    for lengths in groups:
+        some = Packing(packing.prefix, tuple(lengths), inside=False)
+        parts.append(_Part(some, row, place, heads, device))
+        row, place = row + some.total, place + some.total
+    return tuple(parts)
 
 
 class _SuffixAttention(torch.autograd.Function):
-    """One part; its softmax is kept for the gradient, or computed again where there are many."""
+    """A row; its softmax is kept for the gradient, or computed again where it came in parts."""
 
     @staticmethod
     def forward(
         context: Any,
         query: Tensor,
-        prefix_key: Tensor,
-        prefix_value: Tensor,
         key: Tensor,
         value: Tensor,
-        blocks: _Blocks,
+        parts: tuple[_Part, ...],
         scaling: float,
-        keep: bool,
     ) -> Tensor:
-        rows = blocks.fold(query)
-        shares = _shares(blocks, rows, prefix_key, key, scaling)
-        context.save_for_backward(
-            query, prefix_key, prefix_value, key, value, shares if keep else None
-        )
-        context.blocks, context.scaling = blocks, scaling
-        attended = _mixture(shares, prefix_value.float(), blocks.spread(value))
-        return blocks.unfold(attended).to(query.dtype)
+        keys, values = key.float() * scaling, value.float()
+        attended = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
+        kept: list[Tensor] = []
+        for part in parts:
+            shares = part.shares(part.fold(query), keys)
+            attended[part.rows] = part.unfold(part.mixture(shares, values))
+            kept.append(shares)
+        context.save_for_backward(query, key, value, *(kept if len(parts) <= 2 else ()))
+        context.parts, context.scaling = parts, scaling
+        return attended.transpose(0, 1)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, prefix_key, prefix_value, key, value, shares = context.saved_tensors
-        blocks, scaling = context.blocks, context.scaling
-        rows, wanted = blocks.fold(query), blocks.fold(gradients[0])
-        if shares is None:
-            shares = _shares(blocks, rows, prefix_key, key, scaling)
-        changes = _products(wanted, prefix_value.float(), blocks.spread(value)).mul_(shares)
-        changes.addcmul_(shares, changes.sum(-1, keepdim=True), value=-1).mul_(scaling)
+        query, key, value, *kept = context.saved_tensors
+        keys, values = key.float() * context.scaling, value.float()
+        for_query = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
+        for_keys, for_values = torch.zeros_like(keys), torch.zeros_like(values)
+        for index, part in enumerate(context.parts):
+            rows, wanted = part.fold(query), part.fold(gradients[0], padding=0.0)
+            shares = kept[index] if kept else part.shares(rows, keys)
+            changes = torch._softmax_backward_data(
+                part.products(wanted, values), shares, -1, torch.float32
+            )
+            for_query[part.rows] = part.unfold(part.mixture(changes, keys))
+            part.add_shared(for_keys, changes, rows)
+            part.add_shared(for_values, shares, wanted)
+        for_keys.mul_(context.scaling)
+        found = for_query.transpose(0, 1), for_keys.to(key.dtype), for_values.to(value.dtype)
+        return *found, None, None
 
-        length = prefix_key.shape[1]
-        for_rows = _mixture(changes, prefix_key.float(), blocks.spread(key))
-        for_prefix, for_own = [], []
-        for weights, states in ((changes, rows), (shares, wanted)):
-            opening, rest = weights[..., :length].flatten(1, 2), weights[..., length:]
-            for_prefix.append((opening.mT @ states.flatten(1, 2)).to(key.dtype))
-            for_own.append(blocks.gather(rest.mT @ states).to(key.dtype))
-        return (blocks.unfold(for_rows).to(query.dtype), *for_prefix, *for_own, None, None, None)
 
+class _Part:
+    """Neighbouring suffixes of a row: B of them with S tokens, the longest has L; P before them.
 
-class _Blocks:
-    """Between packed rows and blocks: B suffixes of the `longest`, L; heads of a group together.
+    Rows are queries or what belongs to them, the R = G * L of a suffix and a group of heads
+    together, (Hkv, B, R, D). What a row scores or weighs lies along the last axis, the prefix
+    before its own suffix: (Hkv, B, R, P + L). All is float32.
 
     Attributes:
-        total: S, the tokens of all suffixes.
-        hidden: (L, L), True where a position must not look.
+        rows: where the suffixes are among the queries.
     """
 
-    def __init__(self, packing: Packing, heads: int, key_heads: int, device: torch.device) -> None:
-        self.total = packing.total
-        self._heads, groups = heads, heads // key_heads
-        self._batch, self._longest = packing.padded.shape
-        self._padded, self._flat = packing.padded.to(device), packing.flat.to(device)
-        every = torch.ones(self._longest, self._longest, dtype=torch.bool, device=device)
-        self.hidden = every.triu(1)
-        # Where token and head (S, Hq) stand in the blocks.
-        head = torch.arange(heads, device=device)
-        suffix = torch.div(self._flat, self._longest, rounding_mode="floor")[:, None]
-        place = (self._flat % self._longest)[:, None]
-        block = ((head // groups) * self._batch + suffix) * groups + head % groups
-        self._places = (block * self._longest + place).flatten()
-        self._shape = (key_heads, self._batch, groups * self._longest)
+    def __init__(
+        self,
+        packing: Packing,
+        row: int,
+        place: int,
+        heads: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        """Place a packing of the part alone at `row` of the queries and `place` of the keys."""
+        self.rows = slice(row, row + packing.total)
+        self._own = slice(place, place + packing.total)
+        self._prefix, (batch, longest) = packing.prefix, packing.padded.shape
+        groups = heads[0] // heads[1]
+        self._shape = heads[1], batch, groups * longest
+        self._padded, self._flat = packing.padded.flatten().to(device), packing.flat.to(device)
 
-    def spread(self, states: Tensor) -> Tensor:
-        """(Hkv, S, D) as (Hkv, B, L, D) float32; a short suffix repeats its last token."""
-        rows = states.index_select(1, self._padded.flatten())
-        return rows.view(-1, self._batch, self._longest, states.shape[-1]).float()
+        # Which token and head stands in each row, and where each token and head stands.
+        head = torch.arange(heads[0]).view(heads[1], 1, groups, 1)
+        held = packing.padded[None, :, None] * heads[0] + head
+        self._held = held.flatten().to(device)
+        places = torch.arange(held.numel()).view(heads[1], batch, groups, longest)
+        by_token = places.permute(1, 3, 0, 2).reshape(batch * longest, heads[0])
+        self._places = by_token[packing.flat].flatten().to(device)
+        empty = torch.ones(held.numel(), dtype=torch.bool).index_fill(0, self._places.cpu(), False)
+        self._padding = torch.nonzero(empty)[:, 0].to(device)
+        later = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(1)
+        self._hidden = later.repeat(groups, 1)
 
-    def gather(self, blocks: Tensor) -> Tensor:
-        """(Hkv, B, L, D) as (Hkv, S, D)."""
-        return blocks.flatten(1, 2).index_select(1, self._flat)
+    def fold(self, states: Tensor, padding: float | None = None) -> Tensor:
+        """Rows of this part's (Hq, T, D); by default padding repeats a suffix's last token."""
+        tokens = states[:, self.rows].transpose(0, 1).flatten(0, 1)
+        rows = tokens.index_select(0, self._held).float()
+        if padding is not None:
+            rows.index_fill_(0, self._padding, padding)
+        return rows.view(*self._shape, -1)
 
-    def fold(self, states: Tensor) -> Tensor:
-        """(Hq, S, D) as (Hkv, B, G * L, D) float32; padding is zero, and so are its gradients."""
-        width = states.shape[-1]
-        rows = states.transpose(0, 1).reshape(-1, width)
-        folded = rows.new_zeros(prod(self._shape), width).index_copy_(0, self._places, rows)
-        return folded.view(*self._shape, width).float()
+    def unfold(self, rows: Tensor) -> Tensor:
+        """Rows as (S, Hq, D)."""
+        tokens = rows.flatten(0, 2).index_select(0, self._places)
+        return tokens.view(len(self._flat), -1, rows.shape[-1])
 
-    def unfold(self, blocks: Tensor) -> Tensor:
-        """(Hkv, B, G * L, D) as (Hq, S, D)."""
-        width = blocks.shape[-1]
-        rows = blocks.reshape(-1, width).index_select(0, self._places)
-        return rows.view(-1, self._heads, width).transpose(0, 1)
+    def shares(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """What each row attends to: the softmax of its scores on (Hkv, P + S, D) keys."""
+        scores = self.products(rows, keys)
+        scores[..., self._prefix :].masked_fill_(self._hidden, -torch.inf)
+        return scores.softmax(-1)
 
+    def products(self, rows: Tensor, states: Tensor) -> Tensor:
+        """Of each row with the states of the prefix and of its suffix."""
+        products = rows.new_empty(*self._shape, self._prefix + len(self._hidden[0]))
+        prefix = products[..., : self._prefix].flatten(1, 2)
+        torch.bmm(rows.flatten(1, 2), states[:, : self._prefix].mT, out=prefix)
+        # Many small ones are slow where rows have gaps.
+        products[..., self._prefix :] = rows @ self._suffixes(states).mT
+        return products
 
-def _shares(
-    blocks: _Blocks, rows: Tensor, prefix_key: Tensor, key: Tensor, scaling: float
-) -> Tensor:
-    """What each row attends to, (Hkv, B, G * L, P + L): the softmax of its scores."""
-    scores = _products(rows * scaling, prefix_key.float(), blocks.spread(key))
-    own = scores[..., prefix_key.shape[1] :]
-    torch.unflatten(own, 2, (-1, own.shape[-1])).masked_fill_(blocks.hidden, -torch.inf)
-    return scores.softmax(-1)
+    def mixture(self, weights: Tensor, states: Tensor) -> Tensor:
+        """Of the prefix's and the suffix's states as the weights of each row say."""
+        mixed = weights[..., : self._prefix].flatten(1, 2) @ states[:, : self._prefix]
+        own = weights[..., self._prefix :].flatten(0, 1)
+        blocks = mixed.view(len(own), self._shape[2], -1)
+        blocks.baddbmm_(own, self._suffixes(states).flatten(0, 1))
+        return blocks.view(*self._shape, -1)
 
+    def add_shared(self, total: Tensor, weights: Tensor, rows: Tensor) -> None:
+        """Add to (Hkv, P + S, D) what the rows give back to the states that they weighed."""
+        prefix = weights[..., : self._prefix].flatten(1, 2)
+        total[:, : self._prefix] += prefix.mT @ rows.flatten(1, 2)
+        blocks = weights[..., self._prefix :].mT @ rows
+        total[:, self._own] += blocks.flatten(1, 2).index_select(1, self._flat)
 
-def _products(rows: Tensor, prefix: Tensor, own: Tensor) -> Tensor:
-    """Of each row with the prefix and with its own suffix, (Hkv, B, G * L, P + L)."""
-    length = prefix.shape[1]
-    products = rows.new_empty(*rows.shape[:3], length + own.shape[2])
-    torch.bmm(rows.flatten(1, 2), prefix.mT, out=products[..., :length].flatten(1, 2))
-    products[..., length:] = rows @ own.mT  # many small ones are slow where rows have gaps
-    return products
-
-
-def _mixture(weights: Tensor, prefix: Tensor, own: Tensor) -> Tensor:
-    """Of the prefix's and the suffix's own states as (Hkv, B, G * L, P + L) weights say."""
-    length = prefix.shape[1]
-    mixed = (weights[..., :length].flatten(1, 2) @ prefix).flatten(0, 1)
-    added = torch.baddbmm(
-        mixed.view(-1, weights.shape[2], prefix.shape[2]),
-        weights[..., length:].flatten(0, 1),
-        own.flatten(0, 1),
-    )
-    return added.view(*weights.shape[:3], prefix.shape[2])
+    def _suffixes(self, states: Tensor) -> Tensor:
+        """(Hkv, P + S, D) as (Hkv, B, L, D); a short suffix repeats its last token."""
+        own = states[:, self._own].index_select(1, self._padded)
+        return own.view(*self._shape[:2], -1, states.shape[-1])
