@@ -71,7 +71,6 @@ def compare(console: Console, **task: Any) -> Result:
     wanted = [
         ("step", "straightforward"),
         ("step", "demur"),
-        ("peak", "demur"),
         ("step", "peft"),
         ("represent", "straightforward"),
         ("represent", "demur"),
@@ -108,7 +107,7 @@ def ratios(found: Result) -> dict[str, float | None]:
         "verdicts that agree": value("sample demur", "agreement"),
         "share of the matrix-product peak": value(step, "operations")
         / value(step, "seconds")
-        / value("peak demur", "operations a second"),
+        / value(step, "matrix peak"),
     }
     return {name: None if number != number else number for name, number in both.items()}
 
