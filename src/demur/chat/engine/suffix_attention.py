@@ -19,6 +19,9 @@ from demur.chat.engine.packing import Packing
 MOST_SCORES = 2**21
 """Scores that are held at once: 8 MiB."""
 
+_FEW = 2
+"""The prefix and suffixes that fit together: so many parts keep their softmax."""
+
 
 def suffix_attention(
     query: Tensor,
@@ -91,8 +94,9 @@ class _SuffixAttention(torch.autograd.Function):
         for part in parts:
             shares = part.shares(part.fold(query), keys)
             attended[part.rows] = part.unfold(part.mixture(shares, values))
-            kept.append(shares)
-        context.save_for_backward(query, key, value, *(kept if len(parts) <= 2 else ()))
+            if len(parts) <= _FEW:
+                kept.append(shares)
+        context.save_for_backward(query, key, value, *kept)
         context.parts, context.scaling = parts, scaling
         return attended.transpose(0, 1)
 
