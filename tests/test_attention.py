@@ -10,6 +10,8 @@ from demur.chat.engine.packing import Packing
 from demur.chat.engine.suffix_attention import suffix_attention
 
 LENGTHS = (3, 9, 1, 6, 6, 2, 12)
+OF_ONE_LENGTH = (4, 4)
+"""Nothing is padded."""
 
 
 def states(heads: int, length: int, width: int, seed: int) -> Tensor:
@@ -32,12 +34,17 @@ def under_the_mask(query: Tensor, key: Tensor, value: Tensor, packing: Packing) 
 @pytest.mark.parametrize(("prefix", "inside"), [(0, False), (7, False), (7, True), (20, True)])
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("most_scores", [2**21, 700])
+@pytest.mark.parametrize("lengths", [LENGTHS, OF_ONE_LENGTH])
 def test_equals_attention_under_the_mask(
-    prefix: int, inside: bool, heads: tuple[int, int], most_scores: int
+    prefix: int,
+    inside: bool,
+    heads: tuple[int, int],
+    most_scores: int,
+    lengths: tuple[int, ...],
 ) -> None:
-    packing = Packing(prefix, LENGTHS, inside)
-    total = prefix + sum(LENGTHS)
-    row = total if inside else sum(LENGTHS)
+    packing = Packing(prefix, lengths, inside)
+    total = prefix + sum(lengths)
+    row = total if inside else sum(lengths)
     query, key = states(heads[0], row, 8, seed=0), states(heads[1], total, 8, seed=1)
     value = states(heads[1], total, 5, seed=2)
     wanted = torch.randn(heads[0], row, 5, generator=torch.Generator().manual_seed(3))
@@ -48,20 +55,6 @@ def test_equals_attention_under_the_mask(
     for one, other in zip(
         torch.autograd.grad(found, (query, key, value), wanted),
         torch.autograd.grad(expected, (query, key, value), wanted),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)
-
-
-def test_suffixes_of_one_length_need_no_padding() -> None:
-    packing = Packing(3, (4, 4), inside=True)
-    query, key, value = (states(2, 11, 8, seed) for seed in range(3))
-    expected = under_the_mask(query, key, value, packing)
-    found = suffix_attention(query, key, value, packing)
-    torch.testing.assert_close(found, expected)
-    for one, other in zip(
-        torch.autograd.grad(found.sum(), (query, key, value)),
-        torch.autograd.grad(expected.sum(), (query, key, value)),
         strict=True,
     ):
         torch.testing.assert_close(one, other)

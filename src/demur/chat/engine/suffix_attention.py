@@ -107,7 +107,7 @@ class _SuffixAttention(torch.autograd.Function):
         for_query = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
         for_keys, for_values = torch.zeros_like(keys), torch.zeros_like(values)
         for index, part in enumerate(context.parts):
-            rows, wanted = part.fold(query), part.fold(gradients[0], padding=0.0)
+            rows, wanted = part.fold(query), part.fold(gradients[0], blank=True)
             shares = kept[index] if kept else part.shares(rows, keys)
             changes = torch._softmax_backward_data(
                 part.products(wanted, values), shares, -1, torch.float32
@@ -144,7 +144,7 @@ class _Part:
         self._own = slice(place, place + packing.total)
         self._prefix, (batch, longest) = packing.prefix, packing.padded.shape
         groups = heads[0] // heads[1]
-        self._shape = heads[1], batch, groups * longest
+        self._longest, self._shape = longest, (heads[1], batch, groups * longest)
         self._padded, self._flat = packing.padded.flatten().to(device), packing.flat.to(device)
 
         # Which token and head stands in each row, and where each token and head stands.
@@ -159,12 +159,12 @@ class _Part:
         later = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(1)
         self._hidden = later.repeat(groups, 1)
 
-    def fold(self, states: Tensor, padding: float | None = None) -> Tensor:
-        """Rows of this part's (Hq, T, D); by default padding repeats a suffix's last token."""
+    def fold(self, states: Tensor, *, blank: bool = False) -> Tensor:
+        """Rows of this part's (Hq, T, D); padding repeats a suffix's last token, or is blank."""
         tokens = states[:, self.rows].transpose(0, 1).flatten(0, 1)
         rows = tokens.index_select(0, self._held).float()
-        if padding is not None:
-            rows.index_fill_(0, self._padding, padding)
+        if blank:
+            rows.index_fill_(0, self._padding, 0.0)
         return rows.view(*self._shape, -1)
 
     def unfold(self, rows: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class _Part:
 
     def products(self, rows: Tensor, states: Tensor) -> Tensor:
         """Of each row with the states of the prefix and of its suffix."""
-        products = rows.new_empty(*self._shape, self._prefix + len(self._hidden[0]))
+        products = rows.new_empty(*self._shape, self._prefix + self._longest)
         prefix = products[..., : self._prefix].flatten(1, 2)
         torch.bmm(rows.flatten(1, 2), states[:, : self._prefix].mT, out=prefix)
         # Many small ones are slow where rows have gaps.
