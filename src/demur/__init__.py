@@ -15,14 +15,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demur.chat import ChatModel, Condition, Dialogue
+    from demur.chat import ChatModel, Dialogue
     from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
     from demur.evaluation.existing import judge_responses
     from demur.optimization import OptimizeSettings, Run, optimize
-    from demur.prompts import SafetyPrompt
+    from demur.prompts import Condition, SafetyPrompt
     from demur.queries import QuerySet, load_query_set
     from demur.report import write_report
     from demur.sharing import push
@@ -50,7 +50,7 @@ __all__ = [
 _HOMES = {
     "ChatModel": "demur.chat",
     "Comparison": "demur.evaluation.comparison",
-    "Condition": "demur.chat",
+    "Condition": "demur.prompts",
     "DemurError": "demur.errors",
     "Diagnosis": "demur.diagnosis",
     "Dialogue": "demur.chat",

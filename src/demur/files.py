@@ -68,6 +68,25 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
+def append_bytes(path: Path, data: bytes, *, at: int) -> None:
+    """Write to the end of a file and wait until the disk has it.
+
+    Args:
+        path: an existing file.
+        data: bytes to add.
+        at: length in bytes that the file should have before; what lies behind is dropped.
+
+    Raises:
+        DemurError: the disk is full or the file cannot be written. What lay before `at` stays.
+    """
+    with writing(path), path.open("r+b") as stream:
+        stream.truncate(at)
+        stream.seek(at)
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder that appears in `path` when it is complete, or not at all.

@@ -50,6 +50,7 @@ class LoadedModel:
         folder: the configuration, tokenizer and weights as transformers saves them; of a GGUF file,
             its dense copy.
         gguf: the GGUF file that it was unpacked from, if any.
+        quantization: `4bit`, or None.
     """
 
     model: PreTrainedModel
@@ -61,6 +62,7 @@ class LoadedModel:
     dtype_reason: str
     folder: Path
     gguf: Path | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def load_model(
         dtype_reason=reason,
         folder=folder,
         gguf=origin.path if origin.key else None,
+        quantization=quantization,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,25 +17,8 @@ from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import ChatRenderer, Conversation
 from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress, Stage
-from demur.prompts import SafetyPrompt
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What stands before every query.
-
-    Attributes:
-        safety_prompt: text or trained embeddings, or None for no safety prompt.
-        system_prompt: the application's own system text, which follows the safety prompt.
-    """
-
-    safety_prompt: SafetyPrompt | None = None
-    system_prompt: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The safety prompt's name, or `none`."""
-        return "none" if self.safety_prompt is None else self.safety_prompt.name
+from demur.prompts import Condition, SafetyPrompt
+from demur.records import ModelRecord
 
 
 class ChatModel:
@@ -59,6 +41,7 @@ class ChatModel:
         self.dtype_reason = loaded.dtype_reason
         self.folder = loaded.folder
         self.gguf = loaded.gguf
+        self.quantization = loaded.quantization
         config = loaded.model.config.get_text_config(decoder=True)
         self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
         self.width = int(embedding_table(loaded.model).shape[1])
@@ -106,6 +89,18 @@ class ChatModel:
                 "taking the plain path, which is slower and gives the same results."
             )
         return chat_model
+
+    @property
+    def record(self) -> ModelRecord:
+        """What is recorded of the model: everything that its answers depend on."""
+        return ModelRecord(
+            name=self.name,
+            identity=self.identity,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            quantization=self.quantization,
+            chat_template=self.renderer.fingerprint,
+        )
 
     def prompt_embeddings(self, safety_prompt: SafetyPrompt) -> Tensor:
         """The rows that a safety prompt puts into a conversation, (L, d) float32 on the CPU."""

@@ -7,9 +7,16 @@ from demur.queries.benchmarks import (
     benchmark_state,
     load_benchmark,
 )
+from demur.queries.choosing import (
+    QueryChoice,
+    as_query_set,
+    join_query_sets,
+    labelled,
+)
 from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, load_query_set
-from demur.queries.query_set import MINIMUM_QUERIES, Label, QuerySet, require
+from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
+from demur.records.responses import Label
 
 __all__ = [
     "BENCHMARKS",
@@ -19,10 +26,14 @@ __all__ = [
     "BenchmarkState",
     "Columns",
     "Label",
+    "QueryChoice",
     "QuerySet",
+    "as_query_set",
     "benchmark_address",
     "benchmark_state",
     "find_benchmark",
+    "join_query_sets",
+    "labelled",
     "load_benchmark",
     "load_instructions",
     "load_query_set",

@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from demur.errors import DemurError
-
-Label = Literal["harmful", "harmless"]
+from demur.records.responses import Label
 
 #: Fewer queries of a label than this say nothing about a prompt.
 MINIMUM_QUERIES = 10

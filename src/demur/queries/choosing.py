@@ -1,0 +1,115 @@
+"""Query sets from what a caller gives: a name, texts, or query sets, alone or joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from demur.errors import DemurError
+from demur.queries.loading import load_query_set
+from demur.queries.query_set import QuerySet
+from demur.records import Label, Queries
+
+QueryChoice = str | QuerySet | Sequence[str]
+"""A set by name (as `load_query_set` takes it), a `QuerySet`, or the texts of queries."""
+
+OWN_NAME = "own queries"
+"""Name of a set that is given as texts."""
+
+
+def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
+    """The query set that a caller gave.
+
+    Args:
+        choice: name of a set (see `load_query_set`), a `QuerySet` with the right label, or a list
+            of queries.
+        label: label that the queries must have.
+
+    Raises:
+        DemurError: the set cannot be read, has the other label, or holds something other than
+            text.
+
+    Example:
+        >>> as_query_set(["How do I kill a process?"], "harmless").texts
+        ('How do I kill a process?',)
+    """
+    if isinstance(choice, str):
+        return load_query_set(choice, label)
+    if isinstance(choice, QuerySet):
+        if choice.label != label:
+            raise DemurError(
+                f"The query set {choice.name!r:.60} holds {choice.label} queries where {label} ones "
+                f"are needed: give a set of {label} queries."
+            )
+        return choice
+    texts = _texts(choice, label)
+    return QuerySet(OWN_NAME, label, tuple(dict.fromkeys(texts)))
+
+
+def join_query_sets(sets: Sequence[QuerySet]) -> QuerySet:
+    """Several query sets of one label as one; a query that repeats is kept once.
+
+    Args:
+        sets: at least one set, all with the same label.
+
+    Returns:
+        The queries in their order. The name joins the names with `+`. `categories` is set where
+        any of the sets has some; a query of a set without categories has the category "".
+
+    Raises:
+        DemurError: there is no set, or labels differ.
+    """
+    if not sets:
+        raise DemurError("There is no query set to join: give at least one.")
+    if len(sets) == 1:
+        return sets[0]
+    if len({one.label for one in sets}) > 1:
+        raise DemurError(
+            "Query sets of different labels cannot be joined: join those of one label."
+        )
+    category_of: dict[str, str] = {}
+    for one in sets:
+        for text, category in zip(one.texts, one.categories or ("",) * len(one), strict=True):
+            category_of.setdefault(text, category)
+    categories = tuple(category_of.values())
+    return QuerySet(
+        name="+".join(dict.fromkeys(one.name for one in sets)),
+        label=sets[0].label,
+        texts=tuple(category_of),
+        categories=categories if any(categories) else None,
+    )
+
+
+def labelled(name: str, *sets: QuerySet) -> Queries:
+    """Query sets of both labels together, in the order given.
+
+    Args:
+        name: name of the whole, for people.
+        *sets: query sets, for example the harmful one and the harmless one.
+    """
+    return Queries(
+        name=name,
+        texts=tuple(text for one in sets for text in one.texts),
+        labels=tuple(one.label for one in sets for _ in one.texts),
+        categories=tuple(
+            category or None for one in sets for category in (one.categories or ("",) * len(one))
+        ),
+    )
+
+
+def _texts(choice: Sequence[str], label: Label) -> list[str]:
+    try:
+        given = list(choice)
+    except TypeError as error:
+        raise DemurError(
+            f"{type(choice).__name__} is no set of {label} queries: give the name of a set, a "
+            "QuerySet or a list of texts."
+        ) from error
+    for place, text in enumerate(given, start=1):
+        if not isinstance(text, str) or not text.strip():
+            raise DemurError(
+                f"The {label} query number {place} is not a text with something in it: give a list "
+                "of texts."
+            )
+    if not given:
+        raise DemurError(f"The list of {label} queries is empty: give at least one query.")
+    return [text.strip() for text in given]

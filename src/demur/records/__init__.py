@@ -1,0 +1,60 @@
+"""Typed records that travel between packages and last on disk, with the one codec for them."""
+
+from demur.records.codec import (
+    damaged,
+    format_of,
+    from_plain,
+    read_record,
+    to_plain,
+    write_record,
+)
+from demur.records.fingerprint import fingerprint, tensor_fingerprint
+from demur.records.folder import SETTINGS, WorkFolder, folders_of_work, kind_of
+from demur.records.measurements import (
+    NO_PROMPT,
+    ConditionRecord,
+    Measurement,
+    MeasurementKey,
+    Queries,
+)
+from demur.records.models import ModelRecord, ServerRecord
+from demur.records.rates import Interval, Rate
+from demur.records.responses import Harm, JudgedResponse, Label
+from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
+from demur.records.tensors import StoredTensors, read_tensors, write_tensors
+from demur.records.versions import Versions, current_versions
+
+__all__ = [
+    "NO_PROMPT",
+    "SETTINGS",
+    "ConditionRecord",
+    "Harm",
+    "Interval",
+    "JudgedResponse",
+    "Label",
+    "Measurement",
+    "MeasurementHeader",
+    "MeasurementKey",
+    "MeasurementStore",
+    "ModelRecord",
+    "Queries",
+    "Rate",
+    "ServerRecord",
+    "StoredMeasurement",
+    "StoredTensors",
+    "Versions",
+    "WorkFolder",
+    "current_versions",
+    "damaged",
+    "fingerprint",
+    "folders_of_work",
+    "format_of",
+    "from_plain",
+    "kind_of",
+    "read_record",
+    "read_tensors",
+    "tensor_fingerprint",
+    "to_plain",
+    "write_record",
+    "write_tensors",
+]

@@ -1,0 +1,157 @@
+"""The one codec: typed records to JSON and back, checked when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from demur.errors import DemurError
+from demur.files import write_bytes
+
+Record = TypeVar("Record")
+
+VERSION = 2
+"""Version of demur's file formats. Files of another version are refused."""
+
+_MOST_BYTES = 256 << 20
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def to_plain(record: object) -> Any:
+    """A record as plain JSON data: dictionaries, lists, texts, numbers, booleans and None."""
+    return _adapter(type(record)).dump_python(record, mode="json")
+
+
+def from_plain(kind: type[Record], data: Any) -> Record:
+    """Read what `to_plain` returned.
+
+    Args:
+        kind: type of the record.
+        data: plain JSON data.
+
+    Raises:
+        ValueError: the data does not describe such a record.
+    """
+    record: Record = _adapter(kind).validate_json(canonical(data), strict=True)
+    return record
+
+
+def to_line(record: object) -> bytes:
+    """A record as one line of JSON in UTF-8, with its line break."""
+    return _adapter(type(record)).dump_json(record) + b"\n"
+
+
+def from_line(kind: type[Record], line: bytes) -> Record:
+    """Read what `to_line` returned.
+
+    Raises:
+        ValueError: the line does not hold such a record.
+    """
+    record: Record = _adapter(kind).validate_json(line, strict=True)
+    return record
+
+
+def canonical(data: Any) -> bytes:
+    """Plain data as JSON with sorted keys and no white space: equal data gives equal bytes.
+
+    Raises:
+        ValueError: a number is infinite or not a number.
+    """
+    text = json.dumps(
+        data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return text.encode("ascii")
+
+
+def write_record(path: Path, record: object, format: str) -> None:
+    """Write a record to a JSON file, whole or not at all.
+
+    The file holds the format's name, a SHA-256 over the content, and the content.
+
+    Args:
+        path: file to write; an older one is replaced.
+        record: a dataclass or pydantic model.
+        format: what the file holds, for example `run`; checked when the file is read.
+
+    Raises:
+        DemurError: the file cannot be written.
+    """
+    content = to_plain(record)
+    document = {
+        "format": f"demur {format}",
+        "version": VERSION,
+        "sha256": hashlib.sha256(canonical(content)).hexdigest(),
+        "content": content,
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def read_record(path: Path, kind: type[Record], format: str) -> Record:
+    """Read a file that `write_record` wrote.
+
+    Args:
+        path: the file.
+        kind: type of the record.
+        format: what the file must hold.
+
+    Raises:
+        DemurError: the file is missing, damaged, of another format or of another version of demur.
+    """
+    document = _read_document(path)
+    if document.get("format") != f"demur {format}":
+        raise DemurError(f"{path} does not hold a demur {format}: check the path.")
+    if document.get("version") != VERSION:
+        raise DemurError(
+            f"{path} was written by another version of demur: use that version, or run the command "
+            "again in a new folder."
+        )
+    try:
+        content = canonical(document["content"])
+        if hashlib.sha256(content).hexdigest() != document["sha256"]:
+            raise ValueError("the checksum differs")
+        record: Record = _adapter(kind).validate_json(content, strict=True)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise damaged(path) from error
+    return record
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a file of `write_record` says it has; None for any other file."""
+    try:
+        document = _read_document(path)
+    except DemurError:
+        return None
+    format = document.get("format")
+    return format.removeprefix("demur ") if isinstance(format, str) else None
+
+
+def damaged(path: Path) -> DemurError:
+    """The error for a stored file that does not hold what was written."""
+    return DemurError(f"{path} is damaged: delete it and run the same command again.")
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DemurError(f"{path} is larger than any file that demur writes: check the path.")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DemurError(
+            f"Cannot read {path} ({error.strerror or error}): check the path."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path) from error
+    if not isinstance(document, dict):
+        raise damaged(path)
+    return document
+
+
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

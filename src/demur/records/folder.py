@@ -1,0 +1,125 @@
+"""The folder of a run, an evaluation or a diagnosis, and the settings that it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from demur.errors import DemurError
+from demur.records.codec import format_of, read_record, to_plain, write_record
+from demur.records.store import MeasurementStore
+
+Settings = TypeVar("Settings")
+
+SETTINGS = "settings.json"
+_MOST_SHOWN = 40
+
+
+class WorkFolder(Generic[Settings]):
+    """A folder of work that can stop at any moment and go on.
+
+    Attributes:
+        path: the folder.
+        settings: what the work is: model, conditions, queries and every setting.
+        measurements: measurements stored in the folder.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self.settings = settings
+        self.measurements = MeasurementStore(path)
+
+    @classmethod
+    def start(cls, path: Path, settings: Settings, kind: str) -> WorkFolder[Settings]:
+        """Begin work in a folder, or go on with the same work that lies there.
+
+        Args:
+            path: a free place, an empty folder, or a folder of work with the same settings.
+            settings: a record.
+            kind: what the work is: `run`, `evaluation` or `diagnosis`.
+
+        Raises:
+            DemurError: the folder holds something else, or work with other settings.
+        """
+        folder = cls.check(path, settings, kind)
+        if not (path / SETTINGS).exists():
+            write_record(path / SETTINGS, settings, kind)
+        return folder
+
+    @classmethod
+    def check(cls, path: Path, settings: Settings, kind: str) -> WorkFolder[Settings]:
+        """Make sure that such work can begin or go on in a folder; nothing is written.
+
+        Raises:
+            DemurError: as for `start`.
+        """
+        if path.exists() and not path.is_dir():
+            raise DemurError(f"{path} is a file: choose a folder with --output.")
+        if (path / SETTINGS).exists():
+            found = read_record(path / SETTINGS, type(settings), kind)
+            _require_same(path, found, settings, kind)
+        elif path.exists() and any(_not_ours(path)):
+            raise DemurError(f"{path} holds something else: choose another --output.")
+        return cls(path, settings)
+
+    @classmethod
+    def open(cls, path: Path, settings_type: type[Settings], kind: str) -> WorkFolder[Settings]:
+        """Open a folder of work.
+
+        Raises:
+            DemurError: it is not such a folder, or its settings are damaged.
+        """
+        if not (path / SETTINGS).is_file():
+            raise DemurError(
+                f"{path} is not the folder of a {kind} (it has no {SETTINGS}): check the path."
+            )
+        return cls(path, read_record(path / SETTINGS, settings_type, kind))
+
+
+def kind_of(path: Path) -> str | None:
+    """What the folder `path` holds: `run`, `evaluation`, `diagnosis`, or None for anything else."""
+    return format_of(path / SETTINGS)
+
+
+def folders_of_work(places: list[Path]) -> list[Path]:
+    """Each of `places` and each folder directly in it that holds work, in a fixed order."""
+    found: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            candidates = [place, *sorted(place.iterdir())]
+            found += [one for one in candidates if (one / SETTINGS).is_file()]
+    return found
+
+
+def _not_ours(path: Path) -> list[Path]:
+    # What an interrupted first write leaves behind does not count.
+    return [one for one in path.iterdir() if not one.name.endswith(".part")]
+
+
+def _require_same(path: Path, old: object, new: object, kind: str) -> None:
+    before, now = _flat(to_plain(old)), _flat(to_plain(new))
+    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if not differing:
+        return
+    key = differing[0]
+    more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
+    raise DemurError(
+        f"{path} belongs to a {kind} with another {key.replace('_', ' ')}{more} "
+        f"({_short(before.get(key))} there, {_short(now.get(key))} now): choose another --output "
+        "or delete that folder."
+    )
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        return {
+            inner: value
+            for key, part in data.items()
+            for inner, value in _flat(part, f"{prefix}{key}.").items()
+        }
+    return {prefix.removesuffix("."): data}
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else " ".join(str(value).split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -1,0 +1,181 @@
+"""Measurements: what a model makes of queries under one condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from demur.errors import DemurError
+from demur.records.fingerprint import fingerprint
+from demur.records.responses import JudgedResponse, Label
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_PROMPT = "none"
+"""Name of the condition without a safety prompt."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Labelled queries in a fixed order.
+
+    Attributes:
+        name: name of the set; for people.
+        texts: N queries.
+        labels: label of each query.
+        categories: category of each query, or None.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    labels: tuple[Label, ...]
+    categories: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def harmful(self) -> tuple[bool, ...]:
+        """For each query whether it is harmful."""
+        return tuple(label == "harmful" for label in self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of texts, labels and categories; the name is left out."""
+        return fingerprint(
+            "queries", texts=self.texts, labels=self.labels, categories=self.categories
+        )
+
+    def rows(self, *, harmful: bool) -> list[int]:
+        """Indices of the queries with a label."""
+        return [row for row, label in enumerate(self.harmful) if label == harmful]
+
+    def label_tensor(self) -> Tensor:
+        """(N,) float32: 1 for harmful queries, 0 for harmless ones."""
+        import torch
+
+        return torch.tensor([float(harmful) for harmful in self.harmful])
+
+    def select(self, rows: Sequence[int]) -> Queries:
+        """Some of the queries, in the order given."""
+        return Queries(
+            self.name,
+            tuple(self.texts[row] for row in rows),
+            tuple(self.labels[row] for row in rows),
+            tuple(self.categories[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True)
+class ConditionRecord:
+    """What is recorded of a condition.
+
+    Attributes:
+        name: name of the safety prompt, or `none`; for people.
+        fingerprint: fingerprint of the safety prompt's text and embeddings and of the
+            application's system text.
+        text: text of the safety prompt, or None where it has none.
+        trained: whether the safety prompt is trained embeddings.
+        system_prompt: the application's own system text, or None.
+    """
+
+    name: str
+    fingerprint: str
+    text: str | None
+    trained: bool
+    system_prompt: str | None = None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is no safety prompt."""
+        return self.text is None and not self.trained
+
+
+@dataclass(frozen=True)
+class MeasurementKey:
+    """Identity of a measurement. Two measurements with equal keys are the same measurement.
+
+    Attributes:
+        condition: fingerprint of the condition.
+        queries: fingerprint of the queries.
+        model: fingerprint of the model or server.
+        protocol: fingerprint of how responses are sampled, cut and judged.
+    """
+
+    condition: str
+    queries: str
+    model: str
+    protocol: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the four together (64 hex digits)."""
+        return fingerprint(
+            "measurement",
+            condition=self.condition,
+            queries=self.queries,
+            model=self.model,
+            protocol=self.protocol,
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a model makes of N queries under one condition.
+
+    Attributes:
+        key: identity of the measurement.
+        condition: what stood before the queries.
+        queries: the N queries.
+        responses: for each query its judged responses, at least one.
+        representations: (N, d) float32 on the CPU, or None where they were not read.
+    """
+
+    key: MeasurementKey
+    condition: ConditionRecord
+    queries: Queries
+    responses: tuple[tuple[JudgedResponse, ...], ...]
+    representations: Tensor | None
+
+    @property
+    def name(self) -> str:
+        """Name of the safety prompt, or `none`; for people."""
+        return self.condition.name
+
+    @property
+    def states(self) -> Tensor:
+        """The representations, (N, d) float32.
+
+        Raises:
+            ValueError: they were not read.
+        """
+        if self.representations is None:
+            raise ValueError("this measurement has no representations")
+        return self.representations
+
+    def refusal_rates(self) -> list[float]:
+        """For each query the share of its responses that refuse, in [0, 1].
+
+        Raises:
+            DemurError: the judge had no verdict on any response to a query.
+        """
+        rates: list[float] = []
+        for responses in self.responses:
+            verdicts = [one.refused for one in responses if one.refused is not None]
+            if not verdicts:
+                raise DemurError(
+                    "The refusal judge had no verdict on any response to the query "
+                    f"{responses[0].query!r:.60} under {self.name}: use a judge that decides, or "
+                    "leave the query out."
+                )
+            rates.append(sum(verdicts) / len(verdicts))
+        return rates
+
+    def refusal_probabilities(self) -> Tensor:
+        """The refusal rates as a tensor: r, (N,) float32."""
+        import torch
+
+        return torch.tensor(self.refusal_rates())

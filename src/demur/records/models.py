@@ -1,0 +1,58 @@
+"""What is recorded of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demur.records.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model and how it computes.
+
+    Attributes:
+        name: name, path or hub name that the model was asked for by; for people.
+        identity: fingerprint of where the weights come from, for example `sha256:...`.
+        dtype: number format of the computation: `float32`, `bfloat16` or `float16`.
+        device: device of the computation, for example `cpu` or `cuda:0`.
+        quantization: `4bit`, or None.
+        chat_template: fingerprint of the chat template and its options.
+    """
+
+    name: str
+    identity: str
+    dtype: str
+    device: str
+    quantization: str | None
+    chat_template: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of everything that the model's answers depend on; the name is left out."""
+        return fingerprint(
+            "model",
+            identity=self.identity,
+            dtype=self.dtype,
+            device=self.device,
+            quantization=self.quantization,
+            chat_template=self.chat_template,
+        )
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """A model behind an OpenAI-compatible server.
+
+    Attributes:
+        name: name of the model at the server.
+        address: base URL of the server, without user name, password or query.
+    """
+
+    name: str
+    address: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the server and the model's name there."""
+        return fingerprint("server", name=self.name, address=self.address)

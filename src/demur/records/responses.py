@@ -1,0 +1,42 @@
+"""One response of a model with the verdicts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Label = Literal["harmful", "harmless"]
+"""What a query is."""
+
+Harm = Literal["unsafe", "safe", "no verdict"]
+"""Verdict of a judge of harm."""
+
+
+@dataclass(frozen=True)
+class JudgedResponse:
+    """One response with its verdicts: a line of a `.jsonl` file.
+
+    Attributes:
+        prompt: name of the safety prompt, or `none`; for people.
+        condition: fingerprint of what stood before the query, or None where that is not known.
+        set: name of the query set.
+        label: label of the query, or None where it is not known.
+        category: category of the query, or None where the set has none.
+        query: text of the query, or None where it is not known.
+        response: text of the response; never trusted.
+        refused: whether the response refuses, or None where the judge had no verdict.
+        end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
+            or None where it is not known.
+        harm: verdict of the judge of harm, or None where it was not asked.
+    """
+
+    prompt: str
+    condition: str | None
+    set: str
+    label: Label | None
+    category: str | None
+    query: str | None
+    response: str
+    refused: bool | None
+    end: str | None
+    harm: Harm | None = None

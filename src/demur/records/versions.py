@@ -1,0 +1,27 @@
+"""Versions of the packages that results depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Versions of packages, as text; `unknown` for one that is not installed as a package."""
+
+    demur: str
+    torch: str
+    transformers: str
+
+
+def current_versions() -> Versions:
+    """The versions in this environment."""
+    return Versions(*map(_version, ("demur", "torch", "transformers")))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # on the path, but not installed
+        return "unknown"
