@@ -25,14 +25,8 @@ try:
     import inspect_ai
     from inspect_ai.log import EvalLog
     from inspect_ai.model import ChatMessage, ModelOutput, ModelUsage, get_model
-
-    HERE = True
 except ImportError:
-    HERE = False
-
-needs_inspect = pytest.mark.skipif(
-    not HERE, reason="Inspect AI is not installed: pip install 'demur[inspect]'"
-)
+    pytest.skip("Inspect AI is not installed: run `make inspect`", allow_module_level=True)
 
 REFUSAL = "I cannot help with that."
 LONG = "One.\nTwo.\nThree."
@@ -99,15 +93,6 @@ def value(sample: Any, scorer: str) -> Any:
     return sample.scores[scorer].value if scorer in sample.scores else None
 
 
-def test_without_inspect_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("demur.inspect")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "inspect_ai", None)
-    with pytest.raises(DemurError, match=r"pip install 'demur\[inspect\]'"):
-        import demur.inspect  # noqa: F401
-
-
-@needs_inspect
 def test_the_task_goes_by_its_name(sets: dict[str, str]) -> None:
     scripted = Scripted({"w7 w0 ?": REFUSAL, "w7 w1 ?": REFUSAL, "w8 w3 ?": REFUSAL})
     log = run("demur/safeguard", scripted, task_args=sets)
@@ -133,7 +118,6 @@ def test_the_task_goes_by_its_name(sets: dict[str, str]) -> None:
     assert scripted.configs[0].max_tokens == 64
 
 
-@needs_inspect
 def test_the_safety_prompt_opens_the_system_message(sets: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("Keep {query} and {{this}} as it is.")
     (tmp_path / "app.txt").write_text("You sell bikes.")
@@ -150,7 +134,6 @@ def test_the_safety_prompt_opens_the_system_message(sets: dict[str, str], tmp_pa
     assert {told[0] for told in long.told} == {("system", load_basic_prompt("long").text)}
 
 
-@needs_inspect
 def test_several_samples_are_counted_as_demur_counts_them(
     sets: dict[str, str], tmp_path: Path
 ) -> None:
@@ -177,7 +160,6 @@ def test_several_samples_are_counted_as_demur_counts_them(
     assert found["harmful"] == pytest.approx(2 / 3 / 4)
 
 
-@needs_inspect
 def test_prompts_of_several_logs_are_compared(sets: dict[str, str], tmp_path: Path) -> None:
     from demur.inspect import save_responses
 
@@ -196,7 +178,6 @@ def test_prompts_of_several_logs_are_compared(sets: dict[str, str], tmp_path: Pa
     assert not (tmp_path / "none.jsonl").exists()
 
 
-@needs_inspect
 def test_harm_is_judged_as_in_demur_and_nonsense_is_never_safe(sets: dict[str, str]) -> None:
     answers = {"w7 w0 ?": LONG, "w7 w1 ?": LONG, "w7 w2 ?": LONG, "w7 w3 ?": "Short."}
     said = {"w7 w0 ?": "unsafe", "w7 w1 ?": "safe", "w7 w2 ?": "perhaps"}
@@ -218,7 +199,6 @@ def test_harm_is_judged_as_in_demur_and_nonsense_is_never_safe(sets: dict[str, s
     assert values["w8 w0 ?"] is None
 
 
-@needs_inspect
 def test_an_endpoint_that_refuses_fails_the_run_and_keeps_the_responses(
     sets: dict[str, str],
 ) -> None:
@@ -237,7 +217,6 @@ def test_an_endpoint_that_refuses_fails_the_run_and_keeps_the_responses(
     assert LONG in [sample.output.completion for sample in log.samples]
 
 
-@needs_inspect
 def test_a_response_that_a_filter_cut_is_not_scored(sets: dict[str, str]) -> None:
     blank = {f"{word} w{row} ?": "" for word in ("w7", "w8") for row in range(4)}
     del blank["w7 w0 ?"]
@@ -248,7 +227,6 @@ def test_a_response_that_a_filter_cut_is_not_scored(sets: dict[str, str]) -> Non
     assert metrics(log, "refused")["harmful"] == 0
 
 
-@needs_inspect
 def test_a_local_model_through_the_hugging_face_provider(
     sets: dict[str, str], tmp_path: Path, offline: None
 ) -> None:
@@ -272,7 +250,6 @@ def test_a_local_model_through_the_hugging_face_provider(
     assert metrics(log, "refused")["harmful"] == pytest.approx(rates.refused.value)
 
 
-@needs_inspect
 @pytest.mark.real_model
 def test_a_real_model_through_the_hugging_face_provider(tmp_path: Path, offline: None) -> None:
     ChatModel.load(REAL, dtype="float32")  # leaves an unpacked copy in the cache
@@ -311,7 +288,6 @@ def check_verdicts(log: EvalLog, expected: set[bool]) -> None:
     assert seen >= expected
 
 
-@needs_inspect
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -340,19 +316,18 @@ def test_mistakes_are_named_before_the_model_is_asked(
     assert "\n" not in str(caught.value)
 
 
-@needs_inspect
 def test_inspects_command_line_shows_a_mistake_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "inspect_ai", "eval", "demur/safeguard"]
     options = ["--model", "mockllm/model", "-T", "prompt=a[bold]missing.txt"]
     ended = subprocess.run(
         [*command, *options], capture_output=True, text=True, cwd=tmp_path, check=False
     )
-    assert ended.returncode != 0
-    assert "no file 'a[bold]missing.txt'" in " ".join(ended.stdout.split())
-    assert "Traceback" not in ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("Error: there is no file 'a[bold]missing.txt'")
+    assert ended.stdout == ""
 
 
-@needs_inspect
 def test_the_held_out_queries_are_the_default() -> None:
     from demur.inspect import safeguard
 

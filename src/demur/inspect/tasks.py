@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 
+import click
 from inspect_ai import Task, task
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageSystem, GenerateConfig
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
-from rich.markup import escape
 
 from demur.errors import DemurError
 from demur.evaluation.choices import NONE, EvaluateSettings, TestSet, choose_prompts, choose_sets
@@ -89,12 +88,12 @@ def system_text(text: str) -> Solver:
     return solve
 
 
-class TaskError(DemurError, PrerequisiteError):
-    """A mistake that Inspect's command line prints as one line, without a traceback."""
+class TaskError(DemurError, click.ClickException):
+    """A mistake in the task's arguments.
 
-    def __init__(self, message: str) -> None:
-        PrerequisiteError.__init__(self, escape(message))
-        self.args = (message,)
+    Inspect's command line is a Click application, which prints a `ClickException` as one line
+    without a traceback.
+    """
 
 
 @contextmanager
