@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from demur.chat.engine import SamplingSettings
-from demur.chat.model import ChatModel, Condition
+from demur.chat.model import ChatModel
 from demur.errors import DemurError
+from demur.prompts import Condition
 
 SAMPLING = SamplingSettings(most_tokens=512)
 

@@ -15,8 +15,9 @@ from demur.errors import DemurError
 from demur.files import cache_directory
 from demur.progress import Progress, SilentProgress, Stage
 from demur.queries.benchmark_table import Benchmark, Columns, find_benchmark
-from demur.queries.query_set import Label, QuerySet
+from demur.queries.query_set import QuerySet
 from demur.queries.tables import decode, read_csv_columns, text_lines
+from demur.records import Label
 
 if TYPE_CHECKING:
     import requests

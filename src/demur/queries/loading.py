@@ -8,8 +8,9 @@ from pathlib import Path
 
 from demur.errors import DemurError
 from demur.queries.hub import HUB_PREFIX, read_hub
-from demur.queries.query_set import Label, QuerySet
+from demur.queries.query_set import QuerySet
 from demur.queries.tables import decode, read_csv, read_jsonl, text_lines
+from demur.records import Label
 
 #: The query sets that come with the package; each holds both labels.
 BUILT_IN = ("anchors", "held-out")
