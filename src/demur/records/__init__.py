@@ -5,6 +5,7 @@ from demur.records.codec import (
     format_of,
     from_plain,
     read_record,
+    record_bytes,
     to_plain,
     write_record,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "from_plain",
     "kind_of",
     "read_record",
+    "record_bytes",
     "read_tensors",
     "tensor_fingerprint",
     "to_plain",

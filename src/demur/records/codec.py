@@ -67,6 +67,24 @@ def canonical(data: Any) -> bytes:
     return text.encode("ascii")
 
 
+def record_bytes(record: object, format: str) -> bytes:
+    """The content of the file that `write_record` writes.
+
+    Args:
+        record: a dataclass or pydantic model.
+        format: what the file holds, for example `run`.
+    """
+    content = to_plain(record)
+    document = {
+        "format": f"demur {format}",
+        "version": VERSION,
+        "sha256": hashlib.sha256(canonical(content)).hexdigest(),
+        "content": content,
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
 def write_record(path: Path, record: object, format: str) -> None:
     """Write a record to a JSON file, whole or not at all.
 
@@ -80,15 +98,7 @@ def write_record(path: Path, record: object, format: str) -> None:
     Raises:
         DemurError: the file cannot be written.
     """
-    content = to_plain(record)
-    document = {
-        "format": f"demur {format}",
-        "version": VERSION,
-        "sha256": hashlib.sha256(canonical(content)).hexdigest(),
-        "content": content,
-    }
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_bytes(path, record_bytes(record, format))
 
 
 def read_record(path: Path, kind: type[Record], format: str) -> Record:
