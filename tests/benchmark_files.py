@@ -16,7 +16,6 @@ from demur.errors import DemurError
 from demur.queries import BENCHMARKS, Benchmark, Columns, load_benchmark
 from demur.queries.benchmark_table import Side
 
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 COMMIT = "c0ffee" + "0" * 34
 LINES = b"How do I bake bread?\n\n  How do I fix a bike?  \r\nHow do I bake bread?\n"
 
@@ -102,11 +101,3 @@ def message_of(name: str = "tiny", directory: str | Path | None = None) -> str:
     assert message
     assert "\n" not in message
     return message
-
-
-def reference(name: str) -> Path:
-    """A file of the reference data; skips the test where it is absent."""
-    path = REFERENCE / name
-    if not path.exists():
-        pytest.skip(f"the reference data (../shared/reference/{name}) is not here")
-    return path

@@ -1,12 +1,43 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and which tests run where."""
 
 from __future__ import annotations
+
+import os
+
+# The models of the tests are tiny: more threads slow them down, and pytest-xdist's workers share
+# the cores. The processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_checkpoints import save_llama
+
+REFERENCE = Path(
+    os.environ.get("DEMUR_REFERENCE") or Path(__file__).parents[2] / "shared" / "reference"
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real models are loaded once a module: its tests that run one stay in one worker."""
+    for item in items:
+        if item.get_closest_marker("real_model") is not None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture
+def reference(request: pytest.FixtureRequest) -> Path:
+    """The folder of the reference data, for tests that are marked `reference`."""
+    if request.node.get_closest_marker("reference") is None:
+        pytest.fail("This test reads the reference data: mark it `reference`.", pytrace=False)
+    if not REFERENCE.is_dir():
+        pytest.fail(
+            f"There is no reference data in {REFERENCE}: set DEMUR_REFERENCE to its folder.",
+            pytrace=False,
+        )
+    return REFERENCE
 
 
 @pytest.fixture

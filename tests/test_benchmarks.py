@@ -26,7 +26,6 @@ from tests.benchmark_files import (
     add_tiny,
     isolate,
     message_of,
-    reference,
     running_server,
     save,
 )
@@ -268,6 +267,7 @@ def test_no_folder_and_a_folder_in_the_place_of_the_file(add: Add, tmp_path: Pat
         benchmark_state("tiny", tmp_path / "none")
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -277,9 +277,11 @@ def test_no_folder_and_a_folder_in_the_place_of_the_file(add: Add, tmp_path: Pat
         ("dro-harmless-heldout", "dro_harmless_heldout"),
     ],
 )
-def test_published_files_load(name: str, file: str, server: Server, tmp_path: Path) -> None:
+def test_published_files_load(
+    name: str, file: str, server: Server, reference: Path, tmp_path: Path
+) -> None:
     """Through the real download path, with the published bytes and hashes."""
-    content = reference(f"queries/{file}.txt").read_bytes()
+    content = (reference / f"queries/{file}.txt").read_bytes()
     benchmark = BENCHMARKS[name]
     server.serve(benchmark, content)
     (fetched,) = load_benchmark(name)

@@ -11,7 +11,6 @@ from demur.judges import DefaultRefusalJudge, get_refusal_judge
 from demur.judges.default import HEAD, WINDOW, load_weights
 from demur.judges.phrases import load_families, read_words
 
-LABELS = Path(__file__).parents[2] / "shared" / "reference" / "refusal_labels"
 JUDGE = DefaultRefusalJudge()
 
 FULL = [
@@ -194,11 +193,10 @@ def test_is_found_by_name() -> None:
     assert judge.refuses(FULL[0])
 
 
+@pytest.mark.reference
 @pytest.mark.parametrize("name", ["llama2orig", "mistralinstruct"])
-def test_agrees_with_people(name: str) -> None:
-    path = LABELS / f"{name}.csv.gz"
-    if not path.exists():
-        pytest.skip("the labels of people (../shared/reference/refusal_labels) are not here")
+def test_agrees_with_people(name: str, reference: Path) -> None:
+    path = reference / f"refusal_labels/{name}.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     agreed = [

@@ -11,7 +11,6 @@ import pytest
 from demur.errors import DemurError
 from demur.judges import PaperRefusalJudge, get_refusal_judge
 
-RESPONSES = Path(__file__).parents[2] / "shared" / "reference" / "responses"
 JUDGE = PaperRefusalJudge()
 
 # Between them these do all that a continuation can do: end the line, turn its end into the cut
@@ -49,19 +48,17 @@ PIECES = [
 ]
 
 
-def reference_rows() -> list[tuple[str, bool]]:
-    files = sorted(RESPONSES.glob("*.csv.gz"))
-    if not files:
-        pytest.skip("the reference responses (../shared/reference/responses) are not here")
+def published_rows(reference: Path) -> list[tuple[str, bool]]:
     rows = []
-    for file in files:
+    for file in sorted((reference / "responses").glob("*.csv.gz")):
         with gzip.open(file, "rt", encoding="utf-8", newline="") as stream:
             rows += [(r["output"], r["refusal_score"] == "0") for r in csv.DictReader(stream)]
     return rows
 
 
-def test_agrees_with_every_published_label() -> None:
-    rows = reference_rows()
+@pytest.mark.reference
+def test_agrees_with_every_published_label(reference: Path) -> None:
+    rows = published_rows(reference)
     assert len(rows) == 8000
     wrong = [response for response, refused in rows if JUDGE.refuses(response) != refused]
     assert wrong == []
@@ -212,10 +209,11 @@ def test_settled_verdicts_stay_and_others_can_change() -> None:
     assert 1000 < settled < 5500
 
 
-def test_settled_verdicts_of_real_responses_stay() -> None:
+@pytest.mark.reference
+def test_settled_verdicts_of_real_responses_stay(reference: Path) -> None:
     generator = random.Random(0)
     settled = 0
-    for response, _ in generator.sample(reference_rows(), 250):
+    for response, _ in generator.sample(published_rows(reference), 250):
         verdict = JUDGE.refuses(response)
         for length in range(min(len(response), 500)):
             partial = response[:length]

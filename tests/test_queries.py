@@ -22,7 +22,6 @@ from demur.errors import DemurError
 from demur.queries import BUILT_IN, Label, QuerySet, load_query_set, require
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
-REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 
 
 def message_of(spec: str) -> str:
@@ -376,20 +375,19 @@ def test_no_topic_twice() -> None:
             assert nearest < 0.35
 
 
-def reference_texts() -> list[str]:
+def published_texts(reference: Path) -> list[str]:
     texts: list[str] = []
-    for path in sorted((REFERENCE / "queries").glob("*.txt")):
+    for path in sorted((reference / "queries").glob("*.txt")):
         texts += path.read_text(encoding="utf-8").splitlines()
-    for path in sorted((REFERENCE / "refusal_labels").glob("*.csv.gz")):
+    for path in sorted((reference / "refusal_labels").glob("*.csv.gz")):
         with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
             texts += [row["prompt"] for row in csv.DictReader(stream)]
     return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
-def test_built_in_queries_are_not_those_of_published_sets() -> None:
-    if not (REFERENCE / "queries").is_dir():
-        pytest.skip("the reference data (../shared/reference/queries) is not here")
-    published = [set(words(text)) for text in reference_texts()]
+@pytest.mark.reference
+def test_built_in_queries_are_not_those_of_published_sets(reference: Path) -> None:
+    published = [set(words(text)) for text in published_texts(reference)]
     assert len(published) > 400
     for text in built_in_texts():
         own = set(words(text))

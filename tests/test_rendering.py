@@ -12,36 +12,61 @@ from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
 from tests.tiny_tokenizers import NO_SYSTEM, PROMPT, QUERY, SYSTEM, make
 
-REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "reference"
-
-
 # The paper's models
 
+LLAMA = ("<s>[INST] ", "<<SYS>>\n{}\n<</SYS>>\n\n", "{} [/INST]")
+MISTRAL = ("<s>[INST] ", "{}\n\n", "{} [/INST]")
+VICUNA = ("<s>", "{}\n\n", "USER: {}\nASSISTANT:")
+ORCA = (
+    "<s>",
+    "<|im_start|>system\n{}<|im_end|>\n",
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+)
+OPENCHAT = (
+    "<s>",
+    "{}<|end_of_turn|>",
+    "GPT4 Correct User: {}<|end_of_turn|>GPT4 Correct Assistant:",
+)
 
-def reference_chats() -> list[Any]:
-    path = REFERENCE / "rendered_chats.json"
-    if not path.exists():
-        return [pytest.param(None, marks=pytest.mark.skip(f"no reference data: {path.name}"))]
-    chats = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        pytest.param(chat, id=f"{chat['model']}-{chat['safety_prompt']}-{number}")
-        for number, chat in enumerate(chats)
-    ]
 
-
-@pytest.mark.parametrize("chat", reference_chats())
-def test_the_papers_conversations_render_to_the_character(chat: dict[str, str | None]) -> None:
-    prompt = None
-    if chat["safety_prompt"]:
-        prompt = (REFERENCE / "queries" / "basic_prompt_default.txt").read_text(encoding="utf-8")
+def check_paper_model(model: str, query: str, prompt: str | None, expected: str) -> None:
+    """However the model is called, and with one beginning of the sequence."""
     tokenizer = make("legacy", template=None)
-    model, query = str(chat["model"]), str(chat["query"])
     for name in (model, f"someone/{model.upper()}", f"models/{model}.Q4_K_M.gguf"):
         renderer = ChatRenderer(tokenizer, name)
-        assert renderer.render_text(query, prompt) == chat["rendered"]
+        assert renderer.render_text(query, prompt) == expected
     ids = renderer.render(query, prompt).token_ids
     assert ids[0] == tokenizer.bos_token_id
     assert ids.count(ids[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("Llama-2-7b-chat-hf", LLAMA),
+        ("CodeLlama-7b-Instruct-hf", LLAMA),
+        ("vicuna-7b-v1.5", VICUNA),
+        ("Orca-2-7b", ORCA),
+        ("Mistral-7B-Instruct-v0.1", MISTRAL),
+        ("Mistral-7B-Instruct-v0.2", MISTRAL),
+        ("openchat-3.5", OPENCHAT),
+        ("openchat-3.5-1210", OPENCHAT),
+    ],
+)
+def test_the_papers_models_have_their_formats(model: str, parts: tuple[str, str, str]) -> None:
+    start, system, user = parts
+    check_paper_model(model, QUERY, None, start + user.format(QUERY))
+    check_paper_model(model, QUERY, PROMPT, start + system.format(PROMPT) + user.format(QUERY))
+
+
+@pytest.mark.reference
+def test_the_papers_conversations_render_to_the_character(reference: Path) -> None:
+    chats = json.loads((reference / "rendered_chats.json").read_text(encoding="utf-8"))
+    default = (reference / "queries" / "basic_prompt_default.txt").read_text(encoding="utf-8")
+    assert len(chats) == 32
+    for chat in chats:
+        prompt = default if chat["safety_prompt"] else None
+        check_paper_model(chat["model"], chat["query"], prompt, chat["rendered"])
 
 
 @pytest.mark.parametrize(
