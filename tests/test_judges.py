@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import gzip
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -233,20 +232,6 @@ def test_is_settled_stays_settled() -> None:
         text = "".join(generator.choices(PIECES, k=12))
         verdicts = [JUDGE.is_settled(text[:length]) for length in range(len(text) + 1)]
         assert verdicts == sorted(verdicts), text
-
-
-def test_is_quick_enough_to_run_on_every_sampled_token() -> None:
-    partials = [
-        f"I would say that this is a fine thing to ask, number {k}, and" for k in range(500)
-    ]
-    seconds = []
-    for _ in range(5):  # the best of five: other work on the machine must not fail the test
-        start = time.perf_counter()
-        for partial in partials:
-            JUDGE.refuses(partial)
-            JUDGE.is_settled(partial)
-        seconds.append((time.perf_counter() - start) / len(partials))
-    assert min(seconds) < 70e-6
 
 
 def test_judges_are_found_by_name() -> None:

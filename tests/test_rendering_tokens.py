@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import chain
 from typing import Any
 
@@ -232,7 +231,7 @@ def test_a_text_that_only_an_added_token_can_write_is_refused() -> None:
         ChatRenderer(tokenizer).render("stop !")
 
 
-def test_a_thousand_conversations_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_layout_serves_all_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = make("gpt4")
     renderer = ChatRenderer(tokenizer)
     calls = []
@@ -243,8 +242,6 @@ def test_a_thousand_conversations_take_no_time(monkeypatch: pytest.MonkeyPatch) 
         return apply(*arguments, **options)
 
     monkeypatch.setattr(tokenizer, "apply_chat_template", counted)
-    start = time.perf_counter()
-    for number in range(1000):
+    for number in range(100):
         renderer.render(f"{QUERY} {number}", PROMPT + ".", SYSTEM)
-    assert time.perf_counter() - start < 5  # about half a second on one idle core
     assert len(calls) == 1
