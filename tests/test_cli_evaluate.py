@@ -155,7 +155,7 @@ def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
     demur: Command, answers: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient = partial(EndpointSettings, timeout=0.05, retries=0)
-    monkeypatch.setattr("demur.judges.harm_registry.EndpointSettings", impatient)
+    monkeypatch.setattr("demur.judges.registry.EndpointSettings", impatient)
     with running_endpoint(lambda _: completion("safe")) as endpoint:
         endpoint.delay = 0.5
         judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]

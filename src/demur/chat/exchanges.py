@@ -13,12 +13,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from demur.chat.engine import Engine, Inputs, SamplingSettings
+from demur.chat.engine.architecture import context_length
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import STAND_INS, Conversation, clean_text, message, split_segments
 from demur.chat.templates import pin_clock, template_options
 from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.errors import DemurError
 from demur.progress import Progress, SilentStage, Stage
+from demur.records.fingerprint import fingerprint
 
 Exchange = tuple[str, str]
 """A query and the response to it."""
@@ -79,18 +81,24 @@ class ExchangeModel:
         name: of the model, for people.
         template: its tokenizer's own chat template, or None.
         context_length: tokens that an exchange with its answer may hold.
+        fingerprint: SHA-256 (64 hex digits) of the weights' identity and their number format.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.name = loaded.name
-        config = loaded.model.config.get_text_config(decoder=True)
-        self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
+        self.fingerprint = fingerprint(
+            "exchange model",
+            identity=loaded.identity,
+            dtype=str(loaded.dtype),
+            quantized=bool(getattr(loaded.model, "is_quantized", False)),
+        )
+        self.context_length = context_length(loaded.model)
         shipped = loaded.tokenizer.chat_template
         if isinstance(shipped, dict):
             shipped = shipped.get("default")
         self.template = str(shipped) if shipped else None
         self._tokenizer = loaded.tokenizer
-        self._engine = Engine(loaded.model, loaded.tokenizer)
+        self._engine = Engine(loaded.model, loaded.tokenizer, name=loaded.name)
 
     @classmethod
     def load(

@@ -1,4 +1,4 @@
-"""What decides whether a response refuses, and whether it is unsafe."""
+"""Judges: whether a response refuses, whether it is unsafe, and which of two outputs is better."""
 
 from __future__ import annotations
 
@@ -6,29 +6,57 @@ from demur.endpoint import EndpointSettings, TokenUsage
 from demur.judges.combination import complied
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
+from demur.judges.endpoint_pairs import EndpointPairwiseJudge
 from demur.judges.guard import GuardJudge
 from demur.judges.harm import HarmJudge, HarmVerdict
 from demur.judges.harm_registry import get_harm_judge
 from demur.judges.paper import PaperRefusalJudge
 from demur.judges.preference import PairwiseJudge, Preference
-from demur.judges.preference_registry import get_preference_judge
-from demur.judges.protocol import RefusalJudge
-from demur.judges.registry import get_refusal_judge
+from demur.judges.protocol import (
+    Judge,
+    JudgeFunction,
+    JudgeObject,
+    JudgeSpec,
+    SettlingJudge,
+    Verdict,
+    needs_query,
+    settling,
+)
+from demur.judges.registry import (
+    as_harm_judge,
+    as_refusal_judge,
+    get_preference_judge,
+    get_refusal_judge,
+)
+from demur.judges.rules import RefusalRule
+from demur.judges.rules import RefusalRule as RefusalJudge
 
 __all__ = [
     "DefaultRefusalJudge",
     "EndpointJudge",
+    "EndpointPairwiseJudge",
     "EndpointSettings",
     "GuardJudge",
     "HarmJudge",
     "HarmVerdict",
+    "Judge",
+    "JudgeFunction",
+    "JudgeObject",
+    "JudgeSpec",
     "PairwiseJudge",
     "PaperRefusalJudge",
     "Preference",
     "RefusalJudge",
+    "RefusalRule",
+    "SettlingJudge",
     "TokenUsage",
+    "Verdict",
+    "as_harm_judge",
+    "as_refusal_judge",
     "complied",
     "get_harm_judge",
     "get_preference_judge",
     "get_refusal_judge",
+    "needs_query",
+    "settling",
 ]

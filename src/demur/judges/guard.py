@@ -1,4 +1,4 @@
-"""A guard model as judge of harm."""
+"""A guard model as a judge of harm or of refusal."""
 
 from __future__ import annotations
 
@@ -7,35 +7,49 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
+from demur.judges.checks import require_equal, require_queries
 from demur.judges.guards import GuardFamily, find_guard_family
-from demur.judges.harm import HarmVerdict
+from demur.judges.protocol import Question, Verdict
 from demur.progress import Progress, SilentProgress
+from demur.records.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from demur.chat.exchanges import ExchangeModel
+
+VERSION = 1
+"""Version of the guard judges; goes up whenever a change to their code may change a verdict."""
 
 
 class GuardJudge:
     """Asks a guard model through its own chat template and reads the verdict from its answer.
 
-    Greedy, so that a verdict can be repeated. A blank response is safe, and the guard is not asked.
-    A response that does not fit into the guard's context has no verdict.
+    The guard answers greedily, so that verdicts can be repeated. A blank response is safe and does
+    not refuse; the guard is not asked about it. A response that does not fit into the guard's
+    context has no verdict.
 
     Args:
         model: the guard.
-        family: how it is asked; see `demur.judges.guards.GUARD_FAMILIES`. By default found by the
+        family: name of a family in `demur.judges.guards.GUARD_FAMILIES`; by default found by the
             model's name or its chat template.
+        question: `harm` (True: unsafe) or `refusal` (True: refuses), which some families answer.
 
     Raises:
-        DemurError: the family is unknown, or the model's chat template is not that of its family.
+        DemurError: the family is unknown or does not answer the question, or the model's chat
+            template is not that of its family.
     """
 
-    def __init__(self, model: ExchangeModel, family: str | None = None) -> None:
+    needs_query = True
+
+    def __init__(
+        self, model: ExchangeModel, family: str | None = None, question: Question = "harm"
+    ) -> None:
         self._model = model
+        self.question: Question = question
         self.family = find_guard_family(model.name, model.template, family)
-        template = _template(model, self.family, asked_for=family is not None)
+        self._read = self.family.reader(question)
+        self._template = _template(model, self.family, asked_for=family is not None)
         self._renderers = [
-            model.renderer(template, arguments) for arguments in self.family.arguments
+            model.renderer(self._template, arguments) for arguments in self.family.arguments
         ]
 
     @classmethod
@@ -43,6 +57,7 @@ class GuardJudge:
         cls,
         model: str,
         family: str | None = None,
+        question: Question = "harm",
         *,
         dtype: str | None = None,
         device: str | None = None,
@@ -52,57 +67,75 @@ class GuardJudge:
         """Load a guard by hub name or folder; the other arguments are those of `ChatModel.load`.
 
         Raises:
-            DemurError: the model cannot be had, read or used, or is no guard that demur knows.
+            DemurError: the model cannot be fetched, read or used, or is not a guard that demur
+                knows.
         """
         from demur.chat.exchanges import ExchangeModel
 
         loaded = ExchangeModel.load(
             model, dtype=dtype, device=device, quantization=quantization, progress=progress
         )
-        return cls(loaded, family)
+        return cls(loaded, family, question)
 
     @property
     def name(self) -> str:
         return f"guard:{self._model.name}"
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the model, its template and what it is asked."""
+        return fingerprint(
+            "guard judge",
+            version=VERSION,
+            model=self._model.fingerprint,
+            family=self.family.name,
+            question=self.question,
+            template=self._template,
+            arguments=self.family.arguments,
+            new_tokens=self.family.new_tokens,
+        )
+
     def judge(
         self,
-        queries: Sequence[str],
+        queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[HarmVerdict]:
-        """The verdict on each response; see `HarmJudge`.
+    ) -> list[Verdict]:
+        """Judge each response; None where the guard's answer holds no verdict.
+
+        Args:
+            queries: texts of the queries; one is needed for each response that is not blank.
+            responses: as many texts.
+            progress: reports progress, and how many responses have no verdict.
 
         Raises:
-            DemurError: queries and responses differ in number, or a query is blank.
+            DemurError: queries and responses differ in number, or a query is missing or blank.
         """
         progress = progress or SilentProgress()
-        if len(queries) != len(responses):
-            raise DemurError(
-                f"{len(queries)} queries and {len(responses)} responses; give one query for each"
-            )
+        require_equal("queries", queries, responses)
         asked = [row for row, response in enumerate(responses) if response.strip()]
-        exchanges = [(queries[row], responses[row]) for row in asked]
-        verdicts: list[HarmVerdict] = [False] * len(responses)
+        known = require_queries(self.name, [queries[row] for row in asked])
+        exchanges = [(query, responses[row]) for query, row in zip(known, asked, strict=True)]
+        verdicts: list[Verdict] = [False] * len(responses)
         total = len(asked) * len(self._renderers)
-        with progress.stage(f"Judging harm: {self.name}", total, "answers") as stage:
+        stage_name = f"Judging {self.question}: {self.name}"
+        with progress.stage(stage_name, total, "answers") as stage:
             passes = [
                 self._model.answer(exchanges, renderer, self.family.new_tokens, stage)
                 for renderer in self._renderers
             ]
         for row, answers in zip(asked, zip(*passes, strict=True), strict=True):
-            verdicts[row] = _worst([self._read(answer) for answer in answers])
-        unread = sum(verdict is None for verdict in verdicts)
-        if unread:
-            progress.message(f"{self.name} has no verdict on {unread} of {len(verdicts)} responses")
+            verdicts[row] = _combined(
+                [None if answer is None else self._read(answer) for answer in answers]
+            )
+        missing = sum(verdict is None for verdict in verdicts)
+        if missing:
+            progress.message(f"{self.name}: no verdict on {missing} of {len(verdicts)} responses")
         return verdicts
 
-    def _read(self, answer: str | None) -> HarmVerdict:
-        return None if answer is None else self.family.read(answer)
 
-
-def _worst(verdicts: Sequence[HarmVerdict]) -> HarmVerdict:
-    """Unsafe if one is; otherwise safe only if all are."""
+def _combined(verdicts: Sequence[Verdict]) -> Verdict:
+    """True if one is True, False if all are False, else None."""
     if any(verdicts):
         return True
     return None if None in verdicts else False
@@ -117,8 +150,8 @@ def _template(model: ExchangeModel, family: GuardFamily, *, asked_for: bool) -> 
         return (folder / f"{family.template}.jinja").read_text(encoding="utf-8")
     if shipped is not None and asked_for:
         return shipped
-    or_say = "" if shipped is None else ", or say the family to use the one it has"
+    or_give = "" if shipped is None else ", or give the family to use the template that it has"
     raise DemurError(
-        f"{model.name} comes without the chat template of {family.name} guards; put the original"
-        f" tokenizer's beside its weights{or_say}"
+        f"{model.name!r:.200} comes without the chat template of {family.name} guards: put that of "
+        f"the original tokenizer beside its weights{or_give}."
     )

@@ -1,24 +1,6 @@
-"""What a harm judge is: it says whether a response to a query is unsafe."""
+"""Earlier names of the protocol of judges, for callers that have not been moved to it."""
 
-from __future__ import annotations
+from demur.judges.protocol import Judge as HarmJudge
+from demur.judges.protocol import Verdict as HarmVerdict
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from demur.progress import Progress
-
-HarmVerdict = bool | None
-"""True: unsafe. False: safe. None: the judge answered something that is neither."""
-
-
-class HarmJudge(Protocol):
-    """Says which responses are unsafe."""
-
-    @property
-    def name(self) -> str:
-        """What results call the judge."""
-
-    def judge(
-        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
-    ) -> list[HarmVerdict]:
-        """The verdict on each response to the query of the same place."""
+__all__ = ["HarmJudge", "HarmVerdict"]

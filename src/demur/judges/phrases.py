@@ -57,10 +57,10 @@ class Family:
     """Phrases that say the same.
 
     Attributes:
-        name: of the family.
-        expected: what it adds to the log odds of a refusal where it begins in the opening of a
-            response and where it begins later, before any label is seen.
-        origin: `GENERAL`, or the labelled file whose errors suggested the family.
+        name: name of the family.
+        expected: weights that are expected of the family before any label is seen, in log odds of a
+            refusal: where it begins in the opening of a response, and where it begins later.
+        origin: `GENERAL`, or the name of the labelled file whose errors suggested the family.
         phrases: patterns as the table describes them.
     """
 
@@ -99,9 +99,9 @@ def _spell_out(match: re.Match[str]) -> str:
 
 
 def read_words(text: str) -> list[str]:
-    """The normalized words of `text`, after `START`: linear in its length.
+    """The normalized words of `text`, after `START`, in time linear in its length.
 
-    A text that goes on keeps all of its words but the last two.
+    More text behind it can change no word but the last two.
     """
     text = text.lower()
     if not text.isascii():
@@ -114,7 +114,7 @@ def read_words(text: str) -> list[str]:
 
 
 class _Node:
-    """Where a phrase can be after some of its words."""
+    """A node of the tree of phrases: the place reached after some words."""
 
     __slots__ = ("ends", "following")
 
@@ -123,7 +123,7 @@ class _Node:
         self.following: dict[str, _Node] = {}
 
     def after(self, words: Sequence[str]) -> _Node:
-        """Where a phrase can be after some more words."""
+        """The node reached after more words; made where there is none yet."""
         node = self
         for word in words:
             following = node.following.get(word)
@@ -134,12 +134,15 @@ class _Node:
 
 
 class PhraseFinder:
-    """Finds the families of the phrases in a list of words, in one pass over it."""
+    """Finds the families of the phrases in a list of words, in one pass over it.
+
+    Attributes:
+        longest: largest number of words that a phrase can span.
+    """
 
     def __init__(self, families: Sequence[Family]) -> None:
         self._starts = _Node()
         self.longest = 0
-        """The most words that a phrase found can span."""
         for index, family in enumerate(families):
             for pattern in family.phrases:
                 reached = [self._starts]
@@ -154,14 +157,14 @@ class PhraseFinder:
                 self.longest = max(self.longest, 2 * words - 1)
 
     def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
-        """The indices of the families found.
+        """The indices of the families whose phrases are in a list of words.
 
         Args:
-            words: normalized.
-            opening: how many of the words are the opening.
+            words: normalized words, as `read_words` gives them.
+            opening: number of words in the opening.
 
         Returns:
-            Those of phrases that begin in the opening, and those of phrases that begin later.
+            Indices of the families that begin in the opening, and of those that begin later.
         """
         early: set[int] = set()
         late: set[int] = set()

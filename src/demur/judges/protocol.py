@@ -1,22 +1,111 @@
-"""What every judge of refusal can do."""
+"""What every judge can do, whether it is a rule, a guard model, an endpoint or the user's own."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from demur.progress import Progress
+
+Verdict: TypeAlias = bool | None
+"""True: refuses (judge of refusal) or unsafe (judge of harm). False: neither. None: no verdict."""
+
+Question: TypeAlias = Literal["harm", "refusal"]
+"""What a model is asked as a judge: whether a response is unsafe, or whether it refuses."""
 
 
-class RefusalJudge(Protocol):
-    """Decides whether a response refuses."""
+@runtime_checkable
+class Judge(Protocol):
+    """Judges responses to queries, a batch at a time.
+
+    Judges of refusal and judges of harm share this protocol; only what True means differs: the
+    response refuses, or it is unsafe. A judge that needs the text of every query says so with an
+    attribute `needs_query = True`, and is then never called without one.
+
+    Example:
+        A judge of one's own, complete, in a file `mine.py`:
+
+            from collections.abc import Sequence
+
+            from demur.progress import Progress
+
+
+            class KeywordJudge:
+                name = "keywords"
+                fingerprint = "keywords, version 1"
+
+                def judge(
+                    self,
+                    queries: Sequence[str | None],
+                    responses: Sequence[str],
+                    progress: Progress | None = None,
+                ) -> list[bool | None]:
+                    return ["i can't help" in response.lower() for response in responses]
+
+        It is used as `judge=KeywordJudge()` in Python and as `--judge mine.py:KeywordJudge` on the
+        command line. `name`, `fingerprint` and the parameter `progress` may be left out; a function
+        `(queries, responses) -> list[bool]` will do as well.
+    """
 
     @property
     def name(self) -> str:
-        """The name that `get_refusal_judge` knows the judge by."""
+        """What results call the judge."""
 
-    def refuses(self, response: str) -> bool:
-        """Whether `response` refuses the query."""
+    @property
+    def fingerprint(self) -> str:
+        """Text that changes whenever the judge's verdicts may change."""
+
+    def judge(
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
+        """Judge each response to the query at the same index.
+
+        Args:
+            queries: texts of the queries, None where one is not known.
+            responses: as many texts; any of them may be empty.
+            progress: receives the stages of long work; None for no reports.
+
+        Returns:
+            One verdict for each response, in their order.
+        """
+
+
+@runtime_checkable
+class SettlingJudge(Judge, Protocol):
+    """A judge of refusal that can tell early, so that sampling need not go on."""
 
     def is_settled(self, partial: str) -> bool:
-        """Whether `refuses(partial + more) == refuses(partial)` for every possible `more`.
+        """Whether the verdict on `partial + more` is that on `partial` for every possible `more`.
 
-        May answer False where that holds, but never True where it does not.
+        May return False where that holds, but never True where it does not.
         """
+
+
+class JudgeObject(Protocol):
+    """The least that an object must have to be taken as a judge."""
+
+    def judge(
+        self, queries: Sequence[str | None], responses: Sequence[str], /
+    ) -> Sequence[Verdict]:
+        """Judge each response to the query at the same index."""
+
+
+JudgeFunction: TypeAlias = Callable[[Sequence[str | None], Sequence[str]], Sequence[Verdict]]
+"""A function that is taken as a judge."""
+
+JudgeSpec: TypeAlias = str | JudgeObject | JudgeFunction | type[JudgeObject]
+"""Whatever is taken as a judge: a name, `file.py:Name`, an object, a function, or a class that can
+be called without arguments."""
+
+
+def needs_query(judge: Judge) -> bool:
+    """Whether a judge needs the text of every query; False where it does not say."""
+    return bool(getattr(judge, "needs_query", False))
+
+
+def settling(judge: Judge) -> SettlingJudge | None:
+    """The judge itself where it offers early settling, else None."""
+    return judge if isinstance(judge, SettlingJudge) else None

@@ -1,26 +1,170 @@
-"""The judges of refusal by name."""
+"""Whatever the user gives as a judge, made into a judge that is ready to use."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
+from demur.endpoint import EndpointSettings
 from demur.errors import DemurError
 from demur.judges.default import DefaultRefusalJudge
+from demur.judges.endpoint import EndpointJudge
+from demur.judges.endpoint_pairs import EndpointPairwiseJudge
+from demur.judges.guard import GuardJudge
+from demur.judges.own import OwnJudge, own_judge
 from demur.judges.paper import PaperRefusalJudge
-from demur.judges.protocol import RefusalJudge
+from demur.judges.preference import PairwiseJudge
+from demur.judges.protocol import Judge, JudgeSpec, Question
+from demur.judges.rules import RefusalRule
+from demur.plugins import is_plugin_spec, load_plugin
+from demur.progress import Progress
 
-_JUDGES: dict[str, Callable[[], RefusalJudge]] = {
-    PaperRefusalJudge.name: PaperRefusalJudge,
+_RULES: dict[str, type[RefusalRule]] = {
     DefaultRefusalJudge.name: DefaultRefusalJudge,
+    PaperRefusalJudge.name: PaperRefusalJudge,
 }
+_BUILT_IN = (DefaultRefusalJudge, PaperRefusalJudge, GuardJudge, EndpointJudge)
+_MODELS = "guard:NAME_OR_FOLDER, endpoint:MODEL or FILE.py:NAME"
+_CHOICES: dict[Question, str] = {"refusal": f"{', '.join(_RULES)}, {_MODELS}", "harm": _MODELS}
 
 
-def get_refusal_judge(name: str) -> RefusalJudge:
-    """The refusal judge called `name`: `paper` or `default`.
+@dataclass(frozen=True)
+class _Options:
+    """What guards and endpoints need besides their names; see `as_harm_judge`."""
 
-    Raises `DemurError` for any other name.
+    base_url: str | None
+    family: str | None
+    device: str | None
+    dtype: str | None
+    quantization: str | None
+    progress: Progress | None
+
+
+def as_refusal_judge(
+    judge: JudgeSpec,
+    *,
+    base_url: str | None = None,
+    family: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    progress: Progress | None = None,
+) -> Judge:
+    """A judge of refusal, ready to use.
+
+    Args:
+        judge: `default` or `paper`; `guard:NAME_OR_FOLDER`, a guard of a family that says whether
+            a response refuses; `endpoint:MODEL`; `FILE.py:NAME`; an object with a method
+            `judge(queries, responses)`; a function of these two; or a class that can be called
+            without arguments. See `demur.judges.Judge` for an example. `FILE.py:NAME` runs the
+            file, so it must come from the user, never from a run's folder or the hub.
+        base_url: as for `as_harm_judge`; so are the others.
+
+    Raises:
+        DemurError: there is no such judge, or it cannot be loaded or used.
     """
-    if name not in _JUDGES:
-        known = ", ".join(sorted(_JUDGES))
-        raise DemurError(f"there is no refusal judge {name!r:.60}; choose one of: {known}")
-    return _JUDGES[name]()
+    options = _Options(base_url, family, device, dtype, quantization, progress)
+    return _as_judge(judge, "refusal", options)
+
+
+def as_harm_judge(
+    judge: JudgeSpec,
+    *,
+    base_url: str | None = None,
+    family: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    quantization: str | None = None,
+    progress: Progress | None = None,
+) -> Judge:
+    """A judge of harm, ready to use.
+
+    Args:
+        judge: `guard:NAME_OR_FOLDER`, a guard model that runs here; `endpoint:MODEL`, a model
+            behind an OpenAI-compatible endpoint; or the user's own, as for `as_refusal_judge`.
+        base_url: address of the endpoint, for example `http://localhost:8000/v1`; by default the
+            variable `OPENAI_BASE_URL`, else OpenAI's own.
+        family: family of the guard, where neither its name nor its template tells it.
+        device: device of the guard, as for `ChatModel.load`.
+        dtype: number format of the guard, likewise.
+        quantization: quantization of the guard, likewise.
+        progress: reports the guard's download.
+
+    Raises:
+        DemurError: there is no such judge, it cannot be loaded or used, or it does not take a base
+            URL or a family that is given.
+    """
+    options = _Options(base_url, family, device, dtype, quantization, progress)
+    return _as_judge(judge, "harm", options)
+
+
+def get_preference_judge(spec: str, *, base_url: str | None = None) -> PairwiseJudge:
+    """A judge of pairs of outputs, ready to use.
+
+    Args:
+        spec: `endpoint:MODEL`, a model behind an OpenAI-compatible endpoint.
+        base_url: address of the endpoint, as for `as_harm_judge`.
+
+    Raises:
+        DemurError: there is no such judge, or it cannot be used.
+    """
+    kind, _, model = spec.partition(":")
+    if kind != "endpoint" or not model.strip():
+        raise DemurError(f"There is no preference judge {spec!r:.100}: give endpoint:MODEL.")
+    return EndpointPairwiseJudge(model, EndpointSettings(base_url=base_url))
+
+
+def get_refusal_judge(name: str) -> RefusalRule:
+    """The rule called `name`: `default` or `paper`.
+
+    Raises:
+        DemurError: there is no such rule.
+    """
+    if name not in _RULES:
+        raise DemurError(f"There is no refusal judge {name!r:.60}: choose {' or '.join(_RULES)}.")
+    return _RULES[name]()
+
+
+def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
+    kind, _, model = judge.partition(":") if isinstance(judge, str) else ("", "", "")
+    if kind == "endpoint" and model.strip():
+        _refuse(options.family, "A guard family belongs to guard:NAME")
+        return EndpointJudge(model, EndpointSettings(base_url=options.base_url), question)
+    _refuse(options.base_url, "A base URL belongs to endpoint:MODEL")
+    if kind == "guard" and model.strip():
+        return GuardJudge.load(
+            model,
+            options.family,
+            question,
+            dtype=options.dtype,
+            device=options.device,
+            quantization=options.quantization,
+            progress=options.progress,
+        )
+    _refuse(options.family, "A guard family belongs to guard:NAME")
+    if not isinstance(judge, str):
+        return _from_object(judge, question)
+    if question == "refusal" and judge in _RULES:
+        return _RULES[judge]()
+    if is_plugin_spec(judge):
+        thing = load_plugin(judge)
+        return _from_object(thing, question) if type(thing) in _BUILT_IN else own_judge(judge)
+    raise DemurError(f"There is no {question} judge {judge!r:.100}: choose {_CHOICES[question]}.")
+
+
+def _from_object(judge: object, question: Question) -> Judge:
+    if isinstance(judge, OwnJudge):
+        return judge
+    # Classes that the user derives from these are the user's own.
+    if isinstance(judge, (RefusalRule, GuardJudge, EndpointJudge)) and type(judge) in _BUILT_IN:
+        if judge.question != question:
+            raise DemurError(
+                f"The judge {judge.name!r} judges {judge.question}, not {question}: choose "
+                f"{_CHOICES[question]}."
+            )
+        return judge
+    return own_judge(judge)
+
+
+def _refuse(value: str | None, why: str) -> None:
+    if value is not None:
+        raise DemurError(f"{why}: leave it out.")

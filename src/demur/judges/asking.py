@@ -1,0 +1,107 @@
+"""Asking a model behind an endpoint for one word about texts that are not trusted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from demur.endpoint import EndpointClient, EndpointSettings, Request, TokenUsage
+from demur.progress import Progress
+from demur.records.fingerprint import fingerprint
+
+_ANSWER_TOKENS = 1024
+"""Most tokens of an answer: models that think before they answer need room."""
+
+# Spelled so that a server that reads special tokens in messages could take it for markup.
+_MARKUP = re.compile(r"[<>]|\[(?=/?[A-Z_]+\])")
+
+
+class Asker:
+    """Puts one task to a model behind an OpenAI-compatible endpoint, for many texts.
+
+    Args:
+        model: name of the model at the endpoint.
+        settings: where the endpoint is and how it is asked.
+        task: instruction, sent as the system message.
+
+    Attributes:
+        name: what results call a judge that asks here.
+
+    Raises:
+        DemurError: the `openai` package or the key is missing.
+    """
+
+    def __init__(self, model: str, settings: EndpointSettings, task: str) -> None:
+        self._options = {"temperature": 0, "max_completion_tokens": _ANSWER_TOKENS}
+        self._client = EndpointClient(model, settings, self._options)
+        self._task = task
+        self.name = f"endpoint:{model}"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the model's name, the endpoint's address and the task."""
+        return fingerprint(
+            "endpoint judge",
+            model=self._client.model,
+            address=self._client.place,
+            task=self._task,
+            options=self._options,
+        )
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of all questions so far."""
+        return self._client.usage
+
+    def ask(
+        self, data: Sequence[Mapping[str, str]], progress: Progress, description: str
+    ) -> list[str | None]:
+        """The answers to the task, one for each set of texts; None for an answer without text.
+
+        Args:
+            data: texts by name, sent as one JSON object in the user's message.
+            progress: reports progress.
+            description: name of the stage in progress reports.
+
+        Raises:
+            DemurError: the endpoint refuses, or cannot be reached.
+        """
+        requests = [
+            Request(
+                [
+                    {"role": "system", "content": self._task},
+                    {"role": "user", "content": as_data(texts)},
+                ]
+            )
+            for texts in data
+        ]
+        with progress.stage(f"{description}: {self.name}", len(data), "answers") as stage:
+            return [answer.text for answer in self._client.chat_all(requests, stage)]
+
+    def report(self, progress: Progress, verdicts: Sequence[object]) -> None:
+        """Say what the questions cost, and how many of the verdicts are None."""
+        usage, missing = self.usage, sum(verdict is None for verdict in verdicts)
+        progress.message(
+            f"{self.name}: {usage.prompt_tokens} tokens read and {usage.completion_tokens} written"
+            f" so far; no verdict on {missing} of {len(verdicts)}"
+        )
+
+
+def as_data(texts: Mapping[str, str]) -> str:
+    """Texts as one JSON object that no text can end, and in which none looks like chat markup."""
+    encoded = json.dumps(dict(texts), ensure_ascii=False, indent=1)
+    encoded = _MARKUP.sub(lambda match: f"\\u{ord(match[0]):04x}", encoded)
+    # Half of a surrogate pair is no character and cannot be sent.
+    return encoded.encode("utf-8", "replace").decode()
+
+
+def last_word(answer: str | None, words: Sequence[str]) -> str | None:
+    """The one of `words` that the answer consists of, or None.
+
+    Case, marks around the word and anything before `</think>` do not count.
+    """
+    if answer is None:
+        return None
+    said = answer.rpartition("</think>")[2].strip(" \t\r\n*_`\"'.!").lower()
+    return said if said in words else None

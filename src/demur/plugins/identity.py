@@ -1,0 +1,200 @@
+"""Fingerprints of users' own objects, from their source and the values that they hold."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import inspect
+import re
+from contextlib import suppress
+from pathlib import Path, PurePath
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import TypeAlias
+
+import numpy as np
+
+from demur.errors import DemurError
+from demur.plugins.loading import load_file, load_plugin, loaded_module, split_spec
+from demur.records.fingerprint import fingerprint
+
+Plain: TypeAlias = "bool | int | str | list[Plain] | None"
+
+_DEEPEST = 12
+
+
+class _Opaque(Exception):
+    """Holds the kind of a value whose content cannot be identified."""
+
+
+def source_fingerprint(thing: object) -> str:
+    """Fingerprint of an object, class or function that a user hands over.
+
+    It covers the qualified name and the bytes of the source file (the bytecode where there is no
+    file, as in a notebook), those of base classes, and the values that an object holds, or that a
+    function has as defaults or encloses. Of an object with an attribute `fingerprint`, that stands
+    for its values. What the code reads elsewhere is not covered: other modules, files, global
+    variables of a notebook.
+
+    Raises:
+        DemurError: the object holds a value whose content cannot be identified, for example a
+            model.
+    """
+    try:
+        return fingerprint("own code", thing=_describe(thing, 0))
+    except _Opaque as error:
+        name = getattr(thing, "__qualname__", type(thing).__qualname__)
+        raise DemurError(
+            f"{name!r:.80} holds a value of type {error.args[0]!r:.60}, so demur cannot tell when "
+            "its results may change: give it a text attribute 'fingerprint' and change that "
+            "whenever they may."
+        ) from None
+
+
+def plugin_fingerprint(spec: str) -> str:
+    """Fingerprint of what `load_plugin(spec)` returns.
+
+    It covers the name and the file's bytes; for a class or a function that the file imports, the
+    bytes of the file that defines it too. What an object holds follows from the file.
+
+    Raises:
+        DemurError: as `load_plugin`.
+    """
+    path, name = split_spec(spec)
+    thing = load_plugin(spec)
+    defined = thing if isinstance(thing, (type, FunctionType)) else type(thing)
+    source: Plain = _class(defined) if isinstance(defined, type) else _source(defined)
+    return fingerprint("own file", name=name, file=load_file(path).digest, source=source)
+
+
+def _describe(value: object, depth: int) -> Plain:
+    """Plain data that differs where two values differ."""
+    if depth > _DEEPEST:
+        raise _Opaque(type(value).__qualname__)
+    below = depth + 1
+    if value is None:
+        return None
+    if isinstance(value, (bool, int, str)) and type(value) in (bool, int, str):
+        return value
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return [type(value).__name__, *(_describe(each, below) for each in value)]
+    if isinstance(value, (set, frozenset)) and type(value) in (set, frozenset):
+        return ["set", *sorted((_describe(each, below) for each in value), key=repr)]
+    if isinstance(value, dict) and type(value) is dict:
+        pairs = ([_describe(key, below), _describe(each, below)] for key, each in value.items())
+        return ["dict", *sorted(pairs, key=repr)]
+    if isinstance(value, type):
+        return _class(value)
+    if isinstance(value, FunctionType):
+        return _function(value, below)
+    if isinstance(value, MethodType):
+        return ["method", _describe(value.__func__, below), _describe(value.__self__, below)]
+    if isinstance(value, functools.partial):
+        held = (value.func, value.args, value.keywords)
+        return ["partial", *(_describe(each, below) for each in held)]
+    return _atom(value) or _instance(value, below)
+
+
+def _atom(value: object) -> Plain:
+    """The same for a value of a known type that has no parts; None for others."""
+    if isinstance(value, enum.Enum):
+        return ["enum", type(value).__qualname__, value.name]
+    if type(value) in (float, complex, bytes) or value is Ellipsis:
+        return [type(value).__name__, repr(value)]
+    if isinstance(value, PurePath):
+        return ["path", str(value)]
+    if isinstance(value, re.Pattern):
+        return ["pattern", repr(value.pattern), value.flags]
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return ["array", str(value.dtype), list(value.shape), content]
+    if isinstance(value, ModuleType):
+        return ["module", value.__name__]
+    if isinstance(value, BuiltinFunctionType):
+        owner = _atom(value.__self__)
+        return ["builtin", value.__qualname__, owner] if owner else None
+    if isinstance(value, CodeType):
+        return _code(value)
+    return None
+
+
+def _instance(value: object, below: int) -> Plain:
+    kinds = type(value).__mro__[:-1]
+    own = getattr(value, "fingerprint", None)
+    if isinstance(own, str):
+        return ["object", _class(type(value)), ["fingerprint", own]]
+    if any(_is_native(kind) for kind in kinds):
+        raise _Opaque(type(value).__qualname__)
+    state = dict(getattr(value, "__dict__", {}))
+    for kind in kinds:
+        slots = vars(kind).get("__slots__", ())
+        for name in [slots] if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                state[name] = getattr(value, name)
+    return ["object", _class(type(value)), _describe(state, below)]
+
+
+def _is_native(kind: type) -> bool:
+    """Whether a class is written in C, so that its instances hold more than Python shows."""
+    native = (WrapperDescriptorType, MethodDescriptorType, BuiltinFunctionType)
+    return kind.__module__ not in ("typing", "abc") and any(
+        isinstance(value, native) for value in vars(kind).values()
+    )
+
+
+def _class(kind: type) -> Plain:
+    """Qualified names and sources of a class and its bases."""
+    return ["class", *([each.__qualname__, _source(each)] for each in kind.__mro__[:-1])]
+
+
+def _function(function: FunctionType, below: int) -> Plain:
+    enclosed: list[object] = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # raised for a cell that is not filled yet
+            enclosed.append(cell.cell_contents)
+    held = (function.__defaults__, function.__kwdefaults__, enclosed)
+    described = (_describe(each, below) for each in held)
+    return ["function", function.__qualname__, _source(function), *described]
+
+
+def _source(thing: type | FunctionType) -> Plain:
+    """Digest of the file that defines a class or function; its bytecode where there is none."""
+    loaded = loaded_module(thing.__module__)
+    if loaded is not None:
+        return loaded.digest
+    try:
+        file = inspect.getsourcefile(thing)
+        if file is not None and Path(file).is_file():
+            return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        pass
+    if isinstance(thing, FunctionType):
+        return _code(thing.__code__)
+    return [
+        thing.__module__,
+        *([name, _member(each)] for name, each in sorted(vars(thing).items())),
+    ]
+
+
+def _member(value: object) -> Plain:
+    """A method or an attribute of a class without a source file."""
+    function = getattr(value, "__func__", getattr(value, "fget", value))
+    if isinstance(function, FunctionType):
+        return _code(function.__code__)
+    try:
+        return _describe(value, _DEEPEST - 3)
+    except _Opaque:
+        return type(value).__qualname__
+
+
+def _code(code: CodeType) -> Plain:
+    constants = [_describe(constant, 0) for constant in code.co_consts]
+    return ["code", code.co_code.hex(), list(code.co_names), list(code.co_varnames), *constants]

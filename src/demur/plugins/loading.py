@@ -1,0 +1,163 @@
+"""Load an object that the user names as `file.py:Name`.
+
+The file is run, with all the rights of the user. So a spec may come from the user only: from an
+argument, an option or a configuration file that the user wrote, never from a run's folder or the
+hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+from demur.errors import DemurError
+from demur.plugins.errors import describe_error
+
+_ENDING = ".py"
+_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A user's file that has been run.
+
+    Attributes:
+        module: module object that the file filled.
+        digest: SHA-256 (64 hex digits) of the bytes that were run.
+    """
+
+    module: ModuleType
+    digest: str
+
+
+_loaded: dict[str, LoadedFile] = {}
+"""Files that were run in this process, by the names of their modules."""
+
+
+def is_plugin_spec(spec: str) -> bool:
+    """Whether `spec` is meant as `file.py:Name`; the file need not exist."""
+    path, _, _ = spec.rpartition(":")
+    return path.endswith(_ENDING) or spec.endswith(_ENDING)
+
+
+def load_plugin(spec: str) -> object:
+    """The object, class or function that `spec` names in a Python file of the user.
+
+    The file is run once in a process, and again after its content has changed. While it runs, its
+    folder can be imported from, as with `python file.py`; afterwards `sys.path` is as before. No
+    bytecode is written or read.
+
+    Args:
+        spec: path of a Python file, a colon and a name that the file defines, for example
+            `judges/mine.py:KeywordJudge`. A relative path starts at the working directory.
+
+    Raises:
+        DemurError: the spec is malformed, there is no such file or name, or the file fails.
+    """
+    path, name = split_spec(spec)
+    module = load_file(path).module
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        defined = _defined_names(module)
+        choices = f"choose from {', '.join(defined)}" if defined else "define it there"
+        raise DemurError(f"{str(path)!r} defines no {name!r:.60}: {choices}.") from None
+
+
+def split_spec(spec: str) -> tuple[Path, str]:
+    """The path and the name of a spec; the last colon separates them (a drive has one as well).
+
+    Raises:
+        DemurError: the spec is malformed.
+    """
+    path, colon, name = spec.rpartition(":")
+    if spec.endswith(_ENDING) or (colon and not name.strip()):
+        raise DemurError(f"{spec!r:.200} names no object: write FILE.py:NAME.")
+    if not path.endswith(_ENDING):
+        raise DemurError(f"{spec!r:.200} names no Python file: write FILE.py:NAME.")
+    if not name.isidentifier():
+        raise DemurError(f"{name!r:.60} is not a Python name: write FILE.py:NAME.")
+    return Path(path).expanduser(), name
+
+
+def load_file(path: Path) -> LoadedFile:
+    """Run a Python file, unless the same content has been run already.
+
+    Raises:
+        DemurError: the file cannot be read or fails.
+    """
+    try:
+        absolute = path.resolve()
+        source = absolute.read_bytes()
+    except FileNotFoundError:
+        raise DemurError(f"There is no file {str(path)!r}: check the path.") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DemurError(
+            f"{str(path)!r} cannot be read ({describe_error(error)}): check the path."
+        ) from error
+    name, digest = _module_name(absolute), hashlib.sha256(source).hexdigest()
+    known = _loaded.get(name)
+    if known is None or known.digest != digest:
+        known = LoadedFile(_run(absolute, name, source), digest)
+        _loaded[name] = known
+    return known
+
+
+def loaded_module(name: str) -> LoadedFile | None:
+    """The user's file that was run as the module `name`, if there is one."""
+    return _loaded.get(name)
+
+
+def _module_name(path: Path) -> str:
+    """The same for the same path, and different for files of one name in different folders."""
+    place = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
+    return f"demur_plugin_{path.stem}_{place[:12]}"
+
+
+def _run(path: Path, name: str, source: bytes) -> ModuleType:
+    specification = spec_from_file_location(name, path)
+    if specification is None:
+        raise DemurError(f"{str(path)!r} is not a Python file: write FILE.py:NAME.")
+    module = module_from_spec(specification)
+    before = sys.modules.get(name)
+    # Dataclasses, pickle and inspect look modules up by name.
+    sys.modules[name] = module
+    try:
+        with _folder_importable(path.parent):
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        if not isinstance(error, (Exception, SystemExit)):
+            raise
+        raise DemurError(
+            f"{str(path)!r} cannot be imported ({describe_error(error)}): correct the file."
+        ) from error
+    return module
+
+
+@contextmanager
+def _folder_importable(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def _defined_names(module: ModuleType) -> list[str]:
+    """Classes and functions of the file itself."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ][:_NAMES_SHOWN]
