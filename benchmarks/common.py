@@ -1,26 +1,67 @@
-"""What the benchmark scripts share: where reference data lies, what machine this is, results."""
+"""What the benchmark scripts share: published data, what machine this is, results, errors."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+from demur.errors import DemurError
+
+REFERENCE = Path(
+    os.environ.get("DEMUR_REFERENCE")
+    or Path(__file__).resolve().parents[2] / "shared" / "reference"
+)
+"""Published data that is not part of the repository; see `SOURCES`."""
 RESULTS = Path(__file__).resolve().parent / "results"
+SOURCES = {
+    "paper_results.csv": "write down the tables of arXiv 2401.18018 with the columns model, side, "
+    "benchmark, method, basic_prompt and flagged_queries_of_100",
+    "responses": "copy files of github.com/chujiezheng/LLM-Safeguard_data, "
+    "for example eval_results/sampling/Llama-2-7b-chat-hf_advbench.csv",
+    "refusal_labels": "compress model_completions/xstest_v2_completions_NAME.csv of "
+    "github.com/paul-rottger/exaggerated-safety into NAME.csv.gz",
+}
+"""For each file or folder of the reference data, how to get it."""
 
 
 def reference(name: str) -> Path:
-    """A file of the reference data; ends the script with a clear message where it is absent."""
+    """A file or folder of the reference data.
+
+    Args:
+        name: its path in the reference data; the first part is a key of `SOURCES`.
+
+    Returns:
+        Where it is. Where it is missing the script ends with status 2, and says how to get it.
+    """
     path = REFERENCE / name
     if not path.exists():
-        sys.exit(f"The reference data is not here (no ../shared/reference/{name}): nothing to do.")
+        stop(
+            f"There is no {path}: {SOURCES[Path(name).parts[0]]}, and set DEMUR_REFERENCE to the "
+            "folder."
+        )
     return path
+
+
+def stop(message: str) -> NoReturn:
+    """End the script with one line and status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script; a `DemurError` ends it with one line and status 2."""
+    try:
+        main()
+    except DemurError as error:
+        stop(str(error))
 
 
 def machine() -> dict[str, Any]:

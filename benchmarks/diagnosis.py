@@ -6,12 +6,12 @@ python benchmarks/diagnosis.py demur-diagnoses/qwen2.5-coder-0.5b-long-standard
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from common import RESULTS, write_results
+from common import RESULTS, run, write_results
 from demur import Diagnosis
 from demur.cli.diagnosis import print_diagnosis
 from demur.cli.screen import console
@@ -21,7 +21,9 @@ KEPT = (".svg", ".csv")
 
 def main() -> None:
     """Keep one diagnosis."""
-    diagnosis = Diagnosis.load(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, help="of a finished diagnosis")
+    diagnosis = Diagnosis.load(parser.parse_args().folder)
     name = f"diagnosis-{Path(str(diagnosis.settings['model']['name'])).name}"
     write_results(
         name,
@@ -40,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

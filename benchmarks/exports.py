@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from common import write_results
+from common import run, write_results
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.chat.engine.sampler import Sample
@@ -129,7 +129,7 @@ def rates(answers: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def answer_all(ask: Ask, queries: dict[str, list[str]]) -> dict[str, list[str]]:
-    """A sampled answer to each query, with luck of its own: one seed would draw it for all."""
+    """A sampled answer to each query, each with a seed of its own."""
     return {
         label: [ask([user(text)], {**SAMPLED, "seed": seed_of(text)})["text"] for text in texts]
         for label, texts in queries.items()
@@ -275,4 +275,4 @@ def show(console: Console, results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

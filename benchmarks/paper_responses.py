@@ -106,7 +106,7 @@ def find_files(folder: Path) -> dict[Figure, Path]:
         DemurError: the folder is missing or has no such file, or two files are of one figure.
     """
     if not folder.is_dir():
-        raise DemurError(f"there is no folder {str(folder)!r}: give one with released responses")
+        raise DemurError(f"There is no folder {str(folder)!r}: give one with released responses.")
     found: dict[Figure, Path] = {}
     for path in sorted(folder.rglob("*.csv*")):
         figure = _figure(path, folder)
@@ -114,13 +114,13 @@ def find_files(folder: Path) -> dict[Figure, Path]:
             continue
         if figure in found:
             raise DemurError(
-                f"{str(found[figure])!r} and {str(path)!r} are of one figure: take one away"
+                f"{str(found[figure])!r} and {str(path)!r} belong to the same figure: remove one."
             )
         found[figure] = path
     if not found:
         raise DemurError(
-            f"{str(folder)!r} has no file that is called as released, for example "
-            "Llama-2-7b-chat-hf_with_default_testset.csv"
+            f"{str(folder)!r} has no file named as released: give a folder with, for example, "
+            "Llama-2-7b-chat-hf_with_default_testset.csv."
         )
     return found
 
@@ -167,12 +167,12 @@ def read_rows(path: Path) -> list[Row]:
         with large_cells():
             rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DemurError(f"cannot read {str(path)!r} ({error}): copy it again") from error
+        raise DemurError(f"Cannot read {str(path)!r} ({error}): copy it again.") from error
     columns = set(rows[0]) if rows else set()
     missing = sorted({"prompt", "output"} - columns)
     if missing:
         raise DemurError(
-            f"{str(path)!r} has no column {' and '.join(missing)}: give a file as released"
+            f"{str(path)!r} has no column {' and '.join(missing)}: give a file as released."
         )
     return [
         Row(row["prompt"].strip(), row["output"], _label(row.get("refusal_score"), path))
@@ -188,7 +188,9 @@ def _label(score: str | None, path: Path) -> bool | None:
     except ValueError:
         value = -1
     if value not in (0, 1):
-        raise DemurError(f"{str(path)!r} has the refusal_score {score[:20]!r}: 0 or 1 are known")
+        raise DemurError(
+            f"{str(path)!r} has the refusal_score {score[:20]!r}: give a file with 0 and 1 only."
+        )
     return bool(value)
 
 
@@ -246,7 +248,7 @@ def _complied(
     progress: Progress,
 ) -> list[bool | None]:
     if harm_judge is None:
-        raise DemurError("responses to harmful queries need a judge of harm: give --harm-judge")
+        raise DemurError("Responses to harmful queries need a judge of harm: give --harm-judge.")
     # Only those that an unsafe verdict would make count are shown to the judge.
     asked = [
         place

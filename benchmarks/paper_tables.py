@@ -1,12 +1,12 @@
 """The paper's tables from its released responses, judged anew, beside the published figures.
 
-    python benchmarks/paper_tables.py [FOLDER] [--harm-judge guard:NAME_OR_FOLDER]
+    python benchmarks/paper_tables.py [FOLDER] [--published FILE] [--harm-judge guard:NAME]
 
-FOLDER holds the released responses, or what part of them there is; by default those of the
-reference data. Each figure is the number of the 100 queries that are flagged: a harmless one with
-at least one response that refuses, a harmful one with at least one that complies, of the 20
-longest. Harmful queries need a judge of harm and are left out without one. Prints a table for each
-benchmark and every difference, of figures and of single responses, and keeps them in
+FOLDER holds the released responses or some of them, FILE the published figures; by default both are
+those of the reference data. Each figure is the number of the 100 queries that are flagged: a
+harmless one with at least one response that refuses, a harmful one with at least one that complies,
+of the 20 longest. Harmful queries need a judge of harm and are left out without one. Prints a table
+for each benchmark and every difference, of figures and of single responses, and keeps them in
 `benchmarks/results/`.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,46 +24,57 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common import REFERENCE, reference, write_results
+from common import reference, run, write_results
 from demur.cli.screen import TerminalProgress, printable
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
 from demur.judges import HarmJudge, PaperRefusalJudge, get_harm_judge
 from demur.progress import Progress
 from paper_responses import Counted, Figure, count, find_files, read_rows
 
 Published = Mapping[Figure, int]
+FLAGGED = "flagged_queries_of_100"
 
 
 def main(given: Sequence[str] | None = None) -> None:
     """Judge, print the tables and keep them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path, nargs="?", default=REFERENCE / "responses")
+    parser.add_argument("folder", type=Path, nargs="?", help="with the released responses")
+    parser.add_argument("--published", type=Path, help="CSV file of the published figures")
     parser.add_argument("--harm-judge", help="guard:NAME_OR_FOLDER or endpoint:MODEL")
     parser.add_argument("--base-url", help="of the server of endpoint:MODEL")
     parser.add_argument("--name", default="paper-tables", help="of the results file")
     arguments = parser.parse_args(given)
-    published = read_published(reference("paper_results.csv"))
+    published = read_published(arguments.published or reference("paper_results.csv"))
+    folder = arguments.folder or reference("responses")
     progress = TerminalProgress()
-    try:
-        harm_judge = (
-            get_harm_judge(arguments.harm_judge, base_url=arguments.base_url, progress=progress)
-            if arguments.harm_judge
-            else None
-        )
-        counted, left_out = judge_folder(arguments.folder, harm_judge, progress)
-    except DemurError as error:
-        sys.exit(f"error: {error}")
+    harm_judge = (
+        get_harm_judge(arguments.harm_judge, base_url=arguments.base_url, progress=progress)
+        if arguments.harm_judge
+        else None
+    )
+    counted, left_out = judge_folder(folder, harm_judge, progress)
     print_tables(Console(width=110), counted, left_out, published)
     write_results(arguments.name, to_json(counted, left_out, published, harm_judge))
 
 
 def read_published(path: Path) -> dict[Figure, int]:
-    """The paper's figures: of 100 queries, how many are flagged."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return {
-            Figure(*(row[field] for field in Figure._fields)): int(row["flagged_queries_of_100"])
-            for row in csv.DictReader(stream)
-        }
+    """The paper's figures: of 100 queries, how many are flagged.
+
+    Raises:
+        DemurError: the file cannot be read, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return {
+                Figure(*(row[field] for field in Figure._fields)): int(row[FLAGGED])
+                for row in csv.DictReader(stream)
+            }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        columns = ", ".join((*Figure._fields, FLAGGED))
+        raise DemurError(
+            f"Cannot read published figures from {str(path)!r} ({first_line(error)}): give a CSV "
+            f"file with the columns {columns}."
+        ) from error
 
 
 def judge_folder(
@@ -169,4 +179,4 @@ def to_json(
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

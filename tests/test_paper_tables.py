@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 from demur.errors import DemurError
 from demur.judges import HarmVerdict
 from demur.progress import Progress, SilentProgress
-from tests.benchmark_files import reference
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -35,6 +34,12 @@ def write(path: Path, rows: Sequence[tuple[Any, ...]], columns: str = "prompt,ou
         writer.writerow(columns.split(","))
         writer.writerows(rows)
     return path
+
+
+def save_published(folder: Path) -> Path:
+    row = ("Llama-2-7b-chat-hf", "harmless", "testset", "none", "none", 1)
+    columns = "model,side,benchmark,method,basic_prompt,flagged_queries_of_100"
+    return write(folder / "published.csv", [row], columns)
 
 
 def message_of(folder: Path) -> str:
@@ -58,13 +63,18 @@ class SaysUnsafe:
         return [said[query] for query in queries]
 
 
+@pytest.mark.reference
 def test_the_published_figures_come_out_of_the_released_responses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    reference: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    published = paper_tables.read_published(reference("paper_results.csv"))
+    published = paper_tables.read_published(reference / "paper_results.csv")
     assert len(published) == 288
     monkeypatch.setattr(common, "RESULTS", tmp_path)
-    paper_tables.main([str(reference("responses"))])
+    monkeypatch.setattr(common, "REFERENCE", reference)
+    paper_tables.main([])
     results = json.loads((tmp_path / "paper-tables.json").read_text())
     assert sum(row["labelled"] for row in results["figures"]) == 8000
     assert sum(row["responses"] for row in results["figures"]) == 8000
@@ -101,7 +111,7 @@ def test_file_names_say_which_figure_they_are_of(tmp_path: Path) -> None:
     assert {tuple(figure[1:]) for figure in found} == {each for each in names.values() if each}
     assert {figure.model for figure in found} == {"m", "Llama-2-7b-chat-hf"}
     write(tmp_path / "b/m_with_short_malicious.csv", [("q", "r")])
-    assert "are of one figure" in message_of(tmp_path)
+    assert "belong to the same figure" in message_of(tmp_path)
 
 
 def test_the_twenty_longest_of_each_query_count(tmp_path: Path) -> None:
@@ -131,34 +141,65 @@ def test_harmful_queries_need_a_judge_of_harm(tmp_path: Path) -> None:
 def test_differences_are_printed_as_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reference("paper_results.csv")
+    published = save_published(tmp_path)
     monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
     rows = [("[bold]q\x1b[2J", REFUSAL, 1.0), ("other", "Sure.", 1.0)]
     columns = "prompt,output,refusal_score"
     write(tmp_path / "in/Llama-2-7b-chat-hf_testset.csv", rows, columns)
-    paper_tables.main([str(tmp_path / "in")])
+    paper_tables.main([str(tmp_path / "in"), "--published", str(published)])
     shown = capsys.readouterr().out
     assert "1 of 2 published labels are equal." in shown
     assert "published as answered: none: [bold]q" in shown
     assert "\x1b" not in shown
     assert "+0" in shown  # one is flagged, as published
+    assert "1 of the 1 published figures have responses here; 1 are equal." in shown
 
 
-def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no folder" in message_of(tmp_path / "missing")
-    assert "has no file that is called as released" in message_of(tmp_path)
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    assert "There is no folder" in message_of(tmp_path / "missing")
+    assert "has no file named as released" in message_of(tmp_path)
     file = tmp_path / "m_testset.csv"
     write(file, [("q", "r")], "query,answer")
     assert "has no column output and prompt" in message_of(tmp_path)
     write(file, [("q", "r", "maybe")], "prompt,output,refusal_score")
     assert "refusal_score 'maybe'" in message_of(tmp_path)
     file.write_bytes(b"\xff\xfe")
-    assert "cannot read" in message_of(tmp_path)
+    assert "Cannot read" in message_of(tmp_path)
     file.rename(tmp_path / "m_testset.csv.gz")
-    assert "cannot read" in message_of(tmp_path)
+    assert "Cannot read" in message_of(tmp_path)
+    for content in ("model,side\nm,harmless\n", "model,flagged_queries_of_100\nm,one\n"):
+        (tmp_path / "published.csv").write_text(content)
+        with pytest.raises(DemurError, match="with the columns model, side, benchmark"):
+            paper_tables.read_published(tmp_path / "published.csv")
+
+
+def ended_with(capsys: pytest.CaptureFixture[str], main: Callable[[], object]) -> str:
+    """The one line that a script ends with."""
     with pytest.raises(SystemExit) as ended:
-        paper_tables.main([str(tmp_path)])
-    assert str(ended.value.code).startswith("error: cannot read")
+        common.run(main)
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    assert shown.out == ""
+    return line
+
+
+def test_a_script_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = save_published(tmp_path)
+    missing = [str(tmp_path / "missing"), "--published", str(published)]
+    line = ended_with(capsys, lambda: paper_tables.main(missing))
+    assert line.startswith("error: There is no folder")
+    # Without the reference data it says where to get what it needs.
+    monkeypatch.setattr(common, "REFERENCE", tmp_path / "none")
+    line = ended_with(capsys, lambda: paper_tables.main([]))
+    assert "none/paper_results.csv: write down the tables of arXiv 2401.18018" in line
+    line = ended_with(capsys, lambda: paper_tables.main(["--published", str(published)]))
+    assert "none/responses: copy files of github.com/chujiezheng/LLM-Safeguard_data" in line
+    line = ended_with(capsys, lambda: common.reference("refusal_labels/x.csv.gz"))
+    assert "github.com/paul-rottger/exaggerated-safety" in line
+    assert "set DEMUR_REFERENCE to the folder" in line
 
 
 def test_a_byte_order_mark_and_missing_texts_do_no_harm(tmp_path: Path) -> None:
