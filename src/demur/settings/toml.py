@@ -1,0 +1,64 @@
+"""Values of settings from a TOML file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from demur.errors import DemurError
+from demur.settings.options import Option, options_in
+from demur.settings.values import unknown_setting
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
+    """Values of settings from a TOML file, by the settings' names.
+
+    Args:
+        path: the file. A key may stand in the table of its group or at the top.
+        model: type of the settings.
+
+    Raises:
+        DemurError: the file cannot be read, or has a key that is no setting.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise DemurError(
+            f"{str(path)!r} cannot be read as TOML ({reason}): correct the file or its path."
+        ) from None
+    options = options_in(model)
+    values: dict[str, object] = {}
+    for key, value in _leaves(document, ()):
+        option = next((one for one in options if _is_key(key, one)), None)
+        if option is None:
+            raise unknown_setting(".".join(key), [one.key for one in options], str(path))
+        if option.name in values:
+            raise DemurError(f"{str(path)!r} has {option.name!r} twice: leave one out.")
+        values[option.name] = value
+    return values
+
+
+def _leaves(table: Mapping[str, Any], path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += _leaves(value, (*path, key))
+        else:
+            found.append(((*path, key), value))
+    return found
+
+
+def _is_key(key: tuple[str, ...], option: Option) -> bool:
+    full = (*option.groups, option.name)
+    return key == full[len(full) - len(key) :] if len(key) <= len(full) else False

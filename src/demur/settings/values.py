@@ -1,0 +1,149 @@
+"""Values of settings: read, checked, and put together into a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from demur.errors import DemurError
+from demur.settings.options import NONE, Option, Single, Value, options_in
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_MOST_SHOWN = 60
+
+
+def values_of(settings: BaseModel) -> dict[str, Value]:
+    """The value of every setting, by its name."""
+    return {option.name: value_of(settings, option) for option in options_in(type(settings))}
+
+
+def build(
+    model: type[Model], values: Mapping[str, object], base: Model | None = None, where: str = ""
+) -> Model:
+    """Settings from values by name, checked.
+
+    Args:
+        model: type of the settings.
+        values: values by the settings' names; numbers may be given as text.
+        base: settings that hold for names without a value; None for the model's defaults.
+        where: file that the values come from, for messages.
+
+    Raises:
+        DemurError: there is no such setting, or a value has the wrong type or is out of range.
+    """
+    options = {option.name: option for option in options_in(model)}
+    for name in values:
+        if name not in options:
+            raise unknown_setting(name, list(options), where)
+    chosen: dict[str, object] = {} if base is None else dict(values_of(base))
+    chosen |= {name: _read(options[name], value, where) for name, value in values.items()}
+    for option in options.values():
+        if option.required and option.name not in chosen:
+            raise DemurError(f"{option.flag!r} is missing: give {option.description}.")
+    try:
+        return model.model_validate(_nested(options, chosen))
+    except ValidationError as error:
+        raise _explained(error, options, chosen, where) from None
+
+
+def value_of(settings: BaseModel, option: Option) -> Value:
+    """The value of one setting."""
+    found: Any = settings
+    for name in (*option.groups, option.name):
+        found = getattr(found, name)
+    value: Value = found
+    return value
+
+
+def _read(option: Option, given: object, where: str) -> Value:
+    """A value as its setting has it; its range is checked by the model."""
+    if given is None or (option.optional and given == NONE):
+        if option.optional:
+            return None
+        raise _mistake(option, NONE, f"must be {option.wanted}", where)
+    if not option.repeatable:
+        return _read_one(option, given, where)
+    if given == "":
+        return ()
+    several = given if isinstance(given, (list, tuple)) else [given]
+    return () if list(several) == [""] else tuple(_read_one(option, x, where) for x in several)
+
+
+def _read_one(option: Option, given: object, where: str) -> Single:
+    found: Single | None = None
+    if option.kind is bool:
+        found = given if isinstance(given, bool) else None
+    elif option.kind is int or option.kind is float:
+        found = _number(option.kind, given)
+    elif option.kind is str:
+        found = given if isinstance(given, str) else None
+    elif isinstance(given, (str, Path)) and str(given):
+        found = Path(given)
+    if found is None:
+        raise _mistake(option, given, f"must be {option.wanted}", where)
+    return found
+
+
+def _number(kind: type[int] | type[float], given: object) -> int | float | None:
+    if isinstance(given, bool) or not isinstance(given, (str, Real)):
+        return None
+    try:
+        number = kind(given if isinstance(given, (str, int, float)) else float(given))
+        exact = isinstance(given, str) or number == given
+        return number if exact and math.isfinite(number) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _nested(options: Mapping[str, Option], values: Mapping[str, object]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        table = nested
+        for group in options[name].groups:
+            table = table.setdefault(group, {})
+        table[name] = value
+    return nested
+
+
+def _explained(
+    error: ValidationError, options: Mapping[str, Option], values: Mapping[str, object], where: str
+) -> DemurError:
+    first = error.errors()[0]
+    names = [str(part) for part in first["loc"]]
+    option = next((options[name] for name in reversed(names) if name in options), None)
+    own = first.get("ctx", {}).get("error")
+    message = str(own) if own is not None else str(first["msg"])
+    if option is None:
+        return DemurError(f"{message.rstrip('.')}{_in(where)}.")
+    told = f"must be {option.range}" if own is None and option.range else message
+    return _mistake(option, values.get(option.name), told, where)
+
+
+def _mistake(option: Option, given: object, problem: str, where: str) -> DemurError:
+    value = " ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
+    return DemurError(f"{option.flag} {_shown(value)}{_in(where)}: {problem.rstrip('.')}.")
+
+
+def unknown_setting(name: str, known: Sequence[str], where: str) -> DemurError:
+    """The error for a name that is no setting; it names the nearest one."""
+    near = get_close_matches(name, known, 1) or get_close_matches(
+        name.rpartition(".")[2], [one.rpartition(".")[2] for one in known], 1
+    )
+    fix = f"write {near[0]!r}" if near else "leave it out"
+    return DemurError(f"There is no setting {_shown(name)!r}{_in(where)}: {fix}.")
+
+
+def _in(where: str) -> str:
+    return f" (in {_shown(where)})" if where else ""
+
+
+def _shown(text: str) -> str:
+    line = "".join(one if one.isprintable() else "?" for one in text)
+    return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."
