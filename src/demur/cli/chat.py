@@ -60,9 +60,9 @@ def chat_command(
     prompts = choose_prompts(prompt or ["none"])
     system = load_system_prompt(system_prompt) if system_prompt is not None else None
     trained_on = [
-        str(one.metadata["model"].get("name"))
+        one.provenance.model.name
         for one in prompts
-        if one is not None and isinstance(one.metadata.get("model"), dict)
+        if one is not None and one.provenance.model is not None
     ]
     chat_model = ChatModel.load(
         model or next(iter(trained_on), DEFAULT_MODEL),

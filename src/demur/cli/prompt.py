@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from demur.cli.screen import printable
-from demur.cli.tables import evaluation_table
-from demur.evaluation.results import Evaluation
-from demur.prompts import SafetyPrompt
-from demur.prompts.card import base_model_of
+from demur.prompts import MeasuredPrompt, SafetyPrompt
+from demur.sharing import base_model_of
 
 
 def print_prompt(console: Console, prompt: SafetyPrompt) -> None:
-    """What it is, for which model, what was measured, and its text."""
+    """Print what a prompt is, its model, what was measured, and its text."""
+    known = prompt.provenance
     kind = f"{prompt.rows} trained embeddings of {prompt.width} numbers"
-    model = prompt.metadata.get("model")
-    recorded = model if isinstance(model, Mapping) else {}
     console.print()
     console.print(Text(prompt.name, style="bold"), soft_wrap=True)
     console.print(kind if prompt.is_trained else "text", highlight=False)
-    base = base_model_of(prompt) or recorded.get("name")
+    base = base_model_of(known) or (None if known.model is None else known.model.name)
     if base:
-        console.print(Text(f"for {printable(str(base))}"), soft_wrap=True)
-    evaluation = _evaluation(prompt)
-    if evaluation is not None:
+        console.print(Text(f"for {printable(base)}"), soft_wrap=True)
+    if known.results:
         console.print()
-        console.print(evaluation_table(evaluation))
-        console.print("These are the figures of whoever published it: measure them again with")
+        console.print(_results(known.results))
+        console.print("The one who published it measured this: measure it again with")
         console.print(Text(f"demur evaluate --prompt {prompt.name}", style="bold"), soft_wrap=True)
     if prompt.text is not None:
         title = "it took the place of this text" if prompt.is_trained else "its text"
         console.print(Panel(Text(printable(prompt.text)), title=title, title_align="left"))
 
 
-def _evaluation(prompt: SafetyPrompt) -> Evaluation | None:
-    try:
-        return Evaluation.from_json(prompt.metadata["results"])
-    except (KeyError, TypeError, AttributeError):
-        return None
+def _results(results: tuple[MeasuredPrompt, ...]) -> Table:
+    table = Table(title="Refused on held-out queries", title_justify="left")
+    for column in ("prompt", "harmful queries", "harmless queries", "KL cost (nats)"):
+        table.add_column(column)
+    for one in results:
+        cost = "" if one.divergence is None else f"{one.divergence:.2f}"
+        name = f"{one.prompt} (basic)" if one.role == "basic" else one.prompt
+        table.add_row(
+            Text(printable(name)), str(one.harmful_refused), str(one.harmless_refused), cost
+        )
+    return table

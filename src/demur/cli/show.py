@@ -23,9 +23,9 @@ def show_command(
     """Print the results of a run, an evaluation, a diagnosis or a safety prompt again."""
     from demur.diagnosis.diagnosis import RESULT, Diagnosis
     from demur.evaluation.comparison import RESULTS, Comparison
-    from demur.prompts import SafetyPrompt
-    from demur.prompts.hub import hub_name_of
-    from demur.prompts.safety_prompt import JSON_FILE
+    from demur.prompts import load_prompt
+    from demur.prompts.fetching import hub_name_of
+    from demur.prompts.storage import JSON_FILE
 
     path = Path(folder)
     if (path / RESULT).is_file():
@@ -42,7 +42,7 @@ def show_command(
     if hub_name_of(folder) is not None or (path / JSON_FILE).is_file():
         from demur.cli.prompt import print_prompt
 
-        print_prompt(console, SafetyPrompt.from_pretrained(folder))
+        print_prompt(console, load_prompt(folder))
         return
     from demur.cli.tables import print_run
     from demur.optimization import Run

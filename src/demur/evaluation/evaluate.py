@@ -260,8 +260,8 @@ def _check_fit(
 
 
 def _other_model(prompt: SafetyPrompt, model: ChatModel) -> bool:
-    trained_on = prompt.metadata.get("model")
-    return isinstance(trained_on, dict) and trained_on.get("identity") not in (None, model.identity)
+    trained_on = prompt.provenance.model
+    return trained_on is not None and trained_on.identity != model.identity
 
 
 def _protocol(settings: EvaluateSettings, harm_judge: HarmJudge | None) -> Protocol:

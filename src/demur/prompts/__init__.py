@@ -1,15 +1,19 @@
-"""Safety prompts: the basic ones that people write, and the trained ones that last."""
+"""Safety prompts: basic ones written by hand, trained ones, and loading either by name."""
 
 from __future__ import annotations
 
 from demur.prompts.basic import BASIC_PROMPTS, load_basic_prompt, load_system_prompt
 from demur.prompts.condition import Condition, distinct_names
-from demur.prompts.naming import load_prompt
+from demur.prompts.loading import load_prompt
+from demur.prompts.provenance import Fact, MeasuredPrompt, Provenance
 from demur.prompts.safety_prompt import SafetyPrompt
 
 __all__ = [
     "BASIC_PROMPTS",
     "Condition",
+    "Fact",
+    "MeasuredPrompt",
+    "Provenance",
     "SafetyPrompt",
     "distinct_names",
     "load_basic_prompt",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demur.errors import DemurError
 from demur.prompts.checks import printable_name, shown
-from demur.prompts.hub import fetch_prompt, hub_name_of
+from demur.prompts.fetching import fetch_prompt, hub_name_of
 from demur.prompts.safety_prompt import SafetyPrompt
 
 BASIC_PROMPTS: tuple[str, ...] = ("long", "short", "plain")
@@ -17,14 +17,19 @@ _MOST_BYTES = 1_000_000
 
 
 def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
-    """A basic prompt: a built-in one (`BASIC_PROMPTS`), a UTF-8 text file, or one from the hub.
+    """Load a basic prompt: a built-in one, a UTF-8 text file, or a text prompt on the hub.
 
-    A built-in name wins over a file of the same name; write `./long` for the file. The prompt of
-    a file is called what the file is called, with its ending. `organisation/name` is a text prompt
-    on the hub, unless there is a file or folder of that name.
+    Args:
+        name_or_file: one of `BASIC_PROMPTS`, a text file, or `organisation/name` on the hub. A
+            built-in name comes before a file of that name (write `./long` for the file), and a
+            file or folder before the hub.
 
-    Raises `DemurError` where there is no such file, and for a folder, an empty file, a file that
-    is not UTF-8 text, one above 1 MB, and a trained prompt on the hub.
+    Returns:
+        The prompt, with the name of the file, its ending included.
+
+    Raises:
+        DemurError: there is no such file; it is a folder, empty, not UTF-8 text or above 1 MB; or
+            it is a trained prompt on the hub.
     """
     if name_or_file in BASIC_PROMPTS:
         text_file = resources.files("demur.prompts") / "texts" / f"{name_or_file}.txt"
@@ -35,19 +40,20 @@ def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
         prompt = fetch_prompt(name)
         if prompt.is_trained:
             raise DemurError(
-                f"{name} holds trained embeddings, and a basic prompt is text; to go on from its "
-                "text, write that into a file"
+                f"{name} holds trained embeddings, and a basic prompt is text: to go on from its "
+                "text, write that into a file."
             )
         return prompt
     built_in = ", ".join(BASIC_PROMPTS)
-    text = _read_prompt_file(name_or_file, or_else=f", or a built-in basic prompt: {built_in}")
+    text = _read_prompt_file(name_or_file, or_else=f" or a built-in basic prompt ({built_in})")
     return SafetyPrompt(name=printable_name(Path(name_or_file).name), text=text)
 
 
 def load_system_prompt(file: str) -> str:
-    """The text of a system prompt in a UTF-8 text file, stripped of white space at both ends.
+    """The text of a system prompt in a UTF-8 text file, without white space at both ends.
 
-    Raises `DemurError` for the same files as `load_basic_prompt`.
+    Raises:
+        DemurError: as for a file of `load_basic_prompt`.
     """
     return _read_prompt_file(file)
 
@@ -55,33 +61,33 @@ def load_system_prompt(file: str) -> str:
 def _read_prompt_file(file: str, or_else: str = "") -> str:
     label = shown(file)
     if not file:
-        raise DemurError(f"the name of the prompt is empty; give a text file{or_else}")
+        raise DemurError(f"The name of the prompt is empty: give a text file{or_else}.")
     try:
         with Path(file).open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise DemurError(f"there is no file {label}; give a text file{or_else}") from error
+        raise DemurError(f"There is no file {label}: give a text file{or_else}.") from error
     except (OSError, ValueError) as error:
         if _is_folder(file):
-            raise DemurError(f"{label} is a folder; give a text file{or_else}") from error
+            raise DemurError(f"{label} is a folder: give a text file{or_else}.") from error
         reason = getattr(error, "strerror", None) or error
         raise DemurError(
-            f"cannot read {label} ({reason}); give a text file that can be read{or_else}"
+            f"Cannot read {label} ({reason}): give a text file that can be read{or_else}."
         ) from error
 
     if len(data) > _MOST_BYTES:
-        raise DemurError(f"{label} is above 1 MB, too long for a prompt; give a shorter text file")
+        raise DemurError(f"{label} is above 1 MB, too long for a prompt: give a shorter text file.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DemurError(f"{label} is not UTF-8 text; save it as UTF-8") from error
+        raise DemurError(f"{label} is not UTF-8 text: save it as UTF-8.") from error
     if "\0" in text:
-        raise DemurError(f"{label} is not plain text (it holds NUL characters); save it as UTF-8")
+        raise DemurError(f"{label} is not plain text (it holds NUL characters): save it as UTF-8.")
     # The same prompt must give the same tokens, whatever system it was written on.
     text = text.replace("\r\n", "\n").strip()
     if not text:
         raise DemurError(
-            f"{label} holds no text, a prompt of zero tokens; write the prompt into it"
+            f"{label} holds no text, a prompt of zero tokens: write the prompt into it."
         )
     return text
 

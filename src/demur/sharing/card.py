@@ -1,6 +1,7 @@
 """The model card of a published safety prompt: Markdown with metadata in YAML.
 
-Names and texts come from the user and are never trusted: nothing of them is markup.
+Names and texts come from the user or from a stranger and are never trusted: nothing in them becomes
+markup.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from demur.errors import DemurError
 from demur.hub import HubName
+from demur.prompts import MeasuredPrompt, Provenance, SafetyPrompt
+from demur.records import Rate
 
-if TYPE_CHECKING:
-    from demur.prompts.safety_prompt import SafetyPrompt
-
-PAPER = "https://arxiv.org/abs/2401.18018"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+_SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+_PAPER = re.compile(r"https://arxiv\.org/abs/(\d{4}\.\d{4,5})")
 
 ENGINES = (
     ("transformers", "transformers, `vllm serve`, SGLang", "a model folder that any of them loads"),
@@ -32,13 +33,14 @@ ENGINES = (
 class Card:
     """What the user adds to a card.
 
-    Raises `DemurError` for a license that the hub would not take.
-
     Attributes:
-        license: as the hub writes it, for example `apache-2.0`.
-        base_model: the hub name of the model, where the prompt does not say it.
-        figure: a PNG file's content.
-        licenses: what a page that is there already says about the license.
+        license: license of the prompt as the hub writes it, for example `apache-2.0`, or None.
+        base_model: hub name of the model, where the prompt does not name it.
+        figure: content of a PNG file, or None.
+        licenses: what an existing page says about the license, by the hub's key.
+
+    Raises:
+        DemurError: the license is none that the hub would take.
     """
 
     license: str | None = None
@@ -49,34 +51,27 @@ class Card:
     def __post_init__(self) -> None:
         if self.license is not None and not _LICENSE.fullmatch(self.license):
             raise DemurError(
-                f"{self.license[:60]!r} is no license as the hub writes them: give apache-2.0, "
-                "for example, or other"
+                f"{self.license[:60]!r} is no license as the hub writes it: give apache-2.0, for "
+                "example, or other."
             )
 
 
-def model_card(
-    prompt: SafetyPrompt,
-    repository: str,
-    card: Card,
-    figure: str | None = None,
-    *,
-    with_system_prompt: bool = False,
-) -> str:
+def model_card(prompt: SafetyPrompt, repository: str, card: Card, figure: str | None = None) -> str:
     """The card of a prompt.
 
     Args:
-        prompt: as it is published.
-        repository: `organisation/name`.
+        prompt: prompt as it is published.
+        repository: name of the repository, `organisation/name`.
         card: what the user adds.
-        figure: the name of the figure's file, or None.
-        with_system_prompt: whether it was measured with an application's own system text.
+        figure: name of the figure's file, or None.
     """
-    base = card.base_model or base_model_of(prompt)
+    base = card.base_model or base_model_of(prompt.provenance)
     parts = [
         _metadata(prompt, card, base),
         f"# {escaped(repository)}",
         _purpose(prompt, base),
-        _results(prompt, figure, with_system_prompt),
+        _results(prompt.provenance, figure),
+        _settings(prompt.provenance),
         _usage(prompt, repository, base),
         _text(prompt),
         _limits(prompt),
@@ -84,13 +79,13 @@ def model_card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def base_model_of(prompt: SafetyPrompt) -> str | None:
-    """The hub name of the model that a prompt was trained for, where its metadata says one."""
-    named = prompt.metadata.get("base_model")
-    if isinstance(named, str) and HubName.parse(named) is not None:
+def base_model_of(provenance: Provenance) -> str | None:
+    """The hub name of the model that a prompt was trained for, where its provenance says one."""
+    named = provenance.base_model
+    if named is not None and HubName.parse(named) is not None:
         return named
-    # A hub model's identity is `organisation/model@commit`.
-    name = HubName.parse(str(_model(prompt).get("identity", "")))
+    # The identity of a model from the hub is `organisation/model@commit`.
+    name = None if provenance.model is None else HubName.parse(provenance.model.identity)
     return None if name is None or name.revision is None else name.repository
 
 
@@ -120,18 +115,26 @@ def _printable(text: str) -> str:
 def _metadata(prompt: SafetyPrompt, card: Card, base: str | None) -> str:
     import yaml
 
-    license_lines = {"license": card.license} if card.license else dict(card.licenses)
+    tags = ["demur", "safety-prompt"]
+    if prompt.is_trained:
+        tags.append("soft-prompt")
+    paper = _paper(prompt.provenance)
+    if paper is not None:
+        tags.append(f"arxiv:{paper[1]}")
     data: dict[str, Any] = {
         "library_name": "demur",
-        "tags": ["demur", "safety-prompt", "soft-prompt", "arxiv:2401.18018"]
-        if prompt.is_trained
-        else ["demur", "safety-prompt"],
+        "tags": tags,
         "pipeline_tag": "text-generation",
-        **license_lines,
+        **({"license": card.license} if card.license else card.licenses),
     }
     if base is not None:
         data |= {"base_model": base, "base_model_relation": "adapter"}
     return f"---\n{yaml.safe_dump(data, sort_keys=False, width=10_000)}---"
+
+
+def _paper(provenance: Provenance) -> re.Match[str] | None:
+    # An address from a stranger is shown only where it can be nothing but a paper's.
+    return _PAPER.fullmatch(provenance.paper or "")
 
 
 def _purpose(prompt: SafetyPrompt, base: str | None) -> str:
@@ -144,29 +147,35 @@ def _purpose(prompt: SafetyPrompt, base: str | None) -> str:
         f"A safety prompt for {_linked(prompt, base)}, so that it refuses harmful requests and "
         f"answers harmless ones. It is {prompt.rows} trained token embeddings of {prompt.width} "
         "numbers that open the conversation in the place of a hand-written safety prompt; the "
-        "model's weights stay as they are. Trained with "
-        f"[Directed Representation Optimization]({PAPER}) by `demur`.\n\n"
+        f"model's weights stay as they are. {_training(prompt.provenance)}\n\n"
         "Use it for a model that you serve to people, with that model's own chat template. It is "
-        f"of no use to any other model.{_identity(prompt)}"
+        f"of no use to any other model.{_identity(prompt.provenance)}"
     )
+
+
+def _training(provenance: Provenance) -> str:
+    if provenance.method is None:
+        return "Trained by `demur`."
+    paper, title = _paper(provenance), escaped(provenance.method)
+    return f"Trained with {title if paper is None else f'[{title}]({paper[0]})'} by `demur`."
 
 
 def _linked(prompt: SafetyPrompt, base: str | None) -> str:
     if base is not None:
         return f"[{escaped(base)}](https://huggingface.co/{base})"
-    name = _model(prompt).get("name")
-    return f"the model {escaped(str(name))}" if name else "one certain model"
+    model = prompt.provenance.model
+    return "one certain model" if model is None else f"the model {escaped(model.name)}"
 
 
-def _identity(prompt: SafetyPrompt) -> str:
-    identity = _model(prompt).get("identity")
-    return "" if not identity else f" The weights that it was trained on: {escaped(str(identity))}."
+def _identity(provenance: Provenance) -> str:
+    if provenance.model is None:
+        return ""
+    return f" The weights that it was trained on: {escaped(provenance.model.identity)}."
 
 
-def _results(prompt: SafetyPrompt, figure: str | None, with_system_prompt: bool) -> str:
+def _results(provenance: Provenance, figure: str | None) -> str:
     lines = ["## Results"]
-    rows = _rows(prompt)
-    if not rows:
+    if not provenance.results:
         lines.append("None are recorded: measure it with `demur evaluate` before you rely on it.")
     else:
         lines += [
@@ -176,12 +185,12 @@ def _results(prompt: SafetyPrompt, figure: str | None, with_system_prompt: bool)
                 [
                     "| safety prompt | harmful queries | harmless queries | KL cost (nats) |",
                     "|---|---|---|---|",
-                    *rows,
+                    *map(_row, provenance.results),
                 ]
             ),
-            _how(prompt),
+            _how(provenance),
         ]
-        if with_system_prompt:
+        if provenance.with_system_prompt:
             lines.append(
                 "All of it was measured with an application's own system text after the safety "
                 "prompt. That text is not published here."
@@ -198,50 +207,42 @@ def _results(prompt: SafetyPrompt, figure: str | None, with_system_prompt: bool)
     return "\n\n".join(line for line in lines if line)
 
 
-def _rows(prompt: SafetyPrompt) -> list[str]:
-    found = prompt.metadata.get("results")
-    rows = []
-    try:
-        for result in found or ():
-            name = str(result["prompt"])
-            shown = {"none": "none", "optimized": "**this one**"}.get(name)
-            rows.append(
-                f"| {shown or f'{escaped(name)}, hand-written'} "
-                f"| {_rate(result['harmful_refused'])} | {_rate(result['harmless_refused'])} "
-                f"| {float(result['divergence']):.2f} |"
-            )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return []
-    return rows
-
-
-def _rate(rate: Mapping[str, Any]) -> str:
-    interval = rate["interval"]
-    return (
-        f"{100 * rate['count'] / rate['queries']:.0f} % of {int(rate['queries'])} "
-        f"({100 * interval['low']:.0f} to {100 * interval['high']:.0f})"
-    )
-
-
-def _how(prompt: SafetyPrompt) -> str:
-    settings = prompt.metadata.get("settings")
-    if not isinstance(settings, Mapping) or "judge" not in settings:
-        return ""
-    named = {
-        "preset": "preset",
-        "judge": "refusal judge",
-        "samples": "responses a query",
-        "tokens_harmful": "tokens at most",
-        "temperature": "temperature",
-        "seed": "seed",
+def _row(result: MeasuredPrompt) -> str:
+    names = {
+        "none": "none",
+        "basic": f"{escaped(result.prompt)}, hand-written",
+        "this": "**this one**",
     }
-    facts = [
-        f"{name} {escaped(str(settings[key]))}" for key, name in named.items() if key in settings
-    ]
+    cost = "" if result.divergence is None else f"{result.divergence:.2f}"
     return (
-        f"How: {', '.join(facts)}. KL cost: how far the prompt moves the first token of answers to "
-        "harmless queries from those without a prompt."
+        f"| {names[result.role]} | {_rate(result.harmful_refused)} "
+        f"| {_rate(result.harmless_refused)} | {cost} |"
     )
+
+
+def _rate(rate: Rate) -> str:
+    low, high = 100 * rate.interval.low, 100 * rate.interval.high
+    return f"{100 * rate.value:.0f} % of {rate.queries} ({low:.0f} to {high:.0f})"
+
+
+def _how(provenance: Provenance) -> str:
+    sentences = []
+    if provenance.measured:
+        facts = [f"{escaped(one.name)} {escaped(one.text)}" for one in provenance.measured]
+        sentences.append(f"How: {', '.join(facts)}.")
+    if any(result.divergence is not None for result in provenance.results):
+        sentences.append(
+            "KL cost: how far the prompt moves the first token of answers to harmless queries from "
+            "those without a prompt."
+        )
+    return " ".join(sentences)
+
+
+def _settings(provenance: Provenance) -> str:
+    if not provenance.settings:
+        return ""
+    rows = [f"| {escaped(one.name)} | {escaped(one.text)} |" for one in provenance.settings]
+    return "\n".join(["## Settings of the training", "", "| setting | value |", "|---|---|", *rows])
 
 
 def _usage(prompt: SafetyPrompt, repository: str, base: str | None) -> str:
@@ -252,10 +253,9 @@ def _usage(prompt: SafetyPrompt, repository: str, base: str | None) -> str:
         f"    demur chat {model} --prompt {repository}\n"
         f"    demur evaluate {model} --prompt none --prompt {repository}",
         "In Python:",
-        "    from demur import ChatModel, SafetyPrompt, evaluate\n\n"
+        "    from demur import ChatModel, evaluate\n\n"
         f'    model = ChatModel.load("{model}")\n'
-        f'    prompt = SafetyPrompt.from_pretrained("{repository}")\n'
-        "    print(evaluate(model, prompts=[None, prompt]))",
+        f'    print(evaluate(model, prompts=[None, "{repository}"]))',
     ]
     if prompt.is_trained:
         rows = [
@@ -270,12 +270,10 @@ def _usage(prompt: SafetyPrompt, repository: str, base: str | None) -> str:
 
 
 def _loaded_by(prompt: SafetyPrompt, base: str | None) -> str:
-    """What `demur` loads the model by: a catalog model by its short name."""
-    model = _model(prompt)
-    name = str(model.get("name", ""))
-    in_catalog = str(model.get("identity", "")).startswith("sha256:")
-    if in_catalog and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name):
-        return name
+    """The name that `demur` loads the model by: for a catalog model its short name."""
+    model = prompt.provenance.model
+    if model is not None and model.identity.startswith("sha256:") and _SHORT.fullmatch(model.name):
+        return model.name
     return base or "MODEL"
 
 
@@ -304,8 +302,3 @@ def _limits(prompt: SafetyPrompt) -> str:
             "the same ones, need a measurement of their own."
         )
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
-
-
-def _model(prompt: SafetyPrompt) -> Mapping[str, Any]:
-    model = prompt.metadata.get("model")
-    return model if isinstance(model, Mapping) else {}
