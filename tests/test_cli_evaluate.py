@@ -262,7 +262,7 @@ def test_names_cannot_drive_the_terminal(
         (["--prompt", "missing.txt"], "missing.txt"),
         (["--judge", "jury"], "jury"),
         (["--samples", "0"], "--samples 0"),
-        (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER or endpoint:MODEL"),
+        (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER, endpoint:MODEL or FILE.py:NAME"),
         (["--base-url", "http://localhost"], "--base-url belongs to --harm-judge"),
         (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
         (["--preference-judge", "jury"], "name some, for example --instructions built-in"),

@@ -294,7 +294,7 @@ def check_verdicts(log: EvalLog, expected: set[bool]) -> None:
         ({"prompt": "missing.txt"}, "no file 'missing.txt'"),
         ({"prompt": "TRAINED"}, "is trained, embeddings and no text"),
         ({"judge": "jury"}, "no refusal judge 'jury'"),
-        ({"harm_judge": "jury"}, "guard:NAME_OR_FOLDER or endpoint:MODEL"),
+        ({"harm_judge": "jury"}, "guard:NAME_OR_FOLDER, endpoint:MODEL or"),
         ({"base_url": "http://localhost"}, "give both or none"),
         ({"samples": 0}, "samples 0"),
         ({"benchmark": "nothing"}, "nothing"),
