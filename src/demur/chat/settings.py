@@ -1,0 +1,69 @@
+"""Which model is loaded, and how: the settings that all commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from demur.chat.catalog import DEFAULT_MODEL
+from demur.progress import Progress
+
+if TYPE_CHECKING:
+    from demur.chat.model import ChatModel
+
+
+class LoadSettings(BaseModel):
+    """The model and the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = Field(
+        None,
+        description="hub name, local folder, GGUF file or catalog name of the model",
+        json_schema_extra={"argument": True, "default": DEFAULT_MODEL},
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="number format of the computation; auto takes bfloat16 where the machine "
+        "multiplies it natively, else float32",
+    )
+    device: str = Field(
+        "best",
+        description="device of the computation: cpu, cuda, cuda:N, mps, auto (spreads a large "
+        "model over all of them) or best (the fastest one)",
+    )
+    quantization: Literal["4bit"] | None = Field(
+        None, description="4bit packs the weights; needs CUDA and demur[large]"
+    )
+    prefix_sharing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="whether the opening of all conversations is computed once: where a check "
+        "finds that exact (auto), always, or never",
+    )
+    trust_remote_code: bool = Field(
+        False, description="run code that the model brings along; only for models that you trust"
+    )
+
+    def load(self, progress: Progress, default: str = DEFAULT_MODEL) -> ChatModel:
+        """Load the model.
+
+        Args:
+            progress: reports downloads and the choice of dtype.
+            default: model to load where none was chosen.
+
+        Raises:
+            DemurError: the model cannot be found, read or used.
+        """
+        from demur.chat.model import ChatModel
+
+        return ChatModel.load(
+            self.model or default,
+            dtype=self.dtype,
+            device=None if self.device == "best" else self.device,
+            quantization=self.quantization,
+            trust_remote_code=self.trust_remote_code,
+            prefix_sharing=self.prefix_sharing,
+            keep_freed_memory=True,
+            progress=progress,
+        )
