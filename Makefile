@@ -1,10 +1,11 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
+# Two sets of tests run apart from `make test`: `make inspect` and `make reference`.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect format clean
+.PHONY: demo test lint types unit inspect reference format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -19,12 +20,17 @@ lint: .venv/installed-dev
 types: .venv/installed-dev
 	$(BIN)/mypy
 
+# One process a core, at most four: those with a real model need up to 4 GB of memory.
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
-# Apart from `test`: Inspect AI brings some fifty packages.
+# Inspect AI brings some fifty packages.
 inspect: .venv/installed-inspect
 	$(BIN)/python -m pytest tests/test_inspect.py
+
+# Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
+reference: .venv/installed-dev
+	$(BIN)/python -m pytest -m reference
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

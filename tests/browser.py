@@ -9,12 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from selenium import webdriver
 
-MISSING = (
-    "needs headless Chromium: install Debian's packages chromium and chromium-driver, "
-    "and the Python package selenium"
-)
+MISSING = "Chromium is not installed: run `apt-get install chromium chromium-driver`"
 
 
 class Browser:
@@ -73,19 +70,21 @@ class Browser:
         )
 
 
+def is_installed() -> bool:
+    """Whether Chromium and its driver are there."""
+    return None not in (shutil.which("chromium"), shutil.which("chromedriver"))
+
+
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Chromium without a window; the test is skipped where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason=MISSING)
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip(MISSING)
+    """Chromium without a window."""
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = str(shutil.which("chromium"))
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    service = webdriver.ChromeService(str(shutil.which("chromedriver")))
+    driver = webdriver.Chrome(options=options, service=service)
     try:
         driver.execute_cdp_cmd("Network.enable", {})
         browser = Browser(driver)

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from demur import write_report
-from tests.browser import Browser, running_browser
+from tests.browser import MISSING, Browser, is_installed, running_browser
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
+
+if not is_installed():
+    pytest.skip(MISSING, allow_module_level=True)
 
 ENTER, ESCAPE, TAB, RIGHT = (
     "\ue007",
