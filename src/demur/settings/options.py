@@ -82,6 +82,8 @@ class Option:
     @property
     def metavar(self) -> str:
         """What stands for a value in the help, for example `INTEGER`."""
+        if self.positional:
+            return self.flag.upper()
         return "|".join(self.choices) if self.choices else _METAVARS.get(self.kind, "TEXT")
 
     @property
@@ -127,11 +129,17 @@ def _options_in(model: type[BaseModel]) -> tuple[Option, ...]:
     return found
 
 
+def group_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a group of settings; None for a setting."""
+    inner = field.annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
 def _walk(model: type[BaseModel], groups: tuple[str, ...], panel: str | None) -> list[Option]:
     found: list[Option] = []
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = group_of(field)
+        if inner is not None:
             found += _walk(inner, (*groups, name), _title(inner) or panel)
         else:
             found.append(_option(model, name, field, groups, panel))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from demur.errors import DemurError
-from demur.settings.options import NONE, Option, Single, Value, options_in
+from demur.settings.options import NONE, Option, Single, Value, group_of, options_in
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,11 +46,11 @@ def build(
     chosen |= {name: _read(options[name], value, where) for name, value in values.items()}
     for option in options.values():
         if option.required and option.name not in chosen:
-            raise DemurError(f"{option.flag!r} is missing: give {option.description}.")
+            raise DemurError(f"{option.flag!r} is missing: give the {option.description}.")
     try:
-        return model.model_validate(_nested(options, chosen))
+        return model.model_validate(_nested(model, chosen))
     except ValidationError as error:
-        raise _explained(error, options, chosen, where) from None
+        raise _explained(error, options, {**chosen, **values}, where) from None
 
 
 def value_of(settings: BaseModel, option: Option) -> Value:
@@ -102,13 +102,14 @@ def _number(kind: type[int] | type[float], given: object) -> int | float | None:
         return None
 
 
-def _nested(options: Mapping[str, Option], values: Mapping[str, object]) -> dict[str, Any]:
+def _nested(model: type[BaseModel], values: Mapping[str, object]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
-    for name, value in values.items():
-        table = nested
-        for group in options[name].groups:
-            table = table.setdefault(group, {})
-        table[name] = value
+    for name, field in model.model_fields.items():
+        inner = group_of(field)
+        if inner is not None:
+            nested[name] = _nested(inner, values)
+        elif name in values:
+            nested[name] = values[name]
     return nested
 
 
@@ -121,8 +122,11 @@ def _explained(
     own = first.get("ctx", {}).get("error")
     message = str(own) if own is not None else str(first["msg"])
     if option is None:
-        return DemurError(f"{message.rstrip('.')}{_in(where)}.")
-    told = f"must be {option.range}" if own is None and option.range else message
+        return DemurError(f"{message[:1].upper()}{message[1:].rstrip('.')}{_in(where)}.")
+    if first["type"] == "too_short":
+        told = "must have a value"
+    else:
+        told = f"must be {option.range}" if own is None and option.range else message
     return _mistake(option, values.get(option.name), told, where)
 
 

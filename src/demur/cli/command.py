@@ -1,0 +1,166 @@
+"""Commands whose options are generated from a model of settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.markup import escape
+
+from demur.cli.config import read_config
+from demur.errors import DemurError
+from demur.settings import Option, build, default_text, options_in
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+CONFIG = "config"
+PRESET = "preset"
+
+
+@dataclass(frozen=True)
+class Command(Generic[Settings]):
+    """One verb.
+
+    Attributes:
+        verb: name of the command.
+        settings: model that the command's options and the keys of its TOML file come from.
+        run: does the work with checked settings.
+        help: what the command does; the first paragraph stands in the list of commands.
+        presets: complete settings by the name of the preset, the standard one first; empty where
+            the command has no presets.
+        recorded: reads the settings from the `settings.json` that the command's own work wrote;
+            None where it writes none.
+        default_texts: descriptions of defaults that differ from those that the model gives.
+    """
+
+    verb: str
+    settings: type[Settings]
+    run: Callable[[Settings], None]
+    help: str
+    presets: Mapping[str, Settings] = field(default_factory=dict)
+    recorded: Callable[[Path], Settings] | None = None
+    default_texts: Mapping[str, str] = field(default_factory=dict)
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Make the command one of an application's."""
+        paragraphs = inspect.cleandoc(self.help).split("\n\n")
+        text = "\n\n".join(escape(" ".join(part.split())) for part in paragraphs)
+        app.command(self.verb, help=text)(self._function())
+
+    def choose(self, given: Mapping[str, object], config: Path | None = None) -> Settings:
+        """Checked settings: those given win over the file, and the file wins over the preset.
+
+        Args:
+            given: values by the settings' names, without those that were not given.
+            config: TOML file, or the `settings.json` of work that this command did.
+
+        Raises:
+            DemurError: something cannot be read, is unknown or out of its range.
+        """
+        values: dict[str, object] = {}
+        where = ""
+        if config is not None:
+            where = str(config)
+            values = read_config(config, self.settings, self.verb, self.recorded, given)
+        base = self._base({**values, **given})
+        if values:
+            build(self.settings, values, base, where)
+        return build(self.settings, {**values, **given}, base)
+
+    def _base(self, values: Mapping[str, object]) -> Settings | None:
+        if not self.presets:
+            return None
+        name = values.get(PRESET, next(iter(self.presets)))
+        if name not in self.presets:
+            raise DemurError(
+                f"There is no preset {str(name)[:60]!r}: choose {', '.join(self.presets)}."
+            )
+        return self.presets[str(name)]
+
+    def _function(self) -> Callable[..., None]:
+        """A function whose signature has a parameter for every setting, as typer reads it."""
+        options = options_in(self.settings)
+        parameters = [_config_parameter(self.recorded is not None)]
+        for option in options:
+            default = self.default_texts.get(option.name) or default_text(option, self.presets)
+            parameters += _parameters(option, default)
+
+        def invoke(**chosen: Any) -> None:
+            given: dict[str, object] = {}
+            for option in options:
+                value = chosen[option.name]
+                if option.kind is bool and chosen[f"no_{option.name}"]:
+                    if value is not None:
+                        raise DemurError(
+                            f"{option.flag} and {option.no_flag} contradict each other: leave "
+                            "one out."
+                        )
+                    value = False
+                if value is not None and value != []:
+                    given[option.name] = value
+            self.run(self.choose(given, chosen[CONFIG]))
+
+        invoke.__name__ = self.verb
+        signature = inspect.Signature(parameters)
+        invoke.__signature__ = signature  # type: ignore[attr-defined]
+        invoke.__annotations__ = {one.name: one.annotation for one in parameters}
+        return invoke
+
+
+def _config_parameter(recorded: bool) -> inspect.Parameter:
+    text = "TOML file with settings; what is given here as well wins"
+    if recorded:
+        text += ". The settings.json that this command wrote does the same again"
+    info = typer.Option(
+        f"--{CONFIG}", help=f"{text}.", metavar="FILE", show_default=False, rich_help_panel=None
+    )
+    return _parameter(CONFIG, Annotated[Path | None, info], None)
+
+
+def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
+    text = _help(option, default)
+    if option.positional:
+        argument = typer.Argument(help=text, metavar=option.metavar, show_default=False)
+        if option.repeatable:
+            return [_parameter(option.name, Annotated[list[str] | None, argument], None)]
+        return [_parameter(option.name, Annotated[str | None, argument], None)]
+    info = typer.Option(
+        option.flag,
+        help=text,
+        metavar=None if option.kind is bool else option.metavar,
+        rich_help_panel=option.panel,
+        show_default=False,
+    )
+    if option.kind is bool:
+        off = typer.Option(option.no_flag, hidden=True)
+        return [
+            _parameter(option.name, Annotated[bool | None, info], None),
+            _parameter(f"no_{option.name}", Annotated[bool, off], False),
+        ]
+    kind: Any = list[str] | None if option.repeatable else str | None
+    return [_parameter(option.name, Annotated[kind, info], None)]
+
+
+def _help(option: Option, default: str) -> str:
+    """Description, range and default of a setting in rich's markup."""
+    text = option.description[0].upper() + option.description[1:]
+    if option.bounds:
+        text += f" ({option.bounds})"
+    text += "."
+    if option.repeatable and not option.positional:
+        text += " May be given several times."
+    if option.required:
+        return f"{escape(text)} [dim]{escape('[required]')}[/dim]"
+    if option.kind is bool and default != "no":
+        default += f"; {option.no_flag} turns it off"
+    return f"{escape(text)} [dim]{escape(f'[default: {default}]')}[/dim]"
+
+
+def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
