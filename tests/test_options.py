@@ -32,13 +32,17 @@ class Sampling(Group):
     More about it.
     """
 
-    temperature: float = Field(1.0, ge=0, description="temperature of the sampling")
-    top_p: float = Field(0.9, gt=0, le=1, description="probability that is reached")
+    temperature: float = Field(default=1.0, ge=0, description="temperature of the sampling")
+    top_p: float = Field(default=0.9, gt=0, le=1, description="probability that is reached")
     tokens: int | None = Field(
-        None, ge=1, lt=500, description="tokens at most", json_schema_extra={"default": "no limit"}
+        default=None,
+        ge=1,
+        lt=500,
+        description="tokens at most",
+        json_schema_extra={"default": "no limit"},
     )
-    cut: bool = Field(False, description="cut the last paragraph")
-    short: bool = Field(True, description="keep it short")
+    cut: bool = Field(default=False, description="cut the last paragraph")
+    short: bool = Field(default=True, description="keep it short")
 
     @model_validator(mode="after")
     def _agrees(self) -> Sampling:
@@ -50,11 +54,13 @@ class Sampling(Group):
 class Everything(Group):
     """All there is."""
 
-    model: str = Field("tiny", description="the model", json_schema_extra={"argument": True})
-    prompts: tuple[str, ...] = Field(("long", "short"), description="prompts to read")
-    dtype: Literal["auto", "float32"] | None = Field(None, description="number format")
-    output: Path | None = Field(None, description="folder")
-    seed: int = Field(0, ge=0, description="seed of all")
+    model: str = Field(
+        default="tiny", description="the model", json_schema_extra={"argument": True}
+    )
+    prompts: tuple[str, ...] = Field(default=("long", "short"), description="prompts to read")
+    dtype: Literal["auto", "float32"] | None = Field(default=None, description="number format")
+    output: Path | None = Field(default=None, description="folder")
+    seed: int = Field(default=0, ge=0, description="seed of all")
     sampling: Sampling = Sampling()
 
 
@@ -76,14 +82,14 @@ def test_every_field_is_an_option() -> None:
 
 def test_a_model_that_cannot_have_options_is_refused() -> None:
     class Twice(Group):
-        seed: int = Field(0, description="another seed")
+        seed: int = Field(default=0, description="another seed")
         inner: Everything = Everything()
 
     class Silent(Group):
         seed: int = 0
 
     class Nested(Group):
-        table: dict[str, int] = Field({}, description="a table")
+        table: dict[str, int] = Field(default={}, description="a table")
 
     for model, message in (
         (Twice, "two settings 'seed': rename one"),
@@ -202,7 +208,7 @@ def test_settings_become_options_that_give_them_again() -> None:
     assert options_of(chosen, chosen) == []
     back = options_of(Everything(), chosen)
     assert back[:3] == ["tiny", "--prompts", "long"]
-    assert ["--dtype", "none"] == back[5:7]
+    assert back[5:7] == ["--dtype", "none"]
     assert options_of(build(Everything, {"prompts": ""})) == ["--prompts", ""]
 
 

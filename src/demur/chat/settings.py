@@ -19,30 +19,31 @@ class LoadSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = Field(
-        None,
+        default=None,
         description="hub name, local folder, GGUF file or catalog name of the model",
         json_schema_extra={"argument": True, "default": DEFAULT_MODEL},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
+        default="auto",
         description="number format of the computation; auto takes bfloat16 where the machine "
         "multiplies it natively, else float32",
     )
     device: str = Field(
-        "best",
+        default="best",
         description="device of the computation: cpu, cuda, cuda:N, mps, auto (spreads a large "
         "model over all of them) or best (the fastest one)",
     )
     quantization: Literal["4bit"] | None = Field(
-        None, description="4bit packs the weights; needs CUDA and demur[large]"
+        default=None, description="4bit packs the weights; needs CUDA and demur[large]"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
-        "auto",
+        default="auto",
         description="whether the opening of all conversations is computed once: where a check "
         "finds that exact (auto), always, or never",
     )
     trust_remote_code: bool = Field(
-        False, description="run code that the model brings along; only for models that you trust"
+        default=False,
+        description="run code that the model brings along; only for models that you trust",
     )
 
     def load(self, progress: Progress, default: str = DEFAULT_MODEL) -> ChatModel:
