@@ -30,6 +30,7 @@ from rich.table import Table
 
 from common import run, write_results
 from demur.chat import ChatModel, Condition
+from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.engine import SamplingSettings
 from demur.chat.engine.sampler import Sample
 from demur.evaluation.statistics import rate_over_queries
@@ -201,7 +202,8 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     prompt = SafetyPrompt.load(arguments.run)
-    chosen = str(prompt.metadata.get("model", {}).get("name", "qwen2.5-coder-0.5b"))
+    trained_on = prompt.provenance.model
+    chosen = DEFAULT_MODEL if trained_on is None else trained_on.name
     model = ChatModel.load(chosen, dtype=arguments.dtype)
     queries = held_out(arguments.queries)
     text = text_of(model, prompt.rows)

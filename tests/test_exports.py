@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, unlikely_row
 from demur.exports.modelfile import Layout, modelfile
 from demur.exports.vllm_payload import decode
+from demur.prompts import Provenance
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = 5
@@ -54,9 +56,8 @@ def save_base(folder: Path, name: str, *, shard: str = "1GB", template: str | No
 
 def save_prompt(folder: Path, model: ChatModel, rows: int = ROWS) -> SafetyPrompt:
     torch.manual_seed(1)
-    identity = {"name": model.name, "identity": model.identity}
     trained = torch.randn(rows, model.width)
-    prompt = SafetyPrompt("trained", "w40 w41", trained, {"model": identity})
+    prompt = SafetyPrompt("trained", "w40 w41", trained, Provenance(model=model.record))
     prompt.save(folder)
     return prompt
 
@@ -307,7 +308,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         "not those of other": (saved, out, "--model", other),
         "numbers": (narrow, out, "--model", base),
         "is text": (text, out, "--model", base),
-        "--model": (saved, out),
+        "give that model's folder or file with --model": (saved, out),
         "choose transformers, gguf, ollama, peft, vllm": (saved, out, "--to", "toaster"),
         "no safety prompt at": (tmp_path / "nowhere", out),
         "convert_hf_to_gguf.py": (saved, out, "--model", base, "--to", "gguf"),
@@ -322,6 +323,20 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         assert "\n" not in said.strip()
         assert not out.exists()
     assert [file.name for file in full.iterdir()] == ["mine.txt"]
+
+
+def test_a_strangers_model_is_never_a_path(tmp_path: Path) -> None:
+    """The model that a prompt names is never loaded from a path."""
+    model, prompt, _ = made(tmp_path, "llama, multi-head attention, tied")
+    away = replace(model.record, name=str(tmp_path / "base"))
+    for name in (str(tmp_path / "base"), "../base", "~/base", "./a/b", "C:\\base", ""):
+        known = Provenance(model=replace(away, name=name))
+        replace(prompt, provenance=known).save(tmp_path / "hostile")
+        with pytest.raises(DemurError, match="--model"):
+            export(tmp_path / "hostile", "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export(prompt, "peft", tmp_path / "out", model=model)  # the object itself
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from demur.exports import export
 from demur.exports.gguf_file import EMBEDDINGS, Part, with_prompt
 from demur.exports.opening import Opening
 from demur.exports.vocabulary import Vocabulary
+from demur.prompts import Provenance
 from tests.tiny_gguf import BYTE_LEVEL, OPENED, SENTENCE_PIECE, save_exact, tokenizer_like
 from tests.tiny_tokenizers import CHATML
 
@@ -68,8 +71,7 @@ QUERIES = [
 def save_trained(folder: Path, model: ChatModel) -> SafetyPrompt:
     torch.manual_seed(1)
     rows = torch.randn(ROWS, model.width).half().float()
-    identity = {"name": model.name, "identity": model.identity}
-    prompt = SafetyPrompt("trained", "You are kind", rows, {"model": identity})
+    prompt = SafetyPrompt("trained", "You are kind", rows, Provenance(model=model.record))
     prompt.save(folder)
     return prompt
 
@@ -108,6 +110,17 @@ def test_transformers_reads_demurs_logits_from_the_file(name: str, tmp_path: Pat
     # The prompt is what moved them there.
     plain = model.next_token_logits(model.represent(texts, Condition()))[:, :own]
     assert float((plain - wanted).abs().max()) > 0.02
+
+
+def test_the_name_of_a_strangers_prompt_stays_in_the_folder(tmp_path: Path) -> None:
+    model, prompt, _ = exported(tmp_path, next(iter(MODELS.values())))
+    for place, name in enumerate(("../../up $(touch x) `y`", "n" * 300, "...")):
+        folder = tmp_path / "outer" / str(place)
+        export(replace(prompt, name=name), "gguf", folder, model=model)
+        (file,) = folder.iterdir()
+        assert re.fullmatch(r"[A-Za-z0-9.-]+\.gguf", file.name)
+        assert len(file.name) < 200
+    assert [one.name for one in (tmp_path / "outer").iterdir() if not one.name.isdigit()] == []
 
 
 @pytest.mark.parametrize("name", [*MODELS, *MORE_MODELS])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from demur.chat import ChatModel
 from demur.chat.catalog import CATALOG
 from demur.errors import DemurError
+from demur.hub import HubName
 from demur.optimization import Run
-from demur.prompts import SafetyPrompt
+from demur.prompts import SafetyPrompt, load_prompt
+from demur.records import SETTINGS, ModelRecord
+
+Source = Run | SafetyPrompt | str | Path
+"""A run, a safety prompt, or a path or name of either."""
 
 
 @dataclass(frozen=True)
@@ -19,58 +22,59 @@ class Subject:
     """A trained safety prompt and what is known of its model.
 
     Attributes:
-        prompt: with embeddings.
-        model: `name` and `identity` of the model it was trained on; empty where nobody wrote that.
+        prompt: prompt with embeddings.
+        model: record of the model that it was trained on, or None where it is not known.
     """
 
     prompt: SafetyPrompt
-    model: Mapping[str, Any]
+    model: ModelRecord | None
 
     @classmethod
-    def load(cls, path: Path) -> Subject:
-        """The prompt of a finished run, or a saved one.
+    def of(cls, source: Source) -> Subject:
+        """What is exported of a source.
+
+        Args:
+            source: run, safety prompt, folder of either, or `organisation/name` on the hub.
 
         Raises:
-            DemurError: there is none, the run is not finished, or the prompt is text.
+            DemurError: there is no such prompt, the run is not finished, or the prompt is text.
         """
-        if (path / "settings.json").is_file():
-            run = Run.load(path)
-            prompt, model = run.safety_prompt, run.settings.get("model")
-        else:
-            prompt = SafetyPrompt.load(path)
-            model = prompt.metadata.get("model")
+        if isinstance(source, str | Path):
+            is_run = (Path(source) / SETTINGS).is_file()
+            source = Run.load(source) if is_run else load_prompt(source)
+        prompt = source if isinstance(source, SafetyPrompt) else source.safety_prompt
         if not prompt.is_trained:
             raise DemurError(
                 f"The safety prompt {prompt.name!r} is text: give it to the engine as a system "
                 "message; only trained prompts need an export."
             )
-        return cls(prompt, model if isinstance(model, Mapping) else {})
+        return cls(prompt, prompt.provenance.model)
 
     @property
     def model_name(self) -> str:
-        """The model to load where none is given.
+        """Name of the model to load where none is given: one of the catalog or the hub.
 
         Raises:
-            DemurError: it cannot be found by its name.
+            DemurError: the model cannot be found by its name.
         """
-        name = str(self.model.get("name", ""))
-        if name in CATALOG or "/" in name:
+        name = "" if self.model is None else self.model.name
+        # A prompt may be a stranger's, so its model is never taken for a path.
+        if name in CATALOG or HubName.parse(name) is not None:
             return name
-        known = f"was trained on {name}" if name else "does not say what it was trained on"
+        known = f"was trained on {name!r:.200}" if name else "does not say what it was trained on"
         raise DemurError(
             f"The safety prompt {known}: give that model's folder or file with --model."
         )
 
     def require_model(self, model: ChatModel) -> None:
-        """Make sure that the prompt fits and belongs to `model`.
+        """Check that the prompt fits a model and was trained on it.
 
         Raises:
-            DemurError: it does not.
+            DemurError: it does not fit, or was trained on another model.
         """
         self.prompt.require_width(model.width)
-        identity = self.model.get("identity")
-        if identity is not None and identity != model.identity:
+        if self.model is not None and self.model.identity != model.identity:
             raise DemurError(
-                f"The safety prompt was trained on {self.model.get('name')}, whose weights are not "
+                f"The safety prompt was trained on {self.model.name!r:.200}, whose weights are not "
                 f"those of {model.name}: export it with its own model."
             )

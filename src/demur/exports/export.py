@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from demur.chat import ChatModel
 from demur.errors import DemurError
-from demur.exports.base import Subject
+from demur.exports.base import Source, Subject
 from demur.exports.gguf_from_folder import write_from_folder
 from demur.exports.gguf_from_gguf import write_from_gguf
 from demur.exports.gguf_models import Layout
@@ -27,17 +27,18 @@ from demur.prompts import SafetyPrompt
 FORMATS = ("transformers", "gguf", "ollama", "peft", "vllm")
 _GGUF = ("gguf", "ollama")
 _SMALL = ("peft", "vllm")
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left.
+    """An export that was written.
 
     Attributes:
-        path: its folder.
-        to: one of `FORMATS`.
-        size: bytes of all its files.
-        base_size: bytes of the weight files of the model it was made from.
+        path: folder of the export.
+        to: engine, one of `FORMATS`.
+        size: size of all its files in bytes.
+        base_size: size of the base model's weight files in bytes.
     """
 
     path: Path
@@ -47,7 +48,7 @@ class Exported:
 
 
 def export(
-    prompt: str | Path,
+    prompt: Source,
     to: str,
     folder: str | Path,
     *,
@@ -58,17 +59,21 @@ def export(
     """Write an optimized prompt for another engine: all of it or, where that fails, nothing.
 
     Args:
-        prompt: the folder of a finished run, or of a saved trained prompt.
+        prompt: run, trained safety prompt, folder of either, or `organisation/name` on the hub.
         to: `transformers`, a model folder; `peft`, a prompt-tuning adapter; `gguf`, a GGUF file in
-            a folder, quantized as a base that is one and F16 from a model folder; `ollama`, the
-            same with a Modelfile; `vllm`, requests with the prompt as embeddings.
-        folder: a free place or an empty folder.
-        model: the base; by default the model that the run names.
-        system_prompt: for `peft`, the application's own system text.
-        progress: hears of the stages.
+            a folder, with the quantization of a base that is one and F16 from a model folder;
+            `ollama`, the same with a Modelfile; `vllm`, requests with the prompt as embeddings.
+        folder: free place or empty folder.
+        model: base model; None for the one that the prompt names.
+        system_prompt: application's own system text, for `peft` only.
+        progress: receives the stages.
 
     Raises:
-        DemurError: something the user can mend.
+        DemurError: the prompt is none, does not belong to the model or cannot be exported to that
+            engine, or the folder cannot be written.
+
+    Example:
+        `export("demur-runs/my-run", "gguf", "exported")`
     """
     progress = progress or SilentProgress()
     target = Path(folder)
@@ -78,10 +83,10 @@ def export(
         raise DemurError(f"{target} exists already: choose another folder, or delete it.")
     if system_prompt is not None and to != "peft":
         raise DemurError(
-            "An application's own system text is only written into an export to peft; elsewhere "
-            "the application sends it as its system message."
+            "An application's own system text is only written into an export to peft: leave it "
+            "out; the application sends it as its system message."
         )
-    subject = Subject.load(Path(prompt))
+    subject = Subject.of(prompt)
     if not isinstance(model, ChatModel):
         model = ChatModel.load(model or subject.model_name, progress=progress)
     subject.require_model(model)
@@ -117,7 +122,9 @@ def _write(
     if to == "transformers":
         write_transformers_folder(model, vocabulary, folder, progress)
         return
-    file = folder / f"{safe_name(model.name)}-{safe_name(prompt.name)}.gguf"
+    # Names may be a stranger's: nothing in them leads out of the folder.
+    names = [safe_name(one)[:_LONGEST_NAME] for one in (model.name, prompt.name)]
+    file = folder / f"{'-'.join(one for one in names if one) or 'model'}.gguf"
     if layout is not None:
         write_from_folder(model, layout, file, vocabulary, progress)
     else:

@@ -42,10 +42,10 @@ class Part:
     """A tensor of a GGUF file, read only when it is written.
 
     Attributes:
-        name: in the file.
-        kind: how it is stored.
-        shape: in numbers, rows first.
-        load: gives it as it is stored.
+        name: name in the file.
+        kind: type that it is stored as.
+        shape: numbers along each dimension, rows first.
+        load: function that returns it as it is stored.
     """
 
     name: str
@@ -68,7 +68,7 @@ def table_size(tokens: int, vocabulary: Vocabulary) -> int:
 
 
 def padding_names(first: int, end: int) -> list[str]:
-    """Names for the tokens of rows that nobody uses."""
+    """Names for the tokens of unused rows."""
     return [f"[PAD{place}]" for place in range(first, end)]
 
 
@@ -78,10 +78,10 @@ def with_prompt(
     """The tensors of a base with the prompt's rows in its tables.
 
     Args:
-        parts: of the base; without a head where that shares the embeddings.
-        vocabulary: what is added.
-        size: rows that both tables shall have.
-        architecture: its name in GGUF files.
+        parts: tensors of the base model; without a head where that shares the embeddings.
+        vocabulary: tokens and rows that are added.
+        size: number of rows that both tables get.
+        architecture: name of the architecture in GGUF files.
 
     Raises:
         DemurError: the head shares the embeddings, and llama.cpp knows no other for such models.
@@ -131,10 +131,10 @@ def write_file(writer: Any, file: Path, parts: Sequence[Part], progress: Progres
     """Write a GGUF file; one tensor at a time is in memory.
 
     Args:
-        writer: a `GGUFWriter` that has the metadata.
-        file: the one to write.
-        parts: its tensors.
-        progress: hears of the bytes.
+        writer: `GGUFWriter` with the metadata.
+        file: file to write.
+        parts: tensors to write.
+        progress: receives the bytes written.
 
     Raises:
         DemurError: the place cannot be written.

@@ -37,11 +37,11 @@ def write_from_folder(
     """Write a model of safetensors with the prompt's rows as tokens of its vocabulary.
 
     Args:
-        model: the base.
-        layout: of the base.
-        file: the one to write.
-        vocabulary: what is added.
-        progress: hears of the bytes.
+        model: base model.
+        layout: layout of the base model.
+        file: file to write.
+        vocabulary: tokens and rows that are added.
+        progress: receives the bytes written.
 
     Raises:
         DemurError: the tokenizer or a tensor cannot be written, or the place cannot.

@@ -34,11 +34,11 @@ def write_from_gguf(
     """Write the base with the prompt's rows as tokens of its vocabulary.
 
     Args:
-        base: a GGUF file.
-        file: the one to write.
-        vocabulary: what is added.
-        prompt: names the tokens.
-        progress: hears of the bytes.
+        base: GGUF file of the base model.
+        file: file to write.
+        vocabulary: tokens and rows that are added.
+        prompt: prompt that the tokens are named after.
+        progress: receives the bytes written.
 
     Raises:
         DemurError: the file is no language model's, or the place cannot be written.

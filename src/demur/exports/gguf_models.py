@@ -38,14 +38,14 @@ class Architecture:
     """How llama.cpp runs one `model_type` of transformers.
 
     Attributes:
-        kind: its architecture there.
-        activation: of the feed-forward block, the only one that it computes.
-        biased: the tensors that may have a bias.
+        kind: architecture in llama.cpp.
+        activation: activation of the feed-forward block, the only one that llama.cpp computes.
+        biased: tensors that may have a bias.
         interleaved: whether rotary halves lie in turns in a head's rows and not one behind the
             other, and `rope_freqs.weight` may scale them.
-        norm_offset: what it expects to be added to the weights of norms.
-        windows: every how manieth layer sees all tokens and not a window of them; 0 where it has
-            no windows.
+        norm_offset: number that llama.cpp expects to be added to the weights of norms.
+        windows: period of the layers that see all tokens and not a window of them, for example 6
+            for every sixth layer; 0 where there are no windows.
     """
 
     kind: MODEL_ARCH
@@ -98,8 +98,8 @@ class Layout:
         """Write the metadata about the network.
 
         Args:
-            writer: a `GGUFWriter`.
-            rows: of its tables.
+            writer: `GGUFWriter` to add to.
+            rows: number of rows of the tables.
         """
         config = self._config
         window = getattr(config, "sliding_window", None)
@@ -152,8 +152,8 @@ class Layout:
         """A tensor's numbers in the order and with the offset that the file has, float32.
 
         Args:
-            stored: its name in the file.
-            tensor: as the folder has it.
+            stored: name of the tensor in the GGUF file.
+            tensor: tensor as the model folder has it.
         """
         tensor = tensor.float()
         stem = stored.rpartition(".")[0].rpartition(".")[2]

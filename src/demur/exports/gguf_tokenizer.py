@@ -53,9 +53,9 @@ class TokenizerMetadata:
     """The tokenizer of an exported model, as GGUF files say it.
 
     Args:
-        tokenizer: with the safety tokens and the template that opens with them.
-        ends: ids that end an answer beside the tokenizer's own.
-        name: of the model, for messages.
+        tokenizer: tokenizer with the safety tokens and the template that opens with them.
+        ends: ids that end an answer, beside the tokenizer's own.
+        name: name of the model, for messages.
 
     Raises:
         DemurError: llama.cpp would cut some text into other tokens.
@@ -87,8 +87,8 @@ class TokenizerMetadata:
         """Write the metadata.
 
         Args:
-            writer: a `GGUFWriter`.
-            rows: of the model's tables: so many tokens are listed.
+            writer: `GGUFWriter` to add to.
+            rows: number of rows of the model's tables, which is the number of tokens listed.
 
         Raises:
             DemurError: there are more tokens than rows, or two of one name.

@@ -11,16 +11,16 @@ from torch import Tensor
 from demur.chat import ChatModel, Condition
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
-from demur.queries.query_set import Label
+from demur.records import Label
 
 MOST_PROBABLE = 1e-6
-"""The probability that a safety token stays below."""
+"""Probability that a safety token stays below."""
 
 _MARGIN = 5.0
-"""Nats below that on what was read, for what was not."""
+"""Distance in nats below that on positions that were read, for those that were not."""
 
 _QUERIES = 24
-"""Of each label."""
+"""Number of queries of each label that are read."""
 
 _LABELS: tuple[Label, ...] = ("harmful", "harmless")
 _RANDOM_TOKENS = 12
@@ -33,8 +33,8 @@ class UnlikelyRow:
 
     Attributes:
         row: (d,) float32.
-        probability: the highest that its token had at any position that was read, those that it
-            was not fitted to among them.
+        probability: highest probability of its token at any position that was read, in [0, 1];
+            positions that the row was not fitted to are among them.
     """
 
     row: Tensor
@@ -50,10 +50,11 @@ def unlikely_row(
     states share. That one is found by ridge regression of a constant on the states.
 
     Args:
-        states: (N, d), what entered the LM head at many positions.
-        log_partition: (N,), the logarithm of the sum over the vocabulary of exp(logit) there.
-        scale: what the model multiplies products with the head by.
-        fitted: how many of the states the row is fitted to; the others only check it.
+        states: (N, d), input of the LM head at many positions.
+        log_partition: (N,), logarithm of the sum over the vocabulary of exp(logit) at each.
+        scale: factor by which the model multiplies products with the head.
+        fitted: number of states that the row is fitted to; the others only check it. None for
+            all of them.
     """
     double, partition = states.double(), log_partition.double()
     fit = double[:fitted]

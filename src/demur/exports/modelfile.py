@@ -17,14 +17,14 @@ _MARKS = [f"\ue0d0{place}\ue0d1" for place in range(5)]
 
 @dataclass(frozen=True)
 class Layout:
-    """What a template writes around messages.
+    """The text that a template writes around messages.
 
     Attributes:
-        opening: before the first user message, without a system message.
-        before_system: before the application's own system message.
-        after_system: between it and the first user message.
-        after_user: between a user message and the answer.
-        after_assistant: between an answer and the next user message.
+        opening: text before the first user message, without a system message.
+        before_system: text before the application's own system message.
+        after_system: text between the system message and the first user message.
+        after_user: text between a user message and the answer.
+        after_assistant: text between an answer and the next user message.
     """
 
     opening: str
@@ -77,9 +77,9 @@ def modelfile(file_name: str, tokenizer: Any, name: str) -> str:
     """The Modelfile for an exported GGUF file.
 
     Args:
-        file_name: of the GGUF file beside it.
-        tokenizer: with the template that opens with the safety tokens.
-        name: of the model, for messages.
+        file_name: name of the GGUF file beside it.
+        tokenizer: tokenizer with the template that opens with the safety tokens.
+        name: name of the model, for messages.
 
     Raises:
         DemurError: a Modelfile cannot say what the template does.

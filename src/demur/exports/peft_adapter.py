@@ -39,10 +39,10 @@ def write_peft_adapter(
     The template renders what follows the virtual tokens.
 
     Args:
-        model: the base.
-        prompt: trained.
-        folder: empty.
-        system_prompt: the application's own system text, which becomes part of the adapter.
+        model: base model.
+        prompt: trained safety prompt.
+        folder: empty folder to write into.
+        system_prompt: application's own system text, which becomes part of the adapter, or None.
 
     Raises:
         DemurError: the model's chat template cannot be split before the first query.

@@ -27,10 +27,10 @@ def write_transformers_folder(
     vocabulary. A head that shares the embeddings gets a table of its own. Nothing else changes.
 
     Args:
-        model: the base.
-        vocabulary: what is added.
-        folder: empty.
-        progress: hears of the stages.
+        model: base model.
+        vocabulary: tokens and rows that are added.
+        folder: empty folder to write into.
+        progress: receives the stages.
 
     Raises:
         DemurError: the model's files do not allow it.

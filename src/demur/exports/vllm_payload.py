@@ -74,10 +74,10 @@ def write_vllm_payload(
     conversation, here one about a harmless query.
 
     Args:
-        model: the base.
-        prompt: trained.
-        opening: tells whether the template has a system role.
-        folder: empty.
+        model: base model.
+        prompt: trained safety prompt.
+        opening: opening of the base model, which tells whether its template has a system role.
+        folder: empty folder to write into.
     """
     assert prompt.embeddings is not None
     rows = {"type": "prompt_embeds", "data": encode(prompt.embeddings)}

@@ -21,9 +21,9 @@ class Vocabulary:
     """Additions to a vocabulary.
 
     Attributes:
-        opening: the tokens' ids, the tokenizer that has them, and the template.
-        rows: (L, d) float32, the prompt as the table of embeddings stores it.
-        silent: (L, d) float32, for the LM head.
+        opening: ids of the tokens, the tokenizer that has them, and the template.
+        rows: (L, d) float32, rows of the prompt as the table of embeddings stores them.
+        silent: (L, d) float32, rows for the LM head.
     """
 
     opening: Opening
@@ -32,7 +32,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, model: ChatModel, prompt: SafetyPrompt, progress: Progress) -> Vocabulary:
-        """What `model` gains by a trained prompt.
+        """The additions of a trained prompt to a model.
 
         Raises:
             DemurError: its tokenizer, its template or its embeddings do not allow it.

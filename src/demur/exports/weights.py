@@ -32,11 +32,11 @@ class Tables:
 
     Attributes:
         files: all weight files.
-        embeddings: the stored name of the table.
-        head: the stored name of the LM head or, where that shares the embeddings, the one that it
-            gets when it no longer does.
-        tied: whether it shares them.
-        rows: of the embeddings, those that no token uses among them.
+        embeddings: stored name of the table of embeddings.
+        head: stored name of the LM head; where the head shares the embeddings, the name that it
+            gets with a table of its own.
+        tied: whether the head shares the embeddings.
+        rows: number of rows of the embeddings, unused ones included.
     """
 
     files: list[Path]
@@ -108,11 +108,11 @@ def write_weights(
     """Copy the weight files of `source`; put other tensors in the place of some.
 
     Args:
-        source: a model folder.
-        target: the folder to write into.
-        name: of the model, for messages.
-        changes: by the stored name of the tensor.
-        stage: hears of the bytes.
+        source: folder of the base model.
+        target: folder to write into.
+        name: name of the model, for messages.
+        changes: change of each tensor that differs, by its stored name.
+        stage: receives the bytes written.
     """
     added: dict[str, str] = {}
     for file in weight_files(source, name):
