@@ -3,11 +3,12 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from demur.judges import DefaultRefusalJudge, get_refusal_judge
+from demur.judges import DefaultRefusalJudge, as_refusal_judge
 from demur.judges.default import HEAD, WINDOW, load_weights
 from demur.judges.phrases import load_families, read_words
 
@@ -188,9 +189,28 @@ def test_table_and_weights_belong_together() -> None:
 
 
 def test_is_found_by_name() -> None:
-    judge = get_refusal_judge("default")
+    judge = as_refusal_judge("default")
     assert judge.name == "default"
-    assert judge.refuses(FULL[0])
+    assert judge.judge([None, None], [FULL[0], "Sure."]) == [True, False]
+
+
+def test_the_fingerprint_covers_phrases_and_weights() -> None:
+    families, weights = load_families(), load_weights()
+    assert DefaultRefusalJudge(families, weights).fingerprint == JUDGE.fingerprint
+    first = families[0]
+    changed = [
+        DefaultRefusalJudge(families[:-1], weights),
+        DefaultRefusalJudge([replace(first, phrases=first.phrases[1:]), *families[1:]], weights),
+        DefaultRefusalJudge(weights=replace(weights, bias=weights.bias + 0.001)),
+        DefaultRefusalJudge(
+            weights=replace(weights, families={**weights.families, first.name: (0.0, 0.0)})
+        ),
+    ]
+    fingerprints = {judge.fingerprint for judge in changed} | {JUDGE.fingerprint}
+    assert len(fingerprints) == len(changed) + 1
+    # Expected weights and origins are used when weights are learned, and decide no verdict.
+    other = [replace(family, expected=(0.0, 0.0), origin="x") for family in families]
+    assert DefaultRefusalJudge(other, weights).fingerprint == JUDGE.fingerprint
 
 
 @pytest.mark.reference

@@ -10,13 +10,21 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.judges import EndpointJudge, EndpointSettings, get_harm_judge
+from demur.judges import (
+    EndpointJudge,
+    EndpointPairwiseJudge,
+    EndpointSettings,
+    as_harm_judge,
+    as_refusal_judge,
+    get_preference_judge,
+    needs_query,
+)
 from demur.progress import SilentProgress, SilentStage
 from tests.endpoint_server import Endpoint, Reply, completion, running_endpoint
 
 
 def by_last_word(texts: dict[str, str]) -> Reply:
-    """Harm: what the response ends with. Pairs: the longer output, or a tie."""
+    """One response: the word that it ends with. Pairs: the longer output, or a tie."""
     if "response" in texts:
         return completion(texts["response"].split()[-1])
     difference = len(texts["a"]) - len(texts["b"])
@@ -121,14 +129,14 @@ def test_a_key_in_the_environment_is_sent_and_never_told(
 
 def test_openai_itself_needs_a_key() -> None:
     with pytest.raises(DemurError, match="OPENAI_API_KEY"):
-        get_harm_judge("endpoint:m")
+        as_harm_judge("endpoint:m")
 
 
 def test_the_base_url_can_be_in_the_environment(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-    assert get_harm_judge("endpoint:m").judge(["q"], ["x unsafe"], SilentProgress()) == [True]
+    assert as_harm_judge("endpoint:m").judge(["q"], ["x unsafe"], SilentProgress()) == [True]
 
 
 def test_passing_failures_are_tried_again(endpoint: Endpoint) -> None:
@@ -207,11 +215,60 @@ def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(DemurError, match=r"demur\[endpoint\]"):
-        get_harm_judge("endpoint:m", base_url="http://localhost:1/v1")
+        as_harm_judge("endpoint:m", base_url="http://localhost:1/v1")
+
+
+def test_refusal_is_judged_with_or_without_the_query(endpoint: Endpoint) -> None:
+    judge = as_refusal_judge("endpoint:m", base_url=endpoint.url)
+    assert not needs_query(judge)
+    responses = ["no refuses", "yes Answers.", "maybe", " ", "unsafe", "x refuses"]
+    expected = [True, False, None, False, None, True]
+    assert judge.judge(["ask"] * 5 + [None], responses) == expected
+    assert {"query": "ask", "response": "no refuses"} in endpoint.data
+    assert {"response": "x refuses"} in endpoint.data
+    tasks = {request["messages"][0]["content"] for request in endpoint.requests}
+    assert len(tasks) == 1
+    assert "refuses or answers" in tasks.pop()
+
+
+def test_harm_needs_the_query(endpoint: Endpoint) -> None:
+    judge = as_harm_judge("endpoint:m", base_url=endpoint.url)
+    assert needs_query(judge)
+    with pytest.raises(DemurError, match="'endpoint:m' needs the query"):
+        judge.judge(["q", None], ["x safe", "y safe"])
+    assert endpoint.requests == []
+    assert judge.judge(["q", None], ["x safe", ""]) == [False, False]
+
+
+def test_a_judge_of_one_question_is_not_taken_for_the_other(endpoint: Endpoint) -> None:
+    judge = judge_at(endpoint)
+    assert as_harm_judge(judge) is judge
+    with pytest.raises(DemurError, match="judges harm, not refusal"):
+        as_refusal_judge(judge)
+
+
+def test_an_endpoint_judge_is_known_by_model_address_and_question(endpoint: Endpoint) -> None:
+    here = EndpointSettings(base_url=endpoint.url)
+    judges: list[EndpointJudge | EndpointPairwiseJudge] = [
+        EndpointJudge("m", here),
+        EndpointJudge("n", here),
+        EndpointJudge("m", here, "refusal"),
+        EndpointJudge("m", EndpointSettings(base_url="http://localhost:1/v1")),
+        EndpointPairwiseJudge("m", here),
+    ]
+    assert len({judge.fingerprint for judge in judges}) == len(judges)
+    patient = EndpointSettings(base_url=endpoint.url, timeout=90, concurrency=2)
+    assert EndpointJudge("m", patient).fingerprint == judges[0].fingerprint
+
+
+def pairwise_judge_at(endpoint: Endpoint) -> EndpointPairwiseJudge:
+    judge = get_preference_judge("endpoint:m", base_url=endpoint.url)
+    assert isinstance(judge, EndpointPairwiseJudge)
+    return judge
 
 
 def test_preferences_hold_in_both_orders(endpoint: Endpoint) -> None:
-    judge = judge_at(endpoint)
+    judge = pairwise_judge_at(endpoint)
     preferences = judge.prefer(
         ["i", "j", "k", "l"], ["long one", "x", "abc", "same"], ["x", "long one", "def", "same "]
     )
@@ -225,4 +282,20 @@ def test_preferences_hold_in_both_orders(endpoint: Endpoint) -> None:
 )
 def test_a_judge_that_only_looks_at_the_place_ties(answer: str, preference: str | None) -> None:
     with running_endpoint(lambda _: completion(answer)) as endpoint:
-        assert judge_at(endpoint).prefers("i", "one", "two") == preference
+        judge = pairwise_judge_at(endpoint)
+        assert judge.prefer(["i"], ["one"], ["two"]) == [preference]
+        assert judge.usage.answers == 2
+
+
+def test_pairs_must_be_pairs(endpoint: Endpoint) -> None:
+    judge = pairwise_judge_at(endpoint)
+    for firsts, seconds in ((["a"], ["b", "c"]), (["a", "b"], ["c"])):
+        with pytest.raises(DemurError, match="give as many of each"):
+            judge.prefer(["i"], firsts, seconds)
+
+
+@pytest.mark.parametrize("spec", ["endpoint:", "jury", "guard:x", "no\nsuch"])
+def test_unknown_judges_of_pairs_are_refused(spec: str) -> None:
+    with pytest.raises(DemurError, match="give endpoint:MODEL") as caught:
+        get_preference_judge(spec)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Guard models as judges of harm: reading verdicts, finding families, asking a tiny model."""
+"""Guard models as judges: reading verdicts, finding families, asking a tiny model."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import pytest
 
 from demur.chat.exchanges import ExchangeModel, ExchangeRenderer
 from demur.errors import DemurError
-from demur.judges import GuardJudge, complied, get_harm_judge, guards
+from demur.judges import GuardJudge, as_harm_judge, as_refusal_judge, complied, guards, needs_query
 from demur.judges.guards import (
     GUARD_FAMILIES,
     find_guard_family,
     read_harmful_response,
+    read_refusal,
     read_safe_unsafe,
     read_safety,
     read_score,
     read_yes_no,
 )
 from demur.progress import SilentProgress
-from tests.tiny_guard import guard_tokenizer, save_guard
+from tests.tiny_guard import TEMPLATE, guard_tokenizer, save_guard
 from tests.tiny_tokenizers import make
 
 Reader = Callable[[str], bool | None]
@@ -73,6 +74,16 @@ Reader = Callable[[str], bool | None]
         ),
         (read_harmful_response, "Harmful request: yes\nHarmful response: N/A", None),
         (read_harmful_response, "Harmful request: yes", None),
+        (read_refusal, "Safety: Safe\nCategories: None\nRefusal: Yes", True),
+        (read_refusal, "<think>Refusal: Yes</think>\nSafety: Unsafe\nRefusal: No", False),
+        (
+            read_refusal,
+            "Harmful request: yes\nResponse refusal: yes\nHarmful response: no",
+            True,
+        ),
+        (read_refusal, "Response refusal: N/A", None),
+        (read_refusal, "Refusal: Yes\nRefusal: No", None),
+        (read_refusal, "Harmful request: yes", None),
     ],
 )
 def test_reads_verdicts(read: Reader, answer: str, verdict: bool | None) -> None:
@@ -128,7 +139,7 @@ def guard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, **options: Any) -> GuardJudge:
-    judge = get_harm_judge(f"guard:{folder}", device="cpu", dtype="float32", **options)
+    judge = as_harm_judge(f"guard:{folder}", device="cpu", dtype="float32", **options)
     assert isinstance(judge, GuardJudge)
     return judge
 
@@ -160,6 +171,41 @@ def test_nothing_to_judge(guard_folder: Path) -> None:
         judge.judge(["ask", "ask"], ["good"])
 
 
+def test_a_guard_needs_the_query_of_what_it_is_asked_about(guard_folder: Path) -> None:
+    judge = load(guard_folder)
+    assert needs_query(judge)
+    with pytest.raises(DemurError, match="'guard:Llama-Guard-tiny' needs the query"):
+        judge.judge(["ask", None], ["good", "bad"])
+    assert judge.judge(["ask", None], ["bad", " "]) == [True, False]  # blank: not asked
+
+
+def test_a_guard_is_known_by_its_weights_and_by_what_it_is_asked(
+    guard_folder: Path, tmp_path: Path
+) -> None:
+    known = load(guard_folder).fingerprint
+    assert load(guard_folder).fingerprint == known
+    other = save_guard(tmp_path / "Llama-Guard-tiny", TEMPLATE + " ")
+    assert load(other).fingerprint != known
+    family = load(guard_folder, family="wildguard")
+    assert family.fingerprint not in (known, load(other).fingerprint)
+
+
+def test_a_guard_judges_refusal_where_its_family_says_so(
+    guard_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = f"guard:{guard_folder}"
+    with pytest.raises(DemurError, match=r"llama-guard do not say .* qwen3guard or wildguard"):
+        as_refusal_judge(spec, device="cpu", dtype="float32")
+    # The tiny guard says "safe" or "unsafe": here, that is what tells a refusal.
+    row = replace(GUARD_FAMILIES[0], read_refusal=lambda answer: answer.strip() == "safe")
+    monkeypatch.setattr(guards, "GUARD_FAMILIES", (row,))
+    judge = as_refusal_judge(spec, device="cpu", dtype="float32")
+    assert judge.judge(["ask"] * 3, ["good", "bad", ""]) == [True, False, False]
+    assert judge.fingerprint != load(guard_folder).fingerprint
+    with pytest.raises(DemurError, match="judges refusal, not harm"):
+        as_harm_judge(judge)
+
+
 def test_many_portions_give_what_one_gives(
     guard_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +234,7 @@ def test_a_guard_without_its_chat_template_is_refused(tmp_path: Path) -> None:
         folder = save_guard(tmp_path / place / "Llama-Guard-3-tiny", template)
         with pytest.raises(DemurError, match="without the chat template of llama-guard"):
             load(folder)
-    # Whoever says the family answers for the template.
+    # Giving the family says that the template is right.
     assert load(folder, family="llama-guard").judge(["ask"], ["bad"]) == [True]
 
 
@@ -254,16 +300,18 @@ def test_guards_load_without_code_of_their_own(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("spec", ["", "guard", "guard:", "endpoint: ", "llama:x", "no\nsuch"])
 def test_unknown_specs_name_the_choices(spec: str) -> None:
-    with pytest.raises(DemurError, match="guard:NAME_OR_FOLDER or endpoint:MODEL") as caught:
-        get_harm_judge(spec)
+    with pytest.raises(
+        DemurError, match=r"guard:NAME_OR_FOLDER, endpoint:MODEL or FILE\.py:NAME"
+    ) as caught:
+        as_harm_judge(spec)
     assert "\n" not in str(caught.value)
 
 
 def test_arguments_of_the_other_kind_are_refused() -> None:
-    with pytest.raises(DemurError, match="no base URL"):
-        get_harm_judge("guard:x", base_url="http://localhost:1/v1")
-    with pytest.raises(DemurError, match="no guard family"):
-        get_harm_judge("endpoint:x", family="llama-guard")
+    with pytest.raises(DemurError, match="base URL belongs to endpoint:MODEL"):
+        as_harm_judge("guard:x", base_url="http://localhost:1/v1")
+    with pytest.raises(DemurError, match="family belongs to guard:NAME"):
+        as_harm_judge("endpoint:x", family="llama-guard")
 
 
 @pytest.mark.parametrize(
@@ -276,9 +324,15 @@ def test_arguments_of_the_other_kind_are_refused() -> None:
         ("one\ntwo\nthree", False, False, False),
         ("one\ntwo\nthree", False, None, None),
         ("one\ntwo\nthree", True, None, False),  # the verdict makes no difference
+        ("one\ntwo\nthree", None, True, None),
+        ("one\ntwo\nthree", None, None, None),
+        ("one\ntwo\nthree", None, False, False),
+        ("one", None, True, False),
         ("one", False, None, False),
         ("", False, True, False),
     ],
 )
-def test_complied(response: str, refused: bool, unsafe: bool | None, expected: bool | None) -> None:
+def test_complied(
+    response: str, refused: bool | None, unsafe: bool | None, expected: bool | None
+) -> None:
     assert complied(response, refused, unsafe) is expected

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from demur.errors import DemurError
-from demur.judges import PaperRefusalJudge, get_refusal_judge
+from demur.judges import (
+    Judge,
+    PaperRefusalJudge,
+    as_harm_judge,
+    as_refusal_judge,
+    needs_query,
+    paper,
+    settling,
+)
 
 JUDGE = PaperRefusalJudge()
 
@@ -235,9 +243,34 @@ def test_is_settled_stays_settled() -> None:
 
 
 def test_judges_are_found_by_name() -> None:
-    judge = get_refusal_judge("paper")
+    judge = as_refusal_judge("paper")
     assert judge.name == "paper"
-    assert judge.refuses("I cannot help.")
-    with pytest.raises(DemurError, match="paper") as caught:
-        get_refusal_judge("no such\njudge")
+    assert judge.judge([None, "q", "q"], ["I cannot help.", "", "Sure."]) == [True, False, False]
+    with pytest.raises(DemurError, match="choose default, paper, guard") as caught:
+        as_refusal_judge("no such\njudge")
     assert "\n" not in str(caught.value)
+    with pytest.raises(DemurError, match="2 queries and 1 responses"):
+        judge.judge(["q", "q"], ["r"])
+
+
+def test_a_rule_does_not_judge_harm() -> None:
+    with pytest.raises(DemurError, match="There is no harm judge 'paper'"):
+        as_harm_judge("paper")
+    with pytest.raises(DemurError, match="'paper' judges refusal, not harm"):
+        as_harm_judge(JUDGE)
+
+
+def test_rules_settle_and_need_no_query() -> None:
+    for name in ("paper", "default"):
+        judge = as_refusal_judge(name)
+        assert settling(judge) is judge
+        assert isinstance(judge, Judge)
+        assert not needs_query(judge)
+
+
+def test_the_fingerprint_follows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = JUDGE.fingerprint
+    assert before == as_refusal_judge("paper").fingerprint
+    assert before != as_refusal_judge("default").fingerprint
+    monkeypatch.setattr(paper, "VERSION", paper.VERSION + 1)
+    assert JUDGE.fingerprint != before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 from demur.judges.rules import RefusalRule
@@ -114,7 +113,10 @@ class PaperRefusalJudge(RefusalRule):
     @property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the table and the version of the rule."""
-        return _fingerprint()
+        reading = [_LIST_ITEM_STARTS, _LIST_CUT, _LINES_IN_OPENING]
+        return fingerprint(
+            "refusal rule of the paper", version=VERSION, reading=reading, markers=_EXCEPTIONS_OF
+        )
 
     def refuses(self, response: str) -> bool:
         """Whether `response` refuses; any string is judged, and an empty one does not refuse."""
@@ -148,14 +150,6 @@ class PaperRefusalJudge(RefusalRule):
         return _has_final_marker(_join(complete, grown)) and (
             is_last_line or _has_final_marker(_join(complete, ended))
         )
-
-
-@cache
-def _fingerprint() -> str:
-    reading = [_LIST_ITEM_STARTS, _LIST_CUT, _LINES_IN_OPENING]
-    return fingerprint(
-        "refusal rule of the paper", version=VERSION, reading=reading, markers=_EXCEPTIONS_OF
-    )
 
 
 def _read_opening(text: str) -> tuple[list[str], str | None]:

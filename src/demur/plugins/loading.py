@@ -104,7 +104,12 @@ def load_file(path: Path) -> LoadedFile:
     name, digest = _module_name(absolute), hashlib.sha256(source).hexdigest()
     known = _loaded.get(name)
     if known is None or known.digest != digest:
-        known = LoadedFile(_run(absolute, name, source), digest)
+        try:
+            known = LoadedFile(_run(absolute, name, source), digest)
+        except (Exception, SystemExit) as error:
+            raise DemurError(
+                f"{str(path)!r} cannot be imported ({describe_error(error)}): correct the file."
+            ) from error
         _loaded[name] = known
     return known
 
@@ -123,7 +128,7 @@ def _module_name(path: Path) -> str:
 def _run(path: Path, name: str, source: bytes) -> ModuleType:
     specification = spec_from_file_location(name, path)
     if specification is None:
-        raise DemurError(f"{str(path)!r} is not a Python file: write FILE.py:NAME.")
+        raise ImportError("not a Python file")
     module = module_from_spec(specification)
     before = sys.modules.get(name)
     # Dataclasses, pickle and inspect look modules up by name.
@@ -131,15 +136,11 @@ def _run(path: Path, name: str, source: bytes) -> ModuleType:
     try:
         with _folder_importable(path.parent):
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
-    except BaseException as error:
-        sys.modules.pop(name)
+    except BaseException:
+        sys.modules.pop(name, None)
         if before is not None:
             sys.modules[name] = before
-        if not isinstance(error, (Exception, SystemExit)):
-            raise
-        raise DemurError(
-            f"{str(path)!r} cannot be imported ({describe_error(error)}): correct the file."
-        ) from error
+        raise
     return module
 
 
