@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from gguf import GGUFReader
 
-from demur import ChatModel, DemurError, SafetyPrompt
+from demur import ChatModel, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, head_row
+from tests.real_models import load_real_model
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,7 @@ def f16_export(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, Saf
 
 
 def _real_model() -> ChatModel:
-    try:
-        return ChatModel.load("smollm2-135m", dtype="float32")
-    except DemurError as error:
-        pytest.skip(f"the model cannot be had: {error}")
+    return load_real_model("smollm2-135m", dtype="float32")
 
 
 def _exported(model: ChatModel, place: Path) -> tuple[ChatModel, SafetyPrompt, Path]:

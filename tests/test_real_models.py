@@ -12,6 +12,7 @@ from demur.chat.engine import SamplingSettings
 from demur.geometry import Directions
 from demur.prompts import load_basic_prompt
 from demur.queries import Label, load_query_set
+from tests.real_models import load_real_model
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 pytestmark = pytest.mark.real_model
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.real_model
 
 @pytest.fixture(scope="module")
 def default_model() -> ChatModel:
-    return ChatModel.load()
+    return load_real_model()
 
 
 def test_the_default_model_answers_sensibly_and_shares_its_prefix(
@@ -66,7 +67,7 @@ def test_a_short_optimization_moves_the_groups_apart(
 
 
 def test_smollm_refuses_nothing_and_is_told_so(tmp_path: Path) -> None:
-    model = ChatModel.load("smollm2-135m")
+    model = load_real_model("smollm2-135m")
     with pytest.raises(DemurError, match=r"refuses \(almost\) none.*no refusal direction"):
         optimize(model, preset="quick", most_anchors=20, most_held_out=10, output=tmp_path / "run")
     assert not (tmp_path / "run/training.safetensors").exists()

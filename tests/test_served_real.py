@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from demur import ChatModel, Comparison, DemurError, SafetyPrompt, evaluate
+from demur import ChatModel, Comparison, SafetyPrompt, evaluate
 from demur.evaluation.served import AS_SERVED, evaluate_endpoint
 from demur.exports import export
+from tests.real_models import load_real_model
 
 pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
 
@@ -83,10 +84,7 @@ Trained = tuple[ChatModel, Path, Comparison, dict[str, Any]]
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A model, a trained prompt (the rows of a text), and its evaluation in process."""
     place = tmp_path_factory.mktemp("served")
-    try:
-        model = ChatModel.load("smollm2-135m", dtype="float32")
-    except DemurError as error:
-        pytest.skip(f"the model cannot be had: {error}")
+    model = load_real_model("smollm2-135m", dtype="float32")
     text = "If a request could hurt somebody, say only: I'm sorry, but I can't help with that."
     rows = model.prompt_embeddings(SafetyPrompt("text", text))
     SafetyPrompt("trained", text, rows).save(place / "prompt")
