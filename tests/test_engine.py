@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine import Engine, Inputs, SamplingSettings
+from demur.chat.engine import Engine, Inputs, Read, SamplingSettings
 from demur.chat.engine.buckets import halving, length_buckets
 from demur.chat.engine.sampler import draw
 from tests.tiny import ARCHITECTURES, CANNOT_SHARE, VOCABULARY, tiny_model, tiny_tokenizer
@@ -80,14 +80,17 @@ def test_gradient_is_that_of_the_plain_path(named_engine: tuple[str, Engine]) ->
     inputs = conversations()
     target = torch.randn(len(inputs), 32, generator=torch.Generator().manual_seed(4))
 
-    def loss(representations: Tensor, rows: list[int]) -> Tensor:
+    def distance(representations: Tensor, rows: list[int]) -> Tensor:
         return (representations - target[rows]).square().sum() / len(inputs)
+
+    def loss(read: Read, rows: list[int]) -> Tensor:
+        return distance(read.representations, rows)
 
     prompt = random_prompt().requires_grad_()
     hidden = torch.stack(
         [plain_hidden(engine.model, inputs, row, prompt) for row in range(len(inputs))]
     )
-    expected_loss = loss(hidden, list(range(len(inputs))))
+    expected_loss = distance(hidden, list(range(len(inputs))))
     (expected,) = torch.autograd.grad(expected_loss, prompt)
     for most_tokens in (4096, 20):
         engine.most_trained = most_tokens

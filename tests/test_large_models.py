@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine import Engine, SamplingSettings
+from demur.chat.engine import Engine, Read, SamplingSettings
 from tests.test_engine import QUERIES, conversations, random_prompt
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -38,8 +38,8 @@ def test_a_spread_model_gives_what_the_whole_one_gives(spread: PreTrainedModel) 
     inputs, prompt = conversations(), random_prompt()
     settings = SamplingSettings(samples=2, most_tokens=5)
 
-    def loss(representations: Tensor, rows: list[int]) -> Tensor:
-        return representations.square().sum() / len(inputs)
+    def loss(read: Read, rows: list[int]) -> Tensor:
+        return read.representations.square().sum() / len(inputs)
 
     engines = [
         Engine(model, tiny_tokenizer())

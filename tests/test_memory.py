@@ -16,7 +16,7 @@ from torch import Tensor
 
 from demur.chat import hardware
 from demur.chat.allocator import keep_freed_memory
-from demur.chat.engine import Engine, SamplingSettings, memory
+from demur.chat.engine import Engine, Read, SamplingSettings, memory
 from tests.test_engine import QUERIES, conversations, random_prompt
 from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 
@@ -69,8 +69,8 @@ def test_results_are_the_same_with_little_memory(monkeypatch: pytest.MonkeyPatch
     inputs, prompt = conversations(), random_prompt()
     settings = SamplingSettings(samples=2, most_tokens=5)
 
-    def loss(representations: Tensor, rows: list[int]) -> Tensor:
-        return representations.square().sum() / len(inputs)
+    def loss(read: Read, rows: list[int]) -> Tensor:
+        return read.representations.square().sum() / len(inputs)
 
     def everything() -> tuple[Tensor, list[list[str]], Tensor, Engine]:
         engine = Engine(tiny_model(NAME), tiny_tokenizer())
@@ -93,8 +93,8 @@ def test_a_gradient_survives_running_out_of_memory() -> None:
     engine = Engine(tiny_model(NAME), tiny_tokenizer())
     inputs, prompt = conversations(), random_prompt()
 
-    def loss(representations: Tensor, rows: list[int]) -> Tensor:
-        return representations.square().sum() / len(inputs)
+    def loss(read: Read, rows: list[int]) -> Tensor:
+        return read.representations.square().sum() / len(inputs)
 
     expected_loss, expected = engine.prompt_gradient(inputs, prompt, loss)
     longest: list[int] = []
@@ -117,7 +117,7 @@ _SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def printed(code: str) -> int:
-    """The number that code prints in a process whose allocator nobody has set up."""
+    """The number that code prints in a process whose allocator is not set up."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
     return int(subprocess.check_output([sys.executable, "-c", code], text=True, env=plain))
 
@@ -127,7 +127,8 @@ import resource, torch
 from demur.chat.allocator import keep_freed_memory
 
 keep_freed_memory()
-torch.ones(2**24)
+for _ in range(10):  # until the heap has settled
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(2**24)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from demur.chat.engine import Engine, Inputs
-from demur.chat.engine.layers import decoder_layers
+from demur.chat.engine.architecture import decoder_layers
 from demur.geometry import (
     Directions,
     movement,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from demur.chat import ChatModel, Condition
+from demur.chat.engine import PartialLoss
 from demur.geometry import LossWeights, estimate_directions
 from demur.optimization.dro import DirectedRepresentation
 from demur.optimization.training import TrainingSettings, train_prompt
@@ -94,7 +95,7 @@ def test_the_averaged_prompt_goes_where_the_mean_over_the_steps_lies_as_far_as_t
         queries: Sequence[str],
         condition: Condition,
         prompt: Tensor,
-        loss: Callable[[Tensor, list[int]], Tensor],
+        loss: PartialLoss,
     ) -> tuple[float, Tensor]:
         seen.append(prompt.detach().clone())
         return gradient(self, queries, condition, prompt, loss)

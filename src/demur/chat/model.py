@@ -8,9 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from demur.chat.allocator import keep_freed_memory as tell_allocator
 from demur.chat.catalog import DEFAULT_MODEL
-from demur.chat.engine import Engine, Inputs, SamplingSettings
-from demur.chat.engine.engine import PartialLoss, Reading
+from demur.chat.engine import (
+    Engine,
+    Inputs,
+    PartialLoss,
+    PrefixSharing,
+    Read,
+    Sampled,
+    SamplingSettings,
+    TokenReader,
+    log_probability,
+)
+from demur.chat.engine.architecture import context_length
 from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
@@ -33,7 +44,7 @@ class ChatModel:
         gguf: the GGUF file that it was unpacked from, if any.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, prefix_sharing: PrefixSharing = "auto") -> None:
         self.name = loaded.name
         self.identity = loaded.identity
         self.dtype = loaded.dtype
@@ -42,11 +53,12 @@ class ChatModel:
         self.folder = loaded.folder
         self.gguf = loaded.gguf
         self.quantization = loaded.quantization
-        config = loaded.model.config.get_text_config(decoder=True)
-        self.context_length = int(getattr(config, "max_position_embeddings", None) or 10**9)
+        self.context_length = context_length(loaded.model)
         self.width = int(embedding_table(loaded.model).shape[1])
         self.renderer = ChatRenderer(loaded.tokenizer, loaded.name)
-        self.engine = Engine(loaded.model, loaded.tokenizer)
+        self.engine = Engine(
+            loaded.model, loaded.tokenizer, prefix_sharing=prefix_sharing, name=loaded.name
+        )
 
     @classmethod
     def load(
@@ -57,6 +69,8 @@ class ChatModel:
         device: str | None = None,
         trust_remote_code: bool = False,
         quantization: str | None = None,
+        prefix_sharing: PrefixSharing = "auto",
+        keep_freed_memory: bool = False,
         progress: Progress | None = None,
     ) -> ChatModel:
         """Load a model.
@@ -68,10 +82,18 @@ class ChatModel:
             device: `cpu`, `cuda`, ...; `auto` spreads a large model over what there is.
             trust_remote_code: whether the model may bring its own code.
             quantization: `4bit`, or None.
-            progress: hears of downloads and of the choice of dtype.
+            prefix_sharing: `auto` computes the opening that conversations share once, where a check
+                at loading finds that exact for the model, and runs whole conversations elsewhere;
+                `on` insists on the first and `off` on the second. Conversations longer than a
+                model's sliding window always run whole.
+            keep_freed_memory: on a processor, let this process keep the memory that it frees for
+                its own later use, which makes it faster (see `demur.chat.keep_freed_memory`). The
+                setting holds for the whole process, so it is left alone by default.
+            progress: reports downloads, the plain path and its reason, and kept memory.
 
         Raises:
-            DemurError: the model cannot be had, read or used.
+            DemurError: the model cannot be found, read or used, or cannot share a prefix although
+                `prefix_sharing` is `on`.
         """
         progress = progress or SilentProgress()
         loaded = load_model(
@@ -82,11 +104,17 @@ class ChatModel:
             quantization=quantization,
             progress=progress,
         )
-        chat_model = cls(loaded)
-        if not chat_model.engine.shares_prefix:
+        if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
             progress.message(
-                f"{loaded.name} has a cache that cannot be expanded: "
-                "taking the plain path, which is slower and gives the same results."
+                "This process keeps the memory that it frees, so its use of memory stays at its"
+                " peak."
+            )
+        chat_model = cls(loaded, prefix_sharing)
+        verdict = chat_model.engine.verdict
+        if not verdict.shares_prefix and verdict.cause != "turned off":
+            progress.message(
+                f"{loaded.name} takes the plain path, which is slower and gives the same results,"
+                f" because {verdict.reason}."
             )
         return chat_model
 
@@ -103,7 +131,7 @@ class ChatModel:
         )
 
     def prompt_embeddings(self, safety_prompt: SafetyPrompt) -> Tensor:
-        """The rows that a safety prompt puts into a conversation, (L, d) float32 on the CPU."""
+        """The rows of a safety prompt in a conversation, (L, d) float32 on the CPU."""
         if safety_prompt.embeddings is not None:
             safety_prompt.require_width(self.width)
             return safety_prompt.embeddings
@@ -172,7 +200,7 @@ class ChatModel:
         limits: Sequence[int] | None = None,
         settled: Settled | None = None,
         stage: Stage | None = None,
-    ) -> Reading:
+    ) -> Sampled:
         """Representations of queries and sampled responses to them.
 
         Raises:
@@ -183,12 +211,66 @@ class ChatModel:
             inputs, queries, settings, self._rows(condition), limits, settled, stage
         )
 
+    def score(
+        self,
+        queries: Sequence[str],
+        targets: Sequence[Sequence[str | Sequence[int]]],
+        condition: Condition | None = None,
+        *,
+        reader: TokenReader = log_probability,
+        stage: Stage | None = None,
+    ) -> Read:
+        """Log-probabilities of continuations of queries, without sampling.
+
+        Every target is read behind its query (teacher forcing). The tokens of a query are read once
+        for all of its targets, and those of the opening once for all queries.
+
+        Args:
+            queries: N of them.
+            targets: for each query any number of continuations, which may be none: each is a text,
+                tokenized by `target_ids`, or the ids of its tokens.
+            condition: what stands before every query; nothing by default.
+            reader: what to read of the logits that predict target tokens, if not their
+                log-probabilities.
+            stage: advanced by one for each query.
+
+        Returns:
+            The representations of the queries, (N, d), and the log-probabilities of all target
+            tokens, (n,), float32 on the CPU. `by_target()` has them target by target.
+
+        Raises:
+            DemurError: a target is empty, or a query with a target is longer than the context.
+
+        Example:
+            The probability that the model begins its answer with one of two refusals:
+
+            >>> openings = ["I'm sorry, but", "I cannot"]
+            >>> read = model.score(queries, [openings] * len(queries))
+            >>> [sum(float(one.sum().exp()) for one in some) for some in read.by_target()]
+        """
+        condition = condition or Condition()
+        inputs = self.inputs(queries, condition, targets=self._all_ids(targets))
+        return self.engine.score(inputs, self._rows(condition), reader, stage)
+
+    def target_ids(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text as the model's own answer, from its first token on.
+
+        They are those of the text alone: no token lies over the place where the answer begins, and
+        none is a special token. The token that would end the answer is not among them.
+
+        Raises:
+            DemurError: the text is empty or cannot be tokenized as plain text.
+        """
+        return self.renderer.answer_ids(text)
+
     def prompt_gradient(
         self,
         queries: Sequence[str],
         condition: Condition,
         prompt: Tensor,
         partial_loss: PartialLoss,
+        targets: Sequence[Sequence[str | Sequence[int]]] = (),
+        reader: TokenReader = log_probability,
     ) -> tuple[float, Tensor]:
         """The loss of a batch of queries and its gradient with respect to the prompt's rows.
 
@@ -196,11 +278,33 @@ class ChatModel:
             queries: B of them.
             condition: the basic prompt whose place the rows take, and the system prompt.
             prompt: (L, d).
-            partial_loss: the share of the loss of some of the queries.
+            partial_loss: the share of the loss of some of the queries. It takes what the model
+                makes of them, a `Read`, and their places in the batch, and returns a scalar.
+            targets: for each query its continuations, as for `score`; `()` for none at all.
+            reader: what to read of the logits that predict target tokens, if not their
+                log-probabilities.
+
+        Returns:
+            The loss, and its gradient (L, d) float32 on the CPU.
+
+        Raises:
+            DemurError: a target is empty, or a query with a target is longer than the context.
+
+        Example:
+            The mean negative log-probability of one answer to each query:
+
+            >>> ids = [[model.target_ids(answer)] for answer in answers]
+            >>> count = sum(len(target) for (target,) in ids)
+            >>> def partial_loss(read, places):
+            ...     return -read.token_values.sum() / count
+            >>> loss, gradient = model.prompt_gradient(
+            ...     queries, condition, prompt, partial_loss, ids
+            ... )
         """
         text = condition.safety_prompt.text if condition.safety_prompt else None
         trained = Condition(SafetyPrompt("training", text, prompt), condition.system_prompt)
-        return self.engine.prompt_gradient(self.inputs(queries, trained), prompt, partial_loss)
+        inputs = self.inputs(queries, trained, targets=self._all_ids(targets))
+        return self.engine.prompt_gradient(inputs, prompt, partial_loss, reader)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """What the model would say next at representations (N, d): logits (N, V) float32."""
@@ -220,24 +324,64 @@ class ChatModel:
             history=history,
         )
 
-    def inputs(self, queries: Sequence[str], condition: Condition, new_tokens: int = 0) -> Inputs:
+    def inputs(
+        self,
+        queries: Sequence[str],
+        condition: Condition,
+        new_tokens: int = 0,
+        targets: Sequence[Sequence[Sequence[int]]] = (),
+    ) -> Inputs:
         """Render queries under a condition.
 
+        Args:
+            queries: N of them.
+            condition: what stands before every query.
+            new_tokens: number of tokens of the responses to come, at most.
+            targets: for each query its continuations as token ids; `()` for none at all.
+
         Raises:
-            DemurError: a query, with `new_tokens` to come, is longer than the context.
+            DemurError: a query, with the tokens to come, is longer than the context, or the lists
+                of targets are not as many as the queries.
         """
+        if targets and len(targets) != len(queries):
+            raise DemurError(
+                f"There are {len(targets)} lists of targets for {len(queries)} queries: "
+                "give one list for each query, which may be empty."
+            )
         prompt = condition.safety_prompt
         trained = prompt is not None and prompt.embeddings is not None
         conversations = [self.conversation(query, condition) for query in queries]
-        longest = max(conversations, key=lambda conversation: len(conversation.token_ids))
-        length = len(longest.token_ids) + new_tokens
+        more = [max(map(len, some), default=0) for some in targets] or [0] * len(queries)
+        lengths = [
+            len(conversation.token_ids) + max(new_tokens, longest)
+            for conversation, longest in zip(conversations, more, strict=True)
+        ]
+        length = max(lengths)
         if length > self.context_length:
-            query = queries[conversations.index(longest)]
+            query = queries[lengths.index(length)]
             raise DemurError(
                 f"The query {_opening(query)!r} makes a conversation of {length} tokens, more than "
                 f"the {self.context_length} of {self.name}: shorten or drop it."
             )
-        return Inputs.from_conversations(conversations, trained=trained)
+        return Inputs.from_conversations(conversations, trained=trained, targets=targets)
+
+    def _all_ids(
+        self, targets: Sequence[Sequence[str | Sequence[int]]]
+    ) -> list[list[tuple[int, ...]]]:
+        return [[self._ids(target) for target in some] for some in targets]
+
+    def _ids(self, target: str | Sequence[int]) -> tuple[int, ...]:
+        if isinstance(target, str):
+            return self.target_ids(target)
+        if not target:
+            raise DemurError("A target has no tokens: give at least one, or leave the target out.")
+        vocabulary = embedding_table(self.engine.model).shape[0]
+        if not all(0 <= token < vocabulary for token in target):
+            raise DemurError(
+                f"A target holds a token id outside the vocabulary of {self.name}: "
+                f"give ids from 0 to {vocabulary - 1}."
+            )
+        return tuple(target)
 
     def _rows(self, condition: Condition) -> Tensor | None:
         prompt = condition.safety_prompt

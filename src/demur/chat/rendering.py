@@ -139,6 +139,39 @@ class ChatRenderer:
             span = (start, start + prompt_rows)
         return Conversation(tuple(ids), span)
 
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text as the model's own answer, from its first token on.
+
+        They are those of the text alone: no token lies over the place where the answer begins, and
+        none is an added token. White space that the template puts between its header and an answer
+        (Llama 2's does) is part of the first token, as it is when the model answers.
+
+        Raises:
+            DemurError: the text is empty or cannot be tokenized as plain text.
+        """
+        clean_text("answer", text)
+        last = self._segments({"query": "x"})[-1]
+        header = last if last.kind == "markup" else Segment("")
+        gap = self._gap(header.text)
+        if text.startswith(gap):
+            gap = ""
+        # Of a safety prompt it is guaranteed that no token lies over its edges.
+        answer = Segment(gap + text, "safety_prompt")
+        ids, span = self._tokenize([header, answer])
+        assert span is not None
+        return tuple(ids[span[0] : span[1]])
+
+    def _gap(self, header: str) -> str:
+        """White space that the template puts between the header of an answer and its text."""
+        try:
+            answered = self._segments({"query": "x"}, [("x", "x")])
+        except DemurError:  # the template takes one message only
+            return ""
+        place = next((i for i, one in enumerate(answered) if one.kind == "response"), 0)
+        before = answered[place - 1].text if place else ""
+        gap = before.removeprefix(header)
+        return gap if before.startswith(header) and not gap.strip() else ""
+
     def _segments(
         self, texts: Mapping[SegmentKind, str], history: Sequence[tuple[str, str]] = ()
     ) -> list[Segment]:

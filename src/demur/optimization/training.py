@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from demur.chat import ChatModel, Condition
+from demur.chat import ChatModel, Condition, Read
 from demur.progress import Progress
 from demur.runs import Queries, RunFolder
 
@@ -161,7 +161,8 @@ def _step(
     """
     seen: dict[int, Terms] = {}
 
-    def partial_loss(representations: Tensor, places: list[int]) -> Tensor:
+    def partial_loss(share: Read, places: list[int]) -> Tensor:
+        representations = share.representations
         part = [rows[place] for place in places]
         losses, terms = objective.losses(representations, part)
         columns = {"loss": losses.tolist()} | {name: term.tolist() for name, term in terms.items()}

@@ -3,7 +3,7 @@
 transformers' `sdpa` repeats keys and values for every query head of a group as soon as there is a
 mask. Folding the heads of a group into the query axis gives the same products without the copy. And
 where conversations lie end to end in one row, most of the mask is empty: each suffix attends to the
-prefix and to itself alone.
+prefix and to itself alone, and a suffix that branches is one block with a mask of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
 
 @contextmanager
 def packed(packing: Packing) -> Iterator[None]:
-    """Say that the forward pass inside runs on a packed row."""
+    """Tell attention that the forward pass inside runs on a packed row."""
     token = _packing.set(packing)
     try:
         yield
@@ -117,12 +117,13 @@ def _fused_suffix_attention(
         rows = states.index_select(1, places)
         return rows.view(rows.shape[0], batch, longest, rows.shape[2]).transpose(0, 1)
 
-    causal = torch.ones(longest, length + longest, dtype=torch.bool, device=device).tril(length)
+    own_visible = packing.own_visible.to(device).view(-1, 1, longest, longest)
+    visible = torch.nn.functional.pad(own_visible, (length, 0), value=True)
     key, value = (
         torch.cat([shared.expand(batch, -1, -1, -1), spread(states)], dim=2)
         for shared, states in zip(prefix, own, strict=True)
     )
-    attended = _grouped(spread(query), key, value, causal[None, None], scaling)
+    attended = _grouped(spread(query), key, value, visible, scaling)
     return attended.transpose(0, 1).flatten(1, 2).index_select(1, packing.flat.to(device))
 
 

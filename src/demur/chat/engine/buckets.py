@@ -11,15 +11,19 @@ import torch
 Result = TypeVar("Result")
 
 OVERHEAD_TOKENS = 48
-"""What starting one more batch costs, in tokens' worth of time (measured on two cores; the
-optimum is flat, so other machines lose little by it)."""
+"""Cost of one more batch, as the number of tokens that take as much time.
+
+Measured on two cores; the optimum is flat, so other machines lose little by it."""
 
 PACKED_PADDING = 0.1
-"""What padding costs where conversations are packed: it is in the attention alone."""
+"""Cost of a token of padding where conversations are packed: it is in the attention alone."""
 
 
 def length_buckets(
-    lengths: Sequence[int], most_tokens: float, padding_cost: float = 1.0
+    lengths: Sequence[int],
+    most_tokens: float,
+    padding_cost: float = 1.0,
+    counts: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Group sequences of similar length.
 
@@ -29,21 +33,24 @@ def length_buckets(
     Args:
         lengths: tokens of each sequence.
         most_tokens: padded tokens that a batch may hold; a longer sequence gets a batch alone.
-        padding_cost: what a token of padding costs, against a token.
+        padding_cost: cost of a token of padding in relation to that of a token.
+        counts: number of sequences that each entry stands for, which stay together; 1 by default.
 
     Returns:
         Lists of indices into `lengths`, shortest sequences first, each index once.
     """
+    counts = counts or [1] * len(lengths)
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     cost = [0.0] + [float("inf")] * len(order)
     start_of = [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
-        longest, own = lengths[order[end - 1]], 0
+        longest, own, rows = lengths[order[end - 1]], 0, 0
         for start in range(end - 1, -1, -1):
-            padded = longest * (end - start)
+            rows += counts[order[start]]
+            padded = longest * rows
             if padded > most_tokens and end - start > 1:
                 break
-            own += lengths[order[start]]
+            own += lengths[order[start]] * counts[order[start]]
             total = cost[start] + own + padding_cost * (padded - own) + OVERHEAD_TOKENS
             if total < cost[end]:
                 cost[end], start_of[end] = total, start
@@ -66,7 +73,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def halving(work: Callable[[int], Result], amount: int, least: int = 1) -> tuple[Result, int]:
-    """Call `work(amount)`, with half the amount after each failure for want of memory.
+    """Call `work(amount)`, with half the amount after each failure for lack of memory.
 
     Returns:
         What `work` returned and the amount that worked, to start from next time.

@@ -2,89 +2,200 @@
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from demur.chat.engine.architecture import shortest_window, takes_position_ids
 from demur.chat.engine.decoding import step
-from demur.chat.engine.forward import embedding_table, input_embeddings, read_packed
+from demur.chat.engine.forward import embedding_table
 from demur.chat.engine.inputs import Inputs
-from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import read_whole
-from demur.chat.engine.prefix import compute_prefix, has_expandable_cache, suffix_states
+from demur.chat.engine.prefix import compute_prefix, suffix_states, unexpandable_layers
+from demur.chat.engine.reading import packing_of, prefix_embeddings, read_part, read_with_prefix
 from demur.chat.engine.slots import SlotCache
+from demur.errors import DemurError
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 """Largest relative difference between the paths, by dtype.
 
 A wrong mask or position gives far more."""
 
+PrefixSharing = Literal["auto", "on", "off"]
+"""Whether conversations share the computation of their opening: where it is exact, always (an error
+where it is not), or never."""
 
-def shortest_window(model: PreTrainedModel) -> float:
-    """The fewest tokens that some layer of the model can look back; infinite without windows."""
-    layers = DynamicCache(config=model.config).layers
-    windows = [layer.sliding_window for layer in layers if hasattr(layer, "sliding_window")]
-    config = model.config.get_text_config(decoder=True)
-    chunk = getattr(config, "attention_chunk_size", None)
-    return float(min([*windows, *([chunk] if chunk else [])], default=float("inf")))
+Cause = Literal["turned off", "cache", "positions", "error", "not finite", "difference"]
 
 
-def shares_prefix(model: PreTrainedModel) -> bool:
-    """Whether prefixes can be shared and responses sampled in slots, with the same results.
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the shared path serves a model.
 
-    Short random conversations are run both ways, up to the second token of a response.
+    Attributes:
+        shares_prefix: True for the shared path, False for the plain path.
+        cause: kind of the reason for the plain path; None for the shared path. `turned off`: as
+            asked for. `cache`: the model's cache is not plain attention. `positions`: it cannot be
+            told positions. `error`: the shared path raised an exception. `not finite`: it gave NaN
+            or infinity. `difference`: the two paths disagree.
+        reason: the reason as the end of a sentence, after "because"; empty for the shared path.
     """
-    if not has_expandable_cache(model):
-        return False
-    if "position_ids" not in inspect.signature(model.forward).parameters:
-        return False
-    try:
-        with torch.inference_mode():
-            return _paths_agree(model)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
-        return False
+
+    shares_prefix: bool
+    cause: Cause | None = None
+    reason: str = ""
 
 
-def _paths_agree(model: PreTrainedModel) -> bool:
+@dataclass(frozen=True)
+class _Example:
+    """Short random conversations with what the plain path makes of them.
+
+    Attributes:
+        inputs: two conversations; the first has two targets, so its suffix forks.
+        answers: a token that is said to each, for a step of sampling.
+        hidden: what the plain path reads at `Packing.reads`.
+        logits: (2, V), after each conversation.
+        next_logits: (2, V), after its answer.
+    """
+
+    inputs: Inputs
+    answers: tuple[int, int]
+    hidden: Tensor
+    logits: Tensor
+    next_logits: Tensor
+
+
+def judge_paths(
+    model: PreTrainedModel, sharing: PrefixSharing = "auto", name: str = "The model"
+) -> Verdict:
+    """Decide which path serves a model.
+
+    Short random conversations are run both ways, up to the second token of a response and with
+    continuations that are scored.
+
+    Args:
+        model: a causal language model.
+        sharing: `auto` takes the shared path where it gives what the plain path gives, `on` insists
+            on it, `off` takes the plain path.
+        name: what messages call the model.
+
+    Raises:
+        DemurError: the model cannot be run, gives values that are not numbers, or cannot share a
+            prefix though `sharing` is `on`.
+    """
+    if sharing not in ("auto", "on", "off"):
+        raise DemurError(f"There is no prefix sharing {sharing!r}: choose auto, on or off.")
+    with torch.inference_mode():
+        example = _example(model, name)
+        if sharing == "off":
+            return Verdict(False, "turned off", "prefix sharing is turned off")
+        verdict = _judge(model, example)
+    if sharing == "on" and not verdict.shares_prefix:
+        raise DemurError(
+            f"{name} cannot share a prefix because {verdict.reason}: "
+            "leave prefix sharing at auto or turn it off."
+        )
+    return verdict
+
+
+def _example(model: PreTrainedModel, name: str) -> _Example:
     vocabulary = embedding_table(model).shape[0]
     generator = torch.Generator().manual_seed(0)
 
     def tokens(length: int) -> tuple[int, ...]:
         return tuple(torch.randint(vocabulary, (length,), generator=generator).tolist())
 
-    inputs = Inputs(tokens(3), (tokens(1), tokens(2)), None)  # fits in the shortest windows
-    answers = tokens(2)
-    longer = tuple((*suffix, token) for suffix, token in zip(inputs.suffixes, answers, strict=True))
-    whole = Inputs(inputs.prefix, inputs.suffixes + longer, None)
-    read = read_whole(model, whole, None, logits=True)
+    # Eight tokens in all, so that they fit in the shortest windows.
+    prefix, suffixes = tokens(3), (tokens(1), tokens(2))
+    first, second, other = tokens(3)
+    targets = ((first, 0), (other, 0))
+    inputs = Inputs(prefix, suffixes, None, (targets, ()))
+    longer = ((*suffixes[0], first), (*suffixes[0], other), (*suffixes[1], second))
+    try:
+        read = read_whole(model, Inputs(prefix, suffixes + longer, None), None, logits=True)
+    except Exception as error:  # a model's forward function may fail in any way
+        raise DemurError(
+            f"{name} cannot be run ({_one_line(error)}): use a causal language model that takes"
+            " inputs_embeds."
+        ) from error
     assert read.logits is not None
-    expected, logits, next_logits = read.representation[:2], read.logits[:2], read.logits[2:]
+    if not bool(read.hidden.isfinite().all()) or bool(read.logits.isnan().any()):
+        raise DemurError(
+            f"{name} computes values that are not numbers (NaN or infinity) in"
+            f" {_short(model.dtype)}: load it in another dtype, such as float32, or get its weights"
+            " again."
+        )
+    return _Example(
+        inputs=inputs,
+        answers=(first, second),
+        hidden=read.hidden[:4],  # the ends of both suffixes, then the two branches
+        logits=read.logits[:2],
+        next_logits=read.logits[[2, 4]],
+    )
 
-    lengths = tuple(inputs.lengths)
-    opening = input_embeddings(model, torch.tensor([inputs.prefix]))
-    rest = input_embeddings(model, torch.tensor([sum(inputs.suffixes, ())]))
-    row = Packing(len(inputs.prefix), lengths, inside=True)
-    first = read_packed(model, torch.cat([opening, rest], dim=1), row, logits=True)
-    agree = _close(first.representation, expected)
 
+def _judge(model: PreTrainedModel, example: _Example) -> Verdict:
+    kinds = unexpandable_layers(model)
+    if kinds:
+        return Verdict(
+            False,
+            "cache",
+            f"its cache cannot be expanded (it holds {', '.join(kinds)}, not the keys and values"
+            " of attention alone)",
+        )
+    if not takes_position_ids(model):
+        return Verdict(False, "positions", "its forward function takes no position_ids")
+    try:
+        pairs = _shared_values(model, example)
+    except Exception as error:  # a model's forward function may fail in any way
+        return Verdict(False, "error", f"the shared path failed on it ({_one_line(error)})")
+    worst = 0.0
+    for found, expected in pairs:
+        norms = float((found.float() - expected.float()).norm()), float(expected.float().norm())
+        if not bool(found.isfinite().all()) and bool(expected.isfinite().all()):
+            return Verdict(
+                False, "not finite", "the shared path gave values that are not numbers on it"
+            )
+        worst = max(worst, norms[0] / max(norms[1], 1e-30))
+    most = TOLERANCE.get(model.dtype, 1e-3)
+    if worst <= most:
+        return Verdict(True)
+    return Verdict(
+        False,
+        "difference",
+        f"the two paths differ by {worst:.2%} on it, and at most {most:.1%} is allowed in"
+        f" {_short(model.dtype)}",
+    )
+
+
+def _shared_values(model: PreTrainedModel, example: _Example) -> list[tuple[Tensor, Tensor]]:
+    """What the shared path computes, each with what the plain path computed."""
+    inputs, opening = example.inputs, prefix_embeddings(model, example.inputs, None)
+    row = read_with_prefix(model, inputs, None)
+    pairs = [(row.hidden, example.hidden)]
     prefix = compute_prefix(model, opening)
+    pairs.append((read_part(model, inputs, prefix, None).hidden, example.hidden))
+
+    alone = inputs.without_targets()
     cache = prefix.cache()
-    behind = Packing(prefix.length, lengths, inside=False)
-    second = read_packed(model, rest, behind, cache=cache, logits=True)
-    agree &= _close(second.representation, expected)
-    agree &= _close(second.logits, logits)
-    if inputs.longest + 1 > shortest_window(model):
-        return agree  # such conversations are not sampled in slots
-    slots = SlotCache(prefix, slots=2, capacity=inputs.longest + 1)
-    for states in suffix_states(cache, behind):
+    behind = read_part(model, alone, prefix, None, cache=cache, logits=True)
+    assert behind.logits is not None
+    pairs += [(behind.hidden, example.hidden[:2]), (behind.logits, example.logits)]
+    if alone.longest + 1 > shortest_window(model):
+        return pairs  # such conversations are not sampled in slots
+    slots = SlotCache(prefix, slots=2, capacity=alone.longest + 1)
+    for states in suffix_states(cache, packing_of(alone, inside=False)):
         slots.add(states)
-    return agree and _close(step(model, slots, answers), next_logits)
+    return [*pairs, (step(model, slots, example.answers), example.next_logits)]
 
 
-def _close(found: Tensor | None, expected: Tensor | None) -> bool:
-    assert found is not None
-    assert expected is not None
-    difference = (found.float() - expected.float()).norm()
-    return bool(difference <= TOLERANCE.get(expected.dtype, 1e-3) * expected.float().norm())
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""The one door to the model: represent, sample, differentiate."""
+"""The single entry point to a model: represent, score, sample, differentiate."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from demur.chat.allocator import keep_freed_memory
+from demur.chat.engine.architecture import decoder_layers, shortest_window
 from demur.chat.engine.attention import use_grouped_attention
-from demur.chat.engine.buckets import PACKED_PADDING, halving, length_buckets
-from demur.chat.engine.capability import shares_prefix, shortest_window
+from demur.chat.engine.buckets import halving
+from demur.chat.engine.capability import PrefixSharing, judge_paths
 from demur.chat.engine.decoding import Prefilled, decode
-from demur.chat.engine.forward import (
-    LastPosition,
-    input_device,
-    input_embeddings,
-    logits_of,
-    read_packed,
-    read_positions,
-)
+from demur.chat.engine.forward import input_device, read_positions
+from demur.chat.engine.gradient import PartialLoss, gradient_of
+from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
-from demur.chat.engine.layers import decoder_layers
 from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
-from demur.chat.engine.packing import Packing
-from demur.chat.engine.plain import generate_whole, read_whole, replace_rows
-from demur.chat.engine.prefix import PrefixStates, compute_prefix, suffix_states
+from demur.chat.engine.plain import generate_whole
+from demur.chat.engine.prefix import PrefixStates, suffix_states
+from demur.chat.engine.reading import (
+    packing_of,
+    parts_of,
+    prefix_embeddings,
+    prefix_states,
+    read_part,
+    read_targets,
+)
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
 from demur.chat.engine.streaming import Stream
+from demur.chat.engine.targets import Read, TargetTokens, TokenReader, log_probability
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")
@@ -39,13 +41,10 @@ Result = TypeVar("Result")
 _AT_ONCE = 16
 """Short sequences that are read together at every position."""
 
-PartialLoss = Callable[[Tensor, list[int]], Tensor]
-"""Takes representations (b, d) and their places in the batch; returns their share of the loss."""
-
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model makes of queries and says to them.
+class Sampled:
+    """Representations of queries and responses to them.
 
     Attributes:
         representations: (N, d) float32 on the CPU.
@@ -59,23 +58,41 @@ class Reading:
 class Engine:
     """Runs a causal language model over conversations that share their opening.
 
+    Args:
+        model: in evaluation mode; no parameter requires a gradient.
+        tokenizer: the model's own.
+        prefix_sharing: `auto` shares the computation of the opening where that is exact for the
+            model, `on` insists on it, `off` runs whole conversations.
+        name: name of the model in messages.
+
     Attributes:
-        shares_prefix: whether the shared path serves this model; found once, by comparing it with
-            the plain path.
+        verdict: which path serves this model and why; found once, by comparing the two.
+        shares_prefix: whether the shared path is taken.
         most_read: tokens that one batch may hold; halved when memory runs out.
         most_trained: the same where a gradient is wanted.
         slots: responses sampled at once at most; halved when memory runs out.
+        head: the LM head, which bounds the logits that are computed at once.
+
+    Raises:
+        DemurError: the model cannot be run, gives NaN, or cannot do what `prefix_sharing` asks.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prefix_sharing: PrefixSharing = "auto",
+        name: str = "The model",
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        if input_device(model).type == "cpu":
-            keep_freed_memory()
         room = room_for(model)
         self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
         use_grouped_attention(model)
-        self.shares_prefix = shares_prefix(model)
+        self.verdict = judge_paths(model, prefix_sharing, name)
+        self.shares_prefix = self.verdict.shares_prefix
+        self.head = Head(model, room.logits)
         self._window = shortest_window(model)
 
     def represent(
@@ -88,16 +105,51 @@ class Engine:
             prompt: (L, d) embeddings that take the place of the prompt span.
             stage: advanced by one for each conversation.
         """
+        return self.score(inputs.without_targets(), prompt, stage=stage).representations
+
+    def score(
+        self,
+        inputs: Inputs,
+        prompt: Tensor | None = None,
+        reader: TokenReader = log_probability,
+        stage: Stage | None = None,
+    ) -> Read:
+        """Log-probabilities of target tokens, and representations of the last input token.
+
+        Every target is read behind its query (teacher forcing). The tokens of a query are read once
+        for all of its targets, and those of the opening once for all queries.
+
+        Args:
+            inputs: N conversations with their targets.
+            prompt: (L, d) embeddings that take the place of the prompt span.
+            reader: what to read of the logits that predict target tokens, if not their
+                log-probabilities.
+            stage: advanced by one for each conversation.
+
+        Returns:
+            Representations (N, d) and token values (n,), or (n, k) as the reader returns them, on
+            the CPU.
+        """
         stage = stage or SilentStage()
         with torch.inference_mode():
             prefix, inputs = self._split(inputs, prompt)
 
-            def read(rows: list[int]) -> list[Tensor]:
-                last = self._read(inputs.select(rows), prefix, prompt)
+            def read(rows: list[int]) -> list[tuple[Tensor, Tensor]]:
+                positions = read_part(self.model, inputs.select(rows), prefix, prompt)
+                part = read_targets(self.head, positions, inputs, rows, reader)
+                counts = [sum(some) for some in part.lengths]
                 stage.advance(len(rows))
-                return list(last.representation.float().cpu())
+                values = torch.split(part.token_values.cpu(), counts)
+                return list(zip(part.representations.cpu(), values, strict=True))
 
-            return torch.stack(self._in_buckets(inputs, read))
+            found = self._in_parts(inputs, read)
+        values = [value for _, value in found if len(value)]
+        return Read(
+            representations=torch.stack([representation for representation, _ in found]),
+            token_values=torch.cat(values) if values else torch.zeros(0),
+            tokens=TargetTokens.of(inputs, range(len(inputs))),
+            lengths=tuple(tuple(map(len, inputs.targets_of(row))) for row in range(len(inputs))),
+        )
 
     def states(self, conversations: Sequence[Tensor]) -> Tensor:
         """What enters the LM head at every position of some conversations.
@@ -120,13 +172,13 @@ class Engine:
                     torch.arange(padded.shape[1])[None] < lengths[:, None], as_tuple=True
                 )
                 read = read_positions(self.model, padded.to(device, dtype), places, rows=rows)
-                found.append(read.representation.float().cpu())
+                found.append(read.hidden.float().cpu())
         return torch.cat(found)
 
     def prefix_embeddings(self, inputs: Inputs, prompt: Tensor | None) -> Tensor:
         """The embeddings of the opening that all conversations share, (P, d)."""
         with torch.no_grad():
-            return self._prefix_embeddings(inputs, prompt)[0]
+            return prefix_embeddings(self.model, inputs, prompt)[0]
 
     def represent_layers(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
@@ -145,15 +197,16 @@ class Engine:
         if decoder_layers(self.model) is None:
             return None
         with torch.inference_mode():
-            prefix, inputs = self._split(inputs, prompt)
+            prefix, inputs = self._split(inputs.without_targets(), prompt)
 
             def read(rows: list[int]) -> list[Tensor]:
-                last = self._read(inputs.select(rows), prefix, prompt, layers=True)
+                chosen = inputs.select(rows)
+                positions = read_part(self.model, chosen, prefix, prompt, layers=True)
                 stage.advance(len(rows))
-                assert last.layers is not None
-                return list(last.layers)
+                assert positions.layers is not None
+                return list(positions.layers)
 
-            return torch.stack(self._in_buckets(inputs, read))
+            return torch.stack(self._in_parts(inputs, read))
 
     def read_and_sample(
         self,
@@ -164,15 +217,15 @@ class Engine:
         limits: Sequence[int] | None = None,
         settled: Settled | None = None,
         stage: Stage | None = None,
-    ) -> Reading:
+    ) -> Sampled:
         """Represent every query and sample its responses, reading each query once.
 
         Args:
             inputs: N conversations.
             queries: their texts, which key the random streams.
-            settings: of the sampling.
+            settings: settings of the sampling.
             prompt: (L, d) embeddings that take the place of the prompt span.
-            limits: new tokens at most for each query, where not `settings.most_tokens` for all.
+            limits: new tokens at most for each query; `settings.most_tokens` for all by default.
             settled: stops a response whose verdict no continuation can change.
             stage: advanced by one for each response.
         """
@@ -185,12 +238,10 @@ class Engine:
             for sample in range(settings.samples)
         ]
         with torch.inference_mode():
-            prefix, inputs = self._split(inputs, prompt)
+            prefix, inputs = self._split(inputs.without_targets(), prompt)
             if prefix is not None and inputs.longest + settings.most_tokens > self._window:
                 prefix, inputs = None, inputs.unshared()
-            read = self._in_buckets(
-                inputs, lambda rows: self._prefill(inputs, prefix, prompt, rows)
-            )
+            read = self._in_parts(inputs, lambda rows: self._prefill(inputs, prefix, prompt, rows))
 
             def sample(at_once: int) -> list[list[Sample]]:
                 responses = [Growing(*stream) for stream in streams]
@@ -202,76 +253,46 @@ class Engine:
 
             capacity = inputs.longest + settings.most_tokens
             samples, self.slots = halving(sample, min(self.slots, slots_for(self.model, capacity)))
-        return Reading(
-            torch.stack([query.representation for query in read]),
-            samples,
-        )
+        return Sampled(torch.stack([query.representation for query in read]), samples)
 
     def stream(self) -> Stream:
-        """A new conversation that is answered while somebody reads."""
+        """A new conversation that is answered token by token, while its answer is shown."""
         return Stream(self.model, self.tokenizer, reuses=self.shares_prefix)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """Logits of the next token at representations (N, d); (N, V) float32 on the CPU."""
         with torch.inference_mode():
-            return logits_of(self.model, representations).float().cpu()
+            return self.head.logits(representations).float().cpu()
 
     def prompt_gradient(
-        self, inputs: Inputs, prompt: Tensor, partial_loss: PartialLoss
+        self,
+        inputs: Inputs,
+        prompt: Tensor,
+        partial_loss: PartialLoss,
+        reader: TokenReader = log_probability,
     ) -> tuple[float, Tensor]:
         """The loss of a batch and its gradient with respect to the prompt.
 
-        All conversations run in one row behind the prefix. Where they need several, the prefix runs
-        once with its graph kept, each row's backward pass ends at the prefix's keys and values, and
-        one backward pass through the prefix follows.
-
         Args:
-            inputs: B conversations whose prompt span the rows take.
+            inputs: B conversations whose prompt span the rows take, with targets if the loss reads
+                any.
             prompt: (L, d) float32.
-            partial_loss: a bucket's share of the loss.
+            partial_loss: the share of the loss of a part of the batch.
+            reader: what to read of the logits that predict target tokens, if not their
+                log-probabilities.
 
         Returns:
             The loss, and its gradient (L, d) float32 on the CPU.
         """
-
         if not self._shareable(inputs):
             inputs = inputs.unshared()
 
         def attempt(most_tokens: int) -> tuple[float, Tensor]:
-            leaf = prompt.detach().clone().requires_grad_()
-            buckets = self._buckets(inputs, range(len(inputs)), most_tokens)
-            if len(buckets) == 1 and inputs.prefix:
-                last = self._read_with_prefix(inputs.select(buckets[0]), leaf)
-                loss = partial_loss(last.representation.float(), buckets[0])
-                torch.autograd.backward(loss)
-                assert leaf.grad is not None
-                return float(loss.detach()), leaf.grad.float().cpu()
-            return self._gradient_in_parts(inputs, leaf, buckets, partial_loss)
+            parts = parts_of(inputs, range(len(inputs)), most_tokens, self._window)
+            return gradient_of(self.head, inputs, prompt, parts, partial_loss, reader)
 
         result, self.most_trained = halving(attempt, self.most_trained)
         return result
-
-    def _gradient_in_parts(
-        self, inputs: Inputs, leaf: Tensor, buckets: list[list[int]], partial_loss: PartialLoss
-    ) -> tuple[float, Tensor]:
-        """Backward bucket by bucket, down to the prefix, and then once through the prefix."""
-        prefix = self._prefix(inputs, leaf)
-        leaves = prefix.as_leaves() if prefix is not None else None
-        loss = 0.0
-        for rows in buckets:
-            last = self._read(inputs.select(rows), leaves, leaf)
-            part = partial_loss(last.representation.float(), rows)
-            torch.autograd.backward(part)
-            loss += float(part.detach())
-        if prefix is not None and leaves is not None:
-            pairs = [
-                (states, cut.grad)
-                for states, cut in zip(prefix.tensors(), leaves.tensors(), strict=True)
-                if states.requires_grad and cut.grad is not None
-            ]
-            torch.autograd.backward([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        assert leaf.grad is not None
-        return loss, leaf.grad.float().cpu()
 
     def _shareable(self, inputs: Inputs) -> bool:
         """Whether the shared path serves these conversations.
@@ -284,48 +305,7 @@ class Engine:
         """The prefix's states where the shared path serves; otherwise whole conversations."""
         if not self._shareable(inputs):
             return None, inputs.unshared()
-        return self._prefix(inputs, prompt), inputs
-
-    def _prefix(self, inputs: Inputs, prompt: Tensor | None) -> PrefixStates | None:
-        if not inputs.prefix:
-            return None
-        return compute_prefix(self.model, self._prefix_embeddings(inputs, prompt))
-
-    def _prefix_embeddings(self, inputs: Inputs, prompt: Tensor | None) -> Tensor:
-        embeddings = input_embeddings(self.model, torch.tensor([inputs.prefix]))
-        if prompt is None:
-            return embeddings
-        return replace_rows(embeddings, inputs.prompt_span, prompt)
-
-    def _read(
-        self,
-        inputs: Inputs,
-        prefix: PrefixStates | None,
-        prompt: Tensor | None,
-        *,
-        cache: Cache | None = None,
-        logits: bool = False,
-        layers: bool = False,
-    ) -> LastPosition:
-        if prefix is None:
-            return read_whole(self.model, inputs, prompt, logits=logits, layers=layers)
-        return read_packed(
-            self.model,
-            input_embeddings(self.model, torch.tensor([sum(inputs.suffixes, ())])),
-            Packing(prefix.length, tuple(inputs.lengths), inside=False),
-            cache=cache if cache is not None else prefix.cache(),
-            logits=logits,
-            layers=layers,
-        )
-
-    def _read_with_prefix(self, inputs: Inputs, prompt: Tensor) -> LastPosition:
-        """Prefix and suffixes in one row, so that gradients need no detour."""
-        suffixes = input_embeddings(self.model, torch.tensor([sum(inputs.suffixes, ())]))
-        return read_packed(
-            self.model,
-            torch.cat([self._prefix_embeddings(inputs, prompt), suffixes], dim=1),
-            Packing(len(inputs.prefix), tuple(inputs.lengths), inside=True),
-        )
+        return prefix_states(self.model, inputs, prompt), inputs
 
     def _prefill(
         self,
@@ -336,15 +316,14 @@ class Engine:
     ) -> list[Prefilled]:
         chosen = inputs.select(rows)
         cache = prefix.cache() if prefix is not None else None
-        last = self._read(chosen, prefix, prompt, cache=cache, logits=True)
+        last = read_part(self.model, chosen, prefix, prompt, cache=cache, logits=True)
         assert last.logits is not None
         states: list[tuple[Tensor, ...]] = [()] * len(rows)
-        if cache is not None and prefix is not None:
-            packing = Packing(prefix.length, tuple(chosen.lengths), inside=False)
-            states = suffix_states(cache, packing)
+        if cache is not None:
+            states = suffix_states(cache, packing_of(chosen, inside=False))
         return [
             Prefilled(
-                representation=last.representation[row].float().cpu(),
+                representation=last.hidden[row].float().cpu(),
                 logits=last.logits[row].float().cpu(),
                 states=states[row],
                 length=chosen.lengths[row],
@@ -352,24 +331,13 @@ class Engine:
             for row in range(len(rows))
         ]
 
-    def _buckets(self, inputs: Inputs, waiting: Sequence[int], most_tokens: int) -> list[list[int]]:
-        """Rows that are read together."""
-        lengths = [len(inputs.suffixes[row]) for row in waiting]
-        limit, padding = float(most_tokens), 1.0
-        if inputs.prefix:
-            limit, padding = min(limit, self._window - len(inputs.prefix)), PACKED_PADDING
-        buckets = length_buckets(lengths, limit, padding)
-        return [[waiting[index] for index in bucket] for bucket in buckets]
-
-    def _in_buckets(
-        self, inputs: Inputs, work: Callable[[list[int]], list[Result]]
-    ) -> list[Result]:
-        """Apply `work` to buckets of rows; its results in the order of the rows."""
+    def _in_parts(self, inputs: Inputs, work: Callable[[list[int]], list[Result]]) -> list[Result]:
+        """Apply `work` to parts of a batch; its results in the order of the batch."""
         results: dict[int, Result] = {}
 
         def attempt(most_tokens: int) -> None:
             waiting = [row for row in range(len(inputs)) if row not in results]
-            for rows in self._buckets(inputs, waiting, most_tokens):
+            for rows in parts_of(inputs, waiting, most_tokens, self._window):
                 results.update(zip(rows, work(rows), strict=True))
 
         _, self.most_read = halving(attempt, self.most_read)

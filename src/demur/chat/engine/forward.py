@@ -2,8 +2,8 @@
 
 Every causal model of transformers ends in an output embedding. A hook in front of it sees exactly
 the representation of the method ("what enters the LM head"), whatever norms, projections or scales
-an architecture puts before it; by handing on only the positions that somebody reads, the hook also
-saves the logits of all others.
+an architecture puts before it; by handing on only the positions that are read, the hook also saves
+the logits of all others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from demur.chat.engine.architecture import execution_device, takes_boolean_masks
 from demur.chat.engine.attention import packed
 from demur.chat.engine.last_layer import only_read
 from demur.chat.engine.layers import layer_outputs
@@ -24,17 +25,18 @@ from demur.chat.engine.packing import Packing
 
 
 @dataclass(frozen=True)
-class LastPosition:
-    """What a forward pass says at one position of each row.
+class Positions:
+    """What a forward pass computes at the N positions that are read.
 
     Attributes:
-        representation: (B, d), in the model's dtype, with gradients where they are on.
-        logits: (B, V), or None where they were not asked for.
-        layers: (B, layers, d) float32 on the CPU, what each layer put out; None where it was not
+        hidden: (N, d), what enters the LM head, in the model's dtype; with gradients where they
+            are on.
+        logits: (N, V), or None where they were not asked for.
+        layers: (N, layers, d) float32 on the CPU, what each layer put out; None where it was not
             asked for.
     """
 
-    representation: Tensor
+    hidden: Tensor
     logits: Tensor | None
     layers: Tensor | None = None
 
@@ -51,9 +53,7 @@ def input_device(model: PreTrainedModel) -> torch.device:
     device = embedding_table(model).device
     if device.type != "meta":
         return device
-    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
-    place = getattr(hook, "execution_device", None)
-    return torch.device("cpu" if place is None else place)
+    return execution_device(model.get_input_embeddings()) or torch.device("cpu")
 
 
 def input_embeddings(model: PreTrainedModel, token_ids: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def read_positions(
     logits: bool = False,
     layers: bool = False,
     **inputs: Any,
-) -> LastPosition:
+) -> Positions:
     """Run the model and read it at some positions.
 
     Args:
@@ -96,7 +96,7 @@ def read_positions(
             use_cache=cache is not None,
             **inputs,
         )
-    return LastPosition(
+    return Positions(
         seen[0],
         output.logits[:, 0] if logits else None,
         torch.stack(outputs, dim=1) if layers else None,
@@ -111,8 +111,8 @@ def read_packed(
     cache: Cache | None = None,
     logits: bool = False,
     layers: bool = False,
-) -> LastPosition:
-    """Run the model over conversations laid end to end; read each at its last token.
+) -> Positions:
+    """Run the model over conversations laid end to end and read it at `packing.reads`.
 
     Args:
         model: a causal language model.
@@ -122,12 +122,12 @@ def read_packed(
         logits: whether to compute the logits.
         layers: whether to keep what each layer puts out.
     """
-    rows = torch.zeros_like(packing.ends)
-    with packed(packing), only_read(model, rows, packing.ends):
+    rows = torch.zeros_like(packing.reads)
+    with packed(packing), only_read(model, rows, packing.reads):
         return read_positions(
             model,
             embeddings,
-            packing.ends,
+            packing.reads,
             rows=rows,
             cache=cache,
             logits=logits,
@@ -141,31 +141,10 @@ def read_packed(
 
 def attention_mask(model: PreTrainedModel, visible: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask of shape (B, 1, T, S) in the form that the model's attention takes."""
-    if "sdpa" in (model.config._attn_implementation or ""):
+    if takes_boolean_masks(model):
         return visible
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min)
-
-
-def logits_of(model: PreTrainedModel, representations: Tensor) -> Tensor:
-    """The logits (N, V) that the model gives at representations (N, d).
-
-    A pass over one token whose representation is exchanged in front of the head, so that whatever
-    the architecture does behind it (scaling, soft-capping) is done here too.
-    """
-    head = model.get_output_embeddings()
-
-    def exchange(_module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden: Tensor = arguments[0]
-        return (representations[None].to(hidden.device, hidden.dtype), *arguments[1:])
-
-    handle = head.register_forward_pre_hook(exchange)
-    try:
-        output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=input_device(model)))
-    finally:
-        handle.remove()
-    logits: Tensor = output.logits[0]
-    return logits
 
 
 @contextmanager

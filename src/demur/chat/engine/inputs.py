@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 
 import torch
@@ -11,35 +12,54 @@ from torch import Tensor
 
 from demur.chat.rendering import Conversation
 
+Target = tuple[int, ...]
+"""The token ids of one continuation of a query."""
+
 
 @dataclass(frozen=True)
 class Inputs:
     """Conversations of one condition, split into the opening that all share and the rest.
 
     Attributes:
-        prefix: the token ids that every conversation opens with; at least one token of each
+        prefix: token ids that every conversation opens with; at least one token of each
             conversation is left over.
-        suffixes: what follows the prefix in each conversation.
-        prompt_span: where in the prefix the rows of trained embeddings stand, `[start, end)`, or
-            None where the prompt is text or absent.
+        suffixes: token ids that follow the prefix in each conversation.
+        prompt_span: place in the prefix, `[start, end)`, of the rows of trained embeddings; None
+            where the prompt is text or absent.
+        targets: continuations of each conversation that are scored, any number for each and none
+            of them empty; `()` where none of the conversations has any.
     """
 
     prefix: tuple[int, ...]
     suffixes: tuple[tuple[int, ...], ...]
     prompt_span: tuple[int, int] | None
+    targets: tuple[tuple[Target, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.targets and len(self.targets) != len(self.suffixes):
+            raise ValueError(
+                f"{len(self.targets)} lists of targets for {len(self.suffixes)} conversations"
+            )
+        if any(not target for targets in self.targets for target in targets):
+            raise ValueError("a target has no tokens")
 
     @classmethod
     def from_conversations(
-        cls, conversations: Sequence[Conversation], *, trained: bool = False
+        cls,
+        conversations: Sequence[Conversation],
+        *,
+        trained: bool = False,
+        targets: Sequence[Sequence[Sequence[int]]] = (),
     ) -> Inputs:
         """Split `conversations`, which must be rendered under one prompt.
 
         Args:
             conversations: at least one.
             trained: whether embeddings will take the place of the tokens in the prompt span.
+            targets: continuations of each conversation as token ids, or `()` for none.
 
         Raises:
-            ValueError: the prompt does not lie in the shared opening.
+            ValueError: the prompt does not lie in the shared opening, or a target is empty.
         """
         sequences = [conversation.token_ids for conversation in conversations]
         longest = min(len(sequence) for sequence in sequences) - 1
@@ -52,33 +72,74 @@ class Inputs:
             prefix=sequences[0][:length],
             suffixes=tuple(sequence[length:] for sequence in sequences),
             prompt_span=span,
+            targets=tuple(tuple(map(tuple, some)) for some in targets),
         )
 
     def __len__(self) -> int:
         return len(self.suffixes)
 
-    @property
+    def targets_of(self, row: int) -> tuple[Target, ...]:
+        """The targets of one conversation."""
+        return self.targets[row] if self.targets else ()
+
+    @cached_property
     def lengths(self) -> list[int]:
-        """Tokens of each suffix."""
-        return [len(suffix) for suffix in self.suffixes]
+        """Tokens that each conversation adds to a packed row: its suffix and its branches."""
+        return [
+            len(suffix) + sum(branches)
+            for suffix, branches in zip(self.suffixes, self.branches, strict=True)
+        ]
+
+    @cached_property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
+        """Tokens of each target that the model reads: all but the last, which it only predicts."""
+        return tuple(
+            tuple(len(target) - 1 for target in self.targets_of(row)) for row in range(len(self))
+        )
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest conversation."""
+        """Tokens of the longest conversation, together with all of its branches."""
         return len(self.prefix) + max(self.lengths)
+
+    def row_tokens(self) -> list[int]:
+        """Token ids behind the prefix in a packed row: each suffix, then its branches."""
+        row: list[int] = []
+        for index, suffix in enumerate(self.suffixes):
+            row += suffix
+            for target in self.targets_of(index):
+                row += target[:-1]
+        return row
+
+    def sequences(self) -> list[tuple[int, ...]]:
+        """Whole conversations: one for each target, and one for a query without targets."""
+        found: list[tuple[int, ...]] = []
+        for index, suffix in enumerate(self.suffixes):
+            for target in self.targets_of(index) or ((0,),):
+                found.append(self.prefix + suffix + target[:-1])
+        return found
 
     def select(self, indices: Sequence[int]) -> Inputs:
         """The same condition with only some conversations, in the order given."""
         return Inputs(
-            self.prefix, tuple(self.suffixes[index] for index in indices), self.prompt_span
+            self.prefix,
+            tuple(self.suffixes[index] for index in indices),
+            self.prompt_span,
+            tuple(self.targets[index] for index in indices) if self.targets else (),
         )
+
+    def without_targets(self) -> Inputs:
+        """The same conversations alone."""
+        return replace(self, targets=())
 
     def unshared(self) -> Inputs:
         """The same conversations with an empty shared prefix, for the plain path.
 
         The prompt span keeps its place, as every conversation opens with the old prefix.
         """
-        return Inputs((), tuple(self.prefix + suffix for suffix in self.suffixes), self.prompt_span)
+        return replace(
+            self, prefix=(), suffixes=tuple(self.prefix + suffix for suffix in self.suffixes)
+        )
 
 
 def pad(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""In the last layer only the positions that somebody reads need the feed-forward block.
+"""In the last layer only the positions that are read need the feed-forward block.
 
 Nothing attends to what the last layer puts out, so leaving it out at the other positions changes
 nothing that is read.
@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine.layers import decoder_layers
-
-_NAMES = ("mlp", "feed_forward", "block_sparse_moe")
+from demur.chat.engine.architecture import last_feed_forward
 
 
 @contextmanager
@@ -30,7 +28,7 @@ def only_read(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterat
         rows: (N,), of the batch.
         positions: (N,), in these rows.
     """
-    block = _last_feed_forward(model)
+    block = last_feed_forward(model)
     if block is None:
         yield
         return
@@ -57,11 +55,3 @@ def only_read(model: PreTrainedModel, rows: Tensor, positions: Tensor) -> Iterat
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _last_feed_forward(model: PreTrainedModel) -> torch.nn.Module | None:
-    layers = decoder_layers(model)
-    if layers is None:
-        return None
-    blocks = [getattr(layers[-1], name, None) for name in _NAMES]
-    return next((block for block in blocks if isinstance(block, torch.nn.Module)), None)

@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-
-def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList | None:
-    """The layers in their order, or None where a model does not keep them in one list."""
-    count = model.config.get_text_config(decoder=True).num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return module
-    return None
+from demur.chat.engine.architecture import decoder_layers
 
 
 @contextmanager

@@ -11,14 +11,21 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from demur.chat.engine.architecture import shape_of
 from demur.chat.engine.forward import input_device
 from demur.chat.hardware import available_memory
 
 SHARE = 0.5
-"""Of the memory that is free, how much a batch may take."""
+"""Share of the free memory that a batch may take."""
 
 MOST_READ, MOST_TRAINED, MOST_SLOTS = 4096, 8192, 256
 """Ceilings, beyond which larger batches brought no speed on two cores."""
+
+MOST_LOGITS = 2**25
+"""Ceiling of the logits that are computed at once to score tokens: 128 MiB in float32."""
+
+_COPIES_OF_LOGITS = 4
+"""Tensors as large as the logits (in float32) that are held while tokens are scored."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class Room:
     """What fits at once.
 
     Attributes:
-        read: tokens that may be read together.
-        trained: tokens that may be read together where a gradient is wanted.
+        read: number of tokens that may be read together.
+        trained: number of tokens that may be read together where a gradient is wanted.
+        logits: number of logits that may be computed together to score tokens.
     """
 
     read: int
     trained: int
+    logits: int
 
 
 def room_for(model: PreTrainedModel) -> Room:
@@ -39,28 +48,25 @@ def room_for(model: PreTrainedModel) -> Room:
     free = SHARE * available_memory(input_device(model))
     activations = activation_bytes(model)
     # Reading holds a layer's activations and all keys and values; a gradient needs every layer's.
-    reading = 2 * activations / _layers(model) + cache_bytes(model)
+    reading = 2 * activations / shape_of(model).layers + cache_bytes(model)
     return Room(
         read=_power_of_two(free / reading, MOST_READ),
         trained=_power_of_two(free / activations, MOST_TRAINED),
+        logits=_power_of_two(free / (4 * _COPIES_OF_LOGITS), MOST_LOGITS),
     )
 
 
 def slots_for(model: PreTrainedModel, capacity: int) -> int:
     """Estimate how many sequences of `capacity` tokens can be sampled at once."""
     free = SHARE * available_memory(input_device(model))
-    config = model.config.get_text_config()
-    logits = 3 * 4 * config.vocab_size  # float32, sorted and summed on the way to a draw
+    logits = 3 * 4 * shape_of(model).vocabulary  # float32, sorted and summed on the way to a draw
     return _power_of_two(free / (capacity * cache_bytes(model) + logits), MOST_SLOTS)
 
 
 def cache_bytes(model: PreTrainedModel) -> int:
     """Bytes of one token's keys and values in all layers."""
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_attention_heads", 1)
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    return int(2 * _layers(model) * groups * width * model.dtype.itemsize)
+    shape = shape_of(model)
+    return 2 * shape.layers * shape.key_value * model.dtype.itemsize
 
 
 def activation_bytes(model: PreTrainedModel) -> int:
@@ -70,16 +76,8 @@ def activation_bytes(model: PreTrainedModel) -> int:
     the inner width of the feed-forward part; for Qwen2.5-Coder-0.5B in float32 that makes 2.7 MB,
     where 2.3 MB were measured.
     """
-    config = model.config.get_text_config()
-    hidden = int(config.hidden_size)
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    inner = max(inner) if isinstance(inner, list | tuple) else int(inner)
-    chosen = getattr(config, "num_experts_per_tok", None) or 1
-    return _layers(model) * (10 * hidden + 4 * inner * int(chosen)) * model.dtype.itemsize
-
-
-def _layers(model: PreTrainedModel) -> int:
-    return int(model.config.get_text_config().num_hidden_layers)
+    shape = shape_of(model)
+    return shape.layers * (10 * shape.hidden + 4 * shape.inner) * model.dtype.itemsize
 
 
 def _power_of_two(amount: float, most: int) -> int:

@@ -1,7 +1,7 @@
 """The plain path: whole conversations, no shared prefix.
 
-It serves models whose cache cannot be expanded (state-space and hybrid ones) and is what the shared
-path is checked against.
+It serves models that cannot share a prefix (state-space and hybrid ones, for example) and is what
+the shared path is checked against.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from demur.chat.engine.forward import (
-    LastPosition,
+    Positions,
     input_device,
     input_embeddings,
     read_positions,
@@ -28,14 +28,13 @@ from demur.progress import Stage
 def embed_whole(
     model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Embed whole conversations, with the prompt's rows in their place.
+    """Embed whole conversations (`Inputs.sequences`), with the prompt's rows in their place.
 
     Returns:
         embeddings: (B, T, d).
         lengths: (B,).
     """
-    sequences = [inputs.prefix + suffix for suffix in inputs.suffixes]
-    ids, lengths = pad(sequences, input_device(model))
+    ids, lengths = pad(inputs.sequences(), input_device(model))
     embeddings = input_embeddings(model, ids)
     if prompt is not None:
         embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
@@ -57,10 +56,30 @@ def read_whole(
     *,
     logits: bool = False,
     layers: bool = False,
-) -> LastPosition:
-    """The last position of whole conversations; (B, d) and (B, V)."""
-    embeddings, lengths = embed_whole(model, inputs, prompt)
-    return read_positions(model, embeddings, lengths - 1, logits=logits, layers=layers)
+) -> Positions:
+    """Read whole conversations at the positions that `Packing.reads` names for packed ones.
+
+    These are the last input token of each conversation, then each token of a target but its last.
+    """
+    embeddings, _ = embed_whole(model, inputs, prompt)
+    rows, positions = _reads(inputs)
+    return read_positions(model, embeddings, positions, rows=rows, logits=logits, layers=layers)
+
+
+def _reads(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Which row and position of the padded sequences each position that is read has."""
+    ends: list[tuple[int, int]] = []
+    targets: list[tuple[int, int]] = []
+    row = 0
+    for suffix, branches in zip(inputs.suffixes, inputs.branches, strict=True):
+        length = len(inputs.prefix) + len(suffix)
+        ends.append((row, length - 1))
+        for branch in branches:
+            targets += [(row, length + step) for step in range(branch)]
+            row += 1
+        row += not branches
+    rows, positions = torch.tensor(ends + targets).unbind(1)
+    return rows, positions
 
 
 def generate_whole(

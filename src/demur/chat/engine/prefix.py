@@ -68,17 +68,17 @@ def states_of(layer: DynamicLayer) -> tuple[Tensor, ...]:
     return layer.keys, layer.values
 
 
-def has_expandable_cache(model: PreTrainedModel) -> bool:
-    """Whether every layer's cache is plain attention keys and values."""
+def unexpandable_layers(model: PreTrainedModel) -> list[str]:
+    """Kinds of cache layer of the model, by name, that are not plain attention keys and values."""
     layers = DynamicCache(config=model.config).layers
-    return bool(layers) and all(type(layer) in EXPANDABLE_LAYERS for layer in layers)
+    return sorted({type(one).__name__ for one in layers if type(one) not in EXPANDABLE_LAYERS})
 
 
 def compute_prefix(model: PreTrainedModel, embeddings: Tensor) -> PrefixStates:
     """Run the prefix alone.
 
     Args:
-        model: a model for which `has_expandable_cache` holds.
+        model: a model without `unexpandable_layers`.
         embeddings: (1, P, d); gradients flow to them where they are on.
     """
     cache = DynamicCache(config=model.config)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from demur.chat.engine.architecture import end_tokens
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, draw
 
 
@@ -85,19 +86,3 @@ class ResponseWriter:
         )
         assert isinstance(text, str)
         return text
-
-
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token that ends a response."""
-    ends: set[int] = set()
-    configured = [
-        getattr(model.generation_config, "eos_token_id", None),
-        getattr(model.config, "eos_token_id", None),
-        tokenizer.eos_token_id,
-    ]
-    for value in configured:
-        if isinstance(value, int):
-            ends.add(value)
-        elif value is not None:
-            ends.update(value)
-    return frozenset(ends)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def suffix_attention(
 ) -> Tensor:
     """Attention of the tokens of a packed row on the prefix and, causally, on their own suffix.
 
+    A suffix that forks is masked so that its branches do not see each other.
+
     Args:
         query: (Hq, T, D).
         key: of the prefix and the suffixes, (Hkv, P + S, D).
@@ -56,21 +59,27 @@ def _parts(
     packing: Packing, heads: tuple[int, int], device: torch.device, most_scores: int
 ) -> tuple[_Part, ...]:
     """The prefix if it is in the row, then as many suffixes together as `most_scores` allows."""
-    groups: list[list[int]] = [[]]
-    for length in packing.lengths:
-        tokens = sum(groups[-1]) + length
-        scores = heads[0] * tokens * (packing.prefix + max([length, *groups[-1]]))
-        if groups[-1] and scores > most_scores:
-            groups.append([])
-        groups[-1].append(length)
+    bounds, longest = [0], 0
+    for end, length in enumerate(packing.lengths):
+        longest = max(longest, length)
+        tokens = sum(packing.lengths[bounds[-1] : end + 1])
+        if end > bounds[-1] and heads[0] * tokens * (packing.prefix + longest) > most_scores:
+            bounds.append(end)
+            longest = length
+    bounds.append(len(packing.lengths))
     parts, row = [], 0
     if packing.inside and packing.prefix:
         alone = Packing(0, (packing.prefix,), inside=False)
         parts.append(_Part(alone, 0, 0, heads, device))
         row = packing.prefix
     place = packing.prefix
-    for lengths in groups:
-        some = Packing(packing.prefix, tuple(lengths), inside=False)
+    for start, end in pairwise(bounds):
+        some = Packing(
+            packing.prefix,
+            packing.lengths[start:end],
+            inside=False,
+            branches=packing.branches[start:end],
+        )
         parts.append(_Part(some, row, place, heads, device))
         row, place = row + some.total, place + some.total
     return tuple(parts)
@@ -156,8 +165,9 @@ class _Part:
         self._places = by_token[packing.flat].flatten().to(device)
         empty = torch.ones(held.numel(), dtype=torch.bool).index_fill(0, self._places.cpu(), False)
         self._padding = torch.nonzero(empty)[:, 0].to(device)
-        later = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(1)
-        self._hidden = later.repeat(groups, 1)
+        # (1 or B, R, L), the same for all groups of heads.
+        hidden = ~packing.own_visible.to(device).view(-1, longest, longest)
+        self._hidden = hidden.repeat(1, groups, 1)
 
     def fold(self, states: Tensor, *, blank: bool = False) -> Tensor:
         """Rows of this part's (Hq, T, D); padding repeats a suffix's last token, or is blank."""
