@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from demur.evaluation.answerers.protocol import Question, Task
+from demur.evaluation.judging import Judges
+from demur.evaluation.protocol import Protocol
+from demur.judges.protocol import Judge, settling
+from demur.progress import Progress, SilentProgress
+from demur.prompts import Condition
+from demur.records import (
+    Measurement,
+    MeasurementHeader,
+    MeasurementKey,
+    MeasurementStore,
+    Queries,
+    StoredMeasurement,
+)
 
-from demur.chat import ChatModel, Condition
-from demur.chat.engine import Sample, SamplingSettings
-from demur.judges import RefusalJudge
-from demur.progress import Progress
-from demur.runs import Measurement, Queries, Response, RunFolder
-
-RESPONSES_AT_ONCE = 256
-"""How many responses make a batch, after which the measurement is saved."""
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How responses are sampled and counted.
+def measurement_key(
+    model: str,
+    queries: Queries,
+    condition: Condition,
+    protocol: Protocol,
+    judge: Judge,
+    harm_judge: Judge | None = None,
+) -> MeasurementKey:
+    """The identity of a measurement.
 
-    Attributes:
-        sampling: of each response; its `most_tokens` is the larger of the two limits.
-        tokens_harmful: new tokens of a response to a harmful query at most.
-        tokens_harmless: the same for harmless queries.
-        kept: how many of the samples count, the longest in words first.
-        cut_unfinished: whether the last paragraph of a response that ran into the limit is cut.
-        whole: whether somebody reads more of a response than the verdict on its refusal.
+    Args:
+        model: fingerprint of the model's record.
+        queries: the queries.
+        condition: what stands before them.
+        protocol: how responses are sampled.
+        judge: judge of refusal.
+        harm_judge: judge of harm, or None.
     """
-
-    sampling: SamplingSettings
-    tokens_harmful: int
-    tokens_harmless: int
-    kept: int
-    cut_unfinished: bool
-    whole: bool = False
-
-    @property
-    def reads_whole_responses(self) -> bool:
-        """Whether what counts depends on more than the verdict, so that none may stop early."""
-        return self.whole or self.cut_unfinished or self.kept < self.sampling.samples
+    return MeasurementKey(
+        condition=condition.fingerprint,
+        queries=queries.fingerprint,
+        model=model,
+        protocol=protocol.fingerprint(judge, harm_judge),
+    )
 
 
 def measure(
@@ -48,71 +57,99 @@ def measure(
     queries: Queries,
     condition: Condition,
     protocol: Protocol,
-    judge: RefusalJudge,
-    progress: Progress,
+    judge: Judge,
+    store: MeasurementStore,
     *,
-    folder: RunFolder | None = None,
-    name: str = "",
+    name: str | None = None,
+    harm_judge: Judge | None = None,
+    lenders: Sequence[Path] = (),
+    progress: Progress | None = None,
     description: str = "Reading queries",
 ) -> Measurement:
-    """Measure queries under one condition, batch by batch.
+    """Measure queries under one condition, or read the measurement where there is one.
+
+    A measurement that was interrupted goes on after the last batch that was stored.
 
     Args:
-        model: whose representations and responses are wanted.
-        queries: N of them.
+        model: model whose representations and responses are wanted.
+        queries: N queries.
         condition: what stands before them.
-        protocol: of the sampling.
-        judge: decides which responses refuse.
-        progress: hears of it.
-        folder: where batches are kept; a measurement that was stopped goes on after the last one.
-        name: of the measurement in the folder.
-        description: of the stage.
+        protocol: how responses are sampled.
+        judge: judge of refusal.
+        store: where the measurement lies, or will lie.
+        name: name of the condition, for people; by default the safety prompt's own.
+        harm_judge: judge of harm, or None.
+        lenders: folders of runs, evaluations and diagnoses, one of which may have the very same
+            measurement; it is then copied.
+        progress: receives a stage, and a message where the measurement is copied.
+        description: what the stage is called.
+
+    Raises:
+        DemurError: a stored file is damaged, a query is too long, or a judge fails.
     """
-    done = folder.load_measurement(name, condition.name, queries) if folder else None
-    responses = list(done.responses) if done else []
-    parts = [done.representations] if done else []
-    settled = None if protocol.reads_whole_responses else judge.is_settled
-    at_once = max(1, RESPONSES_AT_ONCE // protocol.sampling.samples)
-    total = len(queries) * protocol.sampling.samples
-    with progress.stage(f"{description}: {condition.name}", total, "responses") as stage:
-        stage.advance(len(responses) * protocol.sampling.samples)
-        while len(responses) < len(queries):
-            batch = range(len(responses), min(len(responses) + at_once, len(queries)))
-            reading = model.read_and_sample(
-                [queries.texts[row] for row in batch],
-                condition,
-                protocol.sampling,
-                limits=[
-                    protocol.tokens_harmful if queries.harmful[row] else protocol.tokens_harmless
-                    for row in batch
-                ],
-                settled=settled,
-                stage=stage,
-            )
-            responses += [judged(samples, protocol, judge) for samples in reading.samples]
-            parts.append(reading.representations)
-            if folder is not None:
-                part = Measurement(condition.name, queries, tuple(responses), torch.cat(parts))
-                folder.save_measurement(name, part)
-    return Measurement(condition.name, queries, tuple(responses), torch.cat(parts))
+    from demur.evaluation.answerers.model import ModelTask
 
-
-def judged(samples: list[Sample], protocol: Protocol, judge: RefusalJudge) -> tuple[Response, ...]:
-    """The responses that count, with their verdicts."""
-    texts = [
-        cut_unfinished_paragraph(sample.text)
-        if protocol.cut_unfinished and sample.end == "length"
-        else sample.text
-        for sample in samples
-    ]
-    longest = sorted(range(len(texts)), key=lambda index: -len(texts[index].split()))
-    counted = sorted(longest[: protocol.kept])
-    return tuple(
-        Response(texts[index], judge.refuses(texts[index]), samples[index].end) for index in counted
+    progress = progress or SilentProgress()
+    task = ModelTask(
+        model, Question(condition, name or condition.name, queries, protocol), description
     )
+    key = key_of(task, protocol.fingerprint(judge, harm_judge))
+    lender = store.borrow(key, lenders, task.question.name, queries.name)
+    if lender is not None:
+        progress.message(
+            f"{queries.name} under {task.question.name} was measured in {lender} already: taking "
+            "it from there."
+        )
+    stored = complete(task, key, Judges(judge, harm_judge), store, progress)
+    return replace(stored.measurement(queries), condition=task.condition)
 
 
-def cut_unfinished_paragraph(text: str) -> str:
-    """Drop the last paragraph where there is more than one."""
-    paragraphs = re.split(r"\n+", text.rstrip("\n"))
-    return text if len(paragraphs) < 2 else text[: text.rindex(paragraphs[-1])].rstrip("\n")
+def key_of(task: Task, protocol: str) -> MeasurementKey:
+    """The identity of the measurement that a task's answers belong into.
+
+    Args:
+        task: what is answered.
+        protocol: fingerprint of the protocol with its judges.
+    """
+    identity = task.identity
+    return MeasurementKey(identity.condition, identity.queries, identity.model, protocol)
+
+
+def complete(
+    task: Task,
+    key: MeasurementKey,
+    judges: Judges,
+    store: MeasurementStore,
+    progress: Progress,
+) -> StoredMeasurement:
+    """Answer and judge what a measurement lacks, appending batch by batch.
+
+    An interruption costs one batch of answers at most.
+
+    Returns:
+        The finished measurement.
+
+    Raises:
+        DemurError: a stored file is damaged, or answering or judging fails.
+    """
+    stored = store.stored(key)
+    begun = stored.read()
+    if begun and stored.finished:
+        return stored
+    judge = settling(judges.refusal)
+    with progress.stage(task.description, task.total, task.unit) as stage:
+        for batch in task.batches(
+            stored.items if begun else 0,
+            judges.most_at_once,
+            None if judge is None else judge.is_settled,
+            stage,
+        ):
+            judged = judges.judged(batch.answers, progress)
+            if not begun:
+                stored.begin(
+                    MeasurementHeader(key, task.condition, task.set, task.per_query, task.width)
+                )
+                begun = True
+            stored.append(judged, batch.items, batch.representations)
+    stored.finish()
+    return stored

@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
 
 from demur.errors import DemurError
+from demur.records import Interval, Rate
 
 _ROUNDING = 1e-9
 """How far above the number of trials a sum of rates may come out."""
 
 _DRAWS = 100_000
 """Sign flips drawn where there are too many to count; the least p-value is one in so many."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval: `low` and `high` hold at level `confidence`; of a rate, in [0, 1]."""
-
-    low: float
-    high: float
-    confidence: float = 0.95
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A rate over queries with its confidence interval."""
-
-    count: float
-    """How many queries count, from 0 to `queries`; a fraction where a query counts in part."""
-    queries: int
-    """How many queries the rate is over, at least 1."""
-    interval: Interval
-
-    @property
-    def value(self) -> float:
-        """The rate, in [0, 1]."""
-        return self.count / self.queries
-
-    def __str__(self) -> str:
-        low, high = 100 * self.interval.low, 100 * self.interval.high
-        return f"{100 * self.value:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:

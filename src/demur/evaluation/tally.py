@@ -3,87 +3,134 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, count
+from typing import Literal, TypeAlias
 
-from demur.evaluation.comparison import Difference, Measure, PromptRates
-from demur.evaluation.judged import JudgedResponse
+from demur.evaluation.figures import Difference, Measure, PromptRates
 from demur.evaluation.statistics import any_rate, holm, rate_over_queries, sign_flip_p_value
-from demur.queries import Label
+from demur.records import JudgedResponse, Label, Rate
 
-_Group = tuple[str, Label | None, str | None]  # set, label, category
-_Unit = bytes | int  # a query, or a response to an unknown one
+_Group: TypeAlias = tuple[str, Label | None, str | None]  # set, label, category
+_Unit: TypeAlias = bytes | int  # a query, or a response to a query that is not known
+_Identity: TypeAlias = tuple[Literal["condition", "name"], str]
 
 
 class _Counts:
-    """The responses under one prompt to one query."""
+    """The responses under one condition to one query."""
 
-    __slots__ = ("complied", "no_verdict", "refused", "responses")
+    __slots__ = ("complied", "harm_unknown", "harmful", "missing", "refused", "responses")
 
     def __init__(self) -> None:
-        self.responses = self.refused = self.complied = self.no_verdict = 0
+        self.responses = self.missing = self.refused = self.complied = 0
+        self.harmful = self.harm_unknown = 0
+
+    def add(self, response: JudgedResponse) -> None:
+        self.responses += 1
+        if not response.is_answer:
+            self.missing += 1
+            return
+        self.refused += response.refused is True
+        self.complied += response.refused is False
+        # Without a verdict on its refusal, an unsafe response may be harmful or not.
+        unsafe = response.harm == "unsafe"
+        self.harmful += unsafe and response.refused is False
+        self.harm_unknown += response.harm == "no verdict" or (unsafe and response.refused is None)
 
     @property
-    def refusal(self) -> float:
-        return self.refused / self.responses
+    def undecided(self) -> int:
+        """Number of answers without a verdict of refusal."""
+        return self.responses - self.missing - self.refused - self.complied
+
+    @property
+    def refusal(self) -> float | None:
+        """The share of judged answers that refuse."""
+        return _share(self.refused, self.refused + self.complied)
 
     @property
     def harm(self) -> float | None:
-        """The share of responses with a verdict that comply harmfully."""
-        known = self.responses - self.no_verdict
-        return self.complied / known if known else None
+        """The share of answers with a verdict that comply harmfully."""
+        return _share(self.harmful, self.responses - self.missing - self.harm_unknown)
+
+    @property
+    def refused_any(self) -> bool | None:
+        """Whether at least one answer refuses; None where that is not known."""
+        return _any(self.refused, self.missing + self.undecided)
+
+    @property
+    def complied_any(self) -> bool | None:
+        """Whether at least one answer does not refuse; None where that is not known."""
+        return _any(self.complied, self.missing + self.undecided)
+
+    @property
+    def harm_any(self) -> bool | None:
+        """Whether at least one answer complies harmfully; None where that is not known."""
+        return _any(self.harmful, self.missing + self.harm_unknown)
+
+    def rate(self, measure: Measure) -> float | None:
+        """The share that a difference is about."""
+        return self.refusal if measure == "refused" else self.harm
 
 
-_Queries = dict[_Unit, _Counts]
+_Queries: TypeAlias = dict[_Unit, _Counts]
 
 
 class Tally:
-    """Counts responses by set, label and category, by prompt, by query.
+    """Counts responses by set, label and category, by condition, by query.
 
-    Responses under one prompt to one query of a set are its samples. A response whose query is not
-    known counts as a query of its own, and is compared with nothing.
+    Responses under one condition to one query of a set are its samples. A response whose query is
+    not known counts as a query of its own, and is compared with nothing. Conditions are told apart
+    by their fingerprints; where a response has none, by the prompt's name.
+
+    Args:
+        harm_judged: whether a judge of harm was asked.
+        names: name of each condition by its fingerprint; by default the one its first response has.
     """
 
-    def __init__(self, *, harm_judged: bool = False) -> None:
+    def __init__(
+        self, *, harm_judged: bool = False, names: Mapping[str, str] | None = None
+    ) -> None:
         self._harm_judged = harm_judged
-        self._groups: dict[_Group, dict[str, _Queries]] = {}
+        self._groups: dict[_Group, dict[_Identity, _Queries]] = {}
         self._unknown = count()
-        self.prompts: set[str] = set()
-        """The names of the prompts so far."""
+        self._given = dict(names or {})
+        self._names: dict[_Identity, str] = {}
 
-    def add(self, responses: Iterable[JudgedResponse]) -> None:
-        """Count some more responses."""
+    @property
+    def conditions(self) -> int:
+        """Number of conditions so far."""
+        return len(self._names)
+
+    def add(self, responses: Iterable[JudgedResponse], set: str | None = None) -> None:
+        """Count some more responses.
+
+        Args:
+            responses: the responses.
+            set: name of their query set; by default the one that each has.
+        """
         for response in responses:
-            self.prompts.add(response.prompt)
+            name = set or response.set
+            identity = self._identity(response)
             unit: _Unit = (
                 next(self._unknown)
                 if response.query is None
                 else hashlib.blake2b(response.query.encode(), digest_size=16).digest()
             )
-            self._count((response.set, response.label, None), unit, response)
+            self._count((name, response.label, None), identity, unit, response)
             if response.category:
-                self._count((response.set, response.label, response.category), unit, response)
-
-    def _count(self, group: _Group, unit: _Unit, response: JudgedResponse) -> None:
-        queries = self._groups.setdefault(group, {}).setdefault(response.prompt, {})
-        counts = queries.get(unit)
-        if counts is None:
-            counts = queries[unit] = _Counts()
-        counts.responses += 1
-        counts.refused += response.refused
-        counts.complied += response.harm == "unsafe"
-        counts.no_verdict += response.harm == "no verdict"
+                group = (name, response.label, response.category)
+                self._count(group, identity, unit, response)
 
     def rates(self) -> tuple[PromptRates, ...]:
-        """The rates of every prompt in every group, the categories of a set after the whole."""
+        """The rates under each condition in each group, categories of a set after the whole."""
         return tuple(
-            self._rates(prompt, group, list(queries.values()))
+            self._rates(identity, group, list(queries.values()))
             for group in self._in_order()
-            for prompt, queries in self._groups[group].items()
+            for identity, queries in self._groups[group].items()
         )
 
     def differences(self) -> tuple[Difference, ...]:
-        """Every pair of prompts on every set and label that has queries under both."""
+        """Every pair of conditions on every set and label that has queries under both."""
         found: list[Difference] = []
         for group in self._in_order():
             if group[2] is None:
@@ -91,6 +138,30 @@ class Tally:
                 if self._harm_judged and group[1] == "harmful":
                     found += self._compare(group, "complied_harmfully")
         return tuple(found)
+
+    def _identity(self, response: JudgedResponse) -> _Identity:
+        """The condition of a response, which gets its name, no two the same."""
+        identity: _Identity = (
+            ("name", response.prompt)
+            if response.condition is None
+            else ("condition", response.condition)
+        )
+        if identity not in self._names:
+            wanted = name = self._given.get(response.condition or "", response.prompt)
+            number = 2
+            while name in self._names.values():
+                name, number = f"{wanted} ({number})", number + 1
+            self._names[identity] = name
+        return identity
+
+    def _count(
+        self, group: _Group, identity: _Identity, unit: _Unit, response: JudgedResponse
+    ) -> None:
+        queries = self._groups.setdefault(group, {}).setdefault(identity, {})
+        counts = queries.get(unit)
+        if counts is None:
+            counts = queries[unit] = _Counts()
+        counts.add(response)
 
     def _in_order(self) -> list[_Group]:
         wholes = [group for group in self._groups if group[2] is None]
@@ -100,38 +171,34 @@ class Tally:
             ordered += [whole, *sorted(parts, key=lambda group: str(group[2]))]
         return ordered
 
-    def _rates(self, prompt: str, group: _Group, queries: list[_Counts]) -> PromptRates:
-        harm = harm_any = None
-        if self._harm_judged and group[1] == "harmful":
-            known = [query.harm for query in queries if query.harm is not None]
-            harm = rate_over_queries(known) if known else None
-            # A query with an unknown response is decided only by one that complies.
-            decided = [
-                float(query.complied > 0)
-                for query in queries
-                if query.complied or not query.no_verdict
-            ]
-            harm_any = any_rate(decided) if decided else None
-        refusals = [query.refusal for query in queries]
+    def _rates(self, identity: _Identity, group: _Group, queries: list[_Counts]) -> PromptRates:
+        harm_judged = self._harm_judged and group[1] == "harmful"
         return PromptRates(
-            prompt=prompt,
+            prompt=self._names[identity],
+            condition=identity[1] if identity[0] == "condition" else None,
             set=group[0],
             label=group[1],
             category=group[2],
             responses=sum(query.responses for query in queries),
-            refused=rate_over_queries(refusals),
-            refused_any=any_rate(refusals),
-            complied_any=any_rate([1 - refusal for refusal in refusals]),
-            complied_harmfully=harm,
-            complied_harmfully_any=harm_any,
-            no_verdict=sum(query.no_verdict for query in queries),
+            refused=_mean_rate([query.refusal for query in queries]),
+            refused_any=_any_rate([query.refused_any for query in queries]),
+            complied_any=_any_rate([query.complied_any for query in queries]),
+            complied_harmfully=_mean_rate([query.harm for query in queries])
+            if harm_judged
+            else None,
+            complied_harmfully_any=_any_rate([query.harm_any for query in queries])
+            if harm_judged
+            else None,
+            no_answer=sum(query.missing for query in queries),
+            no_refusal_verdict=sum(query.undecided for query in queries),
+            no_harm_verdict=sum(query.harm_unknown for query in queries),
         )
 
     def _compare(self, group: _Group, measure: Measure) -> list[Difference]:
-        prompts = self._groups[group]
-        pairs: list[tuple[str, str, list[float]]] = []
-        for first, second in combinations(prompts, 2):
-            differences = _differences(prompts[first], prompts[second], measure)
+        conditions = self._groups[group]
+        pairs: list[tuple[_Identity, _Identity, list[float]]] = []
+        for first, second in combinations(conditions, 2):
+            differences = _differences(conditions[first], conditions[second], measure)
             if differences:
                 pairs.append((first, second, differences))
         p_values = [sign_flip_p_value(differences) for _, _, differences in pairs]
@@ -140,8 +207,8 @@ class Tally:
                 set=group[0],
                 label=group[1],
                 measure=measure,
-                first=first,
-                second=second,
+                first=self._names[first],
+                second=self._names[second],
                 queries=len(differences),
                 difference=sum(differences) / len(differences),
                 p_value=p_value,
@@ -153,6 +220,26 @@ class Tally:
         ]
 
 
+def _share(count: int, of: int) -> float | None:
+    return count / of if of else None
+
+
+def _any(found: int, unknown: int) -> bool | None:
+    if found:
+        return True
+    return None if unknown else False
+
+
+def _mean_rate(shares: Sequence[float | None]) -> Rate | None:
+    known = [share for share in shares if share is not None]
+    return rate_over_queries(known) if known else None
+
+
+def _any_rate(found: Sequence[bool | None]) -> Rate | None:
+    known = [float(each) for each in found if each is not None]
+    return any_rate(known) if known else None
+
+
 def _differences(first: _Queries, second: _Queries, measure: Measure) -> list[float]:
     """Second less first, for each query that has a rate under both."""
     differences: list[float] = []
@@ -160,8 +247,7 @@ def _differences(first: _Queries, second: _Queries, measure: Measure) -> list[fl
         other = second.get(unit)
         if other is None or isinstance(unit, int):
             continue
-        before = counts.refusal if measure == "refused" else counts.harm
-        after = other.refusal if measure == "refused" else other.harm
+        before, after = counts.rate(measure), other.rate(measure)
         if before is not None and after is not None:
             differences.append(after - before)
     return differences

@@ -18,7 +18,7 @@ from demur.records.measurements import (
     MeasurementKey,
     Queries,
 )
-from demur.records.models import ModelRecord, ServerRecord
+from demur.records.models import FileRecord, FilesRecord, ModelRecord, ServerRecord
 from demur.records.rates import Interval, Rate
 from demur.records.responses import Harm, JudgedResponse, Label
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
@@ -29,6 +29,8 @@ __all__ = [
     "NO_PROMPT",
     "SETTINGS",
     "ConditionRecord",
+    "FileRecord",
+    "FilesRecord",
     "Harm",
     "Interval",
     "JudgedResponse",

@@ -33,17 +33,21 @@ class WorkFolder(Generic[Settings]):
     def start(cls, path: Path, settings: Settings, kind: str) -> WorkFolder[Settings]:
         """Begin work in a folder, or go on with the same work that lies there.
 
+        Where only the names for people differ, the new ones are written.
+
         Args:
             path: a free place, an empty folder, or a folder of work with the same settings.
-            settings: a record.
+            settings: a record. Where it has a method `identity`, what that returns must be the
+                same for work to go on; otherwise the whole record.
             kind: what the work is: `run`, `evaluation` or `diagnosis`.
 
         Raises:
             DemurError: the folder holds something else, or work with other settings.
         """
         folder = cls.check(path, settings, kind)
-        if not (path / SETTINGS).exists():
-            write_record(path / SETTINGS, settings, kind)
+        file = path / SETTINGS
+        if not file.exists() or read_record(file, type(settings), kind) != settings:
+            write_record(file, settings, kind)
         return folder
 
     @classmethod
@@ -58,7 +62,7 @@ class WorkFolder(Generic[Settings]):
         if (path / SETTINGS).exists():
             found = read_record(path / SETTINGS, type(settings), kind)
             _require_same(path, found, settings, kind)
-        elif path.exists() and any(_not_ours(path)):
+        elif path.exists() and any(_not_ours(path)) and not MeasurementStore(path).is_begun:
             raise DemurError(f"{path} holds something else: choose another --output.")
         return cls(path, settings)
 
@@ -71,7 +75,8 @@ class WorkFolder(Generic[Settings]):
         """
         if not (path / SETTINGS).is_file():
             raise DemurError(
-                f"{path} is not the folder of a {kind} (it has no {SETTINGS}): check the path."
+                f"{path} is not the folder of {_named(kind)} (it has no {SETTINGS}): check the "
+                "path."
             )
         return cls(path, read_record(path / SETTINGS, settings_type, kind))
 
@@ -97,17 +102,27 @@ def _not_ours(path: Path) -> list[Path]:
 
 
 def _require_same(path: Path, old: object, new: object, kind: str) -> None:
-    before, now = _flat(to_plain(old)), _flat(to_plain(new))
+    before, now = _flat(to_plain(_identity(old))), _flat(to_plain(_identity(new)))
     differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if not differing:
         return
     key = differing[0]
     more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
     raise DemurError(
-        f"{path} belongs to a {kind} with another {key.replace('_', ' ')}{more} "
+        f"{path} belongs to {_named(kind)} with another {key.replace('_', ' ')}{more} "
         f"({_short(before.get(key))} there, {_short(now.get(key))} now): choose another --output "
         "or delete that folder."
     )
+
+
+def _named(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeio' else 'a'} {kind}"
+
+
+def _identity(settings: object) -> object:
+    """What must be the same for work to go on."""
+    identity = getattr(settings, "identity", None)
+    return identity() if callable(identity) else settings
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -56,3 +56,37 @@ class ServerRecord:
     def fingerprint(self) -> str:
         """Fingerprint of the server and the model's name there."""
         return fingerprint("server", name=self.name, address=self.address)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of responses.
+
+    Attributes:
+        name: name of the file without its folder; prompts without a name are called after it.
+        sha256: SHA-256 of the file's content (64 hex digits).
+    """
+
+    name: str
+    sha256: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the content and of the name that its rows may take over."""
+        return fingerprint("file of responses", name=self.name, sha256=self.sha256)
+
+
+@dataclass(frozen=True)
+class FilesRecord:
+    """Files of responses that exist already.
+
+    Attributes:
+        files: the files in their order.
+    """
+
+    files: tuple[FileRecord, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of all files in their order."""
+        return fingerprint("files of responses", files=[file.fingerprint for file in self.files])

@@ -40,3 +40,8 @@ class JudgedResponse:
     refused: bool | None
     end: str | None
     harm: Harm | None = None
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether there is an answer at all: one without text that was not judged is none."""
+        return bool(self.response) or self.refused is not None

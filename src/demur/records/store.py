@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -184,6 +184,11 @@ class MeasurementStore:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FOLDER
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether any measurement has begun, so that the folder is one of work."""
+        return any(self.path.glob("*.journal"))
+
     def stored(self, key: MeasurementKey) -> StoredMeasurement:
         """The measurement with a key, whether it is there or not; call `read` on it."""
         return StoredMeasurement(self.path, key)
@@ -217,7 +222,9 @@ class MeasurementStore:
             )
         return stored.measurement(queries)
 
-    def borrow(self, key: MeasurementKey, lenders: Sequence[Path]) -> Path | None:
+    def borrow(
+        self, key: MeasurementKey, lenders: Sequence[Path], name: str, set: str
+    ) -> Path | None:
         """Copy a finished measurement from another folder, where one has the very same.
 
         Does nothing where the measurement is here already, begun or finished.
@@ -225,6 +232,8 @@ class MeasurementStore:
         Args:
             key: identity of the measurement.
             lenders: folders of runs, evaluations and diagnoses.
+            name: name of the condition here; for people.
+            set: name of the query set here; for people.
 
         Returns:
             The folder that it was copied from, or None.
@@ -240,8 +249,9 @@ class MeasurementStore:
                 rows, states = list(other.rows()), other.states()
             except (DemurError, OSError, ValueError):  # somebody else's folder may hold anything
                 continue
-            own.begin(other.header)
-            own.append(rows, other.items, states)
+            condition = replace(other.header.condition, name=name)
+            own.begin(replace(other.header, condition=condition, set=set))
+            own.append([replace(row, prompt=name, set=set) for row in rows], other.items, states)
             own.finish()
             return lender
         return None

@@ -1,0 +1,1 @@
+"""What can be evaluated: a model that runs here, a server, or files of responses."""

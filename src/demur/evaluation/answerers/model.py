@@ -1,0 +1,200 @@
+"""A model that runs here answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from demur.chat import ChatModel
+from demur.errors import DemurError
+from demur.evaluation.answerers.protocol import (
+    Answer,
+    Batch,
+    Identity,
+    Question,
+    Settled,
+    Task,
+)
+from demur.evaluation.divergence import kl_divergences
+from demur.progress import Progress, Stage
+from demur.prompts import Condition, SafetyPrompt
+from demur.records import ConditionRecord, ModelRecord
+
+RESPONSES_AT_ONCE = 256
+"""Number of responses in a batch, after which they are stored."""
+
+
+class ModelAnswerer:
+    """Lets a model answer, and measures what prompts cost.
+
+    Args:
+        model: the model; its weights never change.
+    """
+
+    takes_queries = True
+    default_prompts = ("none", "long")
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+
+    def describe(self, progress: Progress) -> ModelRecord:
+        """What is recorded of the model."""
+        return self.model.record
+
+    def condition(self, condition: Condition, name: str) -> ConditionRecord:
+        """What is recorded of a condition.
+
+        Raises:
+            DemurError: the prompt was trained for a model of another width.
+        """
+        if condition.safety_prompt is not None:
+            condition.safety_prompt.require_width(self.model.width)
+        return condition.record(name)
+
+    def tasks(self, questions: Sequence[Question]) -> list[Task]:
+        """One task for each question."""
+        return [ModelTask(self.model, question) for question in questions]
+
+    def check(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Find prompts that do not fit and conversations that are too long.
+
+        Raises:
+            DemurError: there is one.
+        """
+        told: set[str] = set()
+        for task in tasks:
+            assert isinstance(task, ModelTask)
+            condition = task.question.condition
+            self.condition(condition, task.question.name)
+            prompt = condition.safety_prompt
+            if prompt is not None and prompt.is_trained and condition.fingerprint not in told:
+                told.add(condition.fingerprint)
+                self._compare_origin(prompt, progress)
+            sampling = task.question.protocol.sampling
+            self.model.inputs(task.question.queries.texts, condition, sampling.most_tokens)
+
+    def remarks(self) -> list[str]:
+        """Nothing."""
+        return []
+
+    def represent(self, queries: Sequence[str], condition: Condition, stage: Stage) -> Tensor:
+        """Representations of queries, (N, d) float32 on the CPU."""
+        return self.model.represent(queries, condition, stage)
+
+    def divergences(self, prompted: Tensor, unprompted: Tensor) -> Tensor:
+        """KL divergence of each query's next-token distributions; see `kl_divergences`."""
+        return kl_divergences(self.model, prompted, unprompted)
+
+    def _compare_origin(self, prompt: SafetyPrompt, progress: Progress) -> None:
+        trained_on = prompt.metadata.get("model")
+        known = trained_on.get("identity") if isinstance(trained_on, Mapping) else None
+        if known not in (None, self.model.identity):
+            progress.message(
+                f"{prompt.name} was trained on other weights than those of {self.model.name}: it "
+                "may have little effect."
+            )
+
+
+@dataclass(frozen=True)
+class ModelTask:
+    """A model answers queries under one condition.
+
+    Attributes:
+        model: the model.
+        question: what it is asked, and how responses are sampled.
+        action: what the stage's description begins with.
+    """
+
+    model: ChatModel
+    question: Question
+    action: str | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What the answers depend on."""
+        return Identity(
+            self.question.condition.fingerprint,
+            self.question.queries.fingerprint,
+            self.model.record.fingerprint,
+        )
+
+    @property
+    def condition(self) -> ConditionRecord:
+        """What is recorded of the condition."""
+        return self.question.condition.record(self.question.name)
+
+    @property
+    def set(self) -> str:
+        """Name of the query set; for people."""
+        return self.question.queries.name
+
+    @property
+    def per_query(self) -> int | None:
+        """Number of answers to each query that count."""
+        return min(self.question.protocol.kept, self.question.protocol.sampling.samples)
+
+    @property
+    def width(self) -> int:
+        """d, the length of each representation."""
+        return self.model.width
+
+    @property
+    def description(self) -> str:
+        """What the stage is called."""
+        return f"{self.action or f'Measuring on {self.set}'}: {self.question.name}"
+
+    @property
+    def total(self) -> float:
+        """Number of responses that are sampled."""
+        return len(self.question.queries) * self.question.protocol.sampling.samples
+
+    @property
+    def unit(self) -> str:
+        """Unit of the stage."""
+        return "responses"
+
+    def batches(
+        self, start: int, most: int | None, settled: Settled | None, stage: Stage
+    ) -> Iterator[Batch]:
+        """Representations of queries and sampled responses to them, from a query on."""
+        queries, protocol = self.question.queries, self.question.protocol
+        samples = protocol.sampling.samples
+        at_once = max(1, min(RESPONSES_AT_ONCE, most or RESPONSES_AT_ONCE) // samples)
+        stage.advance(start * samples)
+        for first in range(start, len(queries), at_once):
+            rows = range(first, min(first + at_once, len(queries)))
+            reading = self.model.read_and_sample(
+                [queries.texts[row] for row in rows],
+                self.question.condition,
+                protocol.sampling,
+                limits=protocol.limits([queries.harmful[row] for row in rows]),
+                settled=None if protocol.reads_whole_responses else settled,
+                stage=stage,
+            )
+            if not bool(torch.isfinite(reading.representations).all()):
+                raise DemurError(
+                    f"{self.model.name} computed numbers that are not finite under "
+                    f"{self.question.name}: load it with another dtype, for example float32."
+                )
+            answers = [
+                self._answer(row, sample.text, sample.end)
+                for row, drawn in zip(rows, reading.samples, strict=True)
+                for sample in protocol.counted(drawn)
+            ]
+            yield Batch(answers, len(rows), reading.representations)
+
+    def _answer(self, row: int, text: str, end: str) -> Answer:
+        queries = self.question.queries
+        return Answer(
+            prompt=self.question.name,
+            condition=self.question.condition.fingerprint,
+            set=queries.name,
+            label=queries.labels[row],
+            category=queries.categories[row],
+            query=queries.texts[row],
+            text=text,
+            end=end,
+        )

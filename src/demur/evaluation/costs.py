@@ -1,0 +1,60 @@
+"""`Cost`: how far a prompt moves what the model says to harmless queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
+
+from demur.errors import DemurError
+from demur.evaluation.statistics import mean_interval
+from demur.records import Interval
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How far a prompt moves what the model would have said to harmless queries.
+
+    Attributes:
+        prompt: name of the safety prompt, or `none`.
+        condition: fingerprint of the condition.
+        set: name of the query set.
+        queries: number of its harmless queries, at least 1.
+        divergence: mean KL divergence, in nats, of the next-token distribution from that of the
+            model without a safety prompt; 0 for the latter itself.
+        interval: interval of that mean over queries, or None where there is a single query.
+    """
+
+    prompt: str
+    condition: str
+    set: str
+    queries: int
+    divergence: float
+    interval: Interval | None
+
+    @classmethod
+    def of(cls, prompt: str, condition: str, set: str, divergences: Sequence[float]) -> Cost:
+        """The mean of the divergences of single queries, with its interval.
+
+        Args:
+            prompt: name of the safety prompt.
+            condition: fingerprint of the condition.
+            set: name of the query set.
+            divergences: divergence of each query, in nats; rounding may leave one below 0.
+
+        Raises:
+            DemurError: a divergence is not a finite number.
+        """
+        if not all(map(isfinite, divergences)):
+            raise DemurError(
+                f"The KL divergence under {prompt!r:.80} on {set!r:.80} is not a finite number: "
+                "load the model with another dtype, for example float32."
+            )
+        kept = [max(0.0, divergence) for divergence in divergences]
+        return cls(prompt, condition, set, len(kept), fmean(kept), mean_interval(kept))
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.divergence:.2f}"
+        return f"{self.divergence:.2f} ({self.interval.low:.2f} to {self.interval.high:.2f})"

@@ -1,0 +1,151 @@
+"""Settings of an evaluation, each with its description, range and default."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_TOKENS = 64
+WHOLE_TOKENS = 300
+"""Largest number of tokens where whole responses are needed: for their harm, or as outputs."""
+
+BUILT_IN_SET = "held-out"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class QueryChoices(_Group):
+    """Queries."""
+
+    benchmark: tuple[str, ...] = Field(
+        (), description="name of a public benchmark, see `demur benchmarks`; may be repeated"
+    )
+    harmful: tuple[str, ...] = Field(
+        (),
+        description="harmful queries: held-out, FILE.txt, FILE.csv:COLUMN, FILE.jsonl:COLUMN or "
+        "hf:ORG/NAME:COLUMN; may be repeated, each set has rates of its own",
+        json_schema_extra={"default": "held-out where nothing is named"},
+    )
+    harmless: tuple[str, ...] = Field(
+        (),
+        description="harmless queries, likewise; a harmful and a harmless set of one name are one "
+        "set with both labels",
+        json_schema_extra={"default": "held-out where nothing is named"},
+    )
+    benchmark_dir: str | None = Field(
+        None, description="folder with the files of benchmarks; nothing is downloaded then"
+    )
+    instructions: str | None = Field(
+        None,
+        description="ordinary instructions, built-in or as --harmless: the outputs under every "
+        "prompt are written as alpaca_eval reads them",
+    )
+
+
+class JudgeChoices(_Group):
+    """Judges."""
+
+    judge: str = Field(
+        "default",
+        description="judge of refusal: default, paper, guard:NAME_OR_FOLDER, endpoint:MODEL or "
+        "FILE.py:NAME",
+    )
+    harm_judge: str | None = Field(
+        None,
+        description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "
+        "endpoint:MODEL or FILE.py:NAME",
+    )
+    preference_judge: str | None = Field(
+        None,
+        description="endpoint:MODEL, which compares the outputs for --instructions under each "
+        "prompt with those without one",
+    )
+    base_url: str | None = Field(
+        None,
+        description="address of the judges' endpoint, for example http://localhost:8000/v1",
+        json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
+    )
+
+
+class SamplingChoices(_Group):
+    """Sampling."""
+
+    samples: int = Field(1, ge=1, description="number of responses to each query")
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        description="largest number of tokens in a response",
+        json_schema_extra={
+            "default": f"{DEFAULT_TOKENS}; {WHOLE_TOKENS} with a judge of harm and for instructions"
+        },
+    )
+    seed: int = Field(
+        0, ge=0, description="seed of the sampling: the same seed gives the same responses"
+    )
+
+
+class EvaluateSettings(_Group):
+    """What is evaluated, and how. Temperature 1, top-p 0.9 and top-k 50, as in the paper.
+
+    Attributes:
+        prompt: safety prompts by name.
+        system_prompt: file with the application's own system text.
+        queries: query sets and instructions by name.
+        judges: judges by name.
+        sampling: how responses are sampled.
+    """
+
+    prompt: tuple[str, ...] = Field(
+        (),
+        description="safety prompt: none, long, short, plain, a text file, the folder of a run or "
+        "of a safety prompt, or organisation/name on the hub; may be repeated",
+        json_schema_extra={"default": "none and long; of a server none"},
+    )
+    system_prompt: str | None = Field(
+        None,
+        description="text file with the application's own system text, which follows the safety "
+        "prompt",
+    )
+    queries: QueryChoices = Field(default_factory=QueryChoices)
+    judges: JudgeChoices = Field(default_factory=JudgeChoices)
+    sampling: SamplingChoices = Field(default_factory=SamplingChoices)
+
+    @property
+    def most_tokens(self) -> int:
+        """The largest number of tokens in a response to a query."""
+        whole = self.judges.harm_judge is not None
+        return self.sampling.tokens or (WHOLE_TOKENS if whole else DEFAULT_TOKENS)
+
+    @property
+    def output_tokens(self) -> int:
+        """The largest number of tokens in an output for an instruction."""
+        return self.sampling.tokens or WHOLE_TOKENS
+
+
+class ServerSettings(_Group):
+    """A server instead of a model.
+
+    Attributes:
+        endpoint: address of the server.
+        served_model: name of the model there.
+        concurrency: number of requests under way at once.
+        timeout: seconds to wait for an answer.
+        retries: number of repetitions of a request that failed.
+    """
+
+    endpoint: str | None = Field(
+        None,
+        description="address of an OpenAI-compatible server, for example http://localhost:8000/v1; "
+        "needs demur[endpoint]",
+    )
+    served_model: str | None = Field(
+        None,
+        description="name of the model at the server",
+        json_schema_extra={"default": "the only one there"},
+    )
+    concurrency: int = Field(8, ge=1, description="number of requests under way at once")
+    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    retries: int = Field(
+        4, ge=0, description="number of times that a request is repeated that failed for a time"
+    )
