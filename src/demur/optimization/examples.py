@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from demur.runs import Measurement
+from demur.records import Label, Measurement
 
 
 @dataclass(frozen=True)
@@ -13,20 +12,20 @@ class Example:
     """One query before and after.
 
     Attributes:
-        query: the held-out query.
-        label: `harmful` or `harmless`.
+        query: text of a held-out query.
+        label: label of the query.
         before: a response under the basic prompt.
-        before_refused: the judge's verdict on it.
+        before_refused: the judge's verdict on it; None where it had none.
         after: a response under the optimized prompt.
-        after_refused: the judge's verdict on it.
+        after_refused: the judge's verdict on it; None where it had none.
     """
 
     query: str
-    label: str
+    label: Label
     before: str
-    before_refused: bool
+    before_refused: bool | None
     after: str
-    after_refused: bool
+    after_refused: bool | None
 
 
 def telling_examples(before: Measurement, after: Measurement) -> tuple[Example, ...]:
@@ -34,29 +33,28 @@ def telling_examples(before: Measurement, after: Measurement) -> tuple[Example, 
 
     Preferred are a harmful query that is now refused and was not, and a harmless one that is now
     answered and was not; failing that the first whose verdict is as it should be.
+
+    Args:
+        before: measurement under the basic prompt.
+        after: measurement of the same queries under the optimized prompt.
     """
     return tuple(_telling(before, after, harmful=harmful) for harmful in (True, False))
 
 
 def _telling(before: Measurement, after: Measurement, *, harmful: bool) -> Example:
     examples = [_example(before, after, row) for row in before.queries.rows(harmful=harmful)]
-    changed = [
-        example
-        for example in examples
-        if example.after_refused == harmful and example.before_refused != harmful
-    ]
-    right = [example for example in examples if example.after_refused == harmful]
-    preferred: Sequence[Example] = changed or right or examples
-    return preferred[0]
+    right = [one for one in examples if one.after_refused is harmful]
+    changed = [one for one in right if one.before_refused is (not harmful)]
+    return (changed or right or examples)[0]
 
 
 def _example(before: Measurement, after: Measurement, row: int) -> Example:
     was, now = before.responses[row][0], after.responses[row][0]
     return Example(
         query=before.queries.texts[row],
-        label="harmful" if before.queries.harmful[row] else "harmless",
-        before=was.text,
+        label=before.queries.labels[row],
+        before=was.response,
         before_refused=was.refused,
-        after=now.text,
+        after=now.response,
         after_refused=now.refused,
     )

@@ -2,74 +2,302 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from demur.errors import DemurError
-from demur.evaluation.results import Evaluation
-from demur.files import read_json, write_json
+from demur.evaluation.figures import Figures, PromptRates
+from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
-from demur.prompts import SafetyPrompt
-from demur.runs import RunFolder
+from demur.optimization.recorded import (
+    EpochRecord,
+    JudgeRecord,
+    MethodRecord,
+    QueriesRecord,
+    ReadingRecord,
+    RunRecord,
+    RunResults,
+    TermRecord,
+)
+from demur.prompts import Condition, SafetyPrompt
+from demur.records import (
+    Label,
+    Measurement,
+    MeasurementKey,
+    MeasurementStore,
+    Queries,
+    Versions,
+    WorkFolder,
+    damaged,
+    read_record,
+)
 
-METRICS = "metrics.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "KIND",
+    "PROMPT",
+    "RESULTS",
+    "EpochRecord",
+    "HeldOut",
+    "JudgeRecord",
+    "MethodRecord",
+    "QueriesRecord",
+    "Reading",
+    "ReadingRecord",
+    "Run",
+    "RunRecord",
+    "RunResults",
+    "Step",
+    "TermRecord",
+]
+
+KIND = "run"
+RESULTS = "results.json"
+RESULTS_FORMAT = "run results"
 PROMPT = "safety_prompt"
+
+
+class HeldOut(NamedTuple):
+    """The measurements of the held-out queries.
+
+    Attributes:
+        none: measurement under no safety prompt.
+        basic: measurement under the basic prompt.
+        optimized: measurement under the optimized prompt.
+    """
+
+    none: Measurement
+    basic: Measurement
+    optimized: Measurement
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A measurement that the method asked for.
+
+    Attributes:
+        title: what was measured, for people.
+        measurement: the measurement.
+        epoch: the epoch after which the trained prompt was measured; None for other prompts.
+    """
+
+    title: str
+    measurement: Measurement
+    epoch: int | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the anchor queries lay at one time of the training.
+
+    Attributes:
+        title: `after epoch 2` where they were measured then; `during epoch 2` where each query is
+            as the training itself read it, when its batch came.
+        epoch: number of the epoch, from 1.
+        representations: (N, d) float32, in the order of the anchor queries.
+        refusal_rates: rate at which each query was refused, in [0, 1]; None where no responses
+            were sampled.
+    """
+
+    title: str
+    epoch: int
+    representations: Tensor
+    refusal_rates: tuple[float, ...] | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """What `optimize` returns.
+    """What `optimize` returns: the optimized prompt with everything that was measured of it.
 
     Attributes:
-        path: the run's folder.
-        settings: every setting, and the model they were used on.
+        path: folder of the run.
+        settings: what the run is: model, prompts, queries, method, judge and every setting.
         safety_prompt: the optimized prompt.
-        evaluation: no prompt, the basic prompt and the optimized one on the held-out queries.
-        examples: responses before and after.
-        history: for each epoch the mean of every loss term.
+        results: everything that `results.json` holds.
+
+    Example:
+        >>> run = Run.load("demur-runs/qwen2.5-coder-0.5b-long-standard")
+        >>> run.optimized("harmful").refused.value
+        0.51
     """
 
     path: Path
-    settings: Mapping[str, Any]
+    settings: RunRecord
     safety_prompt: SafetyPrompt
-    evaluation: Evaluation
-    examples: tuple[Example, ...]
-    history: tuple[Mapping[str, float], ...]
+    results: RunResults
+
+    @property
+    def comparison(self) -> Figures:
+        """Figures on the held-out queries under no prompt, the basic and the optimized one."""
+        return self.results.figures
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """One harmful and one harmless query with responses before and after."""
+        return self.results.examples
+
+    @property
+    def history(self) -> tuple[EpochRecord, ...]:
+        """For each epoch the mean of the loss and of every term."""
+        return self.results.history
+
+    @property
+    def versions(self) -> Versions:
+        """Versions of the packages that the results were made with."""
+        return self.results.figures.versions
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What `comparison` calls no prompt, the basic prompt and the optimized prompt."""
+        found = {rates.condition: rates.prompt for rates in self.comparison.rates}
+        none, basic, optimized = (found[key.condition] for key in self.results.held_out)
+        return none, basic, optimized
+
+    def none(self, label: Label) -> PromptRates:
+        """Rates without a safety prompt on the held-out queries with a label."""
+        return self._rates(0, label)
+
+    def basic(self, label: Label) -> PromptRates:
+        """Rates under the basic prompt on the held-out queries with a label."""
+        return self._rates(1, label)
+
+    def optimized(self, label: Label) -> PromptRates:
+        """Rates under the optimized prompt on the held-out queries with a label."""
+        return self._rates(2, label)
+
+    def held_out(self) -> HeldOut:
+        """The measurements of the held-out queries.
+
+        Raises:
+            DemurError: one of them is missing or damaged.
+        """
+        store = MeasurementStore(self.path)
+        return HeldOut(*(store.require(key) for key in self.results.held_out))
+
+    def readings(self) -> tuple[Reading, ...]:
+        """The measurements that the method asked for, in their order.
+
+        Raises:
+            DemurError: one of them is missing or damaged.
+        """
+        store = MeasurementStore(self.path)
+        return tuple(
+            Reading(one.title, store.require(one.key), one.epoch) for one in self.results.readings
+        )
+
+    def anchors(self) -> Queries | None:
+        """The queries that the prompt was trained on; None where the method measured none of them.
+
+        Raises:
+            DemurError: a measurement is missing or damaged.
+        """
+        for one in self.results.readings:
+            if one.key.queries == self.settings.anchors.fingerprint:
+                return MeasurementStore(self.path).require(one.key).queries
+        return None
+
+    def steps(self) -> tuple[Step, ...]:
+        """Where the anchor queries lay in the course of the training, epoch by epoch.
+
+        There is a step for every epoch after which the method measured the anchors, and for up to
+        six other epochs, whose representations the training read anyway.
+
+        Raises:
+            DemurError: a file is missing or damaged.
+        """
+        store, files = MeasurementStore(self.path), checkpoints_of(self.path, self.settings)
+        anchors = self.settings.anchors.fingerprint
+        measured = {
+            one.epoch: one.key for one in self.results.readings if one.key.queries == anchors
+        }
+        steps: list[Step] = []
+        for epoch in range(1, len(self.history) + 1):
+            if epoch in measured:
+                found = store.require(measured[epoch])
+                rates = tuple(found.refusal_rates())
+                steps.append(Step(f"after epoch {epoch}", epoch, found.states, rates))
+                continue
+            read = files.require(epoch).representations
+            if read is not None:
+                steps.append(Step(f"during epoch {epoch}", epoch, read, None))
+        return tuple(steps)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:
         """Read a finished run.
 
+        Args:
+            path: folder of the run.
+
         Raises:
             DemurError: the folder holds no run, an unfinished one, or a damaged one.
         """
-        folder = RunFolder.open(Path(path))
-        if not (folder.path / METRICS).exists():
+        folder = WorkFolder.open(Path(path), RunRecord, KIND)
+        if not (folder.path / RESULTS).exists():
             raise DemurError(f"The run in {path} is not finished: run its command again to go on.")
-        metrics = read_json(folder.path / METRICS)
-        try:
-            return cls(
-                path=folder.path,
-                settings=folder.settings(),
-                safety_prompt=SafetyPrompt.load(folder.path / PROMPT),
-                evaluation=Evaluation.from_json(metrics["evaluation"]),
-                examples=tuple(Example(**example) for example in metrics["examples"]),
-                history=tuple(metrics["history"]),
-            )
-        except (KeyError, TypeError) as error:
+        run = read_run(folder)
+        if run is None:
             raise DemurError(
-                f"{folder.path / METRICS} is damaged: delete it and run the command again."
-            ) from error
+                f"The files in {path} belong to different runs: run the run's command again."
+            )
+        return run
 
-    def save(self, versions: Mapping[str, str]) -> None:
-        """Write the prompt, then the metrics, which mark the run as finished."""
-        self.safety_prompt.save(self.path / PROMPT)
-        metrics = {
-            "evaluation": self.evaluation.to_json(),
-            "examples": [vars(example) for example in self.examples],
-            "history": [dict(terms) for terms in self.history],
-            "versions": dict(versions),
-        }
-        write_json(self.path / METRICS, metrics)
+    def __str__(self) -> str:
+        return str(self.comparison)
+
+    def _rates(self, place: int, label: Label) -> PromptRates:
+        key = self.results.held_out[place]
+        for rates in self.comparison.rates:
+            if (rates.condition, rates.label, rates.category) == (key.condition, label, None):
+                return rates
+        raise KeyError(f"there are no rates of {label} queries")
+
+
+def read_run(folder: WorkFolder[RunRecord]) -> Run | None:
+    """The run whose results lie in a folder.
+
+    Returns:
+        None where the results or the prompt are missing, or belong to another run.
+
+    Raises:
+        DemurError: a file is damaged.
+    """
+    if not (folder.path / RESULTS).exists() or not (folder.path / PROMPT).exists():
+        return None
+    results = read_record(folder.path / RESULTS, RunResults, RESULTS_FORMAT)
+    try:
+        prompt = SafetyPrompt.load(folder.path / PROMPT)
+    except DemurError as error:
+        raise damaged(folder.path / PROMPT) from error
+    condition = Condition(prompt, folder.settings.basic_prompt.system_prompt)
+    if results.run != folder.settings.fingerprint:
+        return None
+    if condition.fingerprint != results.held_out[-1].condition:
+        return None
+    return Run(folder.path, folder.settings, prompt, results)
+
+
+def finished_run(folder: WorkFolder[RunRecord]) -> Run | None:
+    """The run in a folder, if every file of it is there; None where something is missing.
+
+    Raises:
+        DemurError: a file is damaged.
+    """
+    run = read_run(folder)
+    if run is None:
+        return None
+    keys: list[MeasurementKey] = [*run.results.held_out]
+    keys += [one.key for one in run.results.readings]
+    for key in keys:
+        stored = folder.measurements.stored(key)
+        if not stored.read() or not stored.finished:
+            return None
+    return run if checkpoints_of(run.path, run.settings).finished == len(run.history) else None
+
+
+def checkpoints_of(path: Path, record: RunRecord) -> Checkpoints:
+    """The checkpoints of a run's training."""
+    return Checkpoints(path, record.fingerprint)

@@ -1,160 +1,337 @@
-"""Every setting of `demur optimize`, and the presets."""
+"""The settings of `demur optimize`, and the presets."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from demur.chat.engine import SamplingSettings
 from demur.errors import DemurError
-from demur.evaluation.measuring import Protocol
-from demur.geometry import LossWeights
-from demur.optimization.training import TrainingSettings
+from demur.optimization.methods import MethodSpec, get_method
+from demur.settings import build
+
+if TYPE_CHECKING:
+    from demur.evaluation.protocol import Protocol
+
+Preset = Literal["standard", "quick", "paper"]
+
+MOST_SAMPLES = 10_000
+MOST_TOKENS = 100_000
+MOST_EPOCHS = 100_000
+
+Own = TypeVar("Own", bound=BaseModel)
 
 
-class OptimizeSettings(BaseModel):
-    """How a prompt is optimized. The defaults are those of the paper (preset `paper`)."""
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    anchor_prompts: tuple[str, ...] = Field(
-        ("long", "short", "plain"),
-        description="basic prompts under which anchors are read, beside none and the chosen one",
+class QuerySettings(_Group):
+    """Queries."""
+
+    harmful: tuple[str, ...] = Field(
+        default=("anchors",),
+        min_length=1,
+        description="harmful queries to train on: anchors, FILE.txt, FILE.csv:COLUMN or "
+        "hf:ORG/NAME:COLUMN; several sets are joined",
+    )
+    harmless: tuple[str, ...] = Field(
+        default=("anchors",), min_length=1, description="harmless queries to train on, likewise"
+    )
+    held_out_harmful: tuple[str, ...] = Field(
+        default=("held-out",),
+        min_length=1,
+        description="harmful queries that only the final measurement reads, likewise",
+    )
+    held_out_harmless: tuple[str, ...] = Field(
+        default=("held-out",),
+        min_length=1,
+        description="harmless queries that only the final measurement reads, likewise",
     )
     most_anchors: int | None = Field(
-        None, ge=10, description="anchor queries of each label at most; all of them by default"
+        default=None,
+        ge=10,
+        description="queries of each label to train on, at most",
+        json_schema_extra={"default": "all of them"},
     )
     most_held_out: int | None = Field(
-        None, ge=1, description="held-out queries of each label at most; all of them by default"
+        default=None,
+        ge=1,
+        description="held-out queries of each label, at most",
+        json_schema_extra={"default": "all of them"},
     )
-    components: int = Field(4, ge=1, description="m, the principal components")
-    folds: int = Field(10, ge=2, description="folds that the regressions are averaged over")
-    weight_refusal: float = Field(1.0, ge=0, description="weight of L_r")
-    weight_harmfulness: float = Field(0.01, ge=0, description="weight of L_h")
-    weight_complement: float = Field(0.001, ge=0, description="weight of L_U")
-    weight_harmless: float = Field(
-        1.0, ge=0, description="weight of a harmless query against a harmful one"
+
+
+class ResponseSettings(_Group):
+    """Sampling."""
+
+    samples: int = Field(
+        default=1, ge=1, le=MOST_SAMPLES, description="responses sampled for each query"
     )
-    epochs: int = Field(40, ge=1, description="passes over the anchor queries")
-    batch: int = Field(50, ge=1, description="queries a training step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    learning_rate_decay: bool = Field(False, description="let the rate fall along half a cosine")
-    balanced_batches: bool = Field(False, description="give every batch equal shares of the labels")
-    averaged_prompt: bool = Field(
-        False,
-        description="keep the mean of the prompts after each step, as far from the start as the "
-        "last one, not the last one itself",
-    )
-    reanchor_every: int = Field(
-        0,
-        ge=0,
-        description="epochs after which the directions are estimated anew, with the anchors' "
-        "responses under the prompt so far; 0 for never",
-    )
-    gradient_norm: float = Field(1.0, gt=0, description="longer gradients are shortened to it")
-    samples: int = Field(25, ge=1, description="responses sampled for each query")
     kept_samples: int | None = Field(
-        20, ge=1, description="how many of them count, the longest first; all by default"
+        default=None,
+        ge=1,
+        le=MOST_SAMPLES,
+        description="how many of these responses count, the longest first",
+        json_schema_extra={"default": "all of them"},
     )
-    tokens_harmful: int = Field(300, ge=1, description="tokens of a response to a harmful query")
-    tokens_harmless: int = Field(200, ge=1, description="tokens of a response to a harmless query")
-    least_tokens: int = Field(10, ge=0, description="tokens before a response may end")
-    cut_unfinished: bool = Field(True, description="cut the last paragraph of a full response")
-    temperature: float = Field(1.0, ge=0, description="of the sampling; 0 takes the likeliest")
-    top_k: int = Field(50, ge=0, description="likeliest tokens that may be drawn; 0 for all")
-    top_p: float = Field(0.9, gt=0, le=1, description="probability they may reach together")
-    seed: int = Field(0, ge=0, description="of sampling, folds and training order")
-    judge: str = Field("paper", description="the refusal judge")
+    tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_TOKENS,
+        description="tokens of any response, at most: sets both of the next two",
+        json_schema_extra={"default": "as the next two say"},
+    )
+    tokens_harmful: int = Field(
+        default=16,
+        ge=1,
+        le=MOST_TOKENS,
+        description="tokens of a response to a harmful query, at most",
+    )
+    tokens_harmless: int = Field(
+        default=16,
+        ge=1,
+        le=MOST_TOKENS,
+        description="tokens of a response to a harmless query, at most",
+    )
+    least_tokens: int = Field(
+        default=0, ge=0, le=MOST_TOKENS, description="tokens before a response may end"
+    )
+    cut_unfinished: bool = Field(
+        default=False, description="cut the last paragraph of a response that reached its limit"
+    )
+    temperature: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="temperature of the sampling; 0 takes the likeliest token",
+    )
+    top_k: int = Field(
+        default=50, ge=0, description="how many of the likeliest tokens may be drawn; 0 for all"
+    )
+    top_p: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="probability that the likeliest tokens, which may be drawn, reach together",
+    )
+
+
+class TrainingSettings(_Group):
+    """Training."""
+
+    epochs: int = Field(
+        default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
+    )
+    batch: int = Field(default=8, ge=1, le=MOST_EPOCHS, description="training examples in a step")
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="learning rate of AdamW")
+    learning_rate_decay: bool = Field(
+        default=True, description="let the learning rate fall to zero along half a cosine"
+    )
+    balanced_batches: bool = Field(
+        default=True,
+        description="give every batch as many harmful as harmless examples, pairs together",
+    )
+    averaged_prompt: bool = Field(
+        default=True,
+        description="keep the mean of the prompts after each step, as far from the start as the "
+        "last one, instead of the last one",
+    )
+    gradient_norm: float = Field(
+        default=1.0, gt=0, le=1e9, description="length that longer gradients are shortened to"
+    )
+
+
+class OptimizeSettings(_Group, Generic[Own]):
+    """How a safety prompt is optimized.
+
+    The defaults are those of the preset `standard`. `Own` is the type of the method's own settings:
+    `settings_type(method)` gives the complete type, whose options the command line has.
+
+    Attributes:
+        basic_prompt: where the training starts.
+        system_prompt: text file with the application's own system text, or None.
+        method: name of the method, or `file.py:Class`.
+        preset: preset that the settings start from.
+        judge: refusal judge, as `as_refusal_judge` takes it.
+        seed: seed of the sampling, the folds and the order of the examples.
+        queries: which queries are read.
+        sampling: how responses are sampled.
+        training: how the prompt is trained.
+        method_settings: the method's own settings.
+
+    Example:
+        >>> settings = OptimizeSettings.preset("quick", epochs=5, components=3)
+        >>> settings.training.epochs, settings.sampling.samples
+        (5, 1)
+    """
+
+    basic_prompt: str = Field(
+        default="long",
+        description="where to start: long, short, plain, a text file, or a text prompt on the hub",
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        description="text file with the application's own system text, which is never trained",
+        json_schema_extra={"default": "none"},
+    )
+    method: str = Field(
+        default="dro", description="how the prompt is trained: dro or FILE.py:CLASS"
+    )
+    preset: Preset = Field(default="standard", description="settings to start from")
+    judge: str = Field(
+        default="paper",
+        description="refusal judge: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed of all that is random: the same seed gives the same result",
+    )
+    queries: QuerySettings = QuerySettings()
+    sampling: ResponseSettings = ResponseSettings()
+    training: TrainingSettings = TrainingSettings()
+    method_settings: Own
 
     @classmethod
-    def preset(cls, name: str, **overrides: Any) -> OptimizeSettings:
-        """The settings of a preset with some of them changed; None changes nothing.
+    def from_preset(
+        cls, name: str = "standard", method: MethodSpec = "dro", **changes: object
+    ) -> OptimizeSettings[Any]:
+        """The settings of a preset with some of them changed.
+
+        Args:
+            name: `standard`, `quick` or `paper`.
+            method: method whose own settings are part of it.
+            **changes: values by the settings' names, for example `learning_rate=0.01`; for the
+                method's own settings as well. `tokens` stands for `tokens_harmful` and
+                `tokens_harmless`; `samples` without `kept_samples` lets all of them count.
 
         Raises:
-            DemurError: there is no such preset, or a value is out of its range.
+            DemurError: there is no such preset, method or setting, or a value is out of its range.
         """
-        if name not in PRESETS:
-            raise DemurError(f"There is no preset {name!r}: choose {', '.join(PRESETS)}.")
-        chosen = {key: value for key, value in overrides.items() if value is not None}
-        merged = {**PRESETS[name], **chosen}
-        if "samples" in chosen and "kept_samples" not in chosen:
-            merged["kept_samples"] = None
-        try:
-            return cls(**merged)
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = "--" + str(first["loc"][0]).replace("_", "-")
-            raise DemurError(f"{option} {first['input']}: {first['msg'].lower()}.") from None
+        return _changed(presets(method)[_known(name)], method, changes)
 
     @property
     def protocol(self) -> Protocol:
         """How responses are sampled and counted."""
+        from demur.chat.engine import SamplingSettings
+        from demur.evaluation.protocol import Protocol
+
+        chosen = self.sampling
         return Protocol(
             sampling=SamplingSettings(
-                samples=self.samples,
-                most_tokens=max(self.tokens_harmful, self.tokens_harmless),
-                least_tokens=self.least_tokens,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
+                samples=chosen.samples,
+                most_tokens=max(chosen.tokens_harmful, chosen.tokens_harmless),
+                least_tokens=chosen.least_tokens,
+                temperature=chosen.temperature,
+                top_k=chosen.top_k,
+                top_p=chosen.top_p,
                 seed=self.seed,
             ),
-            tokens_harmful=self.tokens_harmful,
-            tokens_harmless=self.tokens_harmless,
-            kept=min(self.kept_samples or self.samples, self.samples),
-            cut_unfinished=self.cut_unfinished,
-        )
-
-    @property
-    def loss_weights(self) -> LossWeights:
-        """The weights of the three terms."""
-        return LossWeights(self.weight_refusal, self.weight_harmfulness, self.weight_complement)
-
-    @property
-    def training(self) -> TrainingSettings:
-        """How the prompt is trained."""
-        return TrainingSettings(
-            epochs=self.epochs,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            decay=self.learning_rate_decay,
-            gradient_norm=self.gradient_norm,
-            balanced=self.balanced_batches,
-            averaged=self.averaged_prompt,
-            seed=self.seed,
+            tokens_harmful=chosen.tokens_harmful,
+            tokens_harmless=chosen.tokens_harmless,
+            kept=min(chosen.kept_samples or chosen.samples, chosen.samples),
+            cut_unfinished=chosen.cut_unfinished,
         )
 
 
-_SHORT_RESPONSES: dict[str, Any] = {
-    "samples": 1,
-    "kept_samples": None,
-    "tokens_harmful": 16,
-    "tokens_harmless": 16,
-    "least_tokens": 0,
-    "cut_unfinished": False,
-}
+class StoredMethodSettings(BaseModel):
+    """The method's own settings as a run recorded them, by name; never trusted.
 
-_REANCHORED: dict[str, Any] = {
-    "anchor_prompts": (),
-    "epochs": 3,
-    "batch": 8,
-    "balanced_batches": True,
-    "reanchor_every": 1,
-    "learning_rate_decay": True,
-    "averaged_prompt": True,
-    "weight_complement": 0.005,
-}
+    A run's folder may come from a stranger, so the method that it names is not loaded to read it.
+    """
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
-        **_SHORT_RESPONSES,
-        **_REANCHORED,
-        "epochs": 2,
-        "most_anchors": 40,
-        "most_held_out": 30,
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, bool | int | float | str | tuple[str, ...] | None]
+
+
+StoredSettings = OptimizeSettings[StoredMethodSettings]
+"""The settings of a run as they are recorded."""
+
+
+PRESETS: Mapping[Preset, Mapping[str, object]] = {
+    "standard": {},
+    "quick": {"epochs": 2, "most_anchors": 40, "most_held_out": 30},
+    "paper": {
+        "samples": 25,
+        "kept_samples": 20,
+        "tokens_harmful": 300,
+        "tokens_harmless": 200,
+        "least_tokens": 10,
+        "cut_unfinished": True,
+        "epochs": 40,
+        "batch": 50,
+        "learning_rate_decay": False,
+        "balanced_batches": False,
+        "averaged_prompt": False,
     },
-    "standard": {**_SHORT_RESPONSES, **_REANCHORED},
-    "paper": {},
 }
-"""What each preset changes; `docs/presets.md` says why, with figures."""
+"""What each preset changes of the common settings; a method's `presets` add its own.
+`docs/presets.md` says why, with figures."""
+
+
+def settings_type(method: MethodSpec = "dro") -> type[OptimizeSettings[Any]]:
+    """The type of the settings with a method's own ones: what the command line's options are.
+
+    Args:
+        method: name of a method, `file.py:Class`, or a class.
+
+    Raises:
+        DemurError: there is no such method.
+    """
+    return _complete(get_method(method).Settings)
+
+
+def presets(method: MethodSpec = "dro") -> dict[Preset, OptimizeSettings[Any]]:
+    """The complete settings of every preset with a method; `standard`, the default, comes first.
+
+    Args:
+        method: name of a method, `file.py:Class`, or a class.
+
+    Raises:
+        DemurError: there is no such method, or its presets do not fit its settings.
+    """
+    chosen = get_method(method)
+    named = method if isinstance(method, str) else chosen.name
+    return {
+        name: build(
+            settings_type(chosen),
+            {**common, **chosen.presets.get(name, {}), "preset": name, "method": named},
+        )
+        for name, common in PRESETS.items()
+    }
+
+
+@cache
+def _complete(own: type[BaseModel]) -> type[OptimizeSettings[Any]]:
+    return create_model(
+        "OptimizeSettings",
+        __base__=OptimizeSettings,
+        __doc__=OptimizeSettings.__doc__,
+        __module__=__name__,
+        method_settings=(own, Field(default_factory=own)),
+    )
+
+
+def _known(name: str) -> Preset:
+    for preset in PRESETS:
+        if preset == name:
+            return preset
+    raise DemurError(f"There is no preset {name!r:.60}: choose {' or '.join(PRESETS)}.")
+
+
+def _changed(
+    base: OptimizeSettings[Any], method: MethodSpec, changes: Mapping[str, object]
+) -> OptimizeSettings[Any]:
+    values = dict(changes)
+    kind = settings_type(method)
+    if values.get("tokens") is not None:
+        # Checked under its own name, so that a mistake is told of the option that was given.
+        tokens = build(kind, {"tokens": values.pop("tokens")}).sampling.tokens
+        values = {"tokens_harmful": tokens, "tokens_harmless": tokens, **values}
+    if "samples" in values:
+        values.setdefault("kept_samples", None)
+    return build(kind, values, base)

@@ -1,0 +1,21 @@
+"""Methods: how a safety prompt is trained. Each method is one file."""
+
+from demur.optimization.methods.protocol import (
+    Context,
+    Losses,
+    Method,
+    MethodSettings,
+    TrainingExample,
+)
+from demur.optimization.methods.registry import MethodSpec, get_method, method_names
+
+__all__ = [
+    "Context",
+    "Losses",
+    "Method",
+    "MethodSettings",
+    "MethodSpec",
+    "TrainingExample",
+    "get_method",
+    "method_names",
+]

@@ -1,0 +1,218 @@
+"""Directed Representation Optimization (DRO).
+
+From "On Prompt-Driven Safeguarding for Large Language Models" (Zheng et al., ICML 2024, arXiv
+2401.18018), sections 3 and 4.
+
+The refusal direction and the harmfulness direction are estimated from the anchor queries. Training
+then moves the representations of harmful queries along the refusal direction and those of harmless
+queries against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from demur.errors import DemurError
+from demur.optimization.methods.protocol import (
+    Context,
+    Losses,
+    Method,
+    MethodSettings,
+    TrainingExample,
+)
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel, Read
+    from demur.geometry import Directions
+    from demur.prompts import Condition
+    from demur.records import Measurement
+
+LEAST_OF_EACH = 10
+"""How many readings must lean to refusing, and how many to complying, to fit a direction to."""
+
+_READING = "Reading the anchor queries"
+
+
+class DROSettings(MethodSettings):
+    """Method: DRO."""
+
+    anchor_prompts: tuple[str, ...] = Field(
+        default=(),
+        description="basic prompts under which the anchors are read, besides no prompt and the "
+        "chosen one",
+    )
+    components: int = Field(default=4, ge=1, le=10_000, description="principal components, m")
+    folds: int = Field(
+        default=10, ge=2, le=1000, description="folds that the regressions are averaged over"
+    )
+    weight_refusal: float = Field(
+        default=1.0, ge=0, le=1e9, description="weight of the refusal loss, L_r"
+    )
+    weight_harmfulness: float = Field(
+        default=0.01, ge=0, le=1e9, description="weight of the harmfulness loss, L_h"
+    )
+    weight_complement: float = Field(
+        default=0.005, ge=0, le=1e9, description="weight of the loss outside the components, L_U"
+    )
+    weight_harmless: float = Field(
+        default=1.0, ge=0, le=1e9, description="weight of a harmless query; a harmful one weighs 1"
+    )
+    reanchor_every: int = Field(
+        default=1,
+        ge=0,
+        description="epochs after which the anchors are read again, under the prompt so far, and "
+        "the directions are estimated anew; 0 for never",
+    )
+
+
+class DirectedRepresentation(Method[DROSettings]):
+    """DRO: anchoring, the loss of three terms, and anchoring again."""
+
+    name = "dro"
+    title = "Directed Representation Optimization"
+    paper = "https://arxiv.org/abs/2401.18018"
+    terms: ClassVar[Mapping[str, str]] = {
+        "refusal": "refusal loss, L_r: falls as harmful queries move along the refusal direction "
+        "and harmless ones against it",
+        "harmfulness": "harmfulness loss, L_h: the same along the harmfulness direction",
+        "complement": "loss outside the components, L_U: mean square of the movement there",
+    }
+    Settings = DROSettings
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper": {
+            "anchor_prompts": ("long", "short", "plain"),
+            "weight_complement": 0.001,
+            "reanchor_every": 0,
+        }
+    }
+
+    def __init__(self, settings: DROSettings) -> None:
+        from demur.prompts import load_basic_prompt
+
+        super().__init__(settings)
+        self._others = tuple(load_basic_prompt(name) for name in settings.anchor_prompts)
+        self._measured: list[Measurement] = []
+
+    def check(self, context: Context) -> None:
+        """Check the number of components, and that all anchors fit into the model's context.
+
+        Raises:
+            DemurError: there are too many components, or a query is too long.
+        """
+        conditions = self._conditions(context)
+        most = min(len(context.anchors) * len(conditions), context.model.width)
+        if self.settings.components >= most:
+            raise DemurError(
+                f"--components {self.settings.components} is too many for {context.model.name} and "
+                f"these queries: give less than {most}."
+            )
+        for condition in conditions:
+            context.model.inputs(context.anchors.texts, condition, context.protocol.tokens_harmful)
+
+    def prepare(self, context: Context) -> Sequence[TrainingExample]:
+        """Anchoring (section 4.1): measure the anchors and estimate the directions.
+
+        Raises:
+            DemurError: the model refuses (almost) none of the anchors, or (almost) all.
+        """
+        self._seed = context.seed
+        self._measured = [
+            context.measure(context.anchors, condition, description=_READING)
+            for condition in self._conditions(context)
+        ]
+        _require_both_verdicts(context.model, self._measured)
+        self._start = self._measured[-1].states  # x_0: under the basic prompt
+        self._labels = context.anchors.label_tensor()
+        self._directions = self._estimated(self._measured)
+        return [
+            TrainingExample(text, label)
+            for text, label in zip(context.anchors.texts, context.anchors.labels, strict=True)
+        ]
+
+    def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+        """The loss of section 4.2, equations 5 to 8: L = L_r + 0.01 L_h + 0.001 L_U."""
+        import torch
+
+        from demur.geometry import LossWeights, dro_terms
+
+        chosen = torch.tensor(list(rows))
+        moved = read.representations.cpu()
+        labels = self._labels[chosen]
+        terms = dro_terms(self._directions, moved, self._start[chosen], labels)
+        settings = self.settings
+        weights = LossWeights(
+            settings.weight_refusal, settings.weight_harmfulness, settings.weight_complement
+        )
+        weight = torch.where(labels > 0, 1.0, settings.weight_harmless)
+        return Losses(
+            weight * terms.total(weights),
+            {
+                "refusal": terms.refusal,
+                "harmfulness": terms.harmfulness,
+                "complement": terms.complement,
+            },
+        )
+
+    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+        """Anchoring again: demur's addition, which the paper does not have.
+
+        The directions hold where they were estimated. The trained prompt moves the representations
+        away from there, and the model's responses there tell how refusal goes on. So the anchors
+        are measured under the prompt so far too, and the directions are fitted to all measurements.
+        """
+        every = self.settings.reanchor_every
+        if every and epoch % every == 0:
+            again = context.measure(context.anchors, prompt, description=_READING, epoch=epoch)
+            self._measured.append(again)
+            self._directions = self._estimated(self._measured)
+
+    def _conditions(self, context: Context) -> list[Condition]:
+        """No prompt, other basic prompts, and last the one to optimize."""
+        from demur.prompts import Condition
+
+        basic = context.basic
+        others = [Condition(prompt, basic.system_prompt) for prompt in self._others]
+        by_identity = {one.fingerprint: one for one in (context.unprompted, *others)}
+        by_identity.pop(basic.fingerprint, None)
+        return [*by_identity.values(), basic]
+
+    def _estimated(self, measurements: Sequence[Measurement]) -> Directions:
+        import torch
+
+        from demur.geometry import estimate_directions
+
+        return estimate_directions(
+            torch.cat([one.states for one in measurements]),
+            torch.cat([one.refusal_probabilities() for one in measurements]),
+            self._labels.repeat(len(measurements)),
+            components=self.settings.components,
+            folds=self.settings.folds,
+            seed=self._seed,
+        )
+
+
+def _require_both_verdicts(model: ChatModel, measurements: Sequence[Measurement]) -> None:
+    rates = [rate for measurement in measurements for rate in measurement.refusal_rates()]
+    refusing = sum(rate > 0 for rate in rates)
+    complying = sum(rate < 1 for rate in rates)
+    if min(refusing, complying) >= LEAST_OF_EACH:
+        return
+    figures = "; ".join(_figures(measurement) for measurement in measurements)
+    what = "refuses (almost) none" if refusing < LEAST_OF_EACH else "refuses (almost) all"
+    raise DemurError(
+        f"{model.name} {what} of the anchor queries, so there is no refusal direction to "
+        f"estimate ({figures}): use a model that refuses some and answers some, or other queries."
+    )
+
+
+def _figures(measurement: Measurement) -> str:
+    rates = measurement.refusal_rates()
+    harmful = [rates[row] for row in measurement.queries.rows(harmful=True)]
+    harmless = [rates[row] for row in measurement.queries.rows(harmful=False)]
+    return (
+        f"{measurement.name}: harmful {sum(harmful) / len(harmful):.1%}, "
+        f"harmless {sum(harmless) / len(harmless):.1%} refused"
+    )

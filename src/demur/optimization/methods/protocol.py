@@ -1,0 +1,251 @@
+"""What a method is, and the small objects that it works with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demur.chat import ChatModel, Read
+    from demur.chat.engine import TokenReader
+    from demur.evaluation.protocol import Protocol as SamplingProtocol
+    from demur.judges import Judge
+    from demur.progress import Progress
+    from demur.prompts import Condition
+    from demur.records import Label, Measurement, Queries
+
+
+class MethodSettings(BaseModel):
+    """Settings of the method."""
+
+    # The first line above is the title of the group in `--help`: a subclass has its own.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+OwnSettings = TypeVar("OwnSettings", bound=MethodSettings)
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """One example that a prompt is trained on.
+
+    Attributes:
+        query: text of the query.
+        label: label of the query.
+        targets: continuations of the query as token ids, whose log-probabilities the method reads;
+            none by default. `ChatModel.target_ids` turns text into ids.
+    """
+
+    query: str
+    label: Label
+    targets: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of b training examples.
+
+    Attributes:
+        total: (b,), the loss of each example. A step minimizes the mean over its examples.
+        terms: for each name in `Method.terms` the (b,) values of that term, unweighted.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+
+class MeasureFunction(Protocol):
+    """Measures queries: representations, sampled responses and the judge's verdicts."""
+
+    def __call__(
+        self,
+        queries: Queries,
+        condition: Condition,
+        *,
+        description: str,
+        protocol: SamplingProtocol | None = None,
+        epoch: int | None = None,
+    ) -> Measurement:
+        """Measure queries under a condition, or read the measurement where it is stored already.
+
+        Args:
+            queries: N queries.
+            condition: what stands before them.
+            description: what is being done, for people, for example `Reading the anchor queries`.
+            protocol: how responses are sampled; by default as the run's settings say.
+            epoch: the epoch after which `condition` is the prompt so far; None for a prompt that
+                is not trained. The report shows such a measurement as a step of the training.
+        """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method works with. It has nothing to do with files.
+
+    Attributes:
+        model: model that the prompt is trained for.
+        anchors: the labelled queries to train on.
+        basic: the basic prompt, and the application's own system text. Its text is what the
+            trained rows take the place of.
+        judge: judge of refusal.
+        protocol: how responses are sampled and counted.
+        seed: seed of everything that is random.
+        measure: measures queries and keeps the result.
+        progress: reports progress.
+    """
+
+    model: ChatModel
+    anchors: Queries
+    basic: Condition
+    judge: Judge
+    protocol: SamplingProtocol
+    seed: int
+    measure: MeasureFunction
+    progress: Progress
+
+    @property
+    def unprompted(self) -> Condition:
+        """No safety prompt, and the application's own system text."""
+        from demur.prompts import Condition
+
+        return Condition(None, self.basic.system_prompt)
+
+
+class Method(ABC, Generic[OwnSettings]):
+    """How a prompt is trained: what is read of the model, and the loss.
+
+    A method is a subclass in one file. Batches, their order, the optimizer, averaging, checkpoints
+    and resuming belong to the loop, which knows no method.
+
+    Whatever a method remembers is rebuilt after an interruption by repeating its calls: `prepare`,
+    and then `after_epoch` for each epoch that is finished, with the prompt of that time. So what
+    these do may depend on their arguments, the settings and `Context.measure` alone.
+
+    Attributes:
+        name: name on the command line.
+        title: full name, for people.
+        paper: address of the paper that describes the method, or None.
+        terms: the terms of the loss: for each name a description in one line, which starts in
+            lower case. Reports and tables take both from here.
+        Settings: type of the method's own settings, a `MethodSettings` whose every field has a
+            description and a range. Their defaults are those of the preset `standard`. Their names
+            must differ from those of the common settings.
+        presets: for `quick` and `paper` the settings, common or own, that differ from the common
+            ones of that preset.
+        settings: the method's own settings.
+
+    Example:
+        A complete method, in a file `mine.py`. `demur optimize --method mine.py:Openings` trains a
+        prompt with it, and `demur optimize --method mine.py:Openings --help` lists its settings:
+
+            from pydantic import Field
+
+            from demur.optimization.methods import Losses, Method, MethodSettings, TrainingExample
+
+
+            class OpeningSettings(MethodSettings):
+                \"\"\"Method: refusal openings.\"\"\"
+
+                opening: str = Field("I'm sorry, but", description="opening of a refusal")
+
+
+            class Openings(Method[OpeningSettings]):
+                name = "openings"
+                title = "Likelihood of a refusal opening"
+                terms = {"opening": "log-probability of the opening where it is not wanted"}
+                Settings = OpeningSettings
+
+                def prepare(self, context):
+                    ids = tuple(context.model.target_ids(self.settings.opening))
+                    anchors = context.anchors
+                    self.signs = 1 - 2 * anchors.label_tensor()  # -1: harmful
+                    return [
+                        TrainingExample(text, label, (ids,))
+                        for text, label in zip(anchors.texts, anchors.labels)
+                    ]
+
+                def losses(self, read, rows, batch):
+                    likely = torch.stack([one.mean() for (one,) in read.by_target()]).cpu()
+                    signed = self.signs[list(rows)] * likely
+                    return Losses(signed, {"opening": signed})
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str | None] = None
+    terms: ClassVar[Mapping[str, str]]
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    def __init__(self, settings: OwnSettings) -> None:
+        """Check the settings, before any model is loaded.
+
+        Args:
+            settings: an object of the class's `Settings`.
+
+        Raises:
+            DemurError: a setting names something that cannot be read.
+        """
+        self.settings = settings
+
+    def check(self, context: Context) -> None:
+        """Check that the method can train such a prompt, before anything slow; does nothing here.
+
+        Raises:
+            DemurError: it cannot; the message says how to fix it.
+        """
+
+    @abstractmethod
+    def prepare(self, context: Context) -> Sequence[TrainingExample]:
+        """Measure what is needed, and give the examples to train on.
+
+        Returns:
+            At least one example. An epoch is one pass over all of them; in balanced batches the
+            n-th harmful example stays with the n-th harmless one, where there are as many of each.
+
+        Raises:
+            DemurError: the measurements show that the model cannot be trained by this method.
+        """
+
+    @abstractmethod
+    def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+        """The losses of a part of a batch.
+
+        A batch is read in one part or several, as memory allows; the losses of an example must not
+        depend on the part it is in.
+
+        Args:
+            read: what the model makes of the b examples of the part under the prompt that is
+                trained, with gradients: `read.representations` (b, d) float32 on the model's
+                device, and `read.by_target()` with the log-probabilities of each example's targets.
+            rows: indices of the b examples, in the order in which `prepare` gave them.
+            batch: indices of all examples of the step.
+        """
+
+    def reader(self, batch: Sequence[int]) -> TokenReader | None:
+        """What to read of the logits at target tokens, if not their log-probabilities.
+
+        Args:
+            batch: indices of all examples of the step.
+
+        Returns:
+            None for the log-probabilities.
+        """
+        return None
+
+    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+        """Do what is to be done between two epochs; nothing by default.
+
+        Called after every epoch but the last.
+
+        Args:
+            context: as for `prepare`.
+            epoch: number of finished epochs, at least 1.
+            prompt: the prompt so far, and the application's own system text.
+        """

@@ -1,0 +1,73 @@
+"""The methods by name, and users' own from `file.py:Class`."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from demur.errors import DemurError
+from demur.optimization.methods.protocol import Method, MethodSettings
+from demur.plugins import is_plugin_spec, load_plugin
+
+BUILT_IN = {"dro": "demur.optimization.methods.dro:DirectedRepresentation"}
+"""Module and class of each built-in method. A new method is one file and one line here."""
+
+MethodSpec: TypeAlias = "str | type[Method[Any]]"
+"""Whatever is taken as a method: a name, `file.py:Class`, or a class."""
+
+
+def method_names() -> tuple[str, ...]:
+    """Names of the built-in methods."""
+    return tuple(BUILT_IN)
+
+
+def get_method(method: MethodSpec) -> type[Method[Any]]:
+    """The class of a method.
+
+    Args:
+        method: name of a built-in method, `FILE.py:CLASS`, or a subclass of `Method`.
+            `FILE.py:CLASS` runs the file, so it must come from the user, never from a run's folder
+            or the hub.
+
+    Raises:
+        DemurError: there is no such method, or what was given is no method.
+
+    Example:
+        >>> get_method("dro").title
+        'Directed Representation Optimization'
+    """
+    if not isinstance(method, str):
+        return _checked(method)
+    if method in BUILT_IN:
+        module, _, name = BUILT_IN[method].partition(":")
+        return _checked(getattr(import_module(module), name))
+    if is_plugin_spec(method):
+        return _checked(load_plugin(method))
+    raise DemurError(
+        f"There is no method {method!r:.60}: choose {' or '.join(BUILT_IN)}, or give FILE.py:CLASS."
+    )
+
+
+def _checked(method: object) -> type[Method[Any]]:
+    if not isinstance(method, type) or not issubclass(method, Method):
+        raise DemurError(
+            f"{method!r:.80} is not a method: give a subclass of demur.optimization.methods.Method."
+        )
+    name = method.__name__
+    if inspect.isabstract(method):
+        missing = ", ".join(sorted(method.__abstractmethods__))
+        raise DemurError(f"The method {name!r} is incomplete: define {missing}.")
+    for attribute in ("name", "title", "terms"):
+        if not getattr(method, attribute, None):
+            raise DemurError(f"The method {name!r} has no {attribute}: set it in the class.")
+    if "loss" in method.terms:
+        raise DemurError(
+            f"The method {name!r} has a term called 'loss', which is the name of the whole: rename "
+            "the term."
+        )
+    if not issubclass(method.Settings, MethodSettings):
+        raise DemurError(
+            f"The settings of the method {name!r} are not a MethodSettings: derive them from it."
+        )
+    return method
