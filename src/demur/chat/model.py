@@ -26,6 +26,7 @@ from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import ChatRenderer, Conversation
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
@@ -36,7 +37,8 @@ class ChatModel:
     """A causal language model with its chat template. Its weights never change.
 
     Attributes:
-        name: how the model was asked for.
+        name: short name of the model, for people.
+        settings: how it was loaded, so that it can be loaded again.
         identity: a fingerprint of its weights' origin.
         width: d, the size of a representation and of a prompt row.
         context_length: tokens that a conversation may hold.
@@ -44,8 +46,14 @@ class ChatModel:
         gguf: the GGUF file that it was unpacked from, if any.
     """
 
-    def __init__(self, loaded: LoadedModel, prefix_sharing: PrefixSharing = "auto") -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prefix_sharing: PrefixSharing = "auto",
+        settings: LoadSettings | None = None,
+    ) -> None:
         self.name = loaded.name
+        self.settings = settings or LoadSettings(model=loaded.name, prefix_sharing=prefix_sharing)
         self.identity = loaded.identity
         self.dtype = loaded.dtype
         self.device = loaded.device
@@ -109,7 +117,17 @@ class ChatModel:
                 "This process keeps the memory that it frees, so its use of memory stays at its"
                 " peak."
             )
-        chat_model = cls(loaded, prefix_sharing)
+        settings = LoadSettings.model_validate(
+            {
+                "model": str(model),
+                "dtype": str(loaded.dtype).removeprefix("torch."),
+                "device": device or LoadSettings().device,
+                "quantization": quantization,
+                "prefix_sharing": prefix_sharing,
+                "trust_remote_code": trust_remote_code,
+            }
+        )
+        chat_model = cls(loaded, prefix_sharing, settings)
         verdict = chat_model.engine.verdict
         if not verdict.shares_prefix and verdict.cause != "turned off":
             progress.message(
