@@ -118,6 +118,33 @@ class ResponseSettings(_Group):
         description="probability that the likeliest tokens, which may be drawn, reach together",
     )
 
+    def protocol(self, seed: int) -> Protocol:
+        """How responses are sampled and counted.
+
+        Args:
+            seed: seed of the sampling.
+        """
+        from demur.chat.engine import SamplingSettings
+        from demur.evaluation.protocol import Protocol
+
+        harmful = self.tokens or self.tokens_harmful
+        harmless = self.tokens or self.tokens_harmless
+        return Protocol(
+            sampling=SamplingSettings(
+                samples=self.samples,
+                most_tokens=max(harmful, harmless),
+                least_tokens=self.least_tokens,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                seed=seed,
+            ),
+            tokens_harmful=harmful,
+            tokens_harmless=harmless,
+            kept=min(self.kept_samples or self.samples, self.samples),
+            cut_unfinished=self.cut_unfinished,
+        )
+
 
 class TrainingSettings(_Group):
     """Training."""
@@ -217,25 +244,7 @@ class OptimizeSettings(_Group, Generic[Own]):
     @property
     def protocol(self) -> Protocol:
         """How responses are sampled and counted."""
-        from demur.chat.engine import SamplingSettings
-        from demur.evaluation.protocol import Protocol
-
-        chosen = self.sampling
-        return Protocol(
-            sampling=SamplingSettings(
-                samples=chosen.samples,
-                most_tokens=max(chosen.tokens_harmful, chosen.tokens_harmless),
-                least_tokens=chosen.least_tokens,
-                temperature=chosen.temperature,
-                top_k=chosen.top_k,
-                top_p=chosen.top_p,
-                seed=self.seed,
-            ),
-            tokens_harmful=chosen.tokens_harmful,
-            tokens_harmless=chosen.tokens_harmless,
-            kept=min(chosen.kept_samples or chosen.samples, chosen.samples),
-            cut_unfinished=chosen.cut_unfinished,
-        )
+        return self.sampling.protocol(self.seed)
 
 
 class StoredMethodSettings(BaseModel):

@@ -1,0 +1,128 @@
+"""The settings of `demur diagnose`, and its presets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from demur.optimization.settings import PRESETS, Preset, ResponseSettings
+from demur.settings import build, options_in
+
+if TYPE_CHECKING:
+    from demur.evaluation.protocol import Protocol
+
+FOLDS = 10
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AnchorSettings(_Group):
+    """Queries."""
+
+    harmful: tuple[str, ...] = Field(
+        default=("anchors",),
+        min_length=1,
+        description="harmful queries to look at: anchors, FILE.txt, FILE.csv:COLUMN or "
+        "hf:ORG/NAME:COLUMN; several sets are joined",
+    )
+    harmless: tuple[str, ...] = Field(
+        default=("anchors",), min_length=1, description="harmless queries to look at, likewise"
+    )
+    most_anchors: int | None = Field(
+        default=None,
+        ge=10,
+        description="queries of each label, at most",
+        json_schema_extra={"default": "all of them"},
+    )
+
+
+class NumberSettings(_Group):
+    """Numbers."""
+
+    components: int = Field(
+        default=4, ge=2, le=10_000, description="principal components that the numbers use, m"
+    )
+    folds: int = Field(
+        default=FOLDS, ge=2, le=1000, description="folds that the regressions are tested over"
+    )
+
+
+class DiagnoseSettings(_Group):
+    """How a model is diagnosed.
+
+    The defaults are those of the preset `standard`. With a run, its queries, system prompt, judge
+    and sampling are used, and only the prompts may be chosen.
+
+    Attributes:
+        prompt: safety prompts to look at, beside no prompt.
+        run: folder of a finished run, or None.
+        system_prompt: text file with the application's own system text, or None.
+        preset: preset that the settings start from.
+        judge: judge of refusal, as `as_refusal_judge` takes it.
+        seed: seed of the sampling and the folds.
+        queries: which queries are read.
+        sampling: how responses are sampled.
+        numbers: how the numbers are computed.
+    """
+
+    prompt: tuple[str, ...] = Field(
+        default=("long", "short", "plain"),
+        min_length=1,
+        description="safety prompt to look at: long, short, plain, a text file, the folder of a "
+        "run or of a saved prompt, or organisation/name on the hub",
+    )
+    run: str | None = Field(
+        default=None,
+        description="folder of a finished run, whose model, queries, system prompt, judge and "
+        "sampling are used and whose optimized prompt is shown",
+        json_schema_extra={"default": "none"},
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        description="text file with the application's own system text",
+        json_schema_extra={"default": "none"},
+    )
+    preset: Preset = Field(default="standard", description="settings to start from")
+    judge: str = Field(
+        default="paper",
+        description="refusal judge: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed of all that is random: the same seed gives the same result",
+    )
+    queries: AnchorSettings = AnchorSettings()
+    sampling: ResponseSettings = ResponseSettings()
+    numbers: NumberSettings = NumberSettings()
+
+    @property
+    def protocol(self) -> Protocol:
+        """How responses are sampled and counted."""
+        return self.sampling.protocol(self.seed)
+
+    @property
+    def chosen(self) -> DiagnoseSettings:
+        """The settings that a command must give: with a run, those that the run does not have."""
+        if self.run is None:
+            return self
+        return DiagnoseSettings(prompt=self.prompt, run=self.run)
+
+
+def presets() -> dict[Preset, DiagnoseSettings]:
+    """The complete settings of every preset; `standard`, the default, comes first."""
+    known = {option.name for option in options_in(DiagnoseSettings)}
+    return {
+        name: build(
+            DiagnoseSettings,
+            {
+                "preset": name,
+                **{key: value for key, value in changes.items() if key in known},
+            },
+        )
+        for name, changes in PRESETS.items()
+    }
