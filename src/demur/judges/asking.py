@@ -6,7 +6,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from demur.endpoint import EndpointClient, EndpointSettings, Request, TokenUsage
+from demur.endpoint import (
+    EndpointClient,
+    EndpointSettings,
+    Message,
+    Request,
+    SamplingOptions,
+    TokenUsage,
+)
 from demur.progress import Progress
 from demur.records.fingerprint import fingerprint
 
@@ -33,7 +40,7 @@ class Asker:
     """
 
     def __init__(self, model: str, settings: EndpointSettings, task: str) -> None:
-        self._options = {"temperature": 0, "max_completion_tokens": _ANSWER_TOKENS}
+        self._options = SamplingOptions(temperature=0, max_completion_tokens=_ANSWER_TOKENS)
         self._client = EndpointClient(model, settings, self._options)
         self._task = task
         self.name = f"endpoint:{model}"
@@ -46,7 +53,7 @@ class Asker:
             model=self._client.model,
             address=self._client.place,
             task=self._task,
-            options=self._options,
+            options=self._options.given(),
         )
 
     @property
@@ -68,12 +75,7 @@ class Asker:
             DemurError: the endpoint refuses, or cannot be reached.
         """
         requests = [
-            Request(
-                [
-                    {"role": "system", "content": self._task},
-                    {"role": "user", "content": as_data(texts)},
-                ]
-            )
+            Request([Message("system", self._task), Message("user", as_data(texts))])
             for texts in data
         ]
         with progress.stage(f"{description}: {self.name}", len(data), "answers") as stage:

@@ -223,7 +223,11 @@ class MeasurementStore:
         return stored.measurement(queries)
 
     def borrow(
-        self, key: MeasurementKey, lenders: Sequence[Path], name: str, set: str
+        self,
+        key: MeasurementKey,
+        lenders: Sequence[Path],
+        name: str | None = None,
+        set: str | None = None,
     ) -> Path | None:
         """Copy a finished measurement from another folder, where one has the very same.
 
@@ -232,8 +236,8 @@ class MeasurementStore:
         Args:
             key: identity of the measurement.
             lenders: folders of runs, evaluations and diagnoses.
-            name: name of the condition here; for people.
-            set: name of the query set here; for people.
+            name: name of the condition here, for people; by default the lender's.
+            set: name of the query set here, for people; by default the lender's.
 
         Returns:
             The folder that it was copied from, or None.
@@ -249,9 +253,13 @@ class MeasurementStore:
                 rows, states = list(other.rows()), other.states()
             except (DemurError, OSError, ValueError):  # somebody else's folder may hold anything
                 continue
-            condition = replace(other.header.condition, name=name)
-            own.begin(replace(other.header, condition=condition, set=set))
-            own.append([replace(row, prompt=name, set=set) for row in rows], other.items, states)
+            there = other.header
+            called, of_set = name or there.condition.name, set or there.set
+            own.begin(
+                replace(there, condition=replace(there.condition, name=called), set=of_set)
+            )
+            renamed = [replace(row, prompt=called, set=of_set) for row in rows]
+            own.append(renamed, other.items, states)
             own.finish()
             return lender
         return None
