@@ -234,12 +234,13 @@ class OptimizeSettings(_Group, Generic[Own]):
             method: method whose own settings are part of it.
             **changes: values by the settings' names, for example `learning_rate=0.01`; for the
                 method's own settings as well. `tokens` stands for `tokens_harmful` and
-                `tokens_harmless`; `samples` without `kept_samples` lets all of them count.
+                `tokens_harmless`.
 
         Raises:
             DemurError: there is no such preset, method or setting, or a value is out of its range.
         """
-        return _changed(presets(method)[_known(name)], method, changes)
+        base = presets(method)[_known(name)]
+        return build(settings_type(method), expanded(changes), base)
 
     @property
     def protocol(self) -> Protocol:
@@ -332,15 +333,18 @@ def _known(name: str) -> Preset:
     raise DemurError(f"There is no preset {name!r:.60}: choose {' or '.join(PRESETS)}.")
 
 
-def _changed(
-    base: OptimizeSettings[Any], method: MethodSpec, changes: Mapping[str, object]
-) -> OptimizeSettings[Any]:
+def expanded(changes: Mapping[str, object]) -> dict[str, object]:
+    """Values by name, with `tokens` replaced by the two settings that it stands for.
+
+    Args:
+        changes: values by the settings' names; one that is named itself wins over `tokens`.
+
+    Raises:
+        DemurError: `tokens` is out of its range.
+    """
     values = dict(changes)
-    kind = settings_type(method)
-    if values.get("tokens") is not None:
-        # Checked under its own name, so that a mistake is told of the option that was given.
-        tokens = build(kind, {"tokens": values.pop("tokens")}).sampling.tokens
-        values = {"tokens_harmful": tokens, "tokens_harmless": tokens, **values}
-    if "samples" in values:
-        values.setdefault("kept_samples", None)
-    return build(kind, values, base)
+    # Checked under its own name, so that a mistake is told of the option that was given.
+    tokens = build(ResponseSettings, {"tokens": values.pop("tokens", None)}).tokens
+    if tokens is None:
+        return values
+    return {"tokens_harmful": tokens, "tokens_harmless": tokens, **values}
