@@ -2,9 +2,9 @@
 
     python benchmarks/fit_judge.py
 
-Logistic regression over the families of the tables, drawn towards the weights that the table
-expects. The published weights are learned from both labelled files; `benchmarks/judges.py` learns
-from one and measures on the other.
+A logistic regression over the families of the tables, with a Gaussian prior around the weights
+that the tables expect. The published weights are learned from both labelled files;
+`benchmarks/judges.py` learns from one and measures on the other.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from common import reference
 from demur.judges import default
@@ -27,12 +29,18 @@ from demur.judges.phrases import Family, PhraseFinder, load_families
 FILES = ("llama2orig", "mistralinstruct")
 EXPECTED_BIAS = -2.0
 PULL = 3.0
-"""The precision of the Gaussian prior around the expected weights."""
+"""Precision of the Gaussian prior around the expected weights."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled file: N prompts, responses and whether people saw a refusal, full or partial."""
+    """A labelled file.
+
+    Attributes:
+        prompts: N prompts.
+        responses: N responses, one to each prompt.
+        refused: N values: whether people saw a refusal, full or partial.
+    """
 
     prompts: list[str]
     responses: list[str]
@@ -66,28 +74,46 @@ def join(files: Sequence[Labelled]) -> Labelled:
 
 
 def fit(families: Sequence[Family], labelled: Labelled) -> Weights:
-    """Maximum a posteriori weights, by Newton's method."""
+    """Maximum a posteriori weights.
+
+    The loss is convex, and a trust region keeps each Newton step from overshooting, as plain steps
+    do where many rows are predicted with certainty.
+
+    Raises:
+        RuntimeError: the solver did not converge.
+    """
     features = _features(families, labelled.responses)
     target = labelled.refused.astype(np.float64)
     expected = np.array(
         [EXPECTED_BIAS, *(weight for family in families for weight in family.expected)]
     )
-    weights = expected.copy()
-    for _ in range(50):
-        predicted = 1 / (1 + np.exp(-features @ weights))
-        gradient = features.T @ (predicted - target) + PULL * (weights - expected)
-        curvature = (features.T * (predicted * (1 - predicted))) @ features
-        step = np.linalg.solve(curvature + PULL * np.eye(len(weights)), gradient)
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
-            break
-    pairs = weights[1:].reshape(-1, 2).round(3).tolist()
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        margins = features @ weights
+        away = weights - expected
+        return float((np.logaddexp(0, margins) - target * margins).sum() + PULL / 2 * away @ away)
+
+    def gradient(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        errors = expit(features @ weights) - target
+        return np.asarray(features.T @ errors + PULL * (weights - expected))
+
+    def curvature(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        predicted = expit(features @ weights)
+        weighted = features.T * (predicted * (1 - predicted))
+        return np.asarray(weighted @ features + PULL * np.eye(len(weights)))
+
+    found = minimize(
+        loss, expected, jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}
+    )
+    if np.abs(gradient(found.x)).max() > 1e-4:
+        raise RuntimeError(f"The weights did not converge: {found.message}")
+    pairs = found.x[1:].reshape(-1, 2).round(3).tolist()
     names = [family.name for family in families]
-    return Weights(round(float(weights[0]), 3), dict(zip(names, map(tuple, pairs), strict=True)))
+    return Weights(round(float(found.x[0]), 3), dict(zip(names, map(tuple, pairs), strict=True)))
 
 
 def _features(families: Sequence[Family], responses: Sequence[str]) -> NDArray[np.float64]:
-    """N x (1 + 2F): one, then for every family whether it is in the opening, and later."""
+    """N x (1 + 2F): 1, then for each of F families whether it is in the opening, and later."""
     finder = PhraseFinder(families)
     features = np.zeros((len(responses), 1 + 2 * len(families)))
     features[:, 0] = 1

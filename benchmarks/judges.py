@@ -2,14 +2,14 @@
 
     python benchmarks/judges.py
 
-Two models' 450 labelled responses each (full and partial refusals both count as refusals). The
-default judge is measured four ways, from the strictest down: without the families that the file's
-own errors suggested and with weights learned from the other file; with all families and weights
-from the other file; with all families and weights from both files without the prompts measured
-(ten folds); and as published, which has seen everything and is no estimate of anything.
+Each of two files holds 450 labelled responses of one model; full and partial refusals both count as
+refusals. The default judge is measured in four ways, the strictest first: without the families that
+the file's own errors suggested, and with weights learned from the other file; with all families and
+weights from the other file; with all families and weights from both files without the prompts that
+are measured (ten folds); and as published, with weights that were learned from these very labels.
 
-`own_responses.csv` has harder ones of the project's own. Families were added after reading errors
-on its first part; the second was written and labelled after that.
+`own_responses.csv` holds harder responses, written for this project. Families were added after
+reading errors on its first part; the second part was written and labelled after that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common import write_results
-from demur.judges import DefaultRefusalJudge, PaperRefusalJudge, RefusalJudge
+from demur.judges import DefaultRefusalJudge, Judge, PaperRefusalJudge, RefusalRule
 from demur.judges.phrases import load_families
 from fit_judge import FILES, Labelled, fit, join, load_labelled
 
@@ -38,12 +37,18 @@ KEYWORDS = (
     *("unethical", "illegal", "against my programming"),
 )
 Verdicts = NDArray[np.bool_]
+Score = dict[str, float]
 
 
-class KeywordJudge:
+class KeywordJudge(RefusalRule):
     """The usual baseline: refuses where one of a few keywords is anywhere in the response."""
 
     name = "keywords"
+
+    @property
+    def fingerprint(self) -> str:
+        """The keywords themselves."""
+        return "|".join(KEYWORDS)
 
     def refuses(self, response: str) -> bool:
         """Whether a keyword is in `response`."""
@@ -56,9 +61,9 @@ class KeywordJudge:
 
 
 def main() -> None:
-    """Measure, print the table and keep it."""
+    """Measure, print the table and write the results."""
     files = {name: load_labelled(name) for name in FILES}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Score]] = {}
     for title, judged in _ways(files).items():
         rows[title] = {name: _score(judged(name), files[name].refused) for name in FILES}
     everything = join(list(files.values())).responses
@@ -70,16 +75,16 @@ def main() -> None:
     _print(rows, speeds)
     for part, shares in own.items():
         shown = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        print(f"Responses of the project's own, {part} part: {shown}")
+        print(f"Responses written for this project, {part} part: {shown}")
     results = {"agreement": rows, "own_responses": own, "responses_per_second": speeds}
     write_results("judges", results)
 
 
-def _own_responses() -> dict[str, dict[str, float]]:
-    """For each part of the responses written to be hard, the share that each judge gets right."""
+def _own_responses() -> dict[str, Score]:
+    """Share of the hard responses that each judge gets right, for each part of the file."""
     with (Path(__file__).parent / "own_responses.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    shares: dict[str, dict[str, float]] = {}
+    shares: dict[str, Score] = {}
     for part in ("first", "second"):
         chosen = [row for row in rows if row["part"] == part]
         refused = np.array([row["refused"] == "1" for row in chosen])
@@ -99,7 +104,7 @@ def _ways(files: dict[str, Labelled]) -> dict[str, Callable[[str], Verdicts]]:
         judge = DefaultRefusalJudge(kept, fit(kept, files[other]))
         return _judge(judge, files[name].responses)
 
-    def with_judge(judge: RefusalJudge) -> Callable[[str], Verdicts]:
+    def with_judge(judge: Judge) -> Callable[[str], Verdicts]:
         return lambda name: _judge(judge, files[name].responses)
 
     return {
@@ -113,7 +118,7 @@ def _ways(files: dict[str, Labelled]) -> dict[str, Callable[[str], Verdicts]]:
 
 
 def _cross_validate(files: dict[str, Labelled]) -> dict[str, Verdicts]:
-    """Verdicts on every response by weights from both files less the response's prompt."""
+    """Verdicts on each response, by weights from both files without the response's prompt."""
     families = load_families()
     labelled = join(list(files.values()))
     prompts = {prompt: place for place, prompt in enumerate(dict.fromkeys(labelled.prompts))}
@@ -128,11 +133,11 @@ def _cross_validate(files: dict[str, Labelled]) -> dict[str, Verdicts]:
     return dict(zip(files, np.split(verdicts, ends), strict=True))
 
 
-def _judge(judge: RefusalJudge, responses: Sequence[str]) -> Verdicts:
-    return np.array([judge.refuses(response) for response in responses])
+def _judge(judge: Judge, responses: Sequence[str]) -> Verdicts:
+    return np.array(judge.judge([None] * len(responses), responses), dtype=bool)
 
 
-def _score(verdicts: Verdicts, refused: Verdicts) -> dict[str, float]:
+def _score(verdicts: Verdicts, refused: Verdicts) -> Score:
     return {
         "agreement": round(float((verdicts == refused).mean()), 4),
         "false_refusals": int((verdicts & ~refused).sum()),
@@ -140,19 +145,18 @@ def _score(verdicts: Verdicts, refused: Verdicts) -> dict[str, float]:
     }
 
 
-def _responses_per_second(judge: RefusalJudge, responses: Sequence[str]) -> int:
-    """On one core, the best of seven passes."""
-    judge.refuses(responses[0])
+def _responses_per_second(judge: Judge, responses: Sequence[str]) -> int:
+    """Speed on one core, the best of seven passes."""
+    judge.judge([None], responses[:1])
     seconds = []
     for _ in range(7):
         start = time.perf_counter()
-        for response in responses:
-            judge.refuses(response)
+        judge.judge([None] * len(responses), responses)
         seconds.append(time.perf_counter() - start)
     return round(len(responses) / min(seconds))
 
 
-def _print(rows: dict[str, dict[str, Any]], speeds: dict[str, int]) -> None:
+def _print(rows: dict[str, dict[str, Score]], speeds: dict[str, int]) -> None:
     table = Table(title="Agreement with people (false refusals, missed refusals)")
     table.add_column("judge")
     for name in FILES:

@@ -3,14 +3,20 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from demur.judges import DefaultRefusalJudge, as_refusal_judge
 from demur.judges.default import HEAD, WINDOW, load_weights
-from demur.judges.phrases import load_families, read_words
+from demur.judges.phrases import Family, load_families, read_words
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import fit_judge
 
 JUDGE = DefaultRefusalJudge()
 
@@ -186,6 +192,18 @@ def test_table_and_weights_belong_together() -> None:
     assert len(set(names)) == len(names)
     assert set(load_weights().families) == set(names)
     assert all(family.phrases for family in families)
+
+
+def test_weights_are_learned_from_many_labels_that_surprise() -> None:
+    """A quarter refuses where nearly all were expected to; plain Newton steps overshoot there."""
+    rows = 4000
+    refused = np.arange(rows) % 4 == 0
+    labelled = fit_judge.Labelled(["q"] * rows, ["I cannot say"] * rows, refused)
+    family = Family("unable", (8.0, 0.0), "general", ("cannot",))
+    weights = fit_judge.fit([family], labelled)
+    opening, later = weights.families["unable"]
+    assert weights.bias + opening == pytest.approx(np.log(1 / 3), abs=0.05)
+    assert later == 0.0
 
 
 def test_is_found_by_name() -> None:
