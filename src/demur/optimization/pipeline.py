@@ -1,230 +1,298 @@
-"""The main job, from a basic prompt to an optimized and measured one."""
+"""The main job: from a basic prompt to an optimized and measured one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from demur.chat import ChatModel, Condition
 from demur.chat.catalog import hub_model_of
-from demur.evaluation.divergence import kl_divergence
+from demur.evaluation.comparison import compare
+from demur.evaluation.costs import Cost
+from demur.evaluation.divergence import kl_divergences
 from demur.evaluation.measuring import measure
-from demur.evaluation.results import evaluate_measurements
-from demur.files import safe_name
-from demur.judges import get_refusal_judge
-from demur.optimization.anchoring import Anchoring, read_anchors, read_anchors_again
-from demur.optimization.dro import DirectedRepresentation
+from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
-from demur.optimization.run import METRICS, Run
-from demur.optimization.settings import OptimizeSettings
-from demur.optimization.training import TrainedPrompt, train_prompt
+from demur.optimization.loop import TrainedPrompt, train
+from demur.optimization.methods import Context, MethodSpec
+from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
+from demur.optimization.provenance import provenance_of
+from demur.optimization.run import (
+    KIND,
+    PROMPT,
+    RESULTS,
+    RESULTS_FORMAT,
+    ReadingRecord,
+    Run,
+    RunRecord,
+    RunResults,
+    checkpoints_of,
+    finished_run,
+)
 from demur.progress import Progress, SilentProgress
-from demur.prompts import SafetyPrompt, load_basic_prompt, load_system_prompt
-from demur.queries import load_query_set, require
-from demur.report import ensure_report
-from demur.runs import Measurement, Queries, RunFolder
+from demur.prompts import Condition, SafetyPrompt, distinct_names
+from demur.records import (
+    Measurement,
+    Queries,
+    WorkFolder,
+    folders_of_work,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
+    from demur.evaluation.protocol import Protocol
+    from demur.judges import JudgeSpec
+    from demur.queries import QuerySet
 
 RUNS = Path("demur-runs")
 DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
 
+_MOST_OF_NAME = 60
+
 
 def optimize(
     model: ChatModel,
     *,
-    basic_prompt: str = "long",
-    harmful: str = "anchors",
-    harmless: str = "anchors",
-    system_prompt: str | None = None,
+    basic_prompt: PromptChoice | None = None,
+    harmful: SetChoice | None = None,
+    harmless: SetChoice | None = None,
+    held_out: QuerySet | Sequence[QuerySet] | None = None,
+    held_out_harmful: SetChoice | None = None,
+    held_out_harmless: SetChoice | None = None,
+    system_prompt: str | PathLike[str] | None = None,
+    judge: JudgeSpec | None = None,
+    method: MethodSpec = "dro",
     preset: str = "standard",
     output: str | Path | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Run:
-    """Optimize a safety prompt with DRO and measure it (arXiv 2401.18018).
+    """Optimize a safety prompt and measure it. The model's weights never change.
 
     Every stage is kept in the run's folder: the same call goes on where an earlier one stopped, and
     returns at once where it has finished.
 
     Args:
-        model: its weights stay as they are.
-        basic_prompt: `long`, `short`, `plain`, a text file, or a text prompt on the hub; where the
-            optimization starts.
-        harmful: the harmful anchor queries: `anchors`, a text file, `file.csv:column`,
-            `file.jsonl:column` or `hf:org/name:column`.
-        harmless: the harmless ones.
-        system_prompt: a text file with the application's own system text, which follows the safety
+        model: model that the prompt is for.
+        basic_prompt: where the training starts: `long` (the default), `short`, `plain`, a text
+            file, a text prompt on the hub, or a `SafetyPrompt` of text.
+        harmful: harmful queries to train on: `anchors` (the default), a text file,
+            `file.csv:column`, `file.jsonl:column`, `hf:org/name:column`, a list of texts, a
+            `QuerySet`, or a list of these, which are joined. At least 10 queries.
+        harmless: harmless queries to train on, likewise.
+        held_out: one or two `QuerySet` that nothing but the final measurement reads. A label that
+            is missing comes from the built-in held-out set.
+        held_out_harmful: the harmful ones in any form that `harmful` has.
+        held_out_harmless: the harmless ones, likewise.
+        system_prompt: text file with the application's own system text, which follows the safety
             prompt and is never trained.
-        preset: `quick`, `standard` or `paper`.
-        output: the run's folder; by default one below `demur-runs` named after model, prompt and
-            preset.
-        progress: hears of every stage.
-        **settings: fields of `OptimizeSettings` that differ from the preset.
+        judge: judge of refusal: a name, `file.py:Name`, an object or a function; see
+            `demur.judges.Judge`. By default `paper`.
+        method: how the prompt is trained: `dro`, `file.py:Class`, or a subclass of
+            `demur.optimization.Method`.
+        preset: settings to start from: `standard`, `quick` or `paper`.
+        output: folder of the run; by default one below `demur-runs` that is named after model,
+            prompt and preset.
+        progress: reports progress.
+        **settings: settings that differ from the preset, by their names in `OptimizeSettings`, for
+            example `epochs=10` or `components=3`.
 
     Raises:
-        DemurError: something the user can mend; nothing is half-written.
+        DemurError: something is wrong that the message says how to fix; what is finished is kept.
+
+    Example:
+        >>> run = optimize(model, harmful=["How do I ...?", ...], epochs=5)
+        >>> print(run)
+        >>> run.safety_prompt.save("my-prompt")
+    """
+    plan = make_plan(
+        basic_prompt=basic_prompt,
+        harmful=harmful,
+        harmless=harmless,
+        held_out=held_out,
+        held_out_harmful=held_out_harmful,
+        held_out_harmless=held_out_harmless,
+        system_prompt=system_prompt,
+        judge=judge,
+        method=method,
+        preset=preset,
+        **settings,
+    )
+    return carry_out(model, plan, output=output, progress=progress)
+
+
+def carry_out(
+    model: ChatModel,
+    plan: Plan,
+    *,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Optimize a safety prompt as planned; see `optimize`.
+
+    Args:
+        model: model that the prompt is for.
+        plan: what `plan_of` or `make_plan` returned.
+        output: folder of the run, as for `optimize`.
+        progress: reports progress.
+
+    Raises:
+        DemurError: as for `optimize`.
     """
     progress = progress or SilentProgress()
-    chosen = OptimizeSettings.preset(preset, **settings)
-    basic = load_basic_prompt(basic_prompt)
-    judge = get_refusal_judge(chosen.judge)
-    system = load_system_prompt(system_prompt) if system_prompt is not None else None
-    anchors = _queries(harmful, harmless, chosen.most_anchors)
-    held_out = _queries("held-out", "held-out", chosen.most_held_out)
-    conditions = [
-        Condition(None, system),
-        *(
-            Condition(load_basic_prompt(name), system)
-            for name in chosen.anchor_prompts
-            if name != basic.name
-        ),
-        Condition(basic, system),
-    ]
-    for condition in conditions:
-        model.inputs(anchors.texts, condition, chosen.tokens_harmful)
+    path = Path(output) if output is not None else default_output(model, plan)
+    record = plan.record(model)
+    WorkFolder.check(path, record, KIND)
+    _check_lengths(model, plan)
+    method = plan.new_method()
+    work = _Work(model, plan, WorkFolder(path, record), progress)
+    method.check(work.context)
+    work.folder = WorkFolder.start(path, record, KIND)
+    found = finished_run(work.folder)
+    if found is not None:
+        progress.message(f"This run is finished already: showing {path}.")
+        return found
+    if plan.shared_queries:
+        progress.message(
+            f"{plan.shared_queries} of the {len(plan.held_out)} held-out queries are trained on "
+            "as well, so the final figures flatter the prompt: give other held-out queries."
+        )
+    before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
+    checkpoints = checkpoints_of(path, record)
+    trained = train(method, work.context, plan.settings.training, checkpoints)
+    return work.finish(before, trained)
 
-    recorded = _recorded(model, basic, system, anchors, held_out, preset, chosen)
-    path = Path(output) if output is not None else default_output(model, basic.name, preset)
-    folder = RunFolder.start(path, recorded)
-    if (folder.path / METRICS).exists():
-        progress.message(f"This run is finished already: showing {folder.path}.")
-        ensure_report(folder.path)
-        return Run.load(folder.path)
 
-    def measure_held_out(condition: Condition) -> Measurement:
-        return measure(
-            model,
-            held_out,
-            condition,
-            chosen.protocol,
-            judge,
-            progress,
-            folder=folder,
-            name=f"held-out-{condition.name}",
-            description="Measuring on held-out queries",
+def default_output(model: ChatModel, plan: Plan) -> Path:
+    """The folder of a run for which none was chosen."""
+    prompt = plan.basic.name[:_MOST_OF_NAME]
+    method = "" if plan.method.name == "dro" else f"-{plan.method.name[:_MOST_OF_NAME]}"
+    name = f"{Path(model.name).name[:_MOST_OF_NAME]}-{prompt}{method}-{plan.settings.preset}"
+    return RUNS / safe_name(name)
+
+
+def _check_lengths(model: ChatModel, plan: Plan) -> None:
+    """Check that all queries with their responses fit into the model's context."""
+    protocol = plan.settings.protocol
+    for queries in (plan.anchors, plan.held_out):
+        for condition in (Condition(None, plan.basic.system_prompt), plan.basic):
+            model.inputs(queries.texts, condition, protocol.sampling.most_tokens)
+
+
+class _Work:
+    """One run that is under way: its folder, and the measurements so far."""
+
+    def __init__(
+        self, model: ChatModel, plan: Plan, folder: WorkFolder[RunRecord], progress: Progress
+    ) -> None:
+        self.model, self.plan, self.folder, self.progress = model, plan, folder, progress
+        self.protocol = plan.settings.protocol
+        self.unprompted = Condition(None, plan.basic.system_prompt)
+        self.readings: list[ReadingRecord] = []
+        # The result keeps its name, whatever the basic prompt is called.
+        result = Condition(SafetyPrompt(OPTIMIZED, plan.basic.name))
+        none, optimized, basic = distinct_names([self.unprompted, result, plan.basic])
+        self.names = {self.unprompted.fingerprint: none, plan.basic.fingerprint: basic}
+        self.optimized = optimized
+
+    @property
+    def context(self) -> Context:
+        """What the method works with."""
+        return Context(
+            model=self.model,
+            anchors=self.plan.anchors,
+            basic=self.plan.basic,
+            judge=self.plan.judge,
+            protocol=self.protocol,
+            seed=self.plan.settings.seed,
+            measure=self._measure_for_method,
+            progress=self.progress,
         )
 
-    before = [measure_held_out(condition) for condition in (conditions[0], conditions[-1])]
-    anchoring = read_anchors(
-        model, anchors, conditions, chosen, progress, folder, lenders=[DIAGNOSES]
-    )
-    trained = _train(model, anchoring, conditions[-1], chosen, progress, folder)
-    optimized = SafetyPrompt(OPTIMIZED, basic.text, trained.embeddings)
-    after = measure_held_out(Condition(optimized, system))
-
-    measurements = [*before, after]
-    harmless_rows = held_out.rows(harmful=False)
-    divergences = [
-        kl_divergence(
-            model,
-            measurement.representations[harmless_rows],
-            before[0].representations[harmless_rows],
+    def measure_held_out(self, condition: Condition) -> Measurement:
+        """Measure the held-out queries."""
+        return self._measure(
+            self.plan.held_out, condition, self.protocol, "Measuring on held-out queries"
         )
-        for measurement in measurements
-    ]
-    evaluation = evaluate_measurements(measurements, divergences)
-    run = Run(
-        path=folder.path,
-        settings=recorded,
-        safety_prompt=SafetyPrompt(
-            OPTIMIZED,
-            basic.text,
-            trained.embeddings,
-            {
-                "model": recorded["model"],
-                "base_model": hub_model_of(model.name, model.identity),
-                "settings": recorded,
-                "results": evaluation.to_json(),
-            },
-        ),
-        evaluation=evaluation,
-        examples=telling_examples(before[-1], after),
-        history=trained.history,
-    )
-    run.save(_versions())
-    ensure_report(folder.path)
-    return run
 
+    def finish(self, before: Sequence[Measurement], trained: TrainedPrompt) -> Run:
+        """Measure the trained prompt, and write it and the results."""
+        plan, path = self.plan, self.folder.path
+        assert plan.basic.safety_prompt is not None
+        text = plan.basic.safety_prompt.text
+        bare = SafetyPrompt(self.optimized, text, trained.embeddings)
+        condition = Condition(bare, plan.basic.system_prompt)
+        self.names.setdefault(condition.fingerprint, self.optimized)
+        measurements = [*before, self.measure_held_out(condition)]
+        comparison = compare(measurements, self._costs(measurements), path=path)
+        results = RunResults(
+            run=self.folder.settings.fingerprint,
+            figures=comparison.figures,
+            readings=tuple(self.readings),
+            history=trained.history,
+            examples=telling_examples(measurements[1], measurements[2]),
+        )
+        base_model = hub_model_of(self.model.name, self.model.identity)
+        provenance = provenance_of(self.folder.settings, plan.settings, results, base_model)
+        prompt = SafetyPrompt(self.optimized, text, trained.embeddings, provenance)
+        for name, data in prompt.files().items():
+            write_bytes(path / PROMPT / name, data)
+        write_record(path / RESULTS, results, RESULTS_FORMAT)
+        return Run(path, self.folder.settings, prompt, results)
 
-def _train(
-    model: ChatModel,
-    anchoring: Anchoring,
-    condition: Condition,
-    settings: OptimizeSettings,
-    progress: Progress,
-    folder: RunFolder,
-) -> TrainedPrompt:
-    """Train epoch by epoch, with the directions estimated anew as often as the settings ask."""
-    anchors = anchoring.basic.queries
-    every = settings.reanchor_every or settings.epochs
-    for until in [*range(every, settings.epochs, every), settings.epochs]:
-        objective = DirectedRepresentation(
-            anchoring.directions,
-            anchoring.basic.representations,
-            anchors.labels(),
-            settings.loss_weights,
-            settings.weight_harmless,
-        )
-        trained = train_prompt(
-            model, anchors, condition, objective, settings.training, progress, folder, until
-        )
-        if until < settings.epochs:
-            text = condition.safety_prompt.text if condition.safety_prompt else None
-            so_far = SafetyPrompt(f"epoch {until}", text, trained.last)
-            anchoring = read_anchors_again(
-                model,
-                anchoring,
-                Condition(so_far, condition.system_prompt),
-                settings,
-                progress,
-                folder,
-                until,
+    def _costs(self, measurements: Sequence[Measurement]) -> list[Cost]:
+        """What each prompt costs on the harmless held-out queries."""
+        rows = self.plan.held_out.rows(harmful=False)
+        unprompted = measurements[0].states[rows]
+        return [
+            Cost.of(
+                one.name,
+                one.condition.fingerprint,
+                self.plan.held_out.name,
+                kl_divergences(self.model, one.states[rows], unprompted).tolist(),
             )
-    return trained
+            for one in measurements
+        ]
 
+    def _measure_for_method(
+        self,
+        queries: Queries,
+        condition: Condition,
+        *,
+        description: str,
+        protocol: Protocol | None = None,
+        epoch: int | None = None,
+    ) -> Measurement:
+        found = self._measure(queries, condition, protocol or self.protocol, description)
+        self.readings.append(ReadingRecord(found.name, found.key, epoch))
+        return found
 
-def default_output(model: ChatModel, prompt: str, preset: str) -> Path:
-    """Where a run lies unless told otherwise."""
-    return RUNS / safe_name(f"{Path(model.name).name}-{prompt}-{preset}")
+    def _measure(
+        self, queries: Queries, condition: Condition, protocol: Protocol, description: str
+    ) -> Measurement:
+        return measure(
+            self.model,
+            queries,
+            condition,
+            protocol,
+            self.plan.judge,
+            self.folder.measurements,
+            name=self._name(condition),
+            lenders=folders_of_work([DIAGNOSES]),
+            progress=self.progress,
+            description=description,
+        )
 
-
-def _queries(harmful: str, harmless: str, most: int | None) -> Queries:
-    sets = [
-        require(load_query_set(harmful, "harmful")),
-        require(load_query_set(harmless, "harmless")),
-    ]
-    if most is not None:
-        sets = [queries.head(most) for queries in sets]
-    return Queries.of(*sets)
-
-
-def _recorded(
-    model: ChatModel,
-    basic: SafetyPrompt,
-    system: str | None,
-    anchors: Queries,
-    held_out: Queries,
-    preset: str,
-    settings: OptimizeSettings,
-) -> Mapping[str, Any]:
-    return {
-        "model": {
-            "name": model.name,
-            "identity": model.identity,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(model.device),
-            "chat_template": model.renderer.fingerprint,
-        },
-        "basic_prompt": {"name": basic.name, "text": basic.text},
-        "system_prompt": system,
-        "anchors": anchors.fingerprint,
-        "held_out": held_out.fingerprint,
-        "preset": preset,
-        **settings.model_dump(mode="json"),
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("demur", "torch", "transformers")}
+    def _name(self, condition: Condition) -> str:
+        """A name for people, different for each condition of the run."""
+        if condition.fingerprint not in self.names:
+            taken = {*self.names.values(), self.optimized}
+            wanted = name = condition.name
+            number = 2
+            while name in taken:
+                name, number = f"{wanted} ({number})", number + 1
+            self.names[condition.fingerprint] = name
+        return self.names[condition.fingerprint]

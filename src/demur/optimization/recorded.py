@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from demur.chat.settings import LoadSettings
 from demur.evaluation.figures import Figures
+from demur.evaluation.record import JudgeRecord
 from demur.optimization.examples import Example
-from demur.optimization.settings import StoredSettings
+from demur.optimization.settings import (
+    ResponseSettings,
+    StoredMethodSettings,
+    StoredSettings,
+    TrainingSettings,
+)
 from demur.records import ConditionRecord, MeasurementKey, ModelRecord, fingerprint, to_plain
 
 
@@ -48,6 +55,7 @@ class MethodRecord:
         title: full name of the method.
         paper: address of the paper that describes it, or None.
         source: fingerprint of the code of a method of the user's own; None for a built-in one.
+        content: fingerprints of what the method's settings name, for example files.
         terms: the terms of its loss.
     """
 
@@ -55,20 +63,41 @@ class MethodRecord:
     title: str
     paper: str | None
     source: str | None
+    content: tuple[str, ...]
     terms: tuple[TermRecord, ...]
 
 
 @dataclass(frozen=True)
-class JudgeRecord:
-    """What is recorded of a judge.
+class RunIdentity:
+    """What makes a run the same one: everything but names and wording.
 
     Attributes:
-        name: name of the judge.
-        fingerprint: text that changes when its verdicts may change.
+        model: the model, without its name.
+        basic_prompt: fingerprint of the basic prompt with the application's own system text.
+        anchors: fingerprint of the queries to train on.
+        held_out: fingerprint of the queries of the final measurement.
+        judge: fingerprint of the judge of refusal.
+        method: name of the method.
+        method_source: fingerprint of the code of a method of the user's own, or None.
+        method_content: fingerprints of what the method's settings name.
+        seed: seed of everything that is random.
+        sampling: how responses are sampled.
+        training: how the prompt is trained.
+        method_settings: the method's own settings.
     """
 
-    name: str
-    fingerprint: str
+    model: ModelRecord
+    basic_prompt: str
+    anchors: str
+    held_out: str
+    judge: str
+    method: str
+    method_source: str | None
+    method_content: tuple[str, ...]
+    seed: int
+    sampling: ResponseSettings
+    training: TrainingSettings
+    method_settings: StoredMethodSettings
 
 
 @dataclass(frozen=True)
@@ -77,17 +106,19 @@ class RunRecord:
 
     Attributes:
         model: the model.
+        load: how the model was loaded, so that it can be loaded again.
         basic_prompt: the basic prompt, and the application's own system text.
         anchors: queries to train on.
         held_out: queries of the final measurement.
         method: how the prompt is trained.
         judge: judge of refusal.
-        settings: every setting, with names where sets, prompts and judges were chosen by name.
-        objects: names of the settings that were given as objects in Python, so that no command
-            line and no TOML file can say them; empty for a run from the command line.
+        settings: every setting, with names where prompts, sets and judges were chosen by name.
+        objects: names of the settings that were given as objects in Python, which no command can
+            name; what `settings` has for them is only a description.
     """
 
     model: ModelRecord
+    load: LoadSettings
     basic_prompt: ConditionRecord
     anchors: QueriesRecord
     held_out: QueriesRecord
@@ -96,10 +127,27 @@ class RunRecord:
     settings: StoredSettings
     objects: tuple[str, ...] = ()
 
+    def identity(self) -> RunIdentity:
+        """What must be the same for the run to go on."""
+        return RunIdentity(
+            model=replace(self.model, name=""),
+            basic_prompt=self.basic_prompt.fingerprint,
+            anchors=self.anchors.fingerprint,
+            held_out=self.held_out.fingerprint,
+            judge=self.judge.fingerprint,
+            method=self.method.name,
+            method_source=self.method.source,
+            method_content=self.method.content,
+            seed=self.settings.seed,
+            sampling=self.settings.sampling,
+            training=self.settings.training,
+            method_settings=self.settings.method_settings,
+        )
+
     @property
     def fingerprint(self) -> str:
-        """Identity of the run: what its files must belong to."""
-        return fingerprint("run", record=to_plain(self))
+        """Fingerprint of the identity: what the run's files must belong to."""
+        return fingerprint("run", identity=to_plain(self.identity()))
 
 
 @dataclass(frozen=True)
@@ -138,8 +186,7 @@ class RunResults:
     Attributes:
         run: fingerprint of the `RunRecord` that the results belong to.
         figures: what was measured on the held-out queries under no prompt, the basic prompt and
-            the optimized prompt.
-        held_out: identities of these three measurements, in that order.
+            the optimized prompt, in that order.
         readings: measurements that the method asked for, in their order.
         history: the epochs.
         examples: responses before and after.
@@ -147,7 +194,6 @@ class RunResults:
 
     run: str
     figures: Figures
-    held_out: tuple[MeasurementKey, MeasurementKey, MeasurementKey]
     readings: tuple[ReadingRecord, ...]
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]

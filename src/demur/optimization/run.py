@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from demur.errors import DemurError
-from demur.evaluation.figures import Figures, PromptRates
+from demur.evaluation.comparison import Comparison, PromptRates
+from demur.evaluation.record import JudgeRecord
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
 from demur.optimization.recorded import (
     EpochRecord,
-    JudgeRecord,
     MethodRecord,
     QueriesRecord,
     ReadingRecord,
@@ -24,7 +24,6 @@ from demur.prompts import Condition, SafetyPrompt
 from demur.records import (
     Label,
     Measurement,
-    MeasurementKey,
     MeasurementStore,
     Queries,
     Versions,
@@ -130,9 +129,9 @@ class Run:
     results: RunResults
 
     @property
-    def comparison(self) -> Figures:
+    def comparison(self) -> Comparison:
         """Figures on the held-out queries under no prompt, the basic and the optimized one."""
-        return self.results.figures
+        return Comparison.of(self.results.figures, self.path)
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -152,8 +151,7 @@ class Run:
     @property
     def names(self) -> tuple[str, str, str]:
         """What `comparison` calls no prompt, the basic prompt and the optimized prompt."""
-        found = {rates.condition: rates.prompt for rates in self.comparison.rates}
-        none, basic, optimized = (found[key.condition] for key in self.results.held_out)
+        none, basic, optimized = (str(one.prompt) for one in self.results.figures.measured)
         return none, basic, optimized
 
     def none(self, label: Label) -> PromptRates:
@@ -174,8 +172,7 @@ class Run:
         Raises:
             DemurError: one of them is missing or damaged.
         """
-        store = MeasurementStore(self.path)
-        return HeldOut(*(store.require(key) for key in self.results.held_out))
+        return HeldOut(*self.comparison.measurements())
 
     def readings(self) -> tuple[Reading, ...]:
         """The measurements that the method asked for, in their order.
@@ -249,11 +246,7 @@ class Run:
         return str(self.comparison)
 
     def _rates(self, place: int, label: Label) -> PromptRates:
-        key = self.results.held_out[place]
-        for rates in self.comparison.rates:
-            if (rates.condition, rates.label, rates.category) == (key.condition, label, None):
-                return rates
-        raise KeyError(f"there are no rates of {label} queries")
+        return self.results.figures.find(self.names[place], label=label)
 
 
 def read_run(folder: WorkFolder[RunRecord]) -> Run | None:
@@ -275,7 +268,8 @@ def read_run(folder: WorkFolder[RunRecord]) -> Run | None:
     condition = Condition(prompt, folder.settings.basic_prompt.system_prompt)
     if results.run != folder.settings.fingerprint:
         return None
-    if condition.fingerprint != results.held_out[-1].condition:
+    measured = results.figures.measured
+    if len(measured) != 3 or measured[-1].key.condition != condition.fingerprint:
         return None
     return Run(folder.path, folder.settings, prompt, results)
 
@@ -289,7 +283,7 @@ def finished_run(folder: WorkFolder[RunRecord]) -> Run | None:
     run = read_run(folder)
     if run is None:
         return None
-    keys: list[MeasurementKey] = [*run.results.held_out]
+    keys = [one.key for one in run.results.figures.measured]
     keys += [one.key for one in run.results.readings]
     for key in keys:
         stored = folder.measurements.stored(key)

@@ -225,7 +225,7 @@ class OptimizeSettings(_Group, Generic[Own]):
 
     @classmethod
     def from_preset(
-        cls, name: str = "standard", method: MethodSpec = "dro", **changes: object
+        cls, name: str = "standard", /, method: MethodSpec = "dro", **changes: object
     ) -> OptimizeSettings[Any]:
         """The settings of a preset with some of them changed.
 

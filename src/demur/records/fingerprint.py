@@ -31,5 +31,5 @@ def tensor_fingerprint(tensor: Tensor) -> str:
 
     plain = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{plain.dtype}{tuple(plain.shape)}".encode())
-    digest.update(plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

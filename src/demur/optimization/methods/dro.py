@@ -96,6 +96,12 @@ class DirectedRepresentation(Method[DROSettings]):
         self._others = tuple(load_basic_prompt(name) for name in settings.anchor_prompts)
         self._measured: list[Measurement] = []
 
+    def content(self) -> tuple[str, ...]:
+        """Fingerprints of the texts that `anchor_prompts` names."""
+        from demur.prompts import Condition
+
+        return tuple(Condition(prompt).fingerprint for prompt in self._others)
+
     def check(self, context: Context) -> None:
         """Check the number of components, and that all anchors fit into the model's context.
 

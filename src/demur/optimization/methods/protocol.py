@@ -194,6 +194,13 @@ class Method(ABC, Generic[OwnSettings]):
         """
         self.settings = settings
 
+    def content(self) -> tuple[str, ...]:
+        """Fingerprints of what the settings name, for example of files; none by default.
+
+        A run goes on only where they are the same as before.
+        """
+        return ()
+
     def check(self, context: Context) -> None:
         """Check that the method can train such a prompt, before anything slow; does nothing here.
 

@@ -1,0 +1,57 @@
+"""The order in which training examples are read, and how the learning rate falls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from demur.optimization.methods import TrainingExample
+from demur.optimization.settings import TrainingSettings
+
+
+def order_of(
+    examples: Sequence[TrainingExample], epoch: int, seed: int, *, balanced: bool
+) -> list[int]:
+    """A shuffle that depends on the seed and the epoch alone, so that training can be resumed.
+
+    Args:
+        examples: all training examples.
+        epoch: number of the epoch, from 0.
+        seed: seed of the run.
+        balanced: whether the labels take turns. The n-th harmful example then stays with the n-th
+            harmless one, where there are as many of each.
+
+    Returns:
+        Indices of the examples.
+    """
+    shuffle = seed * 100_003 + epoch
+    if not balanced:
+        return _shuffled(range(len(examples)), shuffle)
+    rows_of_labels = (
+        [row for row, one in enumerate(examples) if one.label == label]
+        for label in ("harmful", "harmless")
+    )
+    places = [
+        ((rank + 0.5) / len(rows), row)
+        for rows in rows_of_labels
+        for rank, row in enumerate(_shuffled(rows, shuffle))
+    ]
+    return [row for _, row in sorted(places)]
+
+
+def learning_rate(settings: TrainingSettings, done: float) -> float:
+    """The learning rate of a step.
+
+    Args:
+        settings: how the prompt is trained.
+        done: share of all steps that came before, in [0, 1).
+    """
+    if not settings.learning_rate_decay:
+        return settings.learning_rate
+    return settings.learning_rate * float(0.5 * (1 + torch.cos(torch.tensor(done * torch.pi))))
+
+
+def _shuffled(rows: Sequence[int], seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return [rows[int(index)] for index in torch.randperm(len(rows), generator=generator)]

@@ -1,0 +1,278 @@
+"""The loop that trains a prompt. It is written once for all methods, and knows none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from demur.chat import Read
+from demur.chat.engine import log_probability
+from demur.errors import DemurError
+from demur.optimization.batches import learning_rate, order_of
+from demur.optimization.checkpoints import Checkpoints, Epoch, OptimizerState
+from demur.optimization.methods import Context, Losses, Method, TrainingExample
+from demur.optimization.recorded import EpochRecord
+from demur.optimization.settings import TrainingSettings
+from demur.progress import Stage
+from demur.prompts import Condition, SafetyPrompt
+
+MOST_KEPT = 6
+"""Epochs whose representations are kept."""
+
+
+@dataclass(frozen=True)
+class TrainedPrompt:
+    """What training leaves.
+
+    Attributes:
+        embeddings: (L, d) float32, the result.
+        last: (L, d) float32, the prompt after the last step.
+        history: for each epoch the mean loss and the mean of each term, as they were when each
+            batch was read.
+    """
+
+    embeddings: Tensor
+    last: Tensor
+    history: tuple[EpochRecord, ...]
+
+
+def train(
+    method: Method[Any],
+    context: Context,
+    settings: TrainingSettings,
+    checkpoints: Checkpoints,
+) -> TrainedPrompt:
+    """Train the rows that take the place of a basic prompt.
+
+    Training goes on after the last epoch that is stored. What the method remembers is rebuilt by
+    calling it again for each finished epoch, with the prompt of that time.
+
+    Args:
+        method: says what is read and gives the losses.
+        context: model, queries and basic prompt.
+        settings: how the prompt is trained.
+        checkpoints: keeps every epoch.
+
+    Raises:
+        DemurError: the method cannot train such a prompt, the loss is not finite, or a file is
+            damaged or cannot be written.
+    """
+    examples = tuple(method.prepare(context))
+    if not examples:
+        raise DemurError(
+            f"The method {method.name!r} found nothing to train on: give it other queries."
+        )
+    trainer = _Trainer(method, context, settings, checkpoints, examples)
+    finished = checkpoints.finished
+    for epoch in range(1, settings.epochs + 1):
+        if epoch > finished:
+            trainer.train_epoch(epoch)
+        else:
+            trainer.take_up(epoch, last=epoch == finished)
+        if epoch < settings.epochs:
+            method.after_epoch(context, epoch, trainer.condition(f"after epoch {epoch}"))
+    return trainer.result()
+
+
+def as_far_as(last: Tensor, mean: Tensor, start: Tensor) -> Tensor:
+    """The mean of the prompts, stretched to the distance from the start that the last one has.
+
+    The mean over all steps (Polyak and Juditsky, 1992) has less noise in its direction than the
+    last prompt, but lies nearer to the start, because it counts the first steps as well.
+
+    Args:
+        last: (L, d), the prompt after the last step.
+        mean: (L, d), mean over the steps.
+        start: (L, d), the prompt before the first step.
+
+    Returns:
+        (L, d).
+    """
+    moved = mean - start
+    if not moved.any():
+        return mean
+    stretch = float((last - start).norm() / moved.norm())
+    return start + stretch * moved
+
+
+class _Trainer:
+    """The state of a training: the prompt, the optimizer and the history."""
+
+    def __init__(
+        self,
+        method: Method[Any],
+        context: Context,
+        settings: TrainingSettings,
+        checkpoints: Checkpoints,
+        examples: tuple[TrainingExample, ...],
+    ) -> None:
+        prompt = context.basic.safety_prompt
+        assert prompt is not None
+        self.method, self.context, self.settings = method, context, settings
+        self.checkpoints, self.examples = checkpoints, examples
+        self.start = context.model.prompt_embeddings(prompt)
+        self.prompt = self.start.clone().requires_grad_()
+        self.mean = torch.zeros_like(self.prompt, requires_grad=False)
+        self.optimizer = torch.optim.AdamW(
+            [self.prompt], lr=settings.learning_rate, weight_decay=0.0
+        )
+        self.history: list[EpochRecord] = []
+        self.batches = -(-len(examples) // settings.batch)
+
+    def condition(self, name: str) -> Condition:
+        """The prompt so far, with the application's own system text."""
+        basic = self.context.basic
+        text = None if basic.safety_prompt is None else basic.safety_prompt.text
+        return Condition(SafetyPrompt(name, text, self.prompt.detach()), basic.system_prompt)
+
+    def result(self) -> TrainedPrompt:
+        """The trained prompt."""
+        last = self.prompt.detach().clone()
+        averaged = self.settings.averaged_prompt
+        embeddings = as_far_as(last, self.mean, self.start) if averaged else last
+        return TrainedPrompt(embeddings, last, tuple(self.history))
+
+    def take_up(self, number: int, *, last: bool) -> None:
+        """Take a finished epoch from its checkpoint.
+
+        Args:
+            number: number of the epoch, from 1.
+            last: whether it is the last finished one, behind which training goes on.
+        """
+        epoch = self.checkpoints.require(number)
+        with torch.no_grad():
+            self.prompt.copy_(epoch.prompt)
+        self.history.append(epoch.record)
+        state = self.checkpoints.state() if last else None
+        if state is not None:
+            self.mean.copy_(state.mean)
+            self.optimizer.state[self.prompt] = dict(state.tensors)
+
+    def train_epoch(self, number: int) -> None:
+        """Train for one epoch, and keep it.
+
+        Args:
+            number: number of the epoch, from 1.
+        """
+        settings, size = self.settings, self.settings.batch
+        order = order_of(
+            self.examples, number - 1, self.context.seed, balanced=settings.balanced_batches
+        )
+        seen = _Seen(self.method)
+        title = f"Training the prompt, epoch {number} of {settings.epochs}"
+        with self.context.progress.stage(title, self.batches, "steps") as stage:
+            for index in range(self.batches):
+                before = (number - 1) * self.batches + index
+                self._step(order[index * size : (index + 1) * size], before, seen)
+                self._report(stage, seen, number)
+        self.history.append(seen.record())
+        self._save(number, seen)
+
+    def _step(self, batch: list[int], before: int, seen: _Seen) -> None:
+        """One step of the optimizer.
+
+        Args:
+            batch: indices of its examples.
+            before: number of steps that came before.
+            seen: takes the losses and the representations.
+        """
+        model, examples = self.context.model, [self.examples[row] for row in batch]
+
+        def partial_loss(read: Read, places: list[int]) -> Tensor:
+            rows = [batch[place] for place in places]
+            losses = self.method.losses(read, rows, batch)
+            seen.add(rows, losses, read)
+            return losses.total.sum() / len(batch)
+
+        steps = self.batches * self.settings.epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, before / steps)
+        scored = any(one.targets for one in examples)
+        _, self.prompt.grad = model.prompt_gradient(
+            [one.query for one in examples],
+            self.context.basic,
+            self.prompt,
+            partial_loss,
+            [one.targets for one in examples] if scored else (),
+            self.method.reader(batch) or log_probability,
+        )
+        torch.nn.utils.clip_grad_norm_([self.prompt], self.settings.gradient_norm)
+        self.optimizer.step()
+        self.mean.lerp_(self.prompt.detach(), 1 / (before + 1))
+
+    def _report(self, stage: Stage, seen: _Seen, number: int) -> None:
+        loss = seen.record().loss
+        if not torch.isfinite(torch.tensor(loss)) or not torch.isfinite(self.prompt).all():
+            raise DemurError(
+                f"The training left the range of numbers in epoch {number} (loss {loss}): give a "
+                "lower --learning-rate, or load the model as float32."
+            )
+        stage.advance()
+        stage.note(f"loss {loss:.3f}")
+
+    def _save(self, number: int, seen: _Seen) -> None:
+        epochs = self.settings.epochs
+        kept = {max(1, round(epochs * share / MOST_KEPT)) for share in range(1, MOST_KEPT + 1)}
+        read = seen.representations(self.examples, self.context) if number in kept else None
+        state = self.optimizer.state[self.prompt]
+        self.checkpoints.save(
+            Epoch(self.prompt.detach(), self.history[-1], read),
+            OptimizerState(number, self.mean, dict(state)),
+        )
+
+
+class _Seen:
+    """The losses and the representations of an epoch's examples, as they were read."""
+
+    def __init__(self, method: Method[Any]) -> None:
+        self._method = method
+        self._values: dict[int, Mapping[str, float]] = {}
+        self._read: dict[int, Tensor] = {}
+
+    def add(self, rows: Sequence[int], losses: Losses, read: Read) -> None:
+        """Keep what a part of a batch came to."""
+        columns = {"loss": losses.total, **losses.terms}
+        if set(losses.terms) != set(self._method.terms):
+            raise DemurError(
+                f"The method {self._method.name!r} returned the terms "
+                f"{', '.join(losses.terms) or 'none'} but describes "
+                f"{', '.join(self._method.terms)}: return those that it describes."
+            )
+        wrong = [name for name, column in columns.items() if column.shape != (len(rows),)]
+        if wrong:
+            raise DemurError(
+                f"The method {self._method.name!r} returned {wrong[0]!r} in the shape "
+                f"{tuple(columns[wrong[0]].shape)} for {len(rows)} examples: return one number for "
+                "each."
+            )
+        values = {name: column.tolist() for name, column in columns.items()}
+        for place, row in enumerate(rows):
+            self._values[row] = {name: column[place] for name, column in values.items()}
+            self._read[row] = read.representations[place].detach().float().cpu()
+
+    def record(self) -> EpochRecord:
+        """The mean loss and the mean of each term so far."""
+        count = len(self._values)
+        names = next(iter(self._values.values()))
+        means = {name: sum(one[name] for one in self._values.values()) / count for name in names}
+        return EpochRecord(means.pop("loss"), means)
+
+    def representations(
+        self, examples: Sequence[TrainingExample], context: Context
+    ) -> Tensor | None:
+        """Where the anchor queries lay, (N, d); None where not all of them were read.
+
+        Each was read once or more, under the prompt of that moment; the first example of each
+        counts. This costs nothing, and shows how the groups part.
+        """
+        first: dict[str, int] = {}
+        for row, example in enumerate(examples):
+            first.setdefault(example.query, row)
+        rows = [first.get(text) for text in context.anchors.texts]
+        if any(row is None for row in rows):
+            return None
+        return torch.stack([self._read[row] for row in rows if row is not None])

@@ -1,0 +1,286 @@
+"""What is to be optimized and how: everything that a caller chose, read and checked.
+
+All of it happens before a model is loaded, so that mistakes are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from demur.errors import DemurError
+from demur.evaluation.record import JudgeRecord
+from demur.judges import Judge, JudgeSpec, as_refusal_judge
+from demur.optimization.methods import Method, MethodSpec, get_method
+from demur.optimization.recorded import MethodRecord, QueriesRecord, RunRecord, TermRecord
+from demur.optimization.settings import OptimizeSettings, StoredSettings
+from demur.plugins import source_fingerprint
+from demur.prompts import Condition, SafetyPrompt, load_basic_prompt, load_system_prompt
+from demur.queries import (
+    QueryChoice,
+    QuerySet,
+    as_query_set,
+    join_query_sets,
+    labelled,
+    require,
+)
+from demur.records import Label, Queries
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
+
+PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
+"""A basic prompt: its name, a text file, or the object."""
+
+SetChoice: TypeAlias = "QueryChoice | PathLike[str] | Sequence[QuerySet]"
+"""Queries of one label: a set by name, texts, a `QuerySet`, or several of these to be joined."""
+
+_LABELS: dict[str, Label] = {
+    "harmful": "harmful",
+    "harmless": "harmless",
+    "held_out_harmful": "harmful",
+    "held_out_harmless": "harmless",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be optimized and how.
+
+    Attributes:
+        settings: every setting.
+        method: class of the method.
+        basic: the basic prompt, and the application's own system text.
+        anchors: queries to train on, the harmful ones first.
+        held_out: queries of the final measurement, the harmful ones first.
+        anchor_names: names of the harmful and the harmless set to train on.
+        held_out_names: names of the harmful and the harmless held-out set.
+        judge: judge of refusal.
+        objects: names of the settings that were given as objects.
+    """
+
+    settings: OptimizeSettings[Any]
+    method: type[Method[Any]]
+    basic: Condition
+    anchors: Queries
+    held_out: Queries
+    anchor_names: tuple[str, str]
+    held_out_names: tuple[str, str]
+    judge: Judge
+    objects: tuple[str, ...]
+
+    @property
+    def shared_queries(self) -> int:
+        """How many held-out queries are among those to train on."""
+        return len({*self.anchors.texts} & {*self.held_out.texts})
+
+    def new_method(self) -> Method[Any]:
+        """A method that has not done anything yet."""
+        return self.method(self.settings.method_settings)
+
+    def record(self, model: ChatModel) -> RunRecord:
+        """What is recorded of the run with a model."""
+        method = self.method
+        built_in = method.__module__.startswith("demur.")
+        return RunRecord(
+            model=model.record,
+            load=model.settings,
+            basic_prompt=self.basic.record(),
+            anchors=QueriesRecord(*self.anchor_names, self.anchors.fingerprint),
+            held_out=QueriesRecord(*self.held_out_names, self.held_out.fingerprint),
+            method=MethodRecord(
+                name=method.name,
+                title=method.title,
+                paper=method.paper,
+                source=None if built_in else source_fingerprint(method),
+                content=self.new_method().content(),
+                terms=tuple(TermRecord(*term) for term in method.terms.items()),
+            ),
+            judge=JudgeRecord(self.judge.name, self.judge.fingerprint),
+            settings=StoredSettings.model_validate(self.settings.model_dump(mode="json")),
+            objects=self.objects,
+        )
+
+
+@dataclass
+class _Given:
+    """What a caller gave: values of settings, and objects in the place of names."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, value: object) -> None:
+        if isinstance(value, (str, PathLike)):
+            self.values[name] = str(value)
+        elif value is not None:
+            self.objects[name] = value
+
+
+def plan_of(settings: OptimizeSettings[Any]) -> Plan:
+    """Read and check what settings name.
+
+    Args:
+        settings: every setting, for example from the command line.
+
+    Raises:
+        DemurError: something cannot be read or does not fit; the message says how to fix it.
+    """
+    return _resolved(settings, settings.method, {})
+
+
+def make_plan(
+    *,
+    basic_prompt: PromptChoice | None = None,
+    harmful: SetChoice | None = None,
+    harmless: SetChoice | None = None,
+    held_out: QuerySet | Sequence[QuerySet] | None = None,
+    held_out_harmful: SetChoice | None = None,
+    held_out_harmless: SetChoice | None = None,
+    system_prompt: str | PathLike[str] | None = None,
+    judge: JudgeSpec | None = None,
+    method: MethodSpec = "dro",
+    preset: str = "standard",
+    **settings: object,
+) -> Plan:
+    """Read and check what a caller chose, as names or as objects.
+
+    Args:
+        basic_prompt: as for `optimize`, and so are all others.
+
+    Raises:
+        DemurError: something cannot be read or does not fit; the message says how to fix it.
+    """
+    given = _Given(dict(settings))
+    given.add("basic_prompt", basic_prompt)
+    given.add("system_prompt", system_prompt)
+    given.add("judge", judge)
+    chosen = {
+        "harmful": harmful,
+        "harmless": harmless,
+        "held_out_harmful": held_out_harmful,
+        "held_out_harmless": held_out_harmless,
+    }
+    for one in _held_out_sets(held_out):
+        name = f"held_out_{one.label}"
+        if chosen[name] is not None:
+            raise DemurError(
+                f"There are two sets of {one.label} held-out queries: give one, or join them with "
+                "join_query_sets."
+            )
+        chosen[name] = one
+    for name, choice in chosen.items():
+        given.add(name, choice)
+    found = OptimizeSettings.from_preset(preset, method, **given.values)
+    if "system_prompt" in given.objects:
+        raise DemurError("A system prompt is a text file: give its path.")
+    if not isinstance(method, str):
+        given.objects["method"] = method
+    return _resolved(found, method, given.objects)
+
+
+def _resolved(
+    settings: OptimizeSettings[Any], method: MethodSpec, objects: Mapping[str, Any]
+) -> Plan:
+    queries = settings.queries
+    basic = _basic_prompt(objects.get("basic_prompt", settings.basic_prompt))
+    judge = as_refusal_judge(objects.get("judge", settings.judge))
+    system = settings.system_prompt
+    sets = {
+        name: _query_set(objects[name], label)
+        if name in objects
+        else _named_sets(getattr(queries, name), label)
+        for name, label in _LABELS.items()
+    }
+    for name, most in (
+        ("harmful", queries.most_anchors),
+        ("harmless", queries.most_anchors),
+        ("held_out_harmful", queries.most_held_out),
+        ("held_out_harmless", queries.most_held_out),
+    ):
+        sets[name] = sets[name] if most is None else sets[name].head(most)
+    anchors, held_out = (
+        (sets["harmful"], sets["harmless"]),
+        (sets["held_out_harmful"], sets["held_out_harmless"]),
+    )
+    plan = Plan(
+        settings=_named(settings, objects, basic, judge, sets),
+        method=get_method(method),
+        basic=Condition(basic, None if system is None else load_system_prompt(system)),
+        anchors=labelled(_joint_name(*anchors), *anchors),
+        held_out=labelled(_joint_name(*held_out), *held_out),
+        anchor_names=(anchors[0].name, anchors[1].name),
+        held_out_names=(held_out[0].name, held_out[1].name),
+        judge=judge,
+        objects=tuple(sorted(objects)),
+    )
+    plan.new_method()  # reads what its settings name
+    return plan
+
+
+def _basic_prompt(choice: object) -> SafetyPrompt:
+    if isinstance(choice, str):
+        return load_basic_prompt(choice)
+    if not isinstance(choice, SafetyPrompt):
+        raise DemurError(
+            f"A basic prompt is a name, a text file or a SafetyPrompt, not {choice!r:.60}: give "
+            "one of these."
+        )
+    if choice.is_trained or choice.text is None:
+        raise DemurError(
+            f"The safety prompt {choice.name!r} is trained already, and a basic prompt is text: "
+            "give SafetyPrompt(name, text)."
+        )
+    return choice
+
+
+def _named_sets(names: Sequence[str], label: Label) -> QuerySet:
+    """The query sets with some names, joined."""
+    return require(join_query_sets([as_query_set(name, label) for name in names]))
+
+
+def _query_set(choice: Any, label: Label) -> QuerySet:
+    """A query set from one object, or from several to be joined."""
+    several = isinstance(choice, (list, tuple)) and len(choice) > 0
+    if several and all(isinstance(one, QuerySet) for one in choice):
+        return require(join_query_sets([as_query_set(one, label) for one in choice]))
+    return require(as_query_set(choice, label))
+
+
+def _held_out_sets(held_out: object) -> list[QuerySet]:
+    if held_out is None:
+        return []
+    sets = [held_out] if isinstance(held_out, QuerySet) else held_out
+    if not isinstance(sets, (list, tuple)) or not all(isinstance(one, QuerySet) for one in sets):
+        raise DemurError(
+            f"held_out is a QuerySet or two of them, not {held_out!r:.60}: give QuerySet objects, "
+            "or held_out_harmful and held_out_harmless."
+        )
+    if len({one.label for one in sets}) < len(sets):
+        raise DemurError(
+            "held_out has several sets of one label: give one of each label, or join them with "
+            "join_query_sets."
+        )
+    return list(sets)
+
+
+def _joint_name(harmful: QuerySet, harmless: QuerySet) -> str:
+    return " and ".join(dict.fromkeys((harmful.name, harmless.name)))
+
+
+def _named(
+    settings: OptimizeSettings[Any],
+    objects: Mapping[str, Any],
+    basic: SafetyPrompt,
+    judge: Judge,
+    sets: Mapping[str, QuerySet],
+) -> OptimizeSettings[Any]:
+    """The settings with the names of the objects that were given."""
+    own: dict[str, object] = {}
+    if "basic_prompt" in objects:
+        own["basic_prompt"] = basic.name
+    if "judge" in objects:
+        own["judge"] = judge.name
+    names = {name: (sets[name].name,) for name in sets if name in objects}
+    return settings.model_copy(update={**own, "queries": settings.queries.model_copy(update=names)})
