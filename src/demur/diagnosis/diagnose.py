@@ -5,197 +5,246 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from demur.chat import ChatModel, Condition
-from demur.diagnosis.choices import (
-    Subject,
-    choose_subject,
-    require_model_of_run,
-    subject_of_run,
-)
-from demur.diagnosis.diagnosis import RESULT, Diagnosis, current_versions
+from demur.chat import ChatModel
+from demur.diagnosis.diagnosis import KIND, Diagnosis, DiagnosisRecord, DiagnosisResults
 from demur.diagnosis.figures import draw_figures
+from demur.diagnosis.plan import Given, Plan, PromptChoice, make_plan
 from demur.diagnosis.plane import make_plane
 from demur.diagnosis.readings import Readings, directions_of
+from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.diagnosis.sheet import make_sheet
 from demur.diagnosis.verdict import make_verdict
 from demur.errors import DemurError
-from demur.evaluation.borrowing import borrow, measurement_name
-from demur.evaluation.choices import PromptChoice
 from demur.evaluation.measuring import measure
 from demur.files import safe_name
-from demur.judges import get_refusal_judge
+from demur.judges import JudgeSpec
+from demur.optimization import Run
 from demur.optimization.pipeline import DIAGNOSES, RUNS
+from demur.optimization.settings import expanded
 from demur.progress import Progress, SilentProgress
-from demur.report import ensure_report
-from demur.runs import Measurement, Queries, RunFolder
+from demur.prompts import Condition
+from demur.queries.choosing import QueryChoice
+from demur.records import (
+    Measurement,
+    MeasurementKey,
+    Queries,
+    WorkFolder,
+    current_versions,
+    fingerprint,
+    folders_of_work,
+    read_tensors,
+    write_tensors,
+)
+from demur.settings import build
 
-UNFINISHED = "unfinished"
+DIRECTIONS = "directions.safetensors"
+_LAYERS = "layers"
+_MOST_NAME = 80
 
 
 def diagnose(
     model: ChatModel,
     *,
     prompts: Sequence[PromptChoice] | None = None,
-    harmful: str = "anchors",
-    harmless: str = "anchors",
+    harmful: QueryChoice | None = None,
+    harmless: QueryChoice | None = None,
     system_prompt: str | None = None,
+    judge: JudgeSpec | None = None,
     preset: str = "standard",
-    run: str | Path | None = None,
+    run: str | Path | Run | None = None,
     output: str | Path | None = None,
     progress: Progress | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> Diagnosis:
     """See where a model places queries and how safety prompts move them (arXiv 2401.18018).
 
-    Every reading is kept in the folder: the same call goes on where an earlier one stopped, and
-    returns at once where it has finished. Readings that a run of the same model and settings below
-    `demur-runs` has already are taken from there.
+    Every measurement is kept in the folder, so the same call goes on where an earlier one stopped,
+    and returns at once where it has finished. Measurements that a run or a diagnosis below
+    `demur-runs` or `demur-diagnoses` has already are taken from there.
 
     Args:
-        model: its weights stay as they are.
-        prompts: the safety prompts beside none, by default `long`, `short` and `plain`; for each a
-            built-in name, a text file, the folder of a run or of a saved safety prompt,
-            `organisation/name` on the hub, or a `SafetyPrompt`.
-        harmful: the harmful anchor queries, as `load_query_set` takes them.
-        harmless: the harmless ones.
-        system_prompt: a text file with the application's own system text.
-        preset: `quick`, `standard` or `paper`: how responses are sampled.
-        run: the folder of a finished run, whose queries, system prompt and settings are then used
-            and whose optimized prompt is shown on the held-out queries.
-        output: the folder; by default one below `demur-diagnoses` named after the model or run.
-        progress: hears of every stage.
-        **settings: fields of `OptimizeSettings` that say how anchors are read.
+        model: model to diagnose; its weights never change.
+        prompts: safety prompts to look at beside no prompt; for each a name or path as
+            `load_prompt` takes it, or a `SafetyPrompt`. Default: `long`, `short` and `plain`.
+        harmful: harmful queries: name of a set, `QuerySet` or list of texts. Default: `anchors`.
+        harmless: harmless queries, likewise.
+        system_prompt: text file with the application's own system text. Default: none.
+        judge: judge of refusal: a name, an object or a function. Default: `paper`.
+        preset: `standard`, `quick` or `paper`, which say how responses are sampled.
+        run: finished run, or its folder. Its queries, system prompt, judge and settings are used,
+            and its optimized prompt is shown on the held-out queries.
+        output: folder of the diagnosis. Default: one below `demur-diagnoses` with the name of the
+            model or the run.
+        progress: receives the stages and messages.
+        **settings: other settings by name, for example `samples=4` or `seed=1`; see
+            `DiagnoseSettings`.
+
+    Returns:
+        The diagnosis; `str()` gives its verdict.
 
     Raises:
-        DemurError: something the user can mend; nothing is half-written.
+        DemurError: something cannot be read, is out of its range, or does not fit the model.
+
+    Example:
+        `print(diagnose(ChatModel.load(), prompts=["long", "my.txt"]))`
+    """
+    values = {"system_prompt": system_prompt, **settings}
+    named = {name: value for name, value in values.items() if value is not None}
+    if isinstance(run, str | Path):
+        named["run"], run = str(run), None
+    plan = make_plan(
+        build(DiagnoseSettings, expanded(named), _preset(preset)),
+        Given(prompts, harmful, harmless, judge, run),
+    )
+    return carry_out(plan, model, output, progress)
+
+
+def carry_out(
+    plan: Plan,
+    model: ChatModel,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Do what was planned; see `diagnose`.
+
+    Args:
+        plan: what is diagnosed.
+        model: model to diagnose.
+        output: folder of the diagnosis, or None for the default one.
+        progress: receives the stages and messages.
+
+    Raises:
+        DemurError: something does not fit the model, or a stored file is damaged.
     """
     progress = progress or SilentProgress()
-    if run is None:
-        subject = choose_subject(prompts, harmful, harmless, system_prompt, preset, settings)
-    else:
-        subject = subject_of_run(run, prompts)
-    if subject.run is not None:
-        require_model_of_run(model, subject.run)
-    conditions = [Condition(prompt, subject.system_prompt) for prompt in (None, *subject.prompts)]
-    _check_fit(model, subject, conditions)
-    path = Path(output) if output is not None else default_output(model, subject)
-    folder = RunFolder.start(path, subject.recorded(model))
-    if (path / RESULT).exists():
+    plan.check(model)
+    path = Path(output) if output is not None else default_output(model, plan)
+    folder = WorkFolder.start(path, plan.record(model), KIND)
+    finished = _finished(folder)
+    if finished is not None:
         progress.message(f"This diagnosis is finished already: showing {path}.")
-        ensure_report(path)
-        return Diagnosis.load(path)
-
-    readings = _read(model, subject, conditions, folder, progress)
+        shutil.rmtree(path / _LAYERS, ignore_errors=True)
+        return finished
+    numbers = plan.settings.numbers
+    readings = _read(model, plan, folder, progress)
     with progress.stage("Computing the numbers", 1) as stage:
-        sheet = make_sheet(readings, subject.settings.folds)
+        sheet = make_sheet(readings, numbers.folds)
         stage.advance()
-    folder.save_tensors("directions", readings.directions.tensors())
+    write_tensors(path / DIRECTIONS, readings.directions.tensors())
     with progress.stage("Drawing the figures", 1) as stage:
-        plane = make_plane(readings, subject.settings.folds, subject.settings.seed)
-        draw_figures(path, plane, sheet.layers)
+        draw_figures(path, make_plane(readings, numbers.folds, plan.settings.seed), sheet)
         stage.advance()
-    diagnosis = Diagnosis(path, folder.settings(), make_verdict(sheet), sheet, current_versions())
-    for place, measurement in enumerate(readings.held_out):
-        folder.save_measurement(f"held-out-{place}", measurement)
+    results = DiagnosisResults(
+        diagnosis=folder.settings.fingerprint,
+        verdict=make_verdict(sheet),
+        sheet=sheet,
+        anchors=tuple(one.key for one in readings.anchors),
+        versions=current_versions(),
+    )
+    diagnosis = Diagnosis(path, folder.settings, results)
     diagnosis.save()
-    ensure_report(path)
-    shutil.rmtree(path / UNFINISHED, ignore_errors=True)
+    shutil.rmtree(path / _LAYERS, ignore_errors=True)
     return diagnosis
 
 
-def default_output(model: ChatModel, subject: Subject) -> Path:
-    """Where a diagnosis lies unless told otherwise."""
-    if subject.run is not None:
-        return DIAGNOSES / safe_name(subject.run.path.resolve().name)
-    return DIAGNOSES / safe_name(Path(model.name).name)
+def default_output(model: ChatModel, plan: Plan) -> Path:
+    """The folder of a diagnosis unless another one is chosen."""
+    named = model.name if plan.run is None else str(plan.run.path.resolve())
+    # Only the last part of a path, and nothing in it that leads elsewhere.
+    return DIAGNOSES / (safe_name(Path(named).name)[:_MOST_NAME] or KIND)
 
 
-def _check_fit(model: ChatModel, subject: Subject, conditions: Sequence[Condition]) -> None:
-    """Find what cannot be read before anything is.
+def _preset(name: str) -> DiagnoseSettings:
+    for preset, settings in presets().items():
+        if preset == name:
+            return settings
+    raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(presets())}.")
 
-    Raises:
-        DemurError: a prompt was trained for another model, a conversation is too long, or there
-            are more components than dimensions.
-    """
-    for condition in conditions:
-        if condition.safety_prompt is not None:
-            condition.safety_prompt.require_width(model.width)
-        model.inputs(
-            subject.anchors.texts, condition, subject.settings.protocol.sampling.most_tokens
-        )
-    most = min(len(subject.anchors) * len(conditions), model.width)
-    if not 2 <= subject.settings.components < most:
-        raise DemurError(
-            f"--components {subject.settings.components} does not suit {model.name} and these "
-            f"queries: give at least 2, for the figures, and less than {most}."
-        )
+
+def _finished(folder: WorkFolder[DiagnosisRecord]) -> Diagnosis | None:
+    """The diagnosis where its results and all its measurements are there and undamaged."""
+    found = Diagnosis.find(folder)
+    if found is None:
+        return None
+    for key in (*found.results.anchors, *folder.settings.held_out):
+        stored = folder.measurements.stored(key)
+        if not stored.read() or not stored.finished:
+            return None
+    return found
 
 
 def _read(
-    model: ChatModel,
-    subject: Subject,
-    conditions: Sequence[Condition],
-    folder: RunFolder,
-    progress: Progress,
+    model: ChatModel, plan: Plan, folder: WorkFolder[DiagnosisRecord], progress: Progress
 ) -> Readings:
-    settings = subject.settings
-    lenders = [RUNS] if subject.run is None else [subject.run.path]
-    anchors: list[Measurement] = []
-    for place, condition in enumerate(conditions):
-        name = measurement_name(place, condition.name)
-        borrow(lenders, folder, name, condition, subject.anchors, progress)
-        anchors.append(
-            measure(
-                model,
-                subject.anchors,
-                condition,
-                settings.protocol,
-                get_refusal_judge(settings.judge),
-                progress,
-                folder=folder,
-                name=name,
-                description="Reading the anchor queries",
-            )
-        )
-    unfinished = RunFolder(folder.path / UNFINISHED)
-    layers = [
-        _read_layers(
+    settings = plan.settings
+    lenders = folders_of_work([RUNS, DIAGNOSES])
+    if plan.run is not None:
+        lenders.insert(0, plan.run.path)
+    anchors = [
+        measure(
             model,
-            subject.anchors,
+            plan.anchors,
             condition,
-            unfinished,
-            measurement_name(place, condition.name),
-            progress,
+            settings.protocol,
+            plan.judge,
+            folder.measurements,
+            name=name,
+            lenders=lenders,
+            progress=progress,
+            description="Reading the anchor queries",
         )
-        for place, condition in enumerate(conditions)
+        for condition, name in zip(plan.conditions, plan.names, strict=True)
+    ]
+    layers = [
+        _read_layers(model, plan.anchors, condition, one, folder.path, progress)
+        for condition, one in zip(plan.conditions, anchors, strict=True)
     ]
     known = [outputs for outputs in layers if outputs is not None]
+    numbers = settings.numbers
     return Readings(
         anchors=tuple(anchors),
-        directions=directions_of(anchors, settings.components, settings.folds, settings.seed),
+        directions=directions_of(anchors, numbers.components, numbers.folds, settings.seed),
         layers=tuple(known) if len(known) == len(layers) else None,
-        held_out=subject.held_out,
+        held_out=_held_out(plan.run, folder),
     )
+
+
+def _held_out(run: Run | None, folder: WorkFolder[DiagnosisRecord]) -> tuple[Measurement, ...]:
+    """The run's held-out queries, copied so that the folder has all that it shows."""
+    if run is None:
+        return ()
+    found = tuple(run.held_out())
+    for measurement in found:
+        folder.measurements.borrow(
+            measurement.key, [run.path], measurement.name, measurement.queries.name
+        )
+    return found
 
 
 def _read_layers(
     model: ChatModel,
     queries: Queries,
     condition: Condition,
-    unfinished: RunFolder,
-    name: str,
+    anchors: Measurement,
+    path: Path,
     progress: Progress,
 ) -> Tensor | None:
-    """Every layer's outputs; kept until the diagnosis is finished."""
-    stored = unfinished.load_tensors(f"layers/{name}")
-    if stored is not None:
-        return stored[0]["layers"]
-    with progress.stage(f"Reading every layer: {condition.name}", len(queries), "queries") as stage:
+    """Every layer's outputs, which are kept until the diagnosis is finished."""
+    file = path / _LAYERS / f"{_layers_identity(anchors.key)[:16]}.safetensors"
+    stored = read_tensors(file)
+    if stored is not None and stored.notes == _layers_identity(anchors.key):
+        return stored.tensors[_LAYERS]
+    described = f"Reading every layer: {anchors.name}"
+    with progress.stage(described, len(queries), "queries") as stage:
         outputs = model.represent_layers(queries.texts, condition, stage)
     if outputs is not None:
-        unfinished.save_tensors(f"layers/{name}", {"layers": outputs})
+        write_tensors(file, {_LAYERS: outputs}, _layers_identity(anchors.key))
     return outputs
+
+
+def _layers_identity(key: MeasurementKey) -> str:
+    """Identity of the layers' outputs, which do not depend on how responses are sampled."""
+    return fingerprint("layers", condition=key.condition, queries=key.queries, model=key.model)

@@ -1,23 +1,122 @@
-"""A finished diagnosis."""
+"""A finished diagnosis, and what is recorded of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cache
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from demur.chat.settings import LoadSettings
+from demur.diagnosis.settings import DiagnoseSettings, NumberSettings
 from demur.diagnosis.sheet import Sheet
 from demur.errors import DemurError
-from demur.files import read_json, write_json
-from demur.runs import RunFolder
+from demur.evaluation.record import JudgeRecord
+from demur.optimization.recorded import QueriesRecord
+from demur.optimization.settings import ResponseSettings
+from demur.records import (
+    ConditionRecord,
+    Measurement,
+    MeasurementKey,
+    MeasurementStore,
+    ModelRecord,
+    Versions,
+    WorkFolder,
+    fingerprint,
+    read_record,
+    to_plain,
+    write_record,
+)
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+KIND = "diagnosis"
+RESULTS = "results.json"
 
-RESULT = "diagnosis.json"
+
+@dataclass(frozen=True)
+class DiagnosisIdentity:
+    """What makes a diagnosis the same one: everything but names and wording.
+
+    Attributes:
+        model: the model, without its name.
+        conditions: fingerprints of what stood before the anchor queries.
+        anchors: fingerprint of the anchor queries.
+        judge: fingerprint of the judge of refusal.
+        held_out: fingerprints of a run's held-out measurements.
+        seed: seed of everything that is random.
+        sampling: how responses are sampled.
+        numbers: how the numbers are computed.
+    """
+
+    model: ModelRecord
+    conditions: tuple[str, ...]
+    anchors: str
+    judge: str
+    held_out: tuple[str, ...]
+    seed: int
+    sampling: ResponseSettings
+    numbers: NumberSettings
+
+
+@dataclass(frozen=True)
+class DiagnosisRecord:
+    """What a diagnosis is: the content of `settings.json`.
+
+    Attributes:
+        model: the model.
+        load: how the model was loaded, so that it can be loaded again.
+        conditions: what stood before the anchor queries, no prompt first; no two names are alike.
+        anchors: the anchor queries.
+        judge: judge of refusal.
+        held_out: identities of a run's held-out measurements under no prompt, the basic prompt and
+            the optimized one; empty without a run.
+        settings: every setting, with names where prompts, sets and judges were chosen by name.
+        objects: names of the settings that were given as objects in Python, so that no command
+            line can say them.
+    """
+
+    model: ModelRecord
+    load: LoadSettings
+    conditions: tuple[ConditionRecord, ...]
+    anchors: QueriesRecord
+    judge: JudgeRecord
+    held_out: tuple[MeasurementKey, ...]
+    settings: DiagnoseSettings
+    objects: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the diagnosis: what its results must belong to."""
+        return fingerprint(KIND, record=to_plain(self))
+
+    def identity(self) -> DiagnosisIdentity:
+        """What must be the same for the diagnosis to go on."""
+        return DiagnosisIdentity(
+            model=replace(self.model, name=""),
+            conditions=tuple(one.fingerprint for one in self.conditions),
+            anchors=self.anchors.fingerprint,
+            judge=self.judge.fingerprint,
+            held_out=tuple(key.fingerprint for key in self.held_out),
+            seed=self.settings.seed,
+            sampling=self.settings.sampling,
+            numbers=self.settings.numbers,
+        )
+
+
+@dataclass(frozen=True)
+class DiagnosisResults:
+    """What a diagnosis came to: the content of `results.json`, which marks it as finished.
+
+    Attributes:
+        diagnosis: fingerprint of the `DiagnosisRecord` that the results belong to.
+        verdict: what the numbers say, one statement each.
+        sheet: the numbers.
+        anchors: identities of the measurements of the anchor queries, no prompt first.
+        versions: versions of the packages that computed the numbers.
+    """
+
+    diagnosis: str
+    verdict: tuple[str, ...]
+    sheet: Sheet
+    anchors: tuple[MeasurementKey, ...]
+    versions: Versions
 
 
 @dataclass(frozen=True)
@@ -25,66 +124,84 @@ class Diagnosis:
     """What `diagnose` returns.
 
     Attributes:
-        path: the folder, with the figures and every judged response.
+        path: folder of the diagnosis, with the figures and every judged response.
         settings: what was read, how, and of which model.
-        verdict: what the numbers say, one statement each.
-        sheet: the numbers.
-        versions: of the packages that computed them.
+        results: everything that `results.json` holds.
+
+    Example:
+        `Diagnosis.load("demur-diagnoses/mine").sheet.moved("none", "long", "harmful")`
     """
 
     path: Path
-    settings: Mapping[str, Any]
-    verdict: tuple[str, ...]
-    sheet: Sheet
-    versions: Mapping[str, str]
+    settings: DiagnosisRecord
+    results: DiagnosisResults
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the numbers say, one statement each."""
+        return self.results.verdict
+
+    @property
+    def sheet(self) -> Sheet:
+        """The numbers."""
+        return self.results.sheet
+
+    @property
+    def versions(self) -> Versions:
+        """Versions of the packages that computed the numbers."""
+        return self.results.versions
 
     @classmethod
     def load(cls, path: str | Path) -> Diagnosis:
         """Read the folder of a finished diagnosis.
 
         Raises:
-            DemurError: it holds none, an unfinished one, or a damaged one.
+            DemurError: it is none, or it is unfinished or damaged.
         """
-        folder = RunFolder.open(Path(path))
-        file = folder.path / RESULT
-        if not file.is_file():
+        folder = WorkFolder.open(Path(path), DiagnosisRecord, KIND)
+        found = cls.find(folder)
+        if found is None:
             raise DemurError(
                 f"The diagnosis in {path} is not finished: run its command again to go on."
             )
-        saved = read_json(file)
-        try:
-            return cls(
-                path=folder.path,
-                settings=folder.settings(),
-                verdict=tuple(saved["verdict"]),
-                sheet=_reader().validate_python(saved["sheet"]),
-                versions=dict(saved["versions"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DemurError(f"{file} is damaged: delete it and run the command again.") from error
+        return found
+
+    @classmethod
+    def find(cls, folder: WorkFolder[DiagnosisRecord]) -> Diagnosis | None:
+        """The diagnosis in a folder, or None where it is not finished.
+
+        Raises:
+            DemurError: its results are damaged.
+        """
+        file = folder.path / RESULTS
+        if not file.is_file():
+            return None
+        results = read_record(file, DiagnosisResults, f"{KIND} results")
+        if results.diagnosis != folder.settings.fingerprint:
+            return None
+        return cls(folder.path, folder.settings, results)
 
     def save(self) -> None:
-        """Write `diagnosis.json`, which marks a diagnosis as finished."""
-        write_json(
-            self.path / RESULT,
-            {
-                "verdict": list(self.verdict),
-                "sheet": asdict(self.sheet),
-                "versions": dict(self.versions),
-            },
-        )
+        """Write `results.json`, which marks the diagnosis as finished."""
+        write_record(self.path / RESULTS, self.results, f"{KIND} results")
+
+    def anchors(self) -> tuple[Measurement, ...]:
+        """The measurements of the anchor queries, no prompt first.
+
+        Raises:
+            DemurError: one is missing or damaged.
+        """
+        store = MeasurementStore(self.path)
+        return tuple(map(store.require, self.results.anchors))
+
+    def held_out(self) -> tuple[Measurement, ...]:
+        """A run's held-out queries under no prompt, the basic prompt and the optimized one.
+
+        Raises:
+            DemurError: one is missing or damaged.
+        """
+        store = MeasurementStore(self.path)
+        return tuple(map(store.require, self.settings.held_out))
 
     def __str__(self) -> str:
         return "\n".join(self.verdict)
-
-
-def current_versions() -> dict[str, str]:
-    """The versions that numbers depend on."""
-    return {name: version(name) for name in ("demur", "torch", "transformers")}
-
-
-@cache
-def _reader() -> TypeAdapter[Sheet]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Sheet)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from demur.diagnosis.layers import LayerSeparation, first_good_layer
+from demur.diagnosis.layers import first_good_layer
 from demur.diagnosis.plane import Boundary, FloatArray, Group, Plane, groups_csv, safe_cell
+from demur.diagnosis.sheet import Sheet
 from demur.diagnosis.style import (
     NEUTRAL,
     SHAPES,
@@ -24,7 +25,7 @@ from demur.diagnosis.style import (
     shown,
 )
 from demur.files import write_bytes
-from demur.queries import Label
+from demur.records import Label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,13 +41,13 @@ DIRECTION = 0.24
 """Length of the refusal direction, as a share of the frame."""
 
 
-def draw_figures(folder: Path, plane: Plane, layers: Sequence[LayerSeparation]) -> tuple[Path, ...]:
+def draw_figures(folder: Path, plane: Plane, sheet: Sheet) -> tuple[Path, ...]:
     """Write every figure as PNG and SVG, with the data behind it as CSV.
 
     Args:
-        folder: of the diagnosis; the files go into `figures`.
+        folder: folder of the diagnosis; the files go into its subfolder `figures`.
         plane: points, boundaries and centres.
-        layers: may be empty.
+        sheet: numbers, of which the layers are drawn.
 
     Returns:
         The PNG files.
@@ -58,8 +59,8 @@ def draw_figures(folder: Path, plane: Plane, layers: Sequence[LayerSeparation]) 
         }
         if plane.held_out:
             figures["c-optimized"] = (movement_figure(plane), groups_csv(plane.held_out))
-        if layers:
-            figures["d-layers"] = (_layers(layers), _layers_csv(layers))
+        if sheet.layers:
+            figures["d-layers"] = (_layers(sheet), _layers_csv(sheet))
         written = []
         for name, (figure, data) in figures.items():
             for kind in ("svg", "png"):
@@ -150,9 +151,9 @@ def movement_figure(plane: Plane) -> Figure:
     return figure
 
 
-def _layers(layers: Sequence[LayerSeparation]) -> Figure:
+def _layers(sheet: Sheet) -> Figure:
     """Small multiples: a panel for each condition, and one for refusal."""
-    series = _layer_series(layers)
+    series = _layer_series(sheet)
     figure = new_figure(max(6.0, 1.75 * len(series)), 2.35)
     panels: Any = figure.subplots(1, len(series), sharex=True, sharey=True, squeeze=False)[0]
     for place, (axes, (title, own, scores)) in enumerate(zip(panels, series, strict=True)):
@@ -187,27 +188,29 @@ def _layers(layers: Sequence[LayerSeparation]) -> Figure:
     return figure
 
 
-def _layer_series(
-    layers: Sequence[LayerSeparation],
-) -> list[tuple[str, str, list[float | None]]]:
+def _layer_series(sheet: Sheet) -> list[tuple[str, str, list[float | None]]]:
     """Title, colour and scores of each panel."""
     series: list[tuple[str, str, list[float | None]]] = []
-    for place, condition in enumerate(layers[0].harmfulness):
-        scores: list[float | None] = [layer.harmfulness[condition] for layer in layers]
-        series.append((f"harmful?\n{shown(condition)}", colour("harmful", place), scores))
-    refusal = [layer.refusal for layer in layers]
+    for place, condition in enumerate(sheet.conditions):
+        scores = [layer.harmfulness[place] for layer in sheet.layers]
+        if any(score is not None for score in scores):
+            title = f"harmful?\n{shown(condition.condition)}"
+            series.append((title, colour("harmful", place), scores))
+    refusal = [layer.refusal for layer in sheet.layers]
     if any(score is not None for score in refusal):
         series.append(("refused?\nall prompts", NEUTRAL, refusal))
     return series
 
 
-def _layers_csv(layers: Sequence[LayerSeparation]) -> bytes:
+def _layers_csv(sheet: Sheet) -> bytes:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["layer", "what", "condition", "auc"])
-    for layer in layers:
-        for condition, auc in layer.harmfulness.items():
-            writer.writerow([layer.layer, "harmfulness", safe_cell(condition), f"{auc:.6g}"])
+    for layer in sheet.layers:
+        for condition, auc in zip(sheet.conditions, layer.harmfulness, strict=True):
+            name = safe_cell(condition.condition)
+            if auc is not None:
+                writer.writerow([layer.layer, "harmfulness", name, f"{auc:.6g}"])
         if layer.refusal is not None:
             writer.writerow([layer.layer, "refusal", "all", f"{layer.refusal:.6g}"])
     return table.getvalue().encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -9,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from demur.diagnosis.readings import Readings
-from demur.geometry import principal_components, separation
+from demur.geometry import Separation, principal_components, separation
 
 NEAR_THE_BEST = 0.02
-"""How far below the best layer's AUC a layer may stay to count as the first good one."""
+"""Distance in AUC below the best layer within which a layer counts as a good one."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class LayerSeparation:
     """What one layer's output at the last input token says, cross-validated.
 
     Attributes:
-        layer: from 1 to the number of layers.
-        harmfulness: for each condition the AUC of harmful against harmless.
-        refusal: the AUC of refused against answered over all conditions; None where there are too
-            few of one.
+        layer: number of the layer, from 1.
+        harmfulness: AUC of harmful against harmless queries for each condition, in their order;
+            None where there are too few of one.
+        refusal: AUC of refused against answered queries over all conditions; None where there are
+            too few of one.
     """
 
     layer: int
-    harmfulness: dict[str, float]
+    harmfulness: tuple[float | None, ...]
     refusal: float | None
 
 
@@ -37,30 +39,33 @@ def layer_separations(
     """Every layer's separations, on its own principal components over all conditions.
 
     Args:
-        readings: with or without layers.
-        components: m.
-        folds: (N,), the fold of each query.
+        readings: readings, with or without layers.
+        components: number of principal components, m.
+        folds: (N,), fold of each query.
     """
     if readings.layers is None:
         return ()
-    labels = readings.queries.labels()
+    labels = readings.queries.label_tensor()
     refusal = torch.cat([one.refusal_probabilities() for one in readings.anchors])
     count, found = len(labels), []
     for layer in range(readings.layers[0].shape[1]):
         points = principal_components(
             torch.cat([outputs[:, layer] for outputs in readings.layers]), components
         )
-        harmfulness: dict[str, float] = {}
-        for row, condition in enumerate(readings.conditions):
-            parted = separation(points[row * count : (row + 1) * count], labels, folds)
-            if parted is not None:
-                harmfulness[condition] = parted.auc
+        parted = [
+            separation(points[row * count : (row + 1) * count], labels, folds)
+            for row in range(len(readings.layers))
+        ]
         read = separation(points, refusal, numpy.tile(folds, len(readings.layers)))
-        found.append(LayerSeparation(layer + 1, harmfulness, None if read is None else read.auc))
+        found.append(LayerSeparation(layer + 1, tuple(map(_auc, parted)), _auc(read)))
     return tuple(found)
 
 
-def first_good_layer(scores: list[float | None]) -> int | None:
+def _auc(found: Separation | None) -> float | None:
+    return None if found is None else found.auc
+
+
+def first_good_layer(scores: Sequence[float | None]) -> int | None:
     """The first layer, from 1, whose AUC is within 0.02 of the best one's; None without any."""
     known = [score for score in scores if score is not None]
     if not known:

@@ -5,37 +5,48 @@ from __future__ import annotations
 from demur.diagnosis.figures import movement_figure
 from demur.diagnosis.plane import make_plane
 from demur.diagnosis.readings import Readings, directions_of
+from demur.diagnosis.settings import FOLDS
 from demur.diagnosis.style import drawing, render
 from demur.errors import DemurError
 from demur.optimization import Run
-from demur.report.of_run import anchor_names
-from demur.runs import RunFolder
+from demur.records import Measurement
 
 
 def draw_movement(run: Run, kind: str = "png") -> bytes | None:
-    """Held-out queries under no prompt, the basic and the optimized one, in the anchors' plane.
+    """Draw held-out queries under no prompt, the basic prompt and the optimized one.
+
+    The plane is that of the queries which the method read under hand-written prompts, or of the
+    held-out queries where it read none.
 
     Args:
-        run: with its folder.
-        kind: of the file, `png` or `svg`. No query's text is in it.
+        run: finished run.
+        kind: type of the file, `png` or `svg`.
 
     Returns:
-        The file's content, or None where the run's folder lacks what was measured.
+        The content of the file, which holds the text of no query; None where the run's folder does
+        not have the measurements any more.
     """
-    folder, settings = RunFolder(run.path), run.settings
-    basic = settings["basic_prompt"]["name"]
     try:
-        anchors = [folder.stored_measurement(name) for name in anchor_names(settings)]
-        held_out = [
-            folder.stored_measurement(f"held-out-{name}") for name in ("none", basic, "optimized")
-        ]
+        held_out = tuple(run.held_out())
+        anchors = anchors_of(run) or held_out
+        seed = run.settings.settings.seed
+        readings = Readings(anchors, directions_of(anchors, 2, FOLDS, seed), held_out=held_out)
+        plane = make_plane(readings, FOLDS, seed)
     except DemurError:
         return None
-    known = tuple(one for one in anchors if one is not None)
-    shown = tuple(one for one in held_out if one is not None)
-    if len(known) < len(anchors) or len(shown) < len(held_out):
-        return None
-    folds, seed = int(settings["folds"]), int(settings["seed"])
-    readings = Readings(known, directions_of(known, 2, folds, seed), held_out=shown)
     with drawing():
-        return render(movement_figure(make_plane(readings, folds, seed)), kind)
+        return render(movement_figure(plane), kind)
+
+
+def anchors_of(run: Run) -> tuple[Measurement, ...]:
+    """What a run's method read under hand-written prompts, of the same queries as the first.
+
+    Raises:
+        DemurError: a measurement is missing or damaged.
+    """
+    found = [reading.measurement for reading in run.readings() if reading.epoch is None]
+    return tuple(
+        one
+        for one in found
+        if one.representations is not None and one.key.queries == found[0].key.queries
+    )

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from demur.diagnosis.readings import Readings, directions_of
 from demur.geometry import Directions
-from demur.queries import Label
-from demur.runs import Measurement
+from demur.records import Label, Measurement
 
 FloatArray = NDArray[numpy.float64]
 
@@ -23,10 +22,10 @@ class Group:
     """The queries of one label under one condition.
 
     Attributes:
-        condition: the name of the safety prompt, or `none`.
-        label: of the queries.
+        condition: name of the safety prompt, or `none`.
+        label: label of the queries.
         texts: N queries.
-        points: (N, 2).
+        points: (N, 2), places in the plane.
         refusal: (N,), refusal probabilities.
     """
 
@@ -48,8 +47,8 @@ class Boundary:
     """Where a regression is undecided: `weight . g + bias = 0` in the plane.
 
     Attributes:
-        weight: (2,), the normal; it points to where the probability grows.
-        bias: ().
+        weight: (2,), normal of the boundary, which points to where the probability grows.
+        bias: constant term.
     """
 
     weight: FloatArray
@@ -61,10 +60,10 @@ class Plane:
     """Everything that a figure shows.
 
     Attributes:
-        anchors: condition by condition, harmful before harmless.
-        held_out: the same for a run's held-out queries; empty without a run.
-        harmfulness: the boundary between harmful and harmless.
-        refusal: the boundary between refused and answered, or None where it means nothing.
+        anchors: groups of the anchor queries, condition by condition, harmful before harmless.
+        held_out: groups of a run's held-out queries, likewise; empty without a run.
+        harmfulness: boundary between harmful and harmless.
+        refusal: boundary between refused and answered, or None where it means nothing.
         explained_variance: share of the variance along each of the two components.
     """
 
@@ -99,13 +98,13 @@ def make_plane(readings: Readings, folds: int, seed: int) -> Plane:
 def _groups(measurements: Sequence[Measurement], directions: Directions) -> tuple[Group, ...]:
     groups = []
     for measurement in measurements:
-        points = directions.project(measurement.representations).double().numpy()
+        points = directions.project(measurement.states).double().numpy()
         refusal = numpy.array(measurement.refusal_rates())
         labels: tuple[Label, ...] = ("harmful", "harmless")
         for label in labels:
             rows = measurement.queries.rows(harmful=label == "harmful")
             texts = tuple(measurement.queries.texts[row] for row in rows)
-            groups.append(Group(measurement.condition, label, texts, points[rows], refusal[rows]))
+            groups.append(Group(measurement.name, label, texts, points[rows], refusal[rows]))
     return tuple(groups)
 
 
@@ -133,5 +132,5 @@ def groups_csv(groups: Sequence[Group]) -> bytes:
 
 
 def safe_cell(text: str) -> str:
-    """Text that no spreadsheet runs."""
+    """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

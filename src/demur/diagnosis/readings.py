@@ -1,4 +1,4 @@
-"""What a diagnosis is computed from."""
+"""The measurements that a diagnosis is computed from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from demur.geometry import Directions, estimate_directions
-from demur.runs import Measurement, Queries
+from demur.records import Measurement, Queries
 
 LEAST_READINGS = 10
-"""Readings that must lean to refusing, and to complying, to speak of a refusal direction."""
+"""Number of readings that must refuse, and of those that must comply, for a refusal direction."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,11 @@ class Readings:
 
     Attributes:
         anchors: one measurement for each condition, no prompt first.
-        directions: estimated from all of them.
-        layers: for each condition (N, layers, d), or None where they could not be read.
-        held_out: under no prompt, the basic and the optimized one; empty without a run.
+        directions: directions estimated from all of them.
+        layers: outputs of every layer for each condition, (N, layers, d), or None where they could
+            not be read.
+        held_out: held-out queries under no prompt, the basic prompt and the optimized one; empty
+            without a run.
     """
 
     anchors: tuple[Measurement, ...]
@@ -38,8 +40,8 @@ class Readings:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The names of the conditions."""
-        return tuple(measurement.condition for measurement in self.anchors)
+        """The names of the conditions; no two are alike."""
+        return tuple(measurement.name for measurement in self.anchors)
 
     @property
     def refusal_is_readable(self) -> bool:
@@ -52,18 +54,21 @@ class Readings:
 def directions_of(
     measurements: Sequence[Measurement], components: int, folds: int, seed: int
 ) -> Directions:
-    """The directions that measurements of the same queries say.
+    """The directions that measurements give.
 
     Args:
-        measurements: one for each condition.
-        components: m.
-        folds: of the regressions.
-        seed: of the folds.
+        measurements: measurements with representations.
+        components: number of principal components, m.
+        folds: number of folds that the regressions are averaged over.
+        seed: seed of the folds.
+
+    Raises:
+        DemurError: a query has no verdict.
     """
     return estimate_directions(
-        torch.cat([measurement.representations for measurement in measurements]),
+        torch.cat([measurement.states for measurement in measurements]),
         torch.cat([measurement.refusal_probabilities() for measurement in measurements]),
-        measurements[0].queries.labels().repeat(len(measurements)),
+        torch.cat([measurement.queries.label_tensor() for measurement in measurements]),
         components=components,
         folds=folds,
         seed=seed,

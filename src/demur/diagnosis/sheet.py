@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from demur.diagnosis.layers import LayerSeparation, layer_separations
 from demur.diagnosis.readings import Readings
-from demur.evaluation.statistics import Rate, rate_over_queries, sign_flip_p_value
+from demur.evaluation.statistics import rate_over_queries, sign_flip_p_value
 from demur.geometry import (
     Movement,
     Separation,
@@ -21,10 +22,10 @@ from demur.geometry import (
     principal_components,
     separation,
 )
-from demur.queries import Label
-from demur.runs import Measurement
+from demur.records import Label, Measurement, Rate
 
 MOST_MISPLACED = 10
+Moved = Literal["anchors", "held-out"]
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
 
@@ -33,7 +34,7 @@ class ConditionSheet:
     """The anchor queries under one condition.
 
     Attributes:
-        condition: the name of the safety prompt, or `none`.
+        condition: name of the safety prompt, or `none`.
         harmfulness: how well harmful and harmless queries part, cross-validated.
         accuracy: `harmfulness.accuracy` with its interval.
         refusal: how well refused and answered queries part; None where there are too few of one.
@@ -54,16 +55,16 @@ class PromptMovement:
     """How a prompt moves the queries of one label.
 
     Attributes:
-        queries: `anchors` or `held-out`.
-        before: the condition that the movement starts from.
-        after: the one where it ends.
-        label: of the queries.
+        queries: queries that move, `anchors` or `held-out`.
+        before: name of the condition where the movement starts.
+        after: name of the condition where it ends.
+        label: label of the queries.
         moved: the movement.
         refused_change: change of the rate of refusal, in [-1, 1].
-        p_value: of that change, by the paired sign-flip permutation test.
+        p_value: p-value of that change by the paired sign-flip permutation test.
     """
 
-    queries: str
+    queries: Moved
     before: str
     after: str
     label: Label
@@ -74,7 +75,15 @@ class PromptMovement:
 
 @dataclass(frozen=True)
 class Angle:
-    """The cosine between two mean movements away from no prompt."""
+    """The cosine between two mean movements away from no prompt.
+
+    Attributes:
+        first: name of the condition where the first movement ends.
+        first_label: label of the queries of the first movement.
+        second: name of the condition where the second movement ends.
+        second_label: label of the queries of the second movement.
+        cosine: cosine of the angle between them, in [-1, 1].
+    """
 
     first: str
     first_label: Label
@@ -88,16 +97,16 @@ class Misplaced:
     """An anchor query on the wrong side of the harmfulness boundary, under no prompt.
 
     Attributes:
-        query: its text.
-        label: what it is.
-        depth: |f_h|, how deep it lies on the wrong side, in logits.
-        refused: for each condition the share of its responses that refuse.
+        query: text of the query.
+        label: label of the query.
+        depth: distance |f_h| from the boundary, in logits.
+        refused: share of its responses that refuse under each condition, in their order.
     """
 
     query: str
     label: Label
     depth: float
-    refused: dict[str, float]
+    refused: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -105,15 +114,16 @@ class Sheet:
     """All numbers of a diagnosis.
 
     Attributes:
-        conditions: of the anchor queries, `none` first.
+        conditions: numbers of the anchor queries under each condition, `none` first.
         explained_variance: share of the variance along each principal component.
         refusal_is_readable: whether enough readings refuse, and enough comply, for a refusal
             direction; where not, numbers along it say nothing.
         refusal: how well refusal can be read over all conditions, cross-validated over queries.
-        movements: of the anchors from no prompt to each prompt, then those of the held-out queries.
-        angles: between the mean movements of the anchors.
+        movements: movements of the anchors from no prompt to each prompt, then those of the
+            held-out queries.
+        angles: angles between the mean movements of the anchors.
         layers: the same separations layer by layer; empty where layers could not be read.
-        misplaced: at most ten, the deepest first.
+        misplaced: at most ten queries on the wrong side, the deepest first.
     """
 
     conditions: tuple[ConditionSheet, ...]
@@ -125,8 +135,8 @@ class Sheet:
     layers: tuple[LayerSeparation, ...]
     misplaced: tuple[Misplaced, ...]
 
-    def moved(self, before: str, after: str, label: Label, queries: str = "anchors") -> Movement:
-        """A movement by its name.
+    def moved(self, before: str, after: str, label: Label, queries: Moved = "anchors") -> Movement:
+        """The movement of the queries of one label from one condition to another.
 
         Raises:
             KeyError: there is none.
@@ -146,8 +156,11 @@ def make_sheet(readings: Readings, folds: int) -> Sheet:
     """Compute all numbers.
 
     Args:
-        readings: of the anchors, and of the held-out queries where there is a run.
-        folds: of the cross-validation.
+        readings: anchors, and held-out queries where there is a run.
+        folds: number of folds of the cross-validation.
+
+    Raises:
+        DemurError: a query has no verdict.
     """
     components = readings.directions.components.shape[1]
     places = paired_folds(readings.queries.harmful, folds)
@@ -177,9 +190,9 @@ def _condition(
 ) -> ConditionSheet:
     queries = measurement.queries
     rates = measurement.refusal_rates()
-    found = separation(points, queries.labels(), folds)
+    found = separation(points, queries.label_tensor(), folds)
     return ConditionSheet(
-        condition=measurement.condition,
+        condition=measurement.name,
         harmfulness=found,
         accuracy=None if found is None else _rate(found),
         refusal=separation(points, measurement.refusal_probabilities(), folds),
@@ -195,7 +208,9 @@ def _rate(found: Separation) -> Rate:
 
 def _movements(readings: Readings) -> tuple[PromptMovement, ...]:
     anchors, held_out = readings.anchors, readings.held_out
-    steps = [("anchors", anchors[0], after) for after in anchors[1:]]
+    steps: list[tuple[Moved, Measurement, Measurement]] = [
+        ("anchors", anchors[0], after) for after in anchors[1:]
+    ]
     if held_out:
         none, basic, optimized = held_out
         steps += [("held-out", none, basic), ("held-out", basic, optimized)]
@@ -207,19 +222,17 @@ def _movements(readings: Readings) -> tuple[PromptMovement, ...]:
 
 
 def _movement(
-    readings: Readings, name: str, before: Measurement, after: Measurement, label: Label
+    readings: Readings, name: Moved, before: Measurement, after: Measurement, label: Label
 ) -> PromptMovement:
     rows = before.queries.rows(harmful=label == "harmful")
     was, now = before.refusal_rates(), after.refusal_rates()
     changes = [now[row] - was[row] for row in rows]
     return PromptMovement(
         queries=name,
-        before=before.condition,
-        after=after.condition,
+        before=before.name,
+        after=after.name,
         label=label,
-        moved=movement(
-            readings.directions, before.representations[rows], after.representations[rows]
-        ),
+        moved=movement(readings.directions, before.states[rows], after.states[rows]),
         refused_change=sum(changes) / len(changes),
         p_value=sign_flip_p_value(changes),
     )
@@ -231,8 +244,8 @@ def _angles(anchors: tuple[Measurement, ...]) -> tuple[Angle, ...]:
     for after in anchors[1:]:
         for label in LABELS:
             rows = none.queries.rows(harmful=label == "harmful")
-            moved = (after.representations[rows] - none.representations[rows]).double()
-            means.append((after.condition, label, moved.mean(dim=0)))
+            moved = (after.states[rows] - none.states[rows]).double()
+            means.append((after.name, label, moved.mean(dim=0)))
     return tuple(
         Angle(first, first_label, second, second_label, cosine(one, other))
         for (first, first_label, one), (second, second_label, other) in combinations(means, 2)
@@ -242,8 +255,8 @@ def _angles(anchors: tuple[Measurement, ...]) -> tuple[Angle, ...]:
 
 def _misplaced(readings: Readings) -> tuple[Misplaced, ...]:
     none = readings.anchors[0]
-    logits = readings.directions.harmfulness(none.representations).tolist()
-    rates = {one.condition: one.refusal_rates() for one in readings.anchors}
+    logits = readings.directions.harmfulness(none.states).tolist()
+    rates = [one.refusal_rates() for one in readings.anchors]
     depths = [
         -logit if harmful else logit
         for logit, harmful in zip(logits, none.queries.harmful, strict=True)
@@ -256,11 +269,11 @@ def _misplaced(readings: Readings) -> tuple[Misplaced, ...]:
             query=none.queries.texts[row],
             label="harmful" if none.queries.harmful[row] else "harmless",
             depth=depths[row],
-            refused={name: found[row] for name, found in rates.items()},
+            refused=tuple(found[row] for found in rates),
         )
         for row in wrong[:MOST_MISPLACED]
     )
 
 
 def _all(measurements: tuple[Measurement, ...]) -> Tensor:
-    return torch.cat([measurement.representations for measurement in measurements])
+    return torch.cat([measurement.states for measurement in measurements])

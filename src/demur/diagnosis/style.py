@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from demur.queries import Label
+from demur.records import Label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def marker(label: Label, place: int, size: float = 17.0) -> dict[str, Any]:
 
 
 def shown(name: str) -> str:
-    """A name of the user's as text in a figure: short, printable, and no formula."""
+    """A name from the user as text in a figure: short, printable, and no formula."""
     text = "".join(one if one.isprintable() else "?" for one in name)
     text = text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
     return text.replace("$", r"\$")
