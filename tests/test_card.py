@@ -10,25 +10,27 @@ import torch
 import yaml
 
 from demur import DemurError, SafetyPrompt
-from demur.prompts.card import Card, base_model_of, escaped, fenced, model_card
+from demur.prompts import Fact, MeasuredPrompt, Provenance
+from demur.prompts.provenance import Role
+from demur.records import Interval, ModelRecord, Rate
+from demur.sharing.card import Card, base_model_of, escaped, fenced, model_card
 from tests.report_folders import HOSTILE
 
 
-def rate(count: float) -> dict[str, Any]:
-    return {"count": count, "queries": 100, "interval": {"low": count / 200, "high": 0.99}}
+def rate(count: float) -> Rate:
+    return Rate(count, 100, Interval(count / 200, 0.99))
 
 
-def prompt(text: str = "Be careful.", **metadata: Any) -> SafetyPrompt:
-    return SafetyPrompt("optimized", text, torch.ones(2, 3), metadata)
+def prompt(text: str = "Be careful.", **known: Any) -> SafetyPrompt:
+    return SafetyPrompt("optimized", text, torch.ones(2, 3), Provenance(**known))
 
 
-def result(name: str, harmful: float) -> dict[str, Any]:
-    return {
-        "prompt": name,
-        "harmful_refused": rate(harmful),
-        "harmless_refused": rate(6),
-        "divergence": 0.5,
-    }
+def model(name: str, identity: str) -> ModelRecord:
+    return ModelRecord(name, identity, "float32", "cpu", None, "template")
+
+
+def result(role: Role, name: str, harmful: float, cost: float | None = 0.5) -> MeasuredPrompt:
+    return MeasuredPrompt(role, name, rate(harmful), rate(6), cost)
 
 
 def metadata_of(card: str) -> dict[str, Any]:
@@ -49,35 +51,71 @@ def test_the_metadata_name_the_library_and_the_base_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metadata", "expected"),
+    ("known", "expected"),
     [
-        ({"model": {"name": "x", "identity": "Qwen/Base@0123"}}, "Qwen/Base"),
-        ({"model": {"name": "models/mine", "identity": "folder:12"}}, None),
-        ({"model": {"name": "models/mine", "identity": "sha256:12"}}, None),
+        ({"model": model("x", "Qwen/Base@0123")}, "Qwen/Base"),
+        ({"model": model("models/mine", "folder:12")}, None),
+        ({"model": model("models/mine", "sha256:12")}, None),
+        ({"model": model("x", "folder:12"), "base_model": "Qwen/Base"}, "Qwen/Base"),
         ({"base_model": "not a name"}, None),
-        ({"model": "Qwen/Base"}, None),
+        ({}, None),
     ],
 )
 def test_the_base_model_is_a_hub_name_or_nothing(
-    metadata: dict[str, Any], expected: str | None
+    known: dict[str, Any], expected: str | None
 ) -> None:
-    assert base_model_of(prompt(**metadata)) == expected
+    assert base_model_of(Provenance(**known)) == expected
 
 
 def test_the_results_stand_in_a_table_with_intervals() -> None:
-    results = [result("none", 41), result("long", 32), result("optimized", 57)]
-    card = model_card(prompt(results=results), "org/name", Card(), "figure.png")
+    # The basic prompt has a name that says nothing about what it is.
+    results = (
+        result("none", "none", 41),
+        result("basic", "optimized", 32),
+        result("this", "x", 57),
+    )
+    facts = (Fact("judge", "paper"), Fact("responses a query", "1"))
+    card = model_card(prompt(results=results, measured=facts), "org/name", Card(), "figure.png")
     assert "| none | 41 % of 100 (20 to 99) | 6 % of 100 (3 to 99) | 0.50 |" in card
-    assert "| long, hand-written |" in card
+    assert "| optimized, hand-written | 32 %" in card
     assert "| **this one** | 57 % of 100" in card
+    assert "How: judge paper, responses a query 1. KL cost:" in card
     assert "](figure.png)" in card
+    assert "system text" not in card
+    without = prompt(results=(result("this", "x", 57, None),), with_system_prompt=True)
+    card = model_card(without, "org/name", Card())
+    assert "| **this one** | 57 % of 100 (28 to 99) | 6 % of 100 (3 to 99) |  |" in card
+    assert "KL cost:" not in card
+    assert "That text is not published here" in card
 
 
-@pytest.mark.parametrize("results", [None, 3, [{}], [{"prompt": "x"}], "text", [None]])
-def test_results_that_cannot_be_read_are_none(results: Any) -> None:
-    card = model_card(prompt(results=results), "org/name", Card())
+def test_without_results_the_card_says_so() -> None:
+    card = model_card(prompt(), "org/name", Card())
     assert "None are recorded" in card
     assert "|---|---|---|---|" not in card
+
+
+@pytest.mark.parametrize(
+    ("paper", "tag"),
+    [
+        ("https://arxiv.org/abs/2401.18018", "arxiv:2401.18018"),
+        ("https://example.org/abs/2401.18018", None),
+        ("javascript:alert(1)", None),
+        ("https://arxiv.org/abs/2401.18018)[x](y", None),
+        (None, None),
+    ],
+)
+def test_the_method_is_named_and_only_a_paper_is_linked(paper: str | None, tag: str | None) -> None:
+    settings = (Fact("learning rate", "0.001"),)
+    card = model_card(
+        prompt(method="Some Method", paper=paper, settings=settings), "org/name", Card()
+    )
+    assert ("[Some Method](https://arxiv.org" in card) == (tag is not None)
+    assert "Some Method" in card
+    assert "| learning rate | 0.001 |" in card
+    tags = metadata_of(card)["tags"]
+    assert [one for one in tags if one.startswith("arxiv")] == ([] if tag is None else [tag])
+    assert "Trained by `demur`." in model_card(prompt(), "org/name", Card())
 
 
 def test_every_engine_has_its_command() -> None:
@@ -92,10 +130,13 @@ def test_names_and_texts_are_never_markup(hostile: str) -> None:
     card = model_card(
         prompt(
             text=f"{hostile}\n```\n# out\n````",
-            model={"name": hostile, "identity": hostile},
+            model=model(hostile, hostile),
             base_model=hostile,
-            results=[result(hostile, 1)],
-            settings={"judge": hostile, "preset": hostile, "seed": hostile},
+            method=hostile,
+            paper=hostile,
+            results=(result("basic", hostile, 1),),
+            settings=(Fact(hostile, hostile),),
+            measured=(Fact("judge", hostile), Fact(hostile, "1")),
         ),
         "org/name",
         Card(licenses={"license": "other", "license_link": hostile}),
@@ -115,18 +156,16 @@ def test_names_and_texts_are_never_markup(hostile: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"),
+    ("known", "expected"),
     [
-        ({"name": "small-one", "identity": "sha256:12"}, "small-one"),
-        ({"name": "org/model", "identity": "org/model@12"}, "org/model"),
-        ({"name": "mine", "identity": "folder:12"}, "MODEL"),
-        ({"name": "a; rm b", "identity": "sha256:12"}, "MODEL"),
+        (model("small-one", "sha256:12"), "small-one"),
+        (model("org/model", "org/model@12"), "org/model"),
+        (model("mine", "folder:12"), "MODEL"),
+        (model("a; rm b", "sha256:12"), "MODEL"),
     ],
 )
-def test_the_commands_name_the_model_as_demur_loads_it(
-    model: dict[str, str], expected: str
-) -> None:
-    card = model_card(prompt(model=model), "org/name", Card())
+def test_the_commands_name_the_model_as_demur_loads_it(known: ModelRecord, expected: str) -> None:
+    card = model_card(prompt(model=known), "org/name", Card())
     assert f"demur chat {expected} --prompt org/name" in card
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,18 +11,42 @@ import torch
 from safetensors.torch import save_file
 
 from demur.errors import DemurError
-from demur.prompts import BASIC_PROMPTS, SafetyPrompt, load_basic_prompt, load_system_prompt
+from demur.prompts import (
+    BASIC_PROMPTS,
+    Fact,
+    MeasuredPrompt,
+    Provenance,
+    SafetyPrompt,
+    load_basic_prompt,
+    load_prompt,
+    load_system_prompt,
+)
+from demur.records import Interval, ModelRecord, Rate, from_plain, to_plain
 
-METADATA = {"model": "some/model", "settings": {"epochs": 40, "rates": [0.5, None]}, "ä": "ü\n"}
+RATE = Rate(3.5, 10, Interval(0.2, 0.6))
+PROVENANCE = Provenance(
+    model=ModelRecord("some/model", "some/model@12", "float32", "cpu", None, "template"),
+    base_model="some/model",
+    method="ä method",
+    paper="https://arxiv.org/abs/2401.18018",
+    settings=(Fact("epochs", "40"), Fact("ä", "ü\n")),
+    measured=(Fact("judge", "paper"),),
+    results=(
+        MeasuredPrompt("none", "none", RATE, RATE),
+        MeasuredPrompt("this", "mine", RATE, RATE, 0.25),
+    ),
+    with_system_prompt=True,
+)
 
 
 def trained(rows: int = 3, width: int = 5, name: str = "mine") -> SafetyPrompt:
     embeddings = torch.arange(rows * width, dtype=torch.float32).reshape(rows, width) / 7
-    return SafetyPrompt(name, "Grüße.\nBe kind.", embeddings, METADATA)
+    return SafetyPrompt(name, "Grüße.\nBe kind.", embeddings, PROVENANCE)
 
 
 def assert_same(left: SafetyPrompt, right: SafetyPrompt) -> None:
-    assert (left.name, left.text, left.metadata) == (right.name, right.text, right.metadata)
+    assert (left.name, left.text) == (right.name, right.text)
+    assert left.provenance == right.provenance
     assert left.is_trained == right.is_trained
     if left.embeddings is not None and right.embeddings is not None:
         assert torch.equal(left.embeddings, right.embeddings)
@@ -92,17 +117,15 @@ def test_names_are_one_printable_line(name: str) -> None:
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), "\ud800", Path("x")])
-def test_metadata_must_be_plain_json(value: object) -> None:
-    with pytest.raises(DemurError, match="JSON"):
-        SafetyPrompt("p", "Be kind.", metadata={"key": value})
-
-
-def test_metadata_is_a_copy() -> None:
-    settings = {"epochs": 1}
-    prompt = SafetyPrompt("p", "Be kind.", metadata={"settings": settings})
-    settings["epochs"] = 2
-    assert prompt.metadata == {"settings": {"epochs": 1}}
+@pytest.mark.parametrize(
+    ("count", "queries", "low", "divergence"),
+    [(0, 0, 0, 0), (-1, 5, 0, 0), (6, 5, 0, 0), (1, 5, float("nan"), 0), (1, 5, 0, float("inf"))],
+)
+def test_rates_that_are_none_are_refused(
+    count: float, queries: int, low: float, divergence: float
+) -> None:
+    with pytest.raises(ValueError, match="must"):
+        MeasuredPrompt("this", "p", RATE, Rate(count, queries, Interval(low, 1)), divergence)
 
 
 # Saving and loading
@@ -120,7 +143,7 @@ def test_trained_prompt_comes_back(tmp_path: Path) -> None:
 
 
 def test_text_prompt_comes_back(tmp_path: Path) -> None:
-    prompt = SafetyPrompt("p", "Be kind.", metadata=METADATA)
+    prompt = SafetyPrompt("p", "Be kind.", provenance=PROVENANCE)
     prompt.save(tmp_path / "p")
     assert_same(SafetyPrompt.load(str(tmp_path / "p")), prompt)
 
@@ -128,6 +151,7 @@ def test_text_prompt_comes_back(tmp_path: Path) -> None:
 def test_a_run_and_the_files_of_a_saved_prompt_load_too(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "safety_prompt"
     trained().save(folder)
+    assert load_prompt(tmp_path / "run").name == "run"
     for path in (
         tmp_path / "run",
         folder / "safety_prompt.json",
@@ -195,7 +219,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fsync", full)
     for target in (folder, tmp_path / "other"):
-        with pytest.raises(DemurError, match="no space"):
+        with pytest.raises(DemurError, match="No space"):
             trained(rows=8).save(target)
     assert_same(SafetyPrompt.load(folder), trained(rows=3))
     assert [file.name for file in tmp_path.iterdir()] == ["p"]
@@ -217,15 +241,15 @@ def test_a_failed_rename_leaves_what_was_there(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fails_once)
-    with pytest.raises(DemurError, match="cannot save"):
+    with pytest.raises(DemurError, match="Cannot save"):
         trained(rows=8).save(folder)
     assert_same(SafetyPrompt.load(folder), trained(rows=3))
     assert [file.name for file in tmp_path.iterdir()] == ["p"]
 
 
 def test_what_is_no_safety_prompt_is_refused(tmp_path: Path) -> None:
-    assert_load_fails(tmp_path / "missing", "no safety prompt at")
-    assert_load_fails(Path("nul\0"), "no safety prompt at")
+    assert_load_fails(tmp_path / "missing", "There is no safety prompt at")
+    assert_load_fails(Path("nul\0"), "There is no safety prompt at")
     assert_load_fails(tmp_path / ("long" * 100), "long")
     assert_load_fails(tmp_path, "safety_prompt.json is missing")
     (tmp_path / "a.txt").write_text("Be kind.")
@@ -284,39 +308,80 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     tensor_file.mkdir()
     assert_load_fails(folder, "safety_prompt.safetensors")
     tensor_file.rmdir()
-    save_file({"safety_prompt": torch.ones(9, 5)}, tensor_file)
-    assert_load_fails(folder, "does not belong", "3 x 5")
+    for other in (torch.ones(9, 5), torch.zeros(3, 5)):
+        save_file({"safety_prompt": other}, tensor_file)
+        assert_load_fails(folder, "does not belong", "3 x 5")
 
     tensor_file.write_bytes(tensors)
-    for broken in (text[:-20], "", "[1]", "{}", "[" * 100_000):
+    changed = text.replace("Be kind", "Be cruel")
+    for broken in (text[:-20], "", "[1]", "[" * 100_000, changed):
         json_file.write_text(broken, encoding="utf-8")
-        assert_load_fails(folder, "safety_prompt.json")
+        assert_load_fails(folder, "safety_prompt.json", "damaged")
     json_file.write_bytes(b"\xff\xfe")
-    assert_load_fails(folder, "not valid JSON")
+    assert_load_fails(folder, "damaged")
+    json_file.write_text("{}", encoding="utf-8")
+    assert_load_fails(folder, "does not hold a demur safety prompt")
+
+
+def test_one_changed_number_is_noticed(tmp_path: Path) -> None:
+    trained().save(tmp_path / "p")
+    file = tmp_path / "p" / "safety_prompt.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    assert_load_fails(tmp_path / "p", "numbers were changed")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
-        ("name", None, "name"),
+        ("name", None, "damaged"),
         ("name", "two\nlines", "printable"),
-        ("text", 3, "text"),
+        ("text", 3, "damaged"),
         ("text", " ", "zero tokens"),
-        ("rows", "3", "rows"),
-        ("metadata", [], "metadata"),
-        ("format", "other", "not saved by demur"),
-        ("version", 2, "upgrade"),
+        ("text", "half \ud800", "damaged"),
+        ("rows", "3", "damaged"),
+        ("rows", 4, "does not belong"),
+        ("embeddings", "0" * 64, "does not belong"),
+        ("provenance", [], "damaged"),
+        ("provenance", {"settings": [{"name": 3, "text": "x"}]}, "damaged"),
+        ("provenance", {"results": [{"role": "best"}]}, "damaged"),
     ],
 )
 def test_wrong_fields_are_refused(tmp_path: Path, key: str, value: object, word: str) -> None:
+    """A stranger's file may have the checksum of whatever is in it."""
     trained().save(tmp_path / "p")
     file = tmp_path / "p" / "safety_prompt.json"
     saved = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({**saved, key: value}), encoding="utf-8")
+    rewrite(file, {**saved["content"], key: value})
     assert_load_fails(tmp_path / "p", word)
-    del saved[key]
+    del saved["content"][key]
+    rewrite(file, saved["content"])
+    if key != "provenance":
+        assert_load_fails(tmp_path / "p", "safety_prompt.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [("format", "demur run", "does not hold"), ("version", 99, "another version")],
+)
+def test_other_formats_are_refused(tmp_path: Path, key: str, value: object, word: str) -> None:
+    trained().save(tmp_path / "p")
+    file = tmp_path / "p" / "safety_prompt.json"
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), key: value}))
+    assert_load_fails(tmp_path / "p", word)
+
+
+def rewrite(file: Path, content: object) -> None:
+    """Write other content with its checksum."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    saved |= {"content": content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     file.write_text(json.dumps(saved), encoding="utf-8")
-    assert_load_fails(tmp_path / "p", "safety_prompt.json")
+
+
+def test_provenance_is_plain_and_comes_back() -> None:
+    assert from_plain(Provenance, json.loads(json.dumps(to_plain(PROVENANCE)))) == PROVENANCE
 
 
 # Basic prompts
