@@ -382,7 +382,7 @@ def test_the_fingerprint_is_the_judges_own() -> None:
 
 def test_the_fingerprint_follows_what_a_judge_holds() -> None:
     values = [[True], [False], (True,), {"a": 1}, {"a": 1.0}, "a", {"a", "b"}, re.compile("a")]
-    values += [Path("a"), np.ones(2), np.zeros(2), len, KeywordJudge(), PaperRefusalJudge()]
+    values += [Path("a"), np.ones(2), np.zeros(2), len, KeywordJudge(), PaperRefusalJudge(), None]
     prints = [as_refusal_judge(Returning(value)).fingerprint for value in values]
     assert len(set(prints)) == len(values)
     again = [as_refusal_judge(Returning(value)).fingerprint for value in values]
@@ -408,6 +408,23 @@ def test_a_judge_that_cannot_be_identified_needs_a_fingerprint() -> None:
     held: list[object] = []
     held.append(held)
     assert "'Returning' holds a value" in failure(Returning(held))
+
+
+def test_a_judge_may_derive_from_the_protocol() -> None:
+    class Derived(Judge):
+        def judge(
+            self,
+            queries: Sequence[str | None],
+            responses: Sequence[str],
+            progress: Progress | None = None,
+        ) -> list[bool | None]:
+            return [True] * len(responses)
+
+    derived: Any = Derived
+    judge, again = as_refusal_judge(derived()), as_refusal_judge(derived())
+    assert judge.name == "Derived"
+    assert judge.fingerprint == again.fingerprint
+    assert judge.judge([None], ["x"]) == [True]
 
 
 def test_code_without_a_file_is_told_apart() -> None:

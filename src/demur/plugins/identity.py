@@ -144,10 +144,14 @@ def _instance(value: object, below: int) -> Plain:
 
 def _is_native(kind: type) -> bool:
     """Whether a class is written in C, so that its instances hold more than Python shows."""
-    native = (WrapperDescriptorType, MethodDescriptorType, BuiltinFunctionType)
-    return kind.__module__ not in ("typing", "abc") and any(
-        isinstance(value, native) for value in vars(kind).values()
-    )
+    for value in vars(kind).values():
+        if isinstance(value, (WrapperDescriptorType, MethodDescriptorType)):
+            owner: object = value.__objclass__
+        else:
+            owner = value.__self__ if isinstance(value, BuiltinFunctionType) else None
+        if owner is kind and kind.__module__ != "typing":
+            return True
+    return False
 
 
 def _class(kind: type) -> Plain:
@@ -178,17 +182,17 @@ def _source(thing: type | FunctionType) -> Plain:
         pass
     if isinstance(thing, FunctionType):
         return _code(thing.__code__)
-    return [
-        thing.__module__,
-        *([name, _member(each)] for name, each in sorted(vars(thing).items())),
-    ]
+    members = ([name, _member(name, each)] for name, each in sorted(vars(thing).items()))
+    return [thing.__module__, *(member for member in members if member[1] is not None)]
 
 
-def _member(value: object) -> Plain:
-    """A method or an attribute of a class without a source file."""
+def _member(name: str, value: object) -> Plain:
+    """A method or an attribute of a class without a source file; None for what Python adds."""
     function = getattr(value, "__func__", getattr(value, "fget", value))
     if isinstance(function, FunctionType):
         return _code(function.__code__)
+    if name.startswith("__"):
+        return None
     try:
         return _describe(value, _DEEPEST - 3)
     except _Opaque:
