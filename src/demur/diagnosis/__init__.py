@@ -1,9 +1,28 @@
 """Why a model refuses: where queries lie in its representations, and how prompts move them."""
 
-from demur.diagnosis.diagnose import carry_out, diagnose
-from demur.diagnosis.diagnosis import Diagnosis, DiagnosisRecord
-from demur.diagnosis.plan import Given, Plan, make_plan
-from demur.diagnosis.sheet import Sheet
+from typing import TYPE_CHECKING
+
+from demur.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from demur.diagnosis.work import carry_out, diagnose
+    from demur.diagnosis.diagnosis import Diagnosis, DiagnosisRecord
+    from demur.diagnosis.plan import Given, Plan, make_plan
+    from demur.diagnosis.sheet import Sheet
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "Diagnosis": "demur.diagnosis.diagnosis",
+            "DiagnosisRecord": "demur.diagnosis.diagnosis",
+            "Given": "demur.diagnosis.plan",
+            "Plan": "demur.diagnosis.plan",
+            "Sheet": "demur.diagnosis.sheet",
+            "carry_out": "demur.diagnosis.work",
+            "diagnose": "demur.diagnosis.work",
+            "make_plan": "demur.diagnosis.plan",
+        },
+    )
 
 __all__ = [
     "Diagnosis",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demur.chat import ChatModel
+from demur.chat.settings import LoadSettings
 from demur.diagnosis.diagnosis import DiagnosisRecord
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.errors import DemurError
@@ -19,7 +20,7 @@ from demur.plugins import is_plugin_spec
 from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt, load_system_prompt
 from demur.queries import QuerySet, require
 from demur.queries.choosing import QueryChoice, as_query_set, join_query_sets, labelled
-from demur.records import NO_PROMPT, Label, MeasurementKey, Queries
+from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries
 from demur.settings import build, options_in, values_of
 
 PromptChoice = str | Path | SafetyPrompt | None
@@ -85,12 +86,17 @@ class Plan:
         """A name for each condition, no two alike; for people."""
         return distinct_names(list(self.conditions))
 
-    def record(self, model: ChatModel) -> DiagnosisRecord:
-        """What is recorded of the diagnosis."""
+    def record(self, model: ModelRecord, load: LoadSettings) -> DiagnosisRecord:
+        """What is recorded of the diagnosis.
+
+        Args:
+            model: what is recorded of the model.
+            load: how the model is loaded.
+        """
         named = zip(self.conditions, self.names, strict=True)
         return DiagnosisRecord(
-            model=model.record,
-            load=model.settings,
+            model=model,
+            load=load,
             conditions=tuple(condition.record(name) for condition, name in named),
             anchors=QueriesRecord(*self.sets, self.anchors.fingerprint),
             judge=JudgeRecord(self.judge.name, self.judge.fingerprint),

@@ -122,7 +122,7 @@ def carry_out(
     progress = progress or SilentProgress()
     plan.check(model)
     path = Path(output) if output is not None else default_output(model, plan)
-    folder = WorkFolder.start(path, plan.record(model), KIND)
+    folder = WorkFolder.start(path, plan.record(model.record, model.settings), KIND)
     finished = _finished(folder)
     if finished is not None:
         progress.message(f"This diagnosis is finished already: showing {path}.")
