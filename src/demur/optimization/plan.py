@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
@@ -26,10 +27,7 @@ from demur.queries import (
     labelled,
     require,
 )
-from demur.records import Label, Queries
-
-if TYPE_CHECKING:
-    from demur.chat import ChatModel
+from demur.records import Label, ModelRecord, Queries
 
 PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
 """A basic prompt: its name, a text file, or the object."""
@@ -80,13 +78,18 @@ class Plan:
         """A method that has not done anything yet."""
         return self.method(self.settings.method_settings)
 
-    def record(self, model: ChatModel) -> RunRecord:
-        """What is recorded of the run with a model."""
+    def record(self, model: ModelRecord, load: LoadSettings) -> RunRecord:
+        """What is recorded of the run.
+
+        Args:
+            model: what is recorded of the model.
+            load: how the model is loaded.
+        """
         method = self.method
         built_in = method.__module__.startswith("demur.")
         return RunRecord(
-            model=model.record,
-            load=model.settings,
+            model=model,
+            load=load,
             basic_prompt=self.basic.record(),
             anchors=QueriesRecord(*self.anchor_names, self.anchors.fingerprint),
             held_out=QueriesRecord(*self.held_out_names, self.held_out.fingerprint),
