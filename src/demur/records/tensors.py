@@ -16,7 +16,7 @@ from demur.records.fingerprint import tensor_fingerprint
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NOTES, _CHECKSUM = "notes", "sha256"
+_HEADER = "demur"
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Any = None) 
     from safetensors.torch import save
 
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {_NOTES: json.dumps(notes, allow_nan=False), _CHECKSUM: _checksum(kept, notes)}
-    write_bytes(path, save(kept, metadata=header))
+    # In one entry, since several would be written in an order of their own each time.
+    header = canonical({"notes": notes, "sha256": _checksum(kept, notes)}).decode()
+    write_bytes(path, save(kept, metadata={_HEADER: header}))
 
 
 def read_tensors(path: Path) -> StoredTensors | None:
@@ -62,12 +63,12 @@ def read_tensors(path: Path) -> StoredTensors | None:
         return None
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        notes = json.loads(header[_NOTES])
-        if header[_CHECKSUM] != _checksum(tensors, notes):
+        notes = header["notes"]
+        if header["sha256"] != _checksum(tensors, notes):
             raise ValueError("the checksum differs")
-    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, OSError, RecursionError) as error:
         raise damaged(path) from error
     return StoredTensors(tensors, notes)
 
