@@ -21,8 +21,10 @@ types: .venv/installed-dev
 	$(BIN)/mypy
 
 # One process a core, at most four: those with a real model need up to 4 GB of memory.
+WORKERS := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Inspect AI brings some fifty packages.
 inspect: .venv/installed-inspect

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, and which tests run where."""
+"""Fixtures that several test modules share, and the order of the tests."""
 
 from __future__ import annotations
 
@@ -19,12 +19,9 @@ REFERENCE = Path(
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real models are loaded once a module: its tests that run one stay in one worker."""
-    for item in items:
-        if item.get_closest_marker("real_model") is not None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """The slowest go first, so that no worker is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("real_model") is None)
 
 
 @pytest.fixture

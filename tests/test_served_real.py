@@ -37,6 +37,7 @@ def llama_cpp(export_folder: Path) -> Iterator[str]:
     settings = library.CommonParams()
     settings.model.path = str(next(export_folder.glob("*.gguf")))
     settings.n_ctx, settings.use_jinja, settings.port = 2048, True, _free_port()
+    settings.cpuparams.n_threads = 1  # llama.cpp's threads spin while another process has the core
     server = library.Server(settings)
     yield f"{server.listening_address}/v1"
 
