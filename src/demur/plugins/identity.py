@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path, PurePath
 from types import (
@@ -19,8 +20,6 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import TypeAlias
-
-import numpy as np
 
 from demur.errors import DemurError
 from demur.plugins.loading import load_file, load_plugin, loaded_module, split_spec
@@ -113,7 +112,8 @@ def _atom(value: object) -> Plain:
         return ["path", str(value)]
     if isinstance(value, re.Pattern):
         return ["pattern", repr(value.pattern), value.flags]
-    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+    np = sys.modules.get("numpy")  # loaded where a value is an array, and slow to load elsewhere
+    if np is not None and isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return ["array", str(value.dtype), list(value.shape), content]
     if isinstance(value, ModuleType):
