@@ -1,45 +1,74 @@
-"""The loop that trains a prompt, and the objective, through what they do to an objective's rows."""
+"""The loop that trains a prompt, through what it asks of a method and what it keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
-from demur.chat import ChatModel, Condition
-from demur.chat.engine import PartialLoss
-from demur.geometry import LossWeights, estimate_directions
-from demur.optimization.dro import DirectedRepresentation
-from demur.optimization.training import TrainingSettings, train_prompt
+from demur import ChatModel, DemurError
+from demur.chat import Read
+from demur.judges import PaperRefusalJudge
+from demur.optimization import OptimizeSettings
+from demur.optimization.checkpoints import Checkpoints
+from demur.optimization.loop import TrainedPrompt, train
+from demur.optimization.methods import (
+    Context,
+    Losses,
+    Method,
+    MethodSettings,
+    TrainingExample,
+)
+from demur.optimization.settings import TrainingSettings
 from demur.progress import SilentProgress
-from demur.prompts import SafetyPrompt
-from demur.runs import Queries, RunFolder
+from demur.prompts import Condition, SafetyPrompt
+from demur.records import Measurement, Queries
 from tests.tiny import save_tiny_model
 
 HARMFUL = tuple(f"w{10 + row} w7 ?" for row in range(12))
 HARMLESS = tuple(f"w{10 + row} w8 ?" for row in range(12))
-ANCHORS = Queries(HARMFUL + HARMLESS, (True,) * 12 + (False,) * 12)
+ANCHORS = Queries(
+    "anchors", HARMFUL + HARMLESS, ("harmful",) * 12 + ("harmless",) * 12, (None,) * 24
+)
+CONDITION = Condition(SafetyPrompt("basic", "w1 w2 w3 w4"))
 
 
-class Recording:
-    """An objective that pulls to zero and notes which rows it was asked about."""
+class Recording(Method[MethodSettings]):
+    """Pulls to a point that moves after each epoch, and notes what it is asked."""
 
-    def __init__(self) -> None:
+    name = "recording"
+    title = "Pull to a point"
+    terms: ClassVar = {"size": "mean square of the distance"}
+
+    def __init__(self, settings: MethodSettings | None = None) -> None:
+        super().__init__(settings or MethodSettings())
         self.rows: list[int] = []
+        self.batches: list[list[int]] = []
+        self.told: list[tuple[int, Tensor]] = []
+        self.point = 0.0
 
-    def losses(
-        self, representations: Tensor, rows: Sequence[int]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def prepare(self, context: Context) -> Sequence[TrainingExample]:
+        return [
+            TrainingExample(text, label)
+            for text, label in zip(context.anchors.texts, context.anchors.labels, strict=True)
+        ]
+
+    def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
         self.rows += rows
-        losses = representations.square().mean(1)
-        return losses, {"size": losses}
+        self.batches.append(list(batch))
+        losses = (read.representations - self.point).square().mean(1)
+        return Losses(losses, {"size": losses})
 
-
-def settings(*, balanced: bool, epochs: int = 1, averaged: bool = False) -> TrainingSettings:
-    return TrainingSettings(epochs, 8, 1e-3, False, 1.0, balanced, averaged, 0)
+    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+        assert prompt.safety_prompt is not None
+        assert prompt.safety_prompt.embeddings is not None
+        self.told.append((epoch, prompt.safety_prompt.embeddings.clone()))
+        # What the next epoch is like depends on the prompt of this time.
+        self.point += float(prompt.safety_prompt.embeddings.mean())
 
 
 @pytest.fixture(scope="module")
@@ -47,41 +76,144 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
     return ChatModel.load(save_tiny_model(tmp_path_factory.mktemp("models") / "tiny"))
 
 
-CONDITION = Condition(SafetyPrompt("basic", "w1 w2 w3 w4"))
+def trained(
+    model: ChatModel, method: Method[Any], folder: Path, *, run: str = "run", **settings: Any
+) -> TrainedPrompt:
+    def measure(*_arguments: Any, **_options: Any) -> Measurement:
+        raise AssertionError("nothing is measured here")
+
+    context = Context(
+        model=model,
+        anchors=ANCHORS,
+        basic=CONDITION,
+        judge=PaperRefusalJudge(),
+        protocol=OptimizeSettings.from_preset("quick").protocol,
+        seed=0,
+        measure=measure,
+        progress=SilentProgress(),
+    )
+    plain = {
+        "epochs": 1,
+        "balanced_batches": False,
+        "averaged_prompt": False,
+        "learning_rate_decay": False,
+    }
+    chosen = TrainingSettings.model_validate({**plain, **settings})
+    return train(method, context, chosen, Checkpoints(folder, run))
 
 
 def test_balanced_batches_hold_whole_pairs(model: ChatModel, tmp_path: Path) -> None:
     seen = Recording()
-    folder = RunFolder.start(tmp_path / "run", {})
-    train_prompt(model, ANCHORS, CONDITION, seen, settings(balanced=True), SilentProgress(), folder)
+    trained(model, seen, tmp_path, balanced_batches=True)
     assert sorted(seen.rows) == list(range(24))
-    for start in (0, 8, 16):
-        batch = seen.rows[start : start + 8]
+    assert [sorted(batch) for batch in seen.batches] == [
+        sorted(seen.rows[start : start + 8]) for start in (0, 8, 16)
+    ]
+    for batch in seen.batches:
         harmful = sorted(row for row in batch if row < 12)
         assert sorted(row - 12 for row in batch if row >= 12) == harmful
-    assert sorted(seen.rows[:8]) != [0, 1, 2, 3, 12, 13, 14, 15]
+    assert sorted(seen.batches[0]) != [0, 1, 2, 3, 12, 13, 14, 15]
 
 
-def test_training_in_parts_is_training_at_once(model: ChatModel, tmp_path: Path) -> None:
-    chosen = settings(balanced=False, epochs=3, averaged=True)
-    whole = train_prompt(
-        model,
-        ANCHORS,
-        CONDITION,
-        Recording(),
-        chosen,
-        SilentProgress(),
-        RunFolder.start(tmp_path / "whole", {}),
-    )
-    folder = RunFolder.start(tmp_path / "parts", {})
-    for until in (1, 3):
-        parts = train_prompt(
-            model, ANCHORS, CONDITION, Recording(), chosen, SilentProgress(), folder, until
-        )
-        assert len(parts.history) == until
-    assert torch.equal(parts.embeddings, whole.embeddings)
-    assert torch.equal(parts.last, whole.last)
-    assert parts.history == whole.history
+def test_every_epoch_has_an_order_of_its_own(model: ChatModel, tmp_path: Path) -> None:
+    seen = Recording()
+    trained(model, seen, tmp_path, epochs=2, batch=24)
+    first, second = seen.batches
+    assert first != second
+    assert sorted(first) == sorted(second) == list(range(24))
+
+
+def test_a_method_is_told_of_every_epoch_but_the_last(model: ChatModel, tmp_path: Path) -> None:
+    seen = Recording()
+    found = trained(model, seen, tmp_path, epochs=3)
+    assert [epoch for epoch, _ in seen.told] == [1, 2]
+    assert not torch.equal(seen.told[0][1], seen.told[1][1])
+    assert not torch.equal(seen.told[1][1], found.last)
+
+
+class Stopping(Recording):
+    """Is interrupted at a certain step, or while it works after a certain epoch."""
+
+    def __init__(self, step: int = -1, epoch: int = -1) -> None:
+        super().__init__()
+        self.step, self.epoch = step, epoch
+
+    def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+        if len(self.batches) == self.step:
+            raise KeyboardInterrupt
+        return super().losses(read, rows, batch)
+
+    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+        super().after_epoch(context, epoch, prompt)
+
+
+@pytest.mark.parametrize(
+    "stopping",
+    [{"step": 0}, {"step": 2}, {"step": 3}, {"step": 8}, {"epoch": 1}, {"epoch": 3}],
+    ids=str,
+)
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
+    model: ChatModel, tmp_path: Path, stopping: dict[str, int]
+) -> None:
+    """The method is told again of every finished epoch, with the prompt of that time."""
+    chosen: dict[str, Any] = {
+        "epochs": 4,
+        "averaged_prompt": True,
+        "learning_rate_decay": True,
+        "learning_rate": 0.01,
+    }
+    undisturbed = Recording()
+    whole = trained(model, undisturbed, tmp_path / "whole", **chosen)
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, Stopping(**stopping), tmp_path / "cut", **chosen)
+    later = Recording()
+    found = trained(model, later, tmp_path / "cut", **chosen)
+    assert torch.equal(found.embeddings, whole.embeddings)
+    assert torch.equal(found.last, whole.last)
+    assert found.history == whole.history
+    assert [epoch for epoch, _ in later.told] == [1, 2, 3]
+    for (_, prompt), (_, expected) in zip(later.told, undisturbed.told, strict=True):
+        assert torch.equal(prompt, expected)
+    for file in (tmp_path / "whole").rglob("*.safetensors"):
+        other = tmp_path / "cut" / file.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == file.read_bytes()
+
+
+def test_a_finished_training_is_not_repeated(model: ChatModel, tmp_path: Path) -> None:
+    whole = trained(model, Recording(), tmp_path, epochs=3, averaged_prompt=True)
+    later = Recording()
+    again = trained(model, later, tmp_path, epochs=3, averaged_prompt=True)
+    assert later.rows == []
+    assert torch.equal(again.embeddings, whole.embeddings)
+    assert again.history == whole.history
+
+
+def test_checkpoints_of_another_run_are_not_used(model: ChatModel, tmp_path: Path) -> None:
+    trained(model, Recording(), tmp_path, run="first")
+    seen = Recording()
+    trained(model, seen, tmp_path, run="second")
+    assert sorted(seen.rows) == list(range(24))
+
+
+@pytest.mark.parametrize("name", ["epoch-001", "epoch-002", "epoch-003", "optimizer"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_a_damaged_checkpoint_is_named_and_the_fix_leads_to_the_same_prompt(
+    model: ChatModel, tmp_path: Path, name: str, damage: str
+) -> None:
+    whole = trained(model, Recording(), tmp_path, epochs=3)
+    file = tmp_path / "training" / f"{name}.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 0x40
+    file.write_bytes(data[: len(data) // 2] if damage == "cut" else data)
+    with pytest.raises(DemurError, match=rf"{name}\.safetensors is damaged: delete it and run"):
+        trained(model, Recording(), tmp_path, epochs=3)
+    file.unlink()
+    again = trained(model, Recording(), tmp_path, epochs=3)
+    assert torch.equal(again.embeddings, whole.embeddings)
+    assert again.history == whole.history
+    assert file.exists()
 
 
 def test_the_averaged_prompt_goes_where_the_mean_over_the_steps_lies_as_far_as_the_last_one(
@@ -95,20 +227,15 @@ def test_the_averaged_prompt_goes_where_the_mean_over_the_steps_lies_as_far_as_t
         queries: Sequence[str],
         condition: Condition,
         prompt: Tensor,
-        loss: PartialLoss,
+        loss: Callable[[Read, list[int]], Tensor],
+        *more: Any,
     ) -> tuple[float, Tensor]:
         seen.append(prompt.detach().clone())
-        return gradient(self, queries, condition, prompt, loss)
+        return gradient(self, queries, condition, prompt, loss, *more)
 
     monkeypatch.setattr(ChatModel, "prompt_gradient", watched)
-    found = train_prompt(
-        model,
-        ANCHORS,
-        CONDITION,
-        Recording(),
-        settings(balanced=True, epochs=2, averaged=True),
-        SilentProgress(),
-        RunFolder.start(tmp_path / "run", {}),
+    found = trained(
+        model, Recording(), tmp_path, epochs=2, balanced_batches=True, averaged_prompt=True
     )
     after = [*seen[1:], found.last]
     assert len(after) == 6
@@ -119,16 +246,27 @@ def test_the_averaged_prompt_goes_where_the_mean_over_the_steps_lies_as_far_as_t
     assert not torch.equal(found.embeddings, found.last)
 
 
-def test_harmless_queries_weigh_what_they_are_told_to() -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(20, 8, generator=generator)
-    labels = torch.tensor([1.0, 0.0] * 10)
-    directions = estimate_directions(start, labels, labels, components=2, folds=2, seed=0)
-    moved = start + 0.1
-    plain = DirectedRepresentation(directions, start, labels, LossWeights())
-    tilted = DirectedRepresentation(directions, start, labels, LossWeights(), weight_harmless=3.0)
-    rows = list(range(20))
-    expected, terms = plain.losses(moved, rows)
-    found, same = tilted.losses(moved, rows)
-    torch.testing.assert_close(found, expected * torch.tensor([1.0, 3.0] * 10))
-    assert all(torch.equal(terms[name], same[name]) for name in terms)
+def test_the_learning_rate_falls_along_half_a_cosine(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        rates.append(float(self.param_groups[0]["lr"]))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    trained(model, Recording(), tmp_path, epochs=2, batch=12, learning_rate_decay=True)
+    falling = [1e-3 * (1 + torch.cos(torch.tensor(torch.pi * n / 4)).item()) / 2 for n in range(4)]
+    assert rates == pytest.approx(falling)
+
+
+def test_six_epochs_keep_where_the_queries_lay(model: ChatModel, tmp_path: Path) -> None:
+    trained(model, Recording(), tmp_path, epochs=12)
+    files = Checkpoints(tmp_path, "run")
+    kept = [number for number in range(1, 13) if files.require(number).representations is not None]
+    assert kept == [2, 4, 6, 8, 10, 12]
+    read = files.require(2).representations
+    assert read is not None
+    assert read.shape == (24, model.width)
