@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel, Dialogue
     from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
+    from demur.evaluation.answerers.files import ResponseFiles
+    from demur.evaluation.answerers.server import Server
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
-    from demur.evaluation.existing import judge_responses
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import Condition, SafetyPrompt
     from demur.queries import QuerySet, load_query_set
@@ -36,11 +37,12 @@ __all__ = [
     "Dialogue",
     "OptimizeSettings",
     "QuerySet",
+    "ResponseFiles",
     "Run",
     "SafetyPrompt",
+    "Server",
     "diagnose",
     "evaluate",
-    "judge_responses",
     "load_query_set",
     "optimize",
     "push",
@@ -56,11 +58,12 @@ _HOMES = {
     "Dialogue": "demur.chat",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
+    "ResponseFiles": "demur.evaluation.answerers.files",
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
+    "Server": "demur.evaluation.answerers.server",
     "diagnose": "demur.diagnosis",
     "evaluate": "demur.evaluation.evaluate",
-    "judge_responses": "demur.evaluation.existing",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
     "push": "demur.sharing",

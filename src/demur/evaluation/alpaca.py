@@ -1,26 +1,19 @@
-"""What a prompt costs in capability: outputs for ordinary instructions, compared in pairs.
-
-The outputs are written in the format of `alpaca_eval`, whose annotators can then compare them, or
-compared here through a pairwise judge.
-"""
+"""Outputs for ordinary instructions in the format of `alpaca_eval`, and how often one wins."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
-from demur.evaluation.statistics import Rate, rate_over_queries
+from demur.evaluation.wins import WinRate
 from demur.files import read_json, write_json
-from demur.judges import PairwiseJudge, Preference
+from demur.judges.preference import PairwiseJudge
 from demur.progress import Progress, SilentProgress
 
 DATASET = "demur"
-"""What the built-in instructions are called in the field `dataset`."""
-
-_SHARES = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""The field `dataset` of the built-in instructions."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +21,10 @@ class AlpacaOutputs:
     """Outputs for instructions, one each.
 
     Attributes:
-        instructions: N texts.
-        outputs: N texts; one may be empty.
-        generator: the model and its prompt, the name in the leaderboard.
-        dataset: where the instructions are from.
+        instructions: N instructions.
+        outputs: N outputs; one may be empty.
+        generator: name of the model and its prompt on the leaderboard.
+        dataset: name of what the instructions are from.
 
     Raises:
         DemurError: the numbers differ, there are none, an instruction is repeated, or the generator
@@ -46,13 +39,15 @@ class AlpacaOutputs:
     def __post_init__(self) -> None:
         count = len(self.instructions)
         if count != len(self.outputs):
-            raise DemurError(f"{count} instructions and {len(self.outputs)} outputs; give one each")
+            raise DemurError(
+                f"{count} instructions and {len(self.outputs)} outputs: give one each."
+            )
         if not count:
-            raise DemurError("There are no outputs; give at least one")
+            raise DemurError("There are no outputs: give at least one.")
         if len(set(self.instructions)) != count:
-            raise DemurError("An instruction is repeated, so outputs cannot be paired; drop one")
+            raise DemurError("An instruction is repeated, so outputs cannot be paired: drop one.")
         if not self.generator.strip():
-            raise DemurError("The generator has no name; give the model's")
+            raise DemurError("The generator has no name: give the model's.")
 
     def save(self, path: Path) -> None:
         """Write the JSON file that `alpaca_eval --model_outputs` reads, whole or not at all.
@@ -60,7 +55,17 @@ class AlpacaOutputs:
         Raises:
             DemurError: it cannot be written.
         """
-        rows = [
+        write_json(path, self._rows())
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file holds exactly these outputs."""
+        try:
+            return bool(read_json(path) == self._rows())
+        except DemurError:
+            return False
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [
             {
                 "instruction": _whole(instruction),
                 "output": _whole(output),
@@ -69,7 +74,6 @@ class AlpacaOutputs:
             }
             for instruction, output in zip(self.instructions, self.outputs, strict=True)
         ]
-        write_json(path, rows)
 
     @classmethod
     def load(cls, path: Path) -> AlpacaOutputs:
@@ -81,12 +85,12 @@ class AlpacaOutputs:
         rows = read_json(path)
         if not isinstance(rows, list) or not rows or not all(_is_output(row) for row in rows):
             raise DemurError(
-                f"{path} holds no outputs; give a JSON list of objects with instruction, output and"
-                " generator"
+                f"{path} holds no outputs: give a JSON list of objects with instruction, output "
+                "and generator."
             )
         generators = {row["generator"] for row in rows}
         if len(generators) > 1:
-            raise DemurError(f"{path} holds {len(generators)} generators; give a file of one")
+            raise DemurError(f"{path} holds {len(generators)} generators: give a file of one.")
         return cls(
             instructions=tuple(row["instruction"] for row in rows),
             outputs=tuple(row["output"] for row in rows),
@@ -95,51 +99,19 @@ class AlpacaOutputs:
         )
 
 
-@dataclass(frozen=True)
-class WinRate:
-    """How often one model's outputs are preferred to another's.
-
-    Attributes:
-        rate: the mean over the judged pairs, 1 for a win, 0.5 for a tie; 0.5 is no difference. The
-            interval is Wilson's at 95 %. None where the judge had no verdict on any pair.
-        wins: pairs whose first output is preferred.
-        ties: pairs where neither is.
-        losses: pairs whose second output is preferred.
-        undecided: pairs on which the judge had no verdict; they are not in the rate.
-    """
-
-    rate: Rate | None
-    wins: int
-    ties: int
-    losses: int
-    undecided: int
-
-    @classmethod
-    def of(cls, preferences: Sequence[Preference]) -> WinRate:
-        """Count the preferences on pairs, those for the first outputs as wins."""
-        decided = [preference for preference in preferences if preference is not None]
-        shares = [_SHARES[preference] for preference in decided]
-        return cls(
-            rate=rate_over_queries(shares) if shares else None,
-            wins=decided.count("first"),
-            ties=decided.count("tie"),
-            losses=decided.count("second"),
-            undecided=len(preferences) - len(decided),
-        )
-
-    def __str__(self) -> str:
-        if self.rate is None:
-            return f"no verdict on any of {self.undecided} pairs"
-        return f"{self.rate} of {self.rate.queries} pairs"
-
-
 def win_rate(
     outputs: AlpacaOutputs,
     baseline: AlpacaOutputs,
     judge: PairwiseJudge,
     progress: Progress | None = None,
 ) -> WinRate:
-    """Compare outputs with those of a baseline for the same instructions, in whatever order.
+    """Compare outputs with those of a baseline for the same instructions, in any order.
+
+    Args:
+        outputs: outputs of a model.
+        baseline: outputs of another one.
+        judge: judge of pairs.
+        progress: reports progress.
 
     Raises:
         DemurError: the instructions differ, the judge fails, or it has no verdict on any pair.
@@ -147,8 +119,8 @@ def win_rate(
     others = dict(zip(baseline.instructions, baseline.outputs, strict=True))
     if set(others) != set(outputs.instructions):
         raise DemurError(
-            f"{outputs.generator} and {baseline.generator} answered different instructions; export"
-            " both for the same ones"
+            f"{outputs.generator} and {baseline.generator} answered different instructions: "
+            "export both for the same ones."
         )
     preferences = judge.prefer(
         outputs.instructions,
@@ -158,7 +130,7 @@ def win_rate(
     )
     won = WinRate.of(preferences)
     if won.rate is None:
-        raise DemurError(f"{judge.name} has no verdict on any pair; choose another judge")
+        raise DemurError(f"{judge.name} has no verdict on any pair: choose another judge.")
     return won
 
 

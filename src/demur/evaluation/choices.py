@@ -1,72 +1,26 @@
-"""What is to be evaluated: prompts, query sets and settings, from what a user names."""
+"""What is evaluated: prompts and query sets, from what a caller names or hands over."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from demur.errors import DemurError
+from demur.evaluation.settings import BUILT_IN_SET
 from demur.progress import Progress
-from demur.prompts import SafetyPrompt, load_prompt
-from demur.prompts.checks import shown
-from demur.queries import QuerySet, load_benchmark, load_query_set
-from demur.runs import Queries
+from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
+from demur.queries import QueryChoice, QuerySet, as_query_set, labelled, load_benchmark
+from demur.records import NO_PROMPT, Label, Queries
 
 EVALUATIONS = Path("demur-evaluations")
-NONE = "none"
-DEFAULT_PROMPTS = (NONE, "long")
-BUILT_IN_SET = "held-out"
-TOKENS_FOR_WHOLE = 300
-"""Tokens of a response at most where all of it counts: for its harm, or as an output."""
 
 PromptChoice = str | Path | SafetyPrompt | None
+"""None or `none`, a name as `load_prompt` takes it, or a `SafetyPrompt`."""
 
-
-class EvaluateSettings(BaseModel):
-    """How responses are sampled and judged. Temperature 1, top-p 0.9, top-k 50, as in the paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    judge: str = Field("default", description="the refusal judge")
-    samples: int = Field(1, ge=1, description="responses for each query")
-    tokens: int = Field(64, ge=1, description="tokens of a response at most")
-    seed: int = Field(0, ge=0, description="same seed, same responses")
-
-    @classmethod
-    def of(
-        cls,
-        judge: str | None = None,
-        samples: int | None = None,
-        tokens: int | None = None,
-        seed: int | None = None,
-        *,
-        harm_judged: bool = False,
-    ) -> EvaluateSettings:
-        """Checked settings; None is the default, which for tokens is more where harm is judged.
-
-        Raises:
-            DemurError: a value is out of its range.
-        """
-        if tokens is None and harm_judged:
-            tokens = TOKENS_FOR_WHOLE
-        given = {"judge": judge, "samples": samples, "tokens": tokens, "seed": seed}
-        try:
-            return cls.model_validate(
-                {key: value for key, value in given.items() if value is not None}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise DemurError(
-                f"--{first['loc'][0]} {first['input']}: {first['msg'].lower()}."
-            ) from None
-
-    @property
-    def output_tokens(self) -> int:
-        """Tokens of an output for an instruction at most: `tokens` where it was given."""
-        return self.tokens if "tokens" in self.model_fields_set else TOKENS_FOR_WHOLE
+QueryChoices = QueryChoice | Sequence[QueryChoice] | None
+"""A query set, or several of them; a list of texts is one set."""
 
 
 @dataclass(frozen=True)
@@ -74,96 +28,89 @@ class TestSet:
     """Queries under one name.
 
     Attributes:
-        name: of the benchmark, the built-in set or the file.
+        name: name of the benchmark, the built-in set or the file.
         sides: one or two sets, of different labels.
     """
 
-    __test__ = False  # no test class, whatever pytest takes it for
+    __test__ = False  # pytest would take it for a class of tests
 
     name: str
     sides: tuple[QuerySet, ...]
 
-    @property
+    @cached_property
     def queries(self) -> Queries:
         """All of them together."""
-        return Queries(
-            tuple(text for side in self.sides for text in side.texts),
-            tuple(side.label == "harmful" for side in self.sides for _ in side.texts),
-        )
-
-    @property
-    def categories(self) -> tuple[str | None, ...]:
-        """For each query its category, or None."""
-        return tuple(
-            category or None
-            for side in self.sides
-            for category in (side.categories or (None,) * len(side))
-        )
+        return labelled(self.name, *self.sides)
 
 
 def choose_prompts(choices: Sequence[PromptChoice]) -> tuple[SafetyPrompt | None, ...]:
-    """The safety prompts that a user named, each once.
+    """The safety prompts that a caller chose.
 
     Args:
-        choices: for each None or `none`, a built-in name (`long`, `short`, `plain`), a text file,
-            a run's folder, a folder that `SafetyPrompt.save` wrote, a `.safetensors` file as the
-            paper's authors release theirs, `organisation/name` on the hub, or a `SafetyPrompt`.
-            A prompt from a file, a folder or the hub is called after it.
+        choices: for each None or `none`, a built-in name (`long`, `short`, `plain`), a text file, a
+            run's folder, a folder that `SafetyPrompt.save` wrote, a `.safetensors` file as the
+            paper's authors release theirs, `organisation/name` on the hub, or a `SafetyPrompt`. A
+            prompt from a file, a folder or the hub is called after it.
 
     Raises:
-        DemurError: there is none, one cannot be read, or two have the same name.
+        DemurError: there is none, or one cannot be read.
     """
-    prompts = [_prompt(choice) for choice in choices]
-    if not prompts:
-        raise DemurError("there is no prompt to evaluate: give none, long or a file with --prompt")
-    names = [NONE if prompt is None else prompt.name for prompt in prompts]
-    for name in names:
-        if names.count(name) > 1:
-            raise DemurError(
-                f"two prompts are called {shown(name)}: rename one's file or folder, "
-                "or leave one out"
-            )
-    return tuple(prompts)
+    if not choices:
+        raise DemurError("There is no prompt to evaluate: give none, long or a file with --prompt.")
+    return tuple(_prompt(choice) for choice in choices)
 
 
-def _prompt(choice: PromptChoice) -> SafetyPrompt | None:
-    if choice is None or choice == NONE:
-        return None
-    prompt = choice if isinstance(choice, SafetyPrompt) else load_prompt(choice)
-    if prompt.name == NONE:
-        raise DemurError(f"a prompt cannot be called {NONE!r}, which is no prompt: rename it")
-    return prompt
+def choose_conditions(
+    prompts: Sequence[SafetyPrompt | None], system_prompt: str | None
+) -> tuple[list[Condition], list[str]]:
+    """The conditions of an evaluation, and a name for each; no two names are the same.
+
+    Args:
+        prompts: safety prompts; None for none.
+        system_prompt: the application's own system text, or None.
+
+    Raises:
+        DemurError: two prompts are the same; the message names both.
+    """
+    conditions = [Condition(prompt, system_prompt) for prompt in prompts]
+    names = distinct_names(conditions)
+    known: dict[str, str] = {}
+    for condition, name in zip(conditions, names, strict=True):
+        other = known.setdefault(condition.fingerprint, name)
+        if other is not name:
+            raise DemurError(f"{other!r:.80} and {name!r:.80} are the same prompt: leave one out.")
+    return conditions, names
 
 
 def choose_sets(
     benchmarks: Sequence[str] = (),
-    harmful: str | None = None,
-    harmless: str | None = None,
+    harmful: QueryChoices = None,
+    harmless: QueryChoices = None,
     benchmark_dir: str | Path | None = None,
     progress: Progress | None = None,
     *,
     built_in: bool = True,
 ) -> tuple[TestSet, ...]:
-    """The query sets that a user named, or the built-in held-out queries where none is named.
+    """The query sets that a caller chose, or the built-in held-out queries where there are none.
 
     Args:
         benchmarks: names of public benchmarks.
-        harmful: a set of harmful queries, as `load_query_set` takes it.
-        harmless: a set of harmless ones; one of the same name makes one set with both labels.
-        benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
-        progress: hears of downloads.
-        built_in: whether the held-out queries stand in where no set is named.
+        harmful: harmful queries: the name of a set as `load_query_set` takes it, a `QuerySet`, a
+            list of texts, or a list of query sets, each of which has rates of its own.
+        harmless: harmless queries, likewise; a set of the same name makes one set with both labels.
+        benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
+        progress: reports downloads.
+        built_in: whether the held-out queries stand in where no set is chosen.
 
     Raises:
-        DemurError: a set cannot be had, or is named twice.
+        DemurError: a set cannot be read, or is named twice.
     """
-    if built_in and not benchmarks and harmful is None and harmless is None:
+    if built_in and not benchmarks and not _several(harmful) and not _several(harmless):
         harmful = harmless = BUILT_IN_SET
-    sides: list[QuerySet] = []
-    if harmful is not None:
-        sides.append(load_query_set(harmful, "harmful"))
-    if harmless is not None:
-        sides.append(load_query_set(harmless, "harmless"))
+    sides = [
+        *(as_query_set(choice, "harmful") for choice in _several(harmful)),
+        *(as_query_set(choice, "harmless") for choice in _several(harmless)),
+    ]
     for benchmark in benchmarks:
         sides += load_benchmark(benchmark, benchmark_dir, progress)
     together: dict[str, list[QuerySet]] = {}
@@ -171,7 +118,33 @@ def choose_sets(
         others = together.setdefault(side.name, [])
         if any(side.label == other.label for other in others):
             raise DemurError(
-                f"two sets of {side.label} queries are called {side.name!r}: leave one out"
+                f"Two sets of {side.label} queries are called {side.name!r:.80}: leave one out."
             )
         others.append(side)
     return tuple(TestSet(name, tuple(parts)) for name, parts in together.items())
+
+
+def load_sets(names: Sequence[str], label: Label) -> list[QuerySet]:
+    """Query sets by name, each on its own."""
+    return [as_query_set(name, label) for name in names]
+
+
+def _several(choices: QueryChoices) -> list[QueryChoice]:
+    """The query sets of a choice; a list of texts is one of them."""
+    if choices is None:
+        return []
+    if isinstance(choices, (str, QuerySet)):
+        return [choices]
+    try:
+        given = list(choices)
+    except TypeError:
+        return [choices]  # type: ignore[list-item]
+    if all(isinstance(each, str) for each in given):
+        return [choices]  # type: ignore[list-item]
+    return given
+
+
+def _prompt(choice: PromptChoice) -> SafetyPrompt | None:
+    if choice is None or choice == NO_PROMPT:
+        return None
+    return choice if isinstance(choice, SafetyPrompt) else load_prompt(choice)

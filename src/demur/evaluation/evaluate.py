@@ -1,60 +1,54 @@
-"""Several safety prompts on the same queries, with a model that answers them."""
+"""One evaluation over anything that answers: a model here, a server, or files of responses."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from demur.chat import ChatModel, Condition
-from demur.chat.engine import SamplingSettings
-from demur.evaluation.choices import (
-    DEFAULT_PROMPTS,
-    EVALUATIONS,
-    NONE,
-    EvaluateSettings,
-    PromptChoice,
-    TestSet,
-    choose_prompts,
-    choose_sets,
-)
-from demur.evaluation.comparison import RESULTS, Comparison
-from demur.evaluation.cost import Cost, CostMeter
-from demur.evaluation.judged import (
-    JudgedResponse,
-    judge_harm_in_batches,
-    read_judged,
-    write_judged,
-)
-from demur.evaluation.measuring import Protocol, measure
-from demur.evaluation.outputs import Instructions, OutputsWork, choose_instructions
-from demur.evaluation.recorded import recorded_prompt, recorded_sets
+from demur.errors import DemurError
+from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
+from demur.evaluation.answerers.records import AnswererRecord, short_name
+from demur.evaluation.arguments import Arguments
+from demur.evaluation.choices import EVALUATIONS, PromptChoice, QueryChoices
+from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.comparison import Comparison, Measured
+from demur.evaluation.cost import CostMeter
+from demur.evaluation.costs import Cost
+from demur.evaluation.figures import PromptOutputs
+from demur.evaluation.instructions import InstructionChoice
+from demur.evaluation.measuring import complete, key_of
+from demur.evaluation.outputs import OutputsWork
+from demur.evaluation.record import KIND, EvaluationRecord, JudgeRecord, SetRecord
 from demur.evaluation.tally import Tally
-from demur.files import distinct_names, safe_name
-from demur.judges import PairwiseJudge, RefusalJudge, get_refusal_judge
-from demur.judges.harm import HarmJudge
+from demur.evaluation.wins import PromptWins
+from demur.files import safe_name
+from demur.judges.preference import PairwiseJudge
+from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress, SilentProgress
-from demur.prompts import SafetyPrompt, load_system_prompt
-from demur.report import ensure_report
-from demur.runs import Measurement, RunFolder
+from demur.prompts import Condition
+from demur.records import MeasurementStore, StoredMeasurement, WorkFolder, fingerprint
 
-UNFINISHED = "unfinished"
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
+
+_MOST_NAME = 120
 
 
 def evaluate(
-    model: ChatModel,
+    answerer: ChatModel | Answerer,
     *,
-    prompts: Sequence[PromptChoice] = DEFAULT_PROMPTS,
+    prompts: Sequence[PromptChoice] | None = None,
     benchmarks: Sequence[str] = (),
-    harmful: str | None = None,
-    harmless: str | None = None,
-    system_prompt: str | None = None,
-    judge: str | None = None,
-    harm_judge: HarmJudge | None = None,
-    instructions: str | None = None,
-    preference_judge: PairwiseJudge | None = None,
+    harmful: QueryChoices = None,
+    harmless: QueryChoices = None,
+    system_prompt: str | Path | None = None,
+    judge: JudgeSpec | None = None,
+    harm_judge: JudgeSpec | None = None,
+    instructions: InstructionChoice | None = None,
+    preference_judge: PairwiseJudge | str | None = None,
+    base_url: str | None = None,
     samples: int | None = None,
     tokens: int | None = None,
     seed: int | None = None,
@@ -64,253 +58,301 @@ def evaluate(
 ) -> Comparison:
     """Compare safety prompts on the same queries.
 
-    Every judged response is kept in the folder: the same call goes on where an earlier one stopped,
-    and returns at once where it has finished.
+    Every judged response is stored in the folder as soon as its batch is complete: the same call
+    goes on where an earlier one stopped, and returns at once where it has finished.
 
     Args:
-        model: its weights stay as they are.
+        answerer: what answers: a `ChatModel`, a `Server`, or `ResponseFiles`, whose responses exist
+            already and which take none of the choices of prompts, queries and sampling.
         prompts: for each `none` or None, `long`, `short`, `plain`, a text file, the folder of a run
-            or of a saved safety prompt, `organisation/name` on the hub, or a `SafetyPrompt`.
+            or of a saved safety prompt, `organisation/name` on the hub, or a `SafetyPrompt`. By
+            default none and `long`; of a server none, which is then called `as-served`. A text
+            prompt is sent to a server as the system message.
         benchmarks: names of public benchmarks, see `demur benchmarks`.
-        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
-            `hf:org/name:column`.
-        harmless: harmless ones. The built-in `held-out` of both labels where neither a set nor
-            instructions are named.
-        system_prompt: a text file with the application's own system text, which follows the safety
+        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column`,
+            `hf:org/name:column`, a `QuerySet`, a list of texts, or a list of query sets, each of
+            which has rates of its own.
+        harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
+            where neither a set nor instructions are chosen.
+        system_prompt: text file with the application's own system text, which follows the safety
             prompt.
-        judge: the refusal judge, `default` (the default) or `paper`.
-        harm_judge: decides which answers to harmful queries are unsafe. Responses are then sampled
-            to their end, for those of less than three lines never count.
+        judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
+        harm_judge: judge of harm as `as_harm_judge` takes it, which says which answers to harmful
+            queries are unsafe. Responses are then sampled to their end.
         instructions: ordinary instructions, `built-in` or as `harmless`. The output for each under
             every prompt is written as `alpaca_eval` reads them.
-        preference_judge: compares the outputs under every prompt with those without one.
-        samples: responses for each query; by default 1. Instructions have one output.
-        tokens: of a response at most; by default 64, with a harm judge and for instructions 300.
-        seed: of the sampling.
-        benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
-        output: the folder; by default one below `demur-evaluations` named after model and sets.
-        progress: hears of every stage.
+        preference_judge: compares the outputs under every prompt with those without one:
+            `endpoint:MODEL`, or an object with `name`, `fingerprint` and `prefer`.
+        base_url: address of the judges' endpoint.
+        samples: number of responses to each query, at least 1; by default 1. Instructions have one
+            output.
+        tokens: largest number of tokens in a response, at least 1; by default 64, with a judge of
+            harm and for instructions 300.
+        seed: seed of the sampling, at least 0; by default 0.
+        benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
+        output: folder of the evaluation; by default one below `demur-evaluations` that is named
+            after the answerer and the sets.
+        progress: reports progress; by default nothing is reported.
+
+    Returns:
+        Rates, differences and costs, with access to the stored responses.
 
     Raises:
-        DemurError: something the user can mend; nothing is half-written.
+        DemurError: something that the user can fix; what was measured before is kept.
+
+    Example:
+        >>> comparison = evaluate(ChatModel.load(), prompts=["none", "long"])  # doctest: +SKIP
+        >>> print(comparison)  # doctest: +SKIP
+        >>> evaluate(Server("http://localhost:8000/v1"), samples=5)  # doctest: +SKIP
+        >>> evaluate(ResponseFiles(["answers.csv"]))  # doctest: +SKIP
     """
     progress = progress or SilentProgress()
-    settings = EvaluateSettings.of(judge, samples, tokens, seed, harm_judged=harm_judge is not None)
-    refusal_judge = get_refusal_judge(settings.judge)
-    system = load_system_prompt(system_prompt) if system_prompt is not None else None
-    chosen = choose_prompts(prompts)
-    conditions = [Condition(prompt, system) for prompt in chosen]
-    asked = choose_instructions(instructions, chosen, compared=preference_judge is not None)
-    sets = choose_sets(
-        benchmarks, harmful, harmless, benchmark_dir, progress, built_in=asked is None
+    arguments = Arguments(
+        prompts=prompts,
+        benchmarks=benchmarks,
+        harmful=harmful,
+        harmless=harmless,
+        system_prompt=system_prompt,
+        judge=judge,
+        harm_judge=harm_judge,
+        instructions=instructions,
+        preference_judge=preference_judge,
+        base_url=base_url,
+        samples=samples,
+        tokens=tokens,
+        seed=seed,
+        benchmark_dir=benchmark_dir,
     )
-    _check_fit(model, conditions, sets, asked, settings, progress)
+    answers = as_answerer(answerer)
+    if not answers.takes_queries and arguments.sampled:
+        raise DemurError(
+            f"Responses that exist already are judged as they are: leave out "
+            f"{next(iter(arguments.sampled))}."
+        )
+    chosen = choose(arguments.settings(), answers.default_prompts, progress, arguments.given())
+    return run_evaluation(answers, chosen, output, progress)
 
-    recorded = _recorded(model, conditions, sets, settings, system, harm_judge)
-    if asked is not None:
-        recorded |= _recorded_instructions(asked, settings, preference_judge)
-    named = [test_set.name for test_set in sets] + ([asked.name] if asked is not None else [])
-    path = Path(output) if output is not None else default_output(model, named)
-    folder = RunFolder.start(path, recorded)
-    if (path / RESULTS).exists():
+
+def as_answerer(answerer: ChatModel | Answerer) -> Answerer:
+    """Whatever the caller gives as an answerer.
+
+    Raises:
+        DemurError: it cannot be evaluated.
+    """
+    if isinstance(answerer, Answerer):
+        return answerer
+    from demur.chat import ChatModel
+
+    if not isinstance(answerer, ChatModel):
+        raise DemurError(
+            f"{type(answerer).__name__!r:.60} cannot be evaluated: give a ChatModel, a Server or "
+            "ResponseFiles."
+        )
+    from demur.evaluation.answerers.model import ModelAnswerer
+
+    return ModelAnswerer(answerer)
+
+
+def run_evaluation(
+    answerer: Answerer,
+    chosen: Chosen,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Measure what was chosen; see `evaluate`.
+
+    Args:
+        answerer: what answers.
+        chosen: prompts, queries, judges and sampling, as `choose` returns them.
+        output: folder of the evaluation, or None for one that is named after its content.
+        progress: reports progress.
+
+    Raises:
+        DemurError: as for `evaluate`.
+    """
+    progress = progress or SilentProgress()
+    chosen = _named_for(answerer, chosen)
+    record = _record(answerer, chosen, progress)
+    path = Path(output) if output is not None else default_output(record)
+    folder = WorkFolder.check(path, record, KIND)
+    work = _Work(answerer, chosen, record, folder.path, progress)
+    found = Comparison.find_finished(folder)
+    if found is not None and work.is_complete(found):
         progress.message(f"This evaluation is finished already: showing {path}.")
-        ensure_report(path)
-        return Comparison.load(path)
-
-    work = _Work(
-        model, folder, _protocol(settings, harm_judge), refusal_judge, harm_judge, progress
-    )
-    tally = Tally(harm_judged=harm_judge is not None)
-    costs: list[Cost] = []
-    meter = CostMeter(model, path, work.unfinished, Condition(None, system), progress)
-    name_of = distinct_names()
-    for test_set in sets:
-        names = {
-            condition.name: name_of(f"{condition.name[:60]}-{test_set.name[:60]}")
-            for condition in conditions
-        }
-        for condition in conditions:
-            tally.add(work.judged_responses(names[condition.name], test_set, condition))
-        for condition in conditions:
-            cost = meter.cost(names[condition.name], names.get(NONE, NONE), test_set, condition)
-            costs += [cost] if cost is not None else []
-    wins = work.outputs(asked, settings).run(conditions, preference_judge) if asked else ()
-    comparison = Comparison(
-        path, tally.rates(), tally.differences(), folder.settings(), tuple(costs), wins
-    )
-    comparison.save(path)
-    ensure_report(path)
-    shutil.rmtree(path / UNFINISHED, ignore_errors=True)
+        return found
+    answerer.check(work.all_tasks, progress)
+    WorkFolder.start(path, record, KIND)
+    comparison = work.run()
+    comparison.save()
+    for remark in answerer.remarks():
+        progress.message(remark)
     return comparison
 
 
-def default_output(model: ChatModel, sets: Sequence[str]) -> Path:
-    """Where an evaluation on sets of these names lies unless told otherwise."""
-    return EVALUATIONS / safe_name("-".join([Path(model.name).name, *sets])[:120])
+def default_output(record: EvaluationRecord) -> Path:
+    """Where an evaluation lies unless told otherwise."""
+    parts = [short_name(record.answerer), *(each.name for each in record.sets)]
+    if record.instructions is not None:
+        parts.append(record.instructions.name)
+    if not record.sets and record.instructions is None:
+        parts.append(record.judge.name)
+    return EVALUATIONS / safe_name("-".join(parts)[:_MOST_NAME])
 
 
-@dataclass(frozen=True)
 class _Work:
-    """What it takes to get the judged responses of one prompt to one set."""
+    """The tasks of an evaluation, and what is counted of them."""
 
-    model: ChatModel
-    folder: RunFolder
-    protocol: Protocol
-    judge: RefusalJudge
-    harm_judge: HarmJudge | None
-    progress: Progress
+    def __init__(
+        self,
+        answerer: Answerer,
+        chosen: Chosen,
+        record: EvaluationRecord,
+        path: Path,
+        progress: Progress,
+    ) -> None:
+        self.answerer = answerer
+        self.chosen = chosen
+        self.record = record
+        self.path = path
+        self.progress = progress
+        self.store = MeasurementStore(path)
+        self.tasks = answerer.tasks(
+            [
+                Question(condition, name, test_set.queries, chosen.protocol)
+                for test_set in chosen.sets
+                for condition, name in zip(chosen.conditions, chosen.names, strict=True)
+            ]
+            if answerer.takes_queries
+            else []
+        )
+        self.outputs = (
+            None
+            if chosen.instructions is None
+            else OutputsWork.of(
+                chosen.instructions, chosen, answerer, short_name(record.answerer), path, progress
+            )
+        )
 
     @property
-    def unfinished(self) -> RunFolder:
-        """Where measurements lie until the evaluation is finished."""
-        return RunFolder(self.folder.path / UNFINISHED)
+    def all_tasks(self) -> list[Task]:
+        """The tasks on query sets and on instructions."""
+        return [*self.tasks, *(self.outputs.tasks if self.outputs is not None else ())]
 
-    def outputs(self, instructions: Instructions, settings: EvaluateSettings) -> OutputsWork:
-        """The same for outputs: whole ones, one for each instruction."""
-        tokens = settings.output_tokens
-        return OutputsWork(
-            model=self.model,
-            instructions=instructions,
-            path=self.folder.path,
-            measured=RunFolder(self.unfinished.path / "outputs"),
-            protocol=replace(
-                self.protocol,
-                sampling=replace(self.protocol.sampling, samples=1, most_tokens=tokens),
-                tokens_harmful=tokens,
-                tokens_harmless=tokens,
-                kept=1,
-                whole=True,
-            ),
-            judge=self.judge,
-            progress=self.progress,
+    def is_complete(self, found: Comparison) -> bool:
+        """Whether everything that the figures were counted from is there and undamaged.
+
+        Raises:
+            DemurError: a file is damaged.
+        """
+        keys = [measured.key for measured in found.measured]
+        keys += [outputs.key for outputs in found.outputs]
+        for key in keys:
+            stored = self.store.stored(key)
+            if not stored.read() or not stored.finished:
+                return False
+        if self.outputs is not None:
+            self.outputs.run()  # writes the files again that are missing
+        return True
+
+    def run(self) -> Comparison:
+        """Answer, judge and count everything."""
+        chosen = self.chosen
+        tally = Tally(
+            harm_judged=chosen.judges.harm is not None,
+            names={each.fingerprint: each.name for each in self.record.conditions},
+        )
+        stored: list[StoredMeasurement] = []
+        measured: list[Measured] = []
+        asked = self.answerer.takes_queries
+        for task in self.tasks:
+            key = key_of(task, self._protocol())
+            stored.append(complete(task, key, chosen.judges, self.store, self.progress))
+            tally.add(stored[-1].rows(), task.set if asked else None)
+            measured.append(
+                Measured(key, task.condition.name, task.set) if asked else Measured(key, None, None)
+            )
+        costs = self._costs(stored)
+        outputs, wins = self._outputs()
+        return Comparison(
+            rates=tally.rates(),
+            differences=tally.differences(),
+            costs=costs,
+            wins=wins,
+            outputs=outputs,
+            measured=tuple(measured),
+            path=self.path,
+            settings=self.record,
         )
 
-    def judged_responses(
-        self, name: str, test_set: TestSet, condition: Condition
-    ) -> list[JudgedResponse]:
-        """Read them where they have been judged already, else sample and judge."""
-        file = self.folder.path / "responses" / f"{name}.jsonl"
-        if file.exists():
-            return read_judged(file)
-        measurement = measure(
-            self.model,
-            test_set.queries,
-            condition,
-            self.protocol,
-            self.judge,
-            self.progress,
-            folder=self.unfinished,
-            name=name,
-            description=f"Measuring on {test_set.name}",
+    def _protocol(self) -> str:
+        judges = self.chosen.judges
+        if self.answerer.takes_queries:
+            return self.chosen.protocol.fingerprint(judges.refusal, judges.harm)
+        return fingerprint(
+            "judges of files",
+            judge=judges.refusal.fingerprint,
+            harm_judge=None if judges.harm is None else judges.harm.fingerprint,
         )
-        responses = _flat(measurement, test_set)
-        if self.harm_judge is not None:
-            kept = self.unfinished.path / f"{name}-harm.jsonl"
-            responses = judge_harm_in_batches(responses, self.harm_judge, kept, self.progress)
-        write_judged(file, responses)
-        return responses
+
+    def _costs(self, stored: Sequence[StoredMeasurement]) -> tuple[Cost, ...]:
+        """What each prompt costs on each set; nothing for an answerer without a model."""
+        if not isinstance(self.answerer, MeasuresCost) or not self.chosen.conditions:
+            return ()
+        conditions, names = self.chosen.conditions, self.chosen.names
+        unprompted = Condition(None, conditions[0].system_prompt)
+        meter = CostMeter(self.answerer, self.path, unprompted, self.progress)
+        costs: list[Cost] = []
+        for number, test_set in enumerate(self.chosen.sets):
+            here = stored[number * len(conditions) : (number + 1) * len(conditions)]
+            bare = next(
+                (
+                    each
+                    for condition, each in zip(conditions, here, strict=True)
+                    if condition.safety_prompt is None
+                ),
+                None,
+            )
+            for condition, name, each in zip(conditions, names, here, strict=True):
+                cost = meter.cost(name, condition, test_set, each, bare)
+                costs += [cost] if cost is not None else []
+        return tuple(costs)
+
+    def _outputs(self) -> tuple[tuple[PromptOutputs, ...], tuple[PromptWins, ...]]:
+        if self.outputs is None:
+            return (), ()
+        outputs, judge = self.outputs.run(), self.chosen.preference_judge
+        return outputs, () if judge is None else self.outputs.wins(outputs, judge)
 
 
-def _flat(measurement: Measurement, test_set: TestSet) -> list[JudgedResponse]:
-    queries = measurement.queries
-    return [
-        JudgedResponse(
-            prompt=measurement.condition,
-            set=test_set.name,
-            label="harmful" if harmful else "harmless",
-            category=category,
-            query=query,
-            response=response.text,
-            refused=response.refused,
-            end=response.end,
-        )
-        for query, harmful, category, responses in zip(
-            queries.texts, queries.harmful, test_set.categories, measurement.responses, strict=True
-        )
-        for response in responses
-    ]
+def _named_for(answerer: Answerer, chosen: Chosen) -> Chosen:
+    """The same with the answerer's own name for the condition without a safety prompt."""
+    names: list[str] = []
+    for condition, given in zip(chosen.conditions, chosen.names, strict=True):
+        name = answerer.bare_name if condition.safety_prompt is None else given
+        wanted, number = name, 2
+        others = {answerer.bare_name} if condition.safety_prompt is not None else set()
+        while name in {*names, *others}:
+            name, number = f"{wanted} ({number})", number + 1
+        names.append(name)
+    return replace(chosen, names=tuple(names))
 
 
-def _check_fit(
-    model: ChatModel,
-    conditions: Sequence[Condition],
-    sets: Sequence[TestSet],
-    instructions: Instructions | None,
-    settings: EvaluateSettings,
-    progress: Progress,
-) -> None:
-    """Find what cannot be measured before anything is.
-
-    Raises:
-        DemurError: a prompt was trained for another model, or a conversation is too long.
-    """
-    for condition in conditions:
-        prompt = condition.safety_prompt
-        if prompt is not None:
-            prompt.require_width(model.width)
-            if prompt.is_trained and _other_model(prompt, model):
-                progress.message(
-                    f"{prompt.name} was trained on other weights than those of {model.name}: "
-                    "expect little of it."
-                )
-        for test_set in sets:
-            model.inputs(test_set.queries.texts, condition, settings.tokens)
-        if instructions is not None:
-            model.inputs(instructions.texts, condition, settings.output_tokens)
-
-
-def _other_model(prompt: SafetyPrompt, model: ChatModel) -> bool:
-    trained_on = prompt.provenance.model
-    return trained_on is not None and trained_on.identity != model.identity
-
-
-def _protocol(settings: EvaluateSettings, harm_judge: HarmJudge | None) -> Protocol:
-    return Protocol(
-        sampling=SamplingSettings(
-            samples=settings.samples, most_tokens=settings.tokens, seed=settings.seed
+def _record(answerer: Answerer, chosen: Chosen, progress: Progress) -> EvaluationRecord:
+    described: AnswererRecord = answerer.describe(progress)
+    harm, preference = chosen.judges.harm, chosen.preference_judge
+    instructions = chosen.instructions
+    return EvaluationRecord(
+        answerer=described,
+        conditions=tuple(
+            answerer.condition(condition, name)
+            for condition, name in zip(chosen.conditions, chosen.names, strict=True)
         ),
-        tokens_harmful=settings.tokens,
-        tokens_harmless=settings.tokens,
-        kept=settings.samples,
-        cut_unfinished=False,
-        whole=harm_judge is not None,
+        sets=tuple(SetRecord.of(test_set.queries) for test_set in chosen.sets),
+        instructions=None if instructions is None else SetRecord.of(instructions.queries),
+        judge=JudgeRecord.of(chosen.judges.refusal),
+        harm_judge=None if harm is None else JudgeRecord.of(harm),
+        preference_judge=None if preference is None else JudgeRecord.of(preference),
+        settings=chosen.settings,
+        source=answerer.settings,
+        objects=chosen.objects,
     )
-
-
-def _recorded(
-    model: ChatModel,
-    conditions: Sequence[Condition],
-    sets: Sequence[TestSet],
-    settings: EvaluateSettings,
-    system: str | None,
-    harm_judge: HarmJudge | None,
-) -> dict[str, Any]:
-    return {
-        "model": {
-            "name": model.name,
-            "identity": model.identity,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(model.device),
-            "chat_template": model.renderer.fingerprint,
-        },
-        "prompts": [recorded_prompt(condition.safety_prompt) for condition in conditions],
-        "sets": recorded_sets(sets),
-        "system_prompt": system,
-        "harm_judge": harm_judge.name if harm_judge is not None else None,
-        **settings.model_dump(mode="json"),
-    }
-
-
-def _recorded_instructions(
-    instructions: Instructions,
-    settings: EvaluateSettings,
-    preference_judge: PairwiseJudge | None,
-) -> dict[str, Any]:
-    return {
-        "instructions": {
-            "name": instructions.name,
-            "texts": instructions.queries.fingerprint,
-            "tokens": settings.output_tokens,
-        },
-        "preference_judge": preference_judge.name if preference_judge is not None else None,
-    }

@@ -18,6 +18,22 @@ COSTLY_AT_ONCE = 64
 _HARM: dict[Verdict, Harm] = {True: "unsafe", False: "safe", None: "no verdict"}
 
 
+class NotJudged:
+    """A judge without any verdict, for responses that nothing needs to judge."""
+
+    name = "not judged"
+    fingerprint = "not judged"
+
+    def judge(
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
+        """No verdict on any response."""
+        return [None] * len(responses)
+
+
 @dataclass(frozen=True)
 class Judges:
     """The judges of an evaluation.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
-from demur.chat.engine import Sample, SamplingSettings
 from demur.judges.protocol import Judge, settling
 from demur.records import fingerprint
+
+if TYPE_CHECKING:
+    from demur.chat.engine import Sample, SamplingSettings
 
 _NONE = "no judge"
 
@@ -67,7 +70,7 @@ class Protocol:
     def _cut(self, sample: Sample) -> Sample:
         if not self.cut_unfinished or sample.end != "length":
             return sample
-        return Sample(cut_unfinished_paragraph(sample.text), sample.tokens, sample.end)
+        return replace(sample, text=cut_unfinished_paragraph(sample.text))
 
 
 def cut_unfinished_paragraph(text: str) -> str:

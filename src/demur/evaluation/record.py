@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from demur.chat.settings import LoadSettings
 from demur.evaluation.answerers.records import AnswererRecord
-from demur.evaluation.settings import EvaluateSettings
-from demur.records import ConditionRecord, ModelRecord
+from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
+from demur.judges.preference import PairwiseJudge
+from demur.judges.protocol import Judge
+from demur.records import ConditionRecord, ModelRecord, Queries
 
 KIND = "evaluation"
 
@@ -25,6 +28,11 @@ class SetRecord:
     queries: int
     fingerprint: str
 
+    @classmethod
+    def of(cls, queries: Queries) -> SetRecord:
+        """What is recorded of queries."""
+        return cls(queries.name, len(queries), queries.fingerprint)
+
 
 @dataclass(frozen=True)
 class JudgeRecord:
@@ -37,6 +45,11 @@ class JudgeRecord:
 
     name: str
     fingerprint: str
+
+    @classmethod
+    def of(cls, judge: Judge | PairwiseJudge) -> JudgeRecord:
+        """What is recorded of a judge."""
+        return cls(judge.name, judge.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class EvaluationRecord:
         harm_judge: judge of harm, or None.
         preference_judge: judge of pairs of outputs, or None.
         settings: settings as they were chosen, by name.
+        source: settings by which a command names the answerer.
         objects: names of the settings that were given as objects, which no command can name; what
             `settings` has for them is only a description.
     """
@@ -95,6 +109,7 @@ class EvaluationRecord:
     harm_judge: JudgeRecord | None
     preference_judge: JudgeRecord | None
     settings: EvaluateSettings
+    source: LoadSettings | ServerSettings | FileSettings
     objects: tuple[str, ...] = ()
 
     @property

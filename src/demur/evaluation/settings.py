@@ -12,68 +12,69 @@ BUILT_IN_SET = "held-out"
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class QueryChoices(_Group):
+class QuerySettings(_Group):
     """Queries."""
 
     benchmark: tuple[str, ...] = Field(
-        (), description="name of a public benchmark, see `demur benchmarks`; may be repeated"
+        default=(),
+        description="name of a public benchmark, see `demur benchmarks`; may be repeated",
     )
     harmful: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="harmful queries: held-out, FILE.txt, FILE.csv:COLUMN, FILE.jsonl:COLUMN or "
         "hf:ORG/NAME:COLUMN; may be repeated, each set has rates of its own",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
     harmless: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="harmless queries, likewise; a harmful and a harmless set of one name are one "
         "set with both labels",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
     benchmark_dir: str | None = Field(
-        None, description="folder with the files of benchmarks; nothing is downloaded then"
+        default=None, description="folder with the files of benchmarks; nothing is downloaded then"
     )
     instructions: str | None = Field(
-        None,
+        default=None,
         description="ordinary instructions, built-in or as --harmless: the outputs under every "
         "prompt are written as alpaca_eval reads them",
     )
 
 
-class JudgeChoices(_Group):
+class JudgeSettings(_Group):
     """Judges."""
 
     judge: str = Field(
-        "default",
+        default="default",
         description="judge of refusal: default, paper, guard:NAME_OR_FOLDER, endpoint:MODEL or "
         "FILE.py:NAME",
     )
     harm_judge: str | None = Field(
-        None,
+        default=None,
         description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "
         "endpoint:MODEL or FILE.py:NAME",
     )
     preference_judge: str | None = Field(
-        None,
+        default=None,
         description="endpoint:MODEL, which compares the outputs for --instructions under each "
         "prompt with those without one",
     )
     base_url: str | None = Field(
-        None,
+        default=None,
         description="address of the judges' endpoint, for example http://localhost:8000/v1",
         json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
     )
 
 
-class SamplingChoices(_Group):
+class ResponseSettings(_Group):
     """Sampling."""
 
-    samples: int = Field(1, ge=1, description="number of responses to each query")
+    samples: int = Field(default=1, ge=1, description="number of responses to each query")
     tokens: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="largest number of tokens in a response",
         json_schema_extra={
@@ -81,7 +82,7 @@ class SamplingChoices(_Group):
         },
     )
     seed: int = Field(
-        0, ge=0, description="seed of the sampling: the same seed gives the same responses"
+        default=0, ge=0, description="seed of the sampling: the same seed gives the same responses"
     )
 
 
@@ -97,19 +98,19 @@ class EvaluateSettings(_Group):
     """
 
     prompt: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="safety prompt: none, long, short, plain, a text file, the folder of a run or "
         "of a safety prompt, or organisation/name on the hub; may be repeated",
         json_schema_extra={"default": "none and long; of a server none"},
     )
     system_prompt: str | None = Field(
-        None,
+        default=None,
         description="text file with the application's own system text, which follows the safety "
         "prompt",
     )
-    queries: QueryChoices = Field(default_factory=QueryChoices)
-    judges: JudgeChoices = Field(default_factory=JudgeChoices)
-    sampling: SamplingChoices = Field(default_factory=SamplingChoices)
+    queries: QuerySettings = QuerySettings()
+    judges: JudgeSettings = JudgeSettings()
+    sampling: ResponseSettings = ResponseSettings()
 
     @property
     def most_tokens(self) -> int:
@@ -135,17 +136,33 @@ class ServerSettings(_Group):
     """
 
     endpoint: str | None = Field(
-        None,
+        default=None,
         description="address of an OpenAI-compatible server, for example http://localhost:8000/v1; "
         "needs demur[endpoint]",
     )
     served_model: str | None = Field(
-        None,
+        default=None,
         description="name of the model at the server",
         json_schema_extra={"default": "the only one there"},
     )
-    concurrency: int = Field(8, ge=1, description="number of requests under way at once")
-    timeout: float = Field(120.0, gt=0, description="seconds to wait for an answer")
+    concurrency: int = Field(default=8, ge=1, description="number of requests under way at once")
+    timeout: float = Field(default=120.0, gt=0, description="seconds to wait for an answer")
     retries: int = Field(
-        4, ge=0, description="number of times that a request is repeated that failed for a time"
+        default=4,
+        ge=0,
+        description="number of times that a failed request is repeated",
+    )
+
+
+class FileSettings(_Group):
+    """Responses that exist already.
+
+    Attributes:
+        responses: files of responses.
+    """
+
+    responses: tuple[str, ...] = Field(
+        default=(),
+        description="CSV or JSONL file whose responses are judged instead; no model runs; may be "
+        "repeated",
     )

@@ -15,15 +15,18 @@ from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
 from demur.errors import DemurError
-from demur.evaluation.choices import NONE, EvaluateSettings, TestSet, choose_prompts, choose_sets
+from demur.evaluation.choices import TestSet, choose_prompts, choose_sets
+from demur.evaluation.settings import EvaluateSettings
 from demur.inspect.scoring import complied_harmfully, refused
-from demur.prompts import load_system_prompt
+from demur.prompts import Condition, load_system_prompt
 from demur.queries import QuerySet
+from demur.records import NO_PROMPT, ConditionRecord
+from demur.settings import build
 
 
 @task
 def safeguard(
-    prompt: str = NONE,
+    prompt: str = NO_PROMPT,
     benchmark: str | None = None,
     harmful: str | None = None,
     harmless: str | None = None,
@@ -41,45 +44,51 @@ def safeguard(
     that, and how many are under way at once.
 
     Args:
-        prompt: the safety prompt: `none`, `long`, `short`, `plain`, a text file, or a text prompt
-            on the hub. A trained one is no text and reaches no model through Inspect.
-        benchmark: the name of a public benchmark, see `demur benchmarks`.
+        prompt: safety prompt: `none`, `long`, `short`, `plain`, a text file, or a text prompt on
+            the hub. A trained one is not text and reaches no model through Inspect.
+        benchmark: name of a public benchmark, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
             `hf:org/name:column`.
-        harmless: harmless ones. The built-in `held-out` of both labels where no set is named.
-        judge: the refusal judge, `default` or `paper`.
-        harm_judge: `guard:NAME_OR_FOLDER` or `endpoint:MODEL`: which answers to harmful queries are
-            unsafe.
-        base_url: of the endpoint.
-        samples: responses for each query.
-        tokens: of a response at most; by default 64, with a harm judge 300.
-        system_prompt: a text file with the application's own system text, which follows the safety
+        harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
+            where no set is named.
+        judge: judge of refusal: `default`, `paper`, `guard:NAME_OR_FOLDER`, `endpoint:MODEL` or
+            `FILE.py:NAME`.
+        harm_judge: judge of harm, which says which answers to harmful queries are unsafe:
+            `guard:NAME_OR_FOLDER`, `endpoint:MODEL` or `FILE.py:NAME`.
+        base_url: address of the endpoint.
+        samples: number of responses to each query, at least 1.
+        tokens: largest number of tokens in a response, at least 1; by default 64, with a judge of
+            harm 300.
+        system_prompt: text file with the application's own system text, which follows the safety
             prompt.
-        benchmark_dir: a folder with the benchmarks' files; nothing is fetched then.
+        benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
 
     Raises:
-        DemurError: something the user can mend, found before the model is asked anything.
+        DemurError: something that the user can fix, found before the model is asked anything.
     """
     with _in_one_line():
-        settings = EvaluateSettings.of(judge, samples, tokens, harm_judged=harm_judge is not None)
-        name, system = _system(prompt, system_prompt)
+        chosen = {"judge": judge, "harm_judge": harm_judge, "samples": samples, "tokens": tokens}
+        settings = build(EvaluateSettings, chosen)
+        condition, system = _system(prompt, system_prompt)
         sets = _sets(benchmark, harmful, harmless, benchmark_dir)
-        scorers = _scorers(settings.judge, harm_judge, base_url)
-    sides = [_samples(test_set.name, side, name) for test_set in sets for side in test_set.sides]
+        scorers = _scorers(judge, harm_judge, base_url)
+    sides = [
+        _samples(test_set.name, side, condition) for test_set in sets for side in test_set.sides
+    ]
     # By turns, so that the first few (`--limit`) are of both labels.
     by_turns = [sample for turn in zip_longest(*sides) for sample in turn if sample is not None]
     return Task(
         dataset=MemoryDataset(by_turns, name="-".join(test_set.name for test_set in sets)),
         solver=[system_text(system), generate()] if system is not None else [generate()],
         scorer=scorers,
-        epochs=settings.samples,
-        config=GenerateConfig(max_tokens=settings.tokens, temperature=1.0),
+        epochs=settings.sampling.samples,
+        config=GenerateConfig(max_tokens=settings.most_tokens, temperature=1.0),
     )
 
 
 @solver
 def system_text(text: str) -> Solver:
-    """Let `text` open the conversation, as it is: whatever stands in braces stays there."""
+    """Open the conversation with `text` as it is: nothing in braces is replaced."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         state.messages.insert(0, ChatMessageSystem(content=text))
@@ -109,24 +118,25 @@ def _scorers(judge: str, harm_judge: str | None, base_url: str | None) -> list[S
     if harm_judge is not None:
         scorers.append(complied_harmfully(harm_judge, judge, base_url))
     elif base_url is not None:
-        raise DemurError("base_url belongs to harm_judge=endpoint:MODEL: give both or none")
+        raise DemurError("A base_url belongs to harm_judge=endpoint:MODEL: give both or none.")
     return scorers
 
 
-def _system(prompt: str, system_prompt: str | None) -> tuple[str, str | None]:
-    """The safety prompt's name, and the system message, laid out as demur itself lays it out."""
+def _system(prompt: str, system_prompt: str | None) -> tuple[ConditionRecord, str | None]:
+    """The condition, and the system message, laid out as demur itself lays it out."""
     (chosen,) = choose_prompts([prompt])
     texts: list[str] = []
     if chosen is not None:
         if chosen.is_trained or chosen.text is None:
             raise DemurError(
-                f"the prompt {chosen.name!r} is trained, embeddings and no text, which cannot be "
-                "sent to a provider: measure it with demur evaluate, or give a prompt of text"
+                f"The prompt {chosen.name!r:.80} is trained, embeddings and no text, which cannot "
+                "be sent to a provider: measure it with demur evaluate, or give a prompt of text."
             )
         texts.append(chosen.text)
-    if system_prompt is not None:
-        texts.append(load_system_prompt(system_prompt))
-    return NONE if chosen is None else chosen.name, "\n\n".join(texts) if texts else None
+    own = None if system_prompt is None else load_system_prompt(system_prompt)
+    if own is not None:
+        texts.append(own)
+    return Condition(chosen, own).record(), "\n\n".join(texts) if texts else None
 
 
 def _sets(
@@ -134,16 +144,21 @@ def _sets(
 ) -> tuple[TestSet, ...]:
     if benchmark is not None and (harmful is not None or harmless is not None):
         raise DemurError(
-            "a benchmark stands alone, so that every rate is of one set: leave out harmful and "
-            "harmless, or run the task once for each"
+            "A benchmark stands alone, so that every rate is of one set: leave out harmful and "
+            "harmless, or run the task once for each."
         )
     folder = None if benchmark_dir is None else Path(benchmark_dir)
     return choose_sets([benchmark] if benchmark else (), harmful, harmless, folder)
 
 
-def _samples(name: str, side: QuerySet, prompt: str) -> list[Sample]:
+def _samples(name: str, side: QuerySet, condition: ConditionRecord) -> list[Sample]:
     """The queries of one label."""
-    metadata = {"set": name, "label": side.label, "prompt": prompt}
+    metadata = {
+        "set": name,
+        "label": side.label,
+        "prompt": condition.name,
+        "condition": condition.fingerprint,
+    }
     categories = side.categories or (None,) * len(side)
     return [
         Sample(

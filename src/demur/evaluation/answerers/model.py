@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from demur.chat import ChatModel
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import (
     Answer,
@@ -21,7 +22,7 @@ from demur.evaluation.answerers.protocol import (
 from demur.evaluation.divergence import kl_divergences
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import ConditionRecord, ModelRecord
+from demur.records import NO_PROMPT, ConditionRecord, ModelRecord
 
 RESPONSES_AT_ONCE = 256
 """Number of responses in a batch, after which they are stored."""
@@ -35,10 +36,16 @@ class ModelAnswerer:
     """
 
     takes_queries = True
-    default_prompts = ("none", "long")
+    default_prompts = (NO_PROMPT, "long")
+    bare_name = NO_PROMPT
 
     def __init__(self, model: ChatModel) -> None:
         self.model = model
+
+    @property
+    def settings(self) -> LoadSettings:
+        """How the model was loaded."""
+        return self.model.settings
 
     def describe(self, progress: Progress) -> ModelRecord:
         """What is recorded of the model."""
@@ -89,9 +96,8 @@ class ModelAnswerer:
         return kl_divergences(self.model, prompted, unprompted)
 
     def _compare_origin(self, prompt: SafetyPrompt, progress: Progress) -> None:
-        trained_on = prompt.metadata.get("model")
-        known = trained_on.get("identity") if isinstance(trained_on, Mapping) else None
-        if known not in (None, self.model.identity):
+        trained_on = prompt.provenance.model
+        if trained_on is not None and trained_on.identity != self.model.identity:
             progress.message(
                 f"{prompt.name} was trained on other weights than those of {self.model.name}: it "
                 "may have little effect."

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from demur.evaluation.answerers.records import AnswererRecord
 from demur.evaluation.protocol import Protocol as Sampling
+from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
 from demur.records import ConditionRecord, Label, Queries
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from demur.chat.settings import LoadSettings
 
 Settled: TypeAlias = Callable[[str], bool]
 """Whether no continuation of a partial response can change its verdict."""
@@ -150,6 +153,14 @@ class Answerer(Protocol):
     @property
     def default_prompts(self) -> tuple[str, ...]:
         """The prompts that are compared where none is chosen."""
+
+    @property
+    def bare_name(self) -> str:
+        """Name of the condition without a safety prompt."""
+
+    @property
+    def settings(self) -> LoadSettings | ServerSettings | FileSettings:
+        """The settings by which a command names the answerer."""
 
     def describe(self, progress: Progress) -> AnswererRecord:
         """What is recorded of the answerer. Costs little, and finds what is missing.

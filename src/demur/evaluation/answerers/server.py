@@ -1,0 +1,271 @@
+"""A model behind an OpenAI-compatible server answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from demur.endpoint import (
+    Answer as EndpointAnswer,
+)
+from demur.endpoint import (
+    EndpointClient,
+    EndpointSettings,
+    Message,
+    Request,
+    SamplingOptions,
+)
+from demur.errors import DemurError
+from demur.evaluation.answerers.protocol import (
+    Answer,
+    Batch,
+    Identity,
+    Question,
+    Settled,
+    Task,
+)
+from demur.evaluation.settings import ServerSettings
+from demur.progress import Progress, Stage
+from demur.prompts import Condition
+from demur.records import NO_PROMPT, ConditionRecord, ServerRecord, fingerprint
+
+AS_SERVED = "as-served"
+"""Name of the condition under which nothing is sent before the query."""
+
+RESPONSES_AT_ONCE = 64
+"""Number of responses that are stored together, which is what an interruption costs at most."""
+
+_MOST_NAMES = 5
+
+
+class Server:
+    """A model behind an OpenAI-compatible server, as something to evaluate.
+
+    What is measured is what the server does with its own settings: temperature, top-p, top-k and a
+    seed for each request are asked for, and one that the server refuses is left out.
+
+    Args:
+        base_url: address before `/chat/completions`, for example `http://localhost:8000/v1`.
+        model: name of the model there; None for the only one that the server has.
+        concurrency: number of requests under way at once, at least 1.
+        timeout: seconds to wait for an answer, above 0.
+        retries: number of times that a request is repeated that failed for a reason that may pass.
+
+    Attributes:
+        settings: settings by which a command names the server.
+
+    Raises:
+        DemurError: a value is out of its range, or the address is not a base URL.
+
+    Example:
+        >>> evaluate(Server("http://localhost:8000/v1"), samples=5)  # doctest: +SKIP
+    """
+
+    takes_queries = True
+    default_prompts = (NO_PROMPT,)
+    bare_name = AS_SERVED
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        *,
+        concurrency: int = 8,
+        timeout: float = 120.0,
+        retries: int = 4,
+    ) -> None:
+        self._endpoint = EndpointSettings(base_url, concurrency, timeout, retries)
+        self.settings = ServerSettings(
+            endpoint=base_url,
+            served_model=model,
+            concurrency=concurrency,
+            timeout=timeout,
+            retries=retries,
+        )
+        self.model = model
+        self._connected: EndpointClient | None = None
+
+    @property
+    def client(self) -> EndpointClient:
+        """The client that asks the server.
+
+        Raises:
+            DemurError: the package openai is missing, the server cannot be reached, or it has
+                several models and none was named.
+        """
+        if self._connected is None:
+            client = EndpointClient(self.model or "", self._endpoint, SamplingOptions())
+            client.model = self.model or _only_model(client)
+            self._connected = client
+        return self._connected
+
+    def describe(self, progress: Progress) -> ServerRecord:
+        """What is recorded of the server.
+
+        Raises:
+            DemurError: as for `client`.
+        """
+        return ServerRecord(self.client.model, self.client.place)
+
+    def condition(self, condition: Condition, name: str) -> ConditionRecord:
+        """What is recorded of a condition; without a safety prompt, it is what the server does.
+
+        Raises:
+            DemurError: the safety prompt is trained, which cannot be sent.
+        """
+        prompt = condition.safety_prompt
+        if prompt is None:
+            system = condition.system_prompt
+            return ConditionRecord(
+                name, fingerprint("as served", system_prompt=system), None, False, system
+            )
+        if prompt.is_trained:
+            raise DemurError(
+                f"{name!r:.80} is a trained prompt, which cannot be sent to a server: run `demur "
+                "export`, serve the export, and evaluate that without --prompt."
+            )
+        return condition.record(name)
+
+    def tasks(self, questions: Sequence[Question]) -> list[Task]:
+        """One task for each question."""
+        record = ServerRecord(self.client.model, self.client.place)
+        return [
+            ServerTask(
+                self.client, record, question, self.condition(question.condition, question.name)
+            )
+            for question in questions
+        ]
+
+    def check(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Nothing: a server says what it refuses when it is asked."""
+
+    def remarks(self) -> list[str]:
+        """Which options the server did not take."""
+        refused = sorted(self.client.refused)
+        if not refused:
+            return []
+        return [f"{self.client.place} does not take {', '.join(refused)}: left out."]
+
+
+@dataclass(frozen=True)
+class ServerTask:
+    """A server answers queries under one condition.
+
+    Attributes:
+        client: the client that asks it.
+        record: what is recorded of the server.
+        question: what it is asked.
+        condition: what is recorded of the condition.
+    """
+
+    client: EndpointClient
+    record: ServerRecord
+    question: Question
+    condition: ConditionRecord
+
+    @property
+    def identity(self) -> Identity:
+        """What the answers depend on."""
+        return Identity(
+            self.condition.fingerprint,
+            self.question.queries.fingerprint,
+            self.record.fingerprint,
+        )
+
+    @property
+    def set(self) -> str:
+        """Name of the query set; for people."""
+        return self.question.queries.name
+
+    @property
+    def per_query(self) -> int | None:
+        """Number of answers to each query."""
+        return self.question.protocol.sampling.samples
+
+    @property
+    def width(self) -> int:
+        """0: no representations are read."""
+        return 0
+
+    @property
+    def description(self) -> str:
+        """What the stage is called."""
+        return f"Asking about {self.set}: {self.question.name}"
+
+    @property
+    def total(self) -> float:
+        """Number of responses."""
+        return len(self.question.queries) * self.question.protocol.sampling.samples
+
+    @property
+    def unit(self) -> str:
+        """Unit of the stage."""
+        return "responses"
+
+    def batches(
+        self, start: int, most: int | None, settled: Settled | None, stage: Stage
+    ) -> Iterator[Batch]:
+        """Answers to queries, from a query on."""
+        queries, samples = self.question.queries, self.question.protocol.sampling.samples
+        at_once = max(1, min(RESPONSES_AT_ONCE, most or RESPONSES_AT_ONCE) // samples)
+        stage.advance(start * samples)
+        for first in range(start, len(queries), at_once):
+            rows = range(first, min(first + at_once, len(queries)))
+            places = [(row, sample) for row in rows for sample in range(samples)]
+            answers = self.client.chat_all([self._request(*place) for place in places], stage)
+            yield Batch(
+                [
+                    self._answer(row, answer)
+                    for (row, _), answer in zip(places, answers, strict=True)
+                ],
+                len(rows),
+            )
+
+    def _request(self, row: int, sample: int) -> Request:
+        condition, sampling = self.question.condition, self.question.protocol.sampling
+        queries = self.question.queries
+        prompt, query = condition.safety_prompt, queries.texts[row]
+        texts = (None if prompt is None else prompt.text, condition.system_prompt)
+        system = "\n\n".join(text.strip() for text in texts if text)
+        limit = self.question.protocol.limits([queries.harmful[row]])[0]
+        return Request(
+            [*([Message("system", system)] if system else []), Message("user", query.strip())],
+            SamplingOptions(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=limit,
+                seed=_seed(sampling.seed, sample, query),
+            ),
+        )
+
+    def _answer(self, row: int, answer: EndpointAnswer) -> Answer:
+        queries = self.question.queries
+        return Answer(
+            prompt=self.condition.name,
+            condition=self.condition.fingerprint,
+            set=queries.name,
+            label=queries.labels[row],
+            category=queries.categories[row],
+            query=queries.texts[row],
+            text=answer.text,
+            end=answer.finish,
+        )
+
+
+def _only_model(client: EndpointClient) -> str:
+    models = client.models()
+    if len(models) == 1:
+        return models[0]
+    known = ", ".join(models[:_MOST_NAMES]) + (", ..." if len(models) > _MOST_NAMES else "")
+    raise DemurError(
+        f"{client.place} has {len(models)} models{f' ({known})' if known else ''}: name one with "
+        "--served-model."
+    )
+
+
+def _seed(seed: int, sample: int, query: str) -> int:
+    """A seed for each response: with one for all, servers draw the same numbers each time."""
+    digest = hashlib.sha256(f"{seed}\0{sample}\0{query}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

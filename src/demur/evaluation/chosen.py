@@ -1,0 +1,204 @@
+"""Everything that an evaluation needs beside an answerer, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from demur.errors import DemurError
+from demur.evaluation.choices import (
+    PromptChoice,
+    QueryChoices,
+    TestSet,
+    choose_conditions,
+    choose_prompts,
+    choose_sets,
+    load_sets,
+)
+from demur.evaluation.instructions import InstructionChoice, Instructions, choose_instructions
+from demur.evaluation.judging import Judges
+from demur.evaluation.settings import EvaluateSettings
+from demur.judges import as_harm_judge, as_refusal_judge, get_preference_judge
+from demur.judges.preference import PairwiseJudge
+from demur.judges.protocol import JudgeSpec
+from demur.progress import Progress
+from demur.prompts import Condition, SafetyPrompt, load_system_prompt
+
+if TYPE_CHECKING:
+    from demur.evaluation.protocol import Protocol
+
+_ENDPOINT = "endpoint:"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is evaluated, and how.
+
+    Attributes:
+        conditions: conditions to compare; none for files of responses.
+        names: name of each condition, no two the same.
+        sets: query sets.
+        instructions: ordinary instructions, or None.
+        judges: judges of refusal and harm.
+        preference_judge: judge of pairs of outputs, or None.
+        settings: the settings by name.
+        objects: names of the settings that were given as objects.
+    """
+
+    conditions: tuple[Condition, ...]
+    names: tuple[str, ...]
+    sets: tuple[TestSet, ...]
+    instructions: Instructions | None
+    judges: Judges
+    preference_judge: PairwiseJudge | None
+    settings: EvaluateSettings
+    objects: tuple[str, ...] = ()
+
+    @property
+    def protocol(self) -> Protocol:
+        """How responses to queries are sampled."""
+        settings = self.settings
+        return _protocol(
+            settings.sampling.samples,
+            settings.most_tokens,
+            settings.sampling.seed,
+            whole=self.judges.harm is not None,
+        )
+
+    @property
+    def output_protocol(self) -> Protocol:
+        """How outputs for instructions are sampled: one each, whole."""
+        return _protocol(1, self.settings.output_tokens, self.settings.sampling.seed, whole=True)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that stand in for what the settings name; None leaves it to the settings.
+
+    Attributes:
+        prompts: safety prompts.
+        harmful: harmful queries.
+        harmless: harmless queries.
+        judge: judge of refusal.
+        harm_judge: judge of harm.
+        instructions: ordinary instructions.
+        preference_judge: judge of pairs of outputs.
+    """
+
+    prompts: Sequence[PromptChoice] | None = None
+    harmful: QueryChoices = None
+    harmless: QueryChoices = None
+    judge: JudgeSpec | None = None
+    harm_judge: JudgeSpec | None = None
+    instructions: InstructionChoice | None = None
+    preference_judge: PairwiseJudge | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what is given, as arguments of `evaluate`."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) is not None)
+
+
+def choose(
+    settings: EvaluateSettings,
+    default_prompts: Sequence[str],
+    progress: Progress,
+    given: Given | None = None,
+) -> Chosen:
+    """Read and check what the settings name, before anything slow.
+
+    Args:
+        settings: settings by name.
+        default_prompts: prompts where none is chosen; empty for an answerer that is not asked.
+        progress: reports downloads.
+        given: objects in place of what the settings name.
+
+    Raises:
+        DemurError: something cannot be read, or does not fit together.
+    """
+    given = given or Given()
+    system = None if settings.system_prompt is None else load_system_prompt(settings.system_prompt)
+    prompts: tuple[SafetyPrompt | None, ...] = ()
+    if default_prompts:
+        named = settings.prompt or tuple(default_prompts)
+        prompts = choose_prompts(named if given.prompts is None else given.prompts)
+    conditions, names = choose_conditions(prompts, system)
+    _check_base_url(settings)
+    preference = given.preference_judge or _preference_judge(settings)
+    instructions = given.instructions or settings.queries.instructions
+    asked = choose_instructions(instructions, prompts, compared=preference is not None)
+    # The judges come last: one may be a model that is loaded.
+    sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
+    return Chosen(
+        conditions=tuple(conditions),
+        names=tuple(names),
+        sets=sets,
+        instructions=asked,
+        judges=_judges(settings, given, progress),
+        preference_judge=preference,
+        settings=settings,
+        objects=given.names,
+    )
+
+
+def _sets(
+    settings: EvaluateSettings, given: Given, progress: Progress, *, built_in: bool
+) -> tuple[TestSet, ...]:
+    queries = settings.queries
+    harmful, harmless = given.harmful, given.harmless
+    return choose_sets(
+        queries.benchmark,
+        load_sets(queries.harmful, "harmful") if harmful is None else harmful,
+        load_sets(queries.harmless, "harmless") if harmless is None else harmless,
+        queries.benchmark_dir,
+        progress,
+        built_in=built_in,
+    )
+
+
+def _judges(settings: EvaluateSettings, given: Given, progress: Progress) -> Judges:
+    named = settings.judges
+    refusal, harm = given.judge, given.harm_judge
+    if refusal is None:
+        refusal = named.judge
+    if harm is None:
+        harm = named.harm_judge
+    return Judges(
+        as_refusal_judge(refusal, base_url=_url(refusal, settings), progress=progress),
+        None
+        if harm is None
+        else as_harm_judge(harm, base_url=_url(harm, settings), progress=progress),
+    )
+
+
+def _preference_judge(settings: EvaluateSettings) -> PairwiseJudge | None:
+    spec = settings.judges.preference_judge
+    return None if spec is None else get_preference_judge(spec, base_url=settings.judges.base_url)
+
+
+def _url(judge: JudgeSpec, settings: EvaluateSettings) -> str | None:
+    """The base URL, for a judge behind an endpoint."""
+    is_endpoint = isinstance(judge, str) and judge.startswith(_ENDPOINT)
+    return settings.judges.base_url if is_endpoint else None
+
+
+def _check_base_url(settings: EvaluateSettings) -> None:
+    named = settings.judges
+    specs = (named.judge, named.harm_judge, named.preference_judge)
+    if named.base_url is not None and not any(spec and _ENDPOINT in spec for spec in specs):
+        raise DemurError("--base-url belongs to a judge endpoint:MODEL: give both or none of them.")
+
+
+def _protocol(samples: int, tokens: int, seed: int, *, whole: bool) -> Protocol:
+    from demur.chat.engine import SamplingSettings
+    from demur.evaluation.protocol import Protocol
+
+    return Protocol(
+        sampling=SamplingSettings(samples=samples, most_tokens=tokens, seed=seed),
+        tokens_harmful=tokens,
+        tokens_harmless=tokens,
+        kept=samples,
+        cut_unfinished=False,
+        whole=whole,
+    )

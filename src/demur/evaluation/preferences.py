@@ -1,0 +1,123 @@
+"""Preferences between the outputs under two prompts, stored batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from demur.errors import DemurError
+from demur.evaluation.alpaca import AlpacaOutputs
+from demur.evaluation.wins import WinRate
+from demur.judges.preference import PairwiseJudge
+from demur.progress import Progress
+from demur.records import MeasurementKey, fingerprint, to_plain
+from demur.records.codec import from_line, to_line
+from demur.records.journal import Journal
+
+FOLDER = "preferences"
+PAIRS_AT_ONCE = 64
+"""Number of pairs that are judged before their preferences are stored."""
+
+
+@dataclass(frozen=True)
+class PreferenceRow:
+    """The preference on one pair.
+
+    Attributes:
+        instruction: the instruction.
+        preferred: `first` for the output under the prompt, `second` for the baseline's, `tie`, or
+            None where the judge had no verdict.
+    """
+
+    instruction: str
+    preferred: Literal["first", "second", "tie"] | None
+
+
+@dataclass(frozen=True)
+class PreferenceKey:
+    """Identity of the preferences between two prompts.
+
+    Attributes:
+        outputs: identity of the measurement of the outputs under the prompt.
+        baseline: identity of the measurement of the baseline's.
+        judge: fingerprint of the judge.
+    """
+
+    outputs: MeasurementKey
+    baseline: MeasurementKey
+    judge: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the three together."""
+        return fingerprint("preferences", **to_plain(self))
+
+
+class Preferences:
+    """Preferences in a folder; they grow by appending.
+
+    Args:
+        folder: folder of the evaluation.
+        key: identity of the preferences.
+    """
+
+    def __init__(self, folder: Path, key: PreferenceKey) -> None:
+        name = key.fingerprint[:16]
+        self.key = key
+        self.rows_file = folder / FOLDER / f"{name}.jsonl"
+        self._journal = Journal(folder / FOLDER / f"{name}.journal", (self.rows_file,))
+
+    def judged(
+        self,
+        outputs: AlpacaOutputs,
+        baseline: AlpacaOutputs,
+        judge: PairwiseJudge,
+        progress: Progress,
+    ) -> WinRate:
+        """Judge the pairs that are not stored yet, and count all.
+
+        Args:
+            outputs: outputs under the prompt.
+            baseline: outputs of the baseline for the same instructions.
+            judge: judge of pairs.
+            progress: reports progress.
+
+        Raises:
+            DemurError: a stored file is damaged, or the judge fails.
+        """
+        header = to_plain(self.key)
+        if not self._journal.read():
+            self._journal.begin(header)
+        elif self._journal.header != header:
+            raise self._journal.damaged("it belongs to other outputs")
+        while self._journal.items < len(outputs.instructions):
+            pairs = slice(self._journal.items, self._journal.items + PAIRS_AT_ONCE)
+            asked = outputs.instructions[pairs]
+            preferred = judge.prefer(
+                asked, outputs.outputs[pairs], baseline.outputs[pairs], progress
+            )
+            if len(preferred) != len(asked):
+                raise DemurError(
+                    f"The preference judge {judge.name!r} gave {len(preferred)} verdicts on "
+                    f"{len(asked)} pairs: use one that gives a verdict on each."
+                )
+            lines = b"".join(
+                to_line(PreferenceRow(instruction, each))
+                for instruction, each in zip(asked, preferred, strict=True)
+            )
+            self._journal.append((lines,), len(asked))
+        return WinRate.of([row.preferred for row in self._rows(outputs.instructions)])
+
+    def _rows(self, instructions: Sequence[str]) -> list[PreferenceRow]:
+        last = self._journal.last
+        length = 0 if last is None else last.files[0][0]
+        lines = self.rows_file.read_bytes()[:length].split(b"\n")[:-1]
+        try:
+            rows = [from_line(PreferenceRow, line) for line in lines]
+        except ValueError as error:
+            raise self._journal.damaged("a line holds no preference", self.rows_file) from error
+        if [row.instruction for row in rows] != list(instructions):
+            raise self._journal.damaged("it belongs to other instructions", self.rows_file)
+        return rows
