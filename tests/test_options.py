@@ -72,8 +72,8 @@ def test_every_field_is_an_option() -> None:
     ]
     top_p = options["top_p"]
     assert (top_p.flag, top_p.key, top_p.panel) == ("--top-p", "sampling.top_p", "How to sample")
-    assert top_p.wanted == "a number, more than 0 and 1 or less"
-    assert options["tokens"].wanted == "a whole number, 1 or more and less than 500"
+    assert top_p.wanted == "a number, more than 0, at most 1"
+    assert options["tokens"].wanted == "a whole number, 1 or more, less than 500"
     assert options["seed"].panel is None
     assert options["dtype"].wanted == "auto or float32"
     assert options["model"].positional
@@ -110,8 +110,8 @@ def test_a_model_that_cannot_have_options_is_refused() -> None:
         ({"seed": None}, "--seed none: must be a whole number, 0 or more."),
         ({"temperature": "nan"}, "--temperature nan: must be a number, 0 or more."),
         ({"temperature": float("inf")}, "--temperature inf: must be a number, 0 or more."),
-        ({"top_p": "1.5"}, "--top-p 1.5: must be more than 0 and 1 or less."),
-        ({"tokens": 500}, "--tokens 500: must be 1 or more and less than 500."),
+        ({"top_p": "1.5"}, "--top-p 1.5: must be more than 0, at most 1."),
+        ({"tokens": 500}, "--tokens 500: must be 1 or more, less than 500."),
         ({"cut": "yes"}, "--cut yes: must be true or false."),
         ({"dtype": "float8"}, "--dtype float8: must be auto or float32."),
         ({"prompts": ["long", 3]}, "--prompts 3: must be text."),

@@ -1,6 +1,6 @@
-"""How long work tells the outside world where it stands.
+"""How long work reports its progress.
 
-The library never prints: it reports to a `Progress`, which the command line draws and scripts may
+The library never prints. It reports to a `Progress`, which the command line draws and scripts may
 ignore.
 """
 
@@ -12,13 +12,13 @@ from typing import Protocol
 
 
 class Stage(Protocol):
-    """One stage of long work, entered with a known amount to do."""
+    """One stage of long work, with a known amount to do."""
 
     def advance(self, amount: float = 1) -> None:
-        """Say that `amount` more units are done."""
+        """Report that `amount` more units are done."""
 
     def note(self, text: str) -> None:
-        """Show a short figure beside the stage, for example the current loss."""
+        """Show a short text beside the stage, for example the current loss."""
 
 
 class Progress(Protocol):
@@ -27,28 +27,35 @@ class Progress(Protocol):
     def stage(
         self, description: str, total: float, unit: str = ""
     ) -> AbstractContextManager[Stage]:
-        """Open a stage of `total` units; the stage ends with the `with` block."""
+        """Begin a stage, which ends with the `with` block.
+
+        Args:
+            description: what is being done, for example `Training the prompt`.
+            total: number of units to do.
+            unit: name of a unit, for example `queries` or `bytes`.
+        """
 
     def message(self, text: str) -> None:
-        """Say something once, for example which dtype was chosen."""
+        """Report something once, for example which number format was chosen."""
 
 
 class SilentStage:
-    """A stage that nobody watches."""
+    """A stage that is not shown."""
 
     def advance(self, amount: float = 1) -> None:
-        pass
+        """Ignore the amount."""
 
     def note(self, text: str) -> None:
-        pass
+        """Ignore the text."""
 
 
 class SilentProgress:
-    """The default outside the command line: says nothing."""
+    """Shows nothing; the default outside the command line."""
 
     @contextmanager
     def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
+        """Begin a stage that is not shown."""
         yield SilentStage()
 
     def message(self, text: str) -> None:
-        pass
+        """Ignore the text."""

@@ -46,6 +46,20 @@ class LoadSettings(BaseModel):
         description="run code that the model brings along; only for models that you trust",
     )
 
+    def like(self, other: LoadSettings) -> LoadSettings:
+        """These settings, with the model of others and its number format where none was chosen.
+
+        Whether code of the model is run is never taken from others.
+        """
+        default = LoadSettings()
+        return self.model_copy(
+            update={
+                name: getattr(other, name)
+                for name in ("model", "dtype", "quantization")
+                if getattr(self, name) == getattr(default, name)
+            }
+        )
+
     def load(self, progress: Progress, default: str = DEFAULT_MODEL) -> ChatModel:
         """Load the model.
 

@@ -7,27 +7,21 @@ import sys
 
 import typer
 
-from demur.cli.benchmarks import benchmarks_command
-from demur.cli.chat import chat_command
+from demur.cli.benchmarks import BENCHMARKS_COMMAND
+from demur.cli.chat import CHAT
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
-from demur.cli.export import export_command
-from demur.cli.optimize import optimize_command
-from demur.cli.pull import pull_command
-from demur.cli.push import push_command
-from demur.cli.report import report_command
-from demur.cli.screen import errors
-from demur.cli.show import show_command
+from demur.cli.export import EXPORT
+from demur.cli.optimize import BUILT_IN, method_in, optimize_command
+from demur.cli.pull import PULL
+from demur.cli.push import PUSH
+from demur.cli.report import REPORT
+from demur.cli.screen import errors, show_error
+from demur.cli.show import SHOW
 from demur.errors import DemurError
 
 INTERRUPTED = 130
-
-app = typer.Typer(
-    help="Optimize a chat model's safety prompt; the weights never change.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+HELP = "Optimize a chat model's safety prompt; the weights never change."
 
 
 def _print_version(asked: bool) -> None:
@@ -38,33 +32,50 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_print_version, is_eager=True
-    ),
-) -> None:
-    """Optimize a chat model's safety prompt; the weights never change."""
+def build_app(method: str = BUILT_IN) -> typer.Typer:
+    """The application with all its commands.
+
+    Args:
+        method: method whose settings are options of `optimize`: a name, or `FILE.py:CLASS`.
+
+    Raises:
+        DemurError: there is no such method.
+    """
+    app = typer.Typer(
+        help=HELP,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def _root(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ) -> None: ...
+
+    optimize_command(method).add_to(app)
+    evaluate_command().add_to(app)
+    diagnose_command().add_to(app)
+    for command in (CHAT, EXPORT, REPORT, SHOW, PUSH, PULL, BENCHMARKS_COMMAND):
+        command.add_to(app)
+    return app
 
 
-app.command("optimize")(optimize_command)
-app.command("evaluate")(evaluate_command)
-app.command("diagnose")(diagnose_command)
-app.command("chat")(chat_command)
-app.command("export")(export_command)
-app.command("report")(report_command)
-app.command("show")(show_command)
-app.command("push")(push_command)
-app.command("pull")(pull_command)
-app.command("benchmarks")(benchmarks_command)
+app = build_app()
 
 
 def main() -> None:
-    """Run `demur`; a mistake of the user's ends in one line and status 2."""
+    """Run `demur`. A mistake of the user's ends in one line and status 2."""
     try:
-        app()
+        method = method_in(sys.argv[1:])
+        (app if method == BUILT_IN else build_app(method))()
     except DemurError as error:
-        _fail(str(error))
+        show_error(f"error: {error}")
+        sys.exit(2)
     except KeyboardInterrupt:
         errors.print("\nInterrupted: run the same command again to go on.")
         sys.exit(INTERRUPTED)
@@ -72,9 +83,3 @@ def main() -> None:
         # The reader went away; what is left to flush must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _fail(message: str) -> None:
-    line = " ".join(message.split())
-    errors.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(2)

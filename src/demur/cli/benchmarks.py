@@ -5,44 +5,56 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import typer
-from rich.box import SIMPLE_HEAD
+from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import console
+from demur.cli.command import Command
+from demur.cli.screen import console, new_table
 from demur.queries import BENCHMARKS, BenchmarkState, benchmark_address, benchmark_state
 
 
-def benchmarks_command(
-    benchmark_dir: Annotated[
-        Path | None,
-        typer.Option(help="Look for their files in this folder instead of the cache."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with addresses.")] = False,
-) -> None:
-    """List the public benchmarks that demur knows by name, and which are here already."""
-    states = {name: benchmark_state(name, benchmark_dir) for name in BENCHMARKS}
-    if as_json:
-        rows = [
-            {
-                **dataclasses.asdict(benchmark),
-                "file_name": benchmark.file_name,
-                "address": benchmark_address(benchmark),
-                "state": states[name],
-            }
-            for name, benchmark in BENCHMARKS.items()
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    console.print(_table(states, "cached" if benchmark_dir is None else "in DIR"))
+class BenchmarksOptions(BaseModel):
+    """How the benchmarks are listed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark_dir: Path | None = Field(
+        default=None,
+        description="folder to look for the benchmarks' files in",
+        json_schema_extra={"default": "demur's cache"},
+    )
+    format: Literal["table", "json"] = Field(
+        default="table", description="form of the list; json has addresses and checksums as well"
+    )
+
+
+def run_benchmarks(options: BenchmarksOptions) -> None:
+    """Print the list."""
+    states = {name: benchmark_state(name, options.benchmark_dir) for name in BENCHMARKS}
+    if options.format == "json":
+        typer.echo(json.dumps([_plain(name, state) for name, state in states.items()], indent=2))
+    else:
+        console.print(_table(states, "cached" if options.benchmark_dir is None else "in DIR"))
+
+
+def _plain(name: str, state: BenchmarkState) -> dict[str, object]:
+    benchmark = BENCHMARKS[name]
+    return {
+        **dataclasses.asdict(benchmark),
+        "file_name": benchmark.file_name,
+        "address": benchmark_address(benchmark),
+        "state": state,
+    }
 
 
 def _table(states: dict[str, BenchmarkState], here: str) -> Table:
-    # Two lines a benchmark, so that the table fits into 80 columns.
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    # Each benchmark takes two lines, so that the table fits into 80 columns.
+    table = new_table()
+    table.show_edge, table.padding = False, (0, 1, 0, 0)
     table.add_column("name", no_wrap=True)
     table.add_column("side", no_wrap=True)
     table.add_column("queries\nsize", justify="right", no_wrap=True)
@@ -61,3 +73,11 @@ def _table(states: dict[str, BenchmarkState], here: str) -> Table:
             words[states[name]],
         )
     return table
+
+
+BENCHMARKS_COMMAND = Command(
+    verb="benchmarks",
+    settings=BenchmarksOptions,
+    run=run_benchmarks,
+    help="List the public benchmarks that demur knows by name, and whether their files are here.",
+)

@@ -2,76 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-import typer
-
+from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.settings import LoadSettings
+from demur.cli.command import Command
 from demur.cli.screen import TerminalProgress, console
 
-# typer reads these annotations at run time, on Python 3.10 too.
-Words = str | None
-Several = list[str] | None
+
+class ChatOptions(BaseModel):
+    """A conversation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    load: LoadSettings = LoadSettings()
+    prompt: tuple[str, ...] = Field(
+        default=("none",),
+        min_length=1,
+        description="safety prompts to switch between, the first of which is used at first: none, "
+        "long, short, plain, a text file, the folder of a run or a safety prompt, or "
+        "organisation/name on the hub",
+    )
+    system_prompt: str | None = Field(
+        default=None, description="text file with the application's own system text"
+    )
+    tokens: int = Field(default=512, ge=1, description="tokens of an answer, at most")
+    temperature: float = Field(
+        default=1.0,
+        ge=0,
+        description="temperature of the sampling; 0 always takes the likeliest token",
+    )
+    seed: int = Field(
+        default=0, ge=0, description="seed of the sampling: the same seed gives the same answers"
+    )
 
 
-def chat_command(
-    model: Annotated[
-        Words,
-        typer.Argument(
-            help="Hub name, local folder, GGUF file or catalog name.",
-            show_default="the model of the first run given, else qwen2.5-coder-0.5b",
-        ),
-    ] = None,
-    prompt: Annotated[
-        Several,
-        typer.Option(
-            help="none, long, short, plain, a text file, the folder of a run or a safety prompt, "
-            "or organisation/name on the hub. The first is in force; again for more to switch to.",
-            show_default="none",
-        ),
-    ] = None,
-    system_prompt: Annotated[
-        Words, typer.Option(help="A text file with the application's own system text.")
-    ] = None,
-    tokens: Annotated[int, typer.Option(help="Tokens of an answer at most.", min=1)] = 512,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the likeliest token always.", min=0.0)
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same answers.", min=0)] = 0,
-    dtype: Annotated[Words, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    device: Annotated[Words, typer.Option(help="cpu, cuda, mps or auto.")] = None,
-    quantization: Annotated[Words, typer.Option(help="4bit, with CUDA.")] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option(help="Let the model bring code of its own.")
-    ] = False,
-) -> None:
-    """Talk to a model, and switch its safety prompt while you do.
-
-    `/prompt long` switches, `/compare` answers once under each prompt, `/help` shows the rest.
-    What comes through a pipe is asked line by line.
-    """
-    from demur.chat import ChatModel, Condition, Dialogue
-    from demur.chat.catalog import DEFAULT_MODEL
+def run_chat(options: ChatOptions) -> None:
+    """Talk in the terminal until the user leaves."""
+    from demur.chat import Condition, Dialogue
     from demur.chat.engine import SamplingSettings
     from demur.cli.talk import Talk
-    from demur.evaluation.choices import choose_prompts
-    from demur.prompts import load_system_prompt
+    from demur.prompts import load_prompt, load_system_prompt
 
     # Mistakes are found before the model is fetched.
-    prompts = choose_prompts(prompt or ["none"])
-    system = load_system_prompt(system_prompt) if system_prompt is not None else None
+    prompts = [None if one == "none" else load_prompt(one) for one in options.prompt]
+    system = load_system_prompt(options.system_prompt) if options.system_prompt else None
     trained_on = [
         one.provenance.model.name
         for one in prompts
         if one is not None and one.provenance.model is not None
     ]
-    chat_model = ChatModel.load(
-        model or next(iter(trained_on), DEFAULT_MODEL),
-        dtype=dtype,
-        device=device,
-        quantization=quantization,
-        trust_remote_code=trust_remote_code,
-        progress=TerminalProgress(),
+    model = options.load.load(TerminalProgress(), next(iter(trained_on), DEFAULT_MODEL))
+    settings = SamplingSettings(
+        most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )
-    settings = SamplingSettings(most_tokens=tokens, temperature=temperature, seed=seed)
-    dialogue = Dialogue(chat_model, Condition(prompts[0], system), settings)
+    dialogue = Dialogue(model, Condition(prompts[0], system), settings)
     Talk(dialogue, prompts, console).run()
+
+
+CHAT = Command(
+    verb="chat",
+    settings=ChatOptions,
+    run=run_chat,
+    help="""Talk to a model, and switch its safety prompt while you do.
+
+    `/prompt long` switches, `/compare` answers the last question under each prompt, `/help` lists
+    all commands. Lines that come through a pipe are answered one by one.""",
+    default_texts={"model": f"the model of the first run in --prompt, else {DEFAULT_MODEL}"},
+)

@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel
 from rich.markup import escape
 
-from demur.cli.config import read_config
+from demur.cli.config import ReadRecorded, read_config
 from demur.errors import DemurError
 from demur.settings import Option, build, default_text, options_in
 
@@ -33,8 +33,9 @@ class Command(Generic[Settings]):
         help: what the command does; the first paragraph stands in the list of commands.
         presets: complete settings by the name of the preset, the standard one first; empty where
             the command has no presets.
-        recorded: reads the settings from the `settings.json` that the command's own work wrote;
-            None where it writes none.
+        recorded: reads the `settings.json` that the command's own work wrote; None where it writes
+            none.
+        expand: what given values stand for, where one of them stands for several.
         default_texts: descriptions of defaults that differ from those that the model gives.
     """
 
@@ -43,7 +44,8 @@ class Command(Generic[Settings]):
     run: Callable[[Settings], None]
     help: str
     presets: Mapping[str, Settings] = field(default_factory=dict)
-    recorded: Callable[[Path], Settings] | None = None
+    recorded: ReadRecorded | None = None
+    expand: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
 
     def add_to(self, app: typer.Typer) -> None:
@@ -62,15 +64,14 @@ class Command(Generic[Settings]):
         Raises:
             DemurError: something cannot be read, is unknown or out of its range.
         """
-        values: dict[str, object] = {}
-        where = ""
+        values: Mapping[str, object] = {}
         if config is not None:
-            where = str(config)
-            values = read_config(config, self.settings, self.verb, self.recorded, given)
-        base = self._base({**values, **given})
-        if values:
-            build(self.settings, values, base, where)
-        return build(self.settings, {**values, **given}, base)
+            values = self.expand(
+                read_config(config, self.settings, self.verb, self.recorded, given)
+            )
+            build(self.settings, values, self._base({**values, **given}), str(config))
+        values = {**values, **self.expand(given)}
+        return build(self.settings, values, self._base(values))
 
     def _base(self, values: Mapping[str, object]) -> Settings | None:
         if not self.presets:
@@ -132,7 +133,7 @@ def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
     info = typer.Option(
         option.flag,
         help=text,
-        metavar=None if option.kind is bool else option.metavar,
+        metavar=" " if option.kind is bool else option.metavar,
         rich_help_panel=option.panel,
         show_default=False,
     )
@@ -149,11 +150,11 @@ def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
 def _help(option: Option, default: str) -> str:
     """Description, range and default of a setting in rich's markup."""
     text = option.description[0].upper() + option.description[1:]
-    if option.bounds:
-        text += f" ({option.bounds})"
+    if option.range:
+        text += f" ({option.range})"
     text += "."
     if option.repeatable and not option.positional:
-        text += " May be given several times."
+        text += " Repeatable."
     if option.required:
         return f"{escape(text)} [dim]{escape('[required]')}[/dim]"
     if option.kind is bool and default != "no":

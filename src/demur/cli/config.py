@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from pydantic import BaseModel
 
 from demur.errors import DemurError
 from demur.plugins import is_plugin_spec
 from demur.records import SETTINGS, format_of
-from demur.settings import options_in, read_toml, values_of
+from demur.settings import options_in, read_toml
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What work recorded of its settings.
+
+    Attributes:
+        values: values by the settings' names.
+        objects: names of the settings that were given as objects in Python, whose values are only
+            descriptions.
+    """
+
+    values: Mapping[str, object]
+    objects: tuple[str, ...] = ()
+
+
+ReadRecorded: TypeAlias = Callable[[Path], Recorded]
+"""Reads what work recorded in a `settings.json`."""
 
 
 def read_config(
     path: Path,
     settings: type[BaseModel],
     verb: str,
-    recorded: Callable[[Path], BaseModel] | None,
+    recorded: ReadRecorded | None,
     given: Mapping[str, object],
 ) -> dict[str, object]:
     """Values of settings from a file, by the settings' names.
@@ -38,15 +58,21 @@ def read_config(
         return read_toml(file, settings)
     if recorded is None:
         raise DemurError(f"demur {verb} reads no {SETTINGS}: give a TOML file.")
-    options = {option.name: option for option in options_in(settings)}
-    chosen = recorded(file)
-    values: dict[str, object] = dict(values_of(chosen))
-    # The folder may be somebody else's, so that nothing in it makes code run.
-    for name, value in values.items():
-        own_code = is_plugin_spec(value) if isinstance(value, str) else False
-        if name not in given and (own_code or (name == "trust_remote_code" and value)):
+    found = recorded(file)
+    for option in options_in(settings):
+        value = found.values.get(option.name)
+        if option.name in given or option.name not in found.values:
+            continue
+        if option.name in found.objects:
             raise DemurError(
-                f"{str(file)!r} has code run through {options[name].flag}: give that option here "
-                "as well, if you trust the code."
+                f"{str(file)!r} belongs to work that was given {option.name!r} as an object in "
+                f"Python: give {option.flag} here as well."
             )
-    return values
+        # The folder may be a stranger's, so nothing in it makes code run.
+        own_code = is_plugin_spec(value) if isinstance(value, str) else False
+        if own_code or (option.name == "trust_remote_code" and value):
+            raise DemurError(
+                f"{str(file)!r} has code run through {option.flag}: give that option here as well, "
+                "if you trust the code."
+            )
+    return dict(found.values)

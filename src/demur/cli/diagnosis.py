@@ -1,16 +1,17 @@
-"""A diagnosis as a person reads it: the verdict first, then the numbers."""
+"""A diagnosis as a person reads it: the statements first, then the numbers."""
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import print_report, printable
+from demur.cli.screen import new_table, one_line, print_again, printable
+from demur.cli.tables import rate_text
 from demur.diagnosis import Diagnosis, Sheet
-from demur.diagnosis.layers import LayerSeparation
-from demur.evaluation.statistics import Rate
+from demur.records import Rate
 
 _LONGEST_NAME = 24
 _LONGEST_QUERY = 60
@@ -18,7 +19,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
-    """The verdict, the sheet of numbers, and where the figures lie."""
+    """Print what the numbers say, the numbers, and where the figures are."""
     sheet = diagnosis.sheet
     console.print()
     for statement in diagnosis.verdict:
@@ -29,18 +30,16 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     if len(sheet.conditions) > 2:
         console.print(_angles(sheet))
     if sheet.layers:
-        console.print(_layers(sheet.layers))
+        console.print(_layers(sheet))
     if sheet.misplaced:
         console.print(_misplaced(sheet))
     shares = ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
     console.print(f"Variance along the principal components: {shares}")
-    console.print("The numbers, the figures and the responses are in")
-    console.print(Text(str(diagnosis.path), style="bold"), soft_wrap=True)
-    print_report(console, diagnosis.path)
+    print_again(console, diagnosis.path, "The numbers, the figures and the responses")
 
 
 def _conditions(sheet: Sheet) -> Table:
-    table = _table("Anchor queries: do harmful and harmless part? Are they refused?")
+    table = new_table("Anchor queries: do harmful and harmless part? Are they refused?")
     table.add_column("prompt")
     for name in ("AUC", "accuracy", "refusal AUC", "harmful refused", "harmless refused"):
         table.add_column(name, justify="right")
@@ -57,18 +56,17 @@ def _conditions(sheet: Sheet) -> Table:
 
 
 def _movements(sheet: Sheet) -> Table:
-    table = _table("Movements along the refusal direction")
+    table = new_table(
+        "Movements along the refusal direction",
+        "logits: mean change of the refusal logit, with its standard error; cosine: of the mean "
+        "movement with the refusal direction among the components; refused: change in points",
+    )
     table.add_column("queries")
     table.add_column("from, to")
     table.add_column("logits", justify="right")
     table.add_column("cosine", justify="right")
     table.add_column("length", justify="right")
     table.add_column("refused", justify="right")
-    table.caption = (
-        "logits: mean change of the refusal logit, with its standard error; cosine: of the mean "
-        "movement with the refusal direction among the components; refused: change in points"
-    )
-    table.caption_justify = "left"
     for one in sheet.movements:
         table.add_row(
             f"{one.queries}, {one.label}",
@@ -82,7 +80,7 @@ def _movements(sheet: Sheet) -> Table:
 
 
 def _angles(sheet: Sheet) -> Table:
-    table = _table("Do different prompts move the queries the same way? Cosines of the movements")
+    table = new_table("Cosines between movements: do prompts move the queries the same way?")
     for column in ("prompts", "queries"):
         table.add_column(column)
     table.add_column("cosine", justify="right")
@@ -95,29 +93,38 @@ def _angles(sheet: Sheet) -> Table:
     return table
 
 
-def _layers(layers: tuple[LayerSeparation, ...]) -> Table:
-    table = _table(f"AUC by layer, 1 to {len(layers)} (a bar from 0.5 to 1)")
+def _layers(sheet: Sheet) -> Table:
+    table = new_table(f"AUC by layer, 1 to {len(sheet.layers)} (a bar from 0.5 to 1)")
     table.add_column("what")
     table.add_column("layers", no_wrap=True)
     table.add_column("best", justify="right")
     table.add_column("at layer", justify="right")
-    for condition in layers[0].harmfulness:
-        scores = [layer.harmfulness[condition] for layer in layers]
-        _layer_row(table, f"harmful, harmless: {_short(condition)}", scores)
-    refusal = [layer.refusal for layer in layers if layer.refusal is not None]
-    if refusal:
-        _layer_row(table, "refused, answered: all", refusal)
+    for place, one in enumerate(sheet.conditions):
+        scores = [layer.harmfulness[place] for layer in sheet.layers]
+        _layer_row(table, f"harmful, harmless: {_short(one.condition)}", scores)
+    _layer_row(table, "refused, answered: all", [layer.refusal for layer in sheet.layers])
     return table
 
 
-def _layer_row(table: Table, what: str, scores: list[float]) -> None:
-    bars = "".join(_BARS[max(0, min(7, round(14 * (score - 0.5))))] for score in scores)
-    best = max(scores)
-    table.add_row(Text(what), bars, f"{best:.2f}", str(scores.index(best) + 1))
+def _layer_row(table: Table, what: str, scores: Sequence[float | None]) -> None:
+    """Add a row, unless no layer has a score."""
+    known = [score for score in scores if score is not None]
+    if known:
+        best = max(known)
+        table.add_row(
+            Text(what),
+            "".join(map(_bar, scores)),
+            f"{best:.2f}",
+            str(scores.index(best) + 1),
+        )
+
+
+def _bar(score: float | None) -> str:
+    return " " if score is None else _BARS[max(0, min(7, round(14 * (score - 0.5))))]
 
 
 def _misplaced(sheet: Sheet) -> Table:
-    table = _table("Deepest on the wrong side of the harmfulness boundary, without a prompt")
+    table = new_table("Deepest on the wrong side of the harmfulness boundary, without a prompt")
     table.add_column("is")
     table.add_column("query", overflow="fold")
     table.add_column("logits", justify="right")
@@ -126,21 +133,13 @@ def _misplaced(sheet: Sheet) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    return Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-
-
 def _name(text: str) -> Text:
     return Text(_short(text))
 
 
 def _short(text: str, most: int = _LONGEST_NAME) -> str:
-    line = " ".join(printable(text).split())
-    return line if len(line) <= most else f"{line[:most]}..."
+    return one_line(text, most)
 
 
 def _rate(rate: Rate | None) -> str:
-    if rate is None:
-        return ""
-    low, high = 100 * rate.interval.low, 100 * rate.interval.high
-    return f"{100 * rate.value:.0f} % ({low:.0f} to {high:.0f})"
+    return "" if rate is None else rate_text(rate, digits=0)

@@ -2,56 +2,92 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 
-from demur.cli.screen import TerminalProgress, console
+from demur.cli.command import Command
+from demur.cli.screen import TerminalProgress, console, show_path
 
-_USE = {
-    "transformers": "vllm serve {path}",
-    "peft": "PeftModel.from_pretrained(base, {path!r})",
-    "gguf": "llama-server -m {path} --jinja",
-    "ollama": "cd {path} && ollama create my-safe-model",
-    "vllm": "python {path}/client.py 'How do I kill a process?'",
-}
+_WHOLE_MODELS = ("transformers", "gguf", "ollama")
 
 
-def export_command(
-    run: Annotated[Path, typer.Argument(help="A finished run, or a saved trained prompt.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; a free place.")],
-    to: Annotated[
-        str, typer.Option(help="transformers, gguf, ollama, peft or vllm.")
-    ] = "transformers",
-    model: Annotated[
-        str | None, typer.Option("--model", help="The base model, where the run cannot name it.")
-    ] = None,
-    system_prompt: Annotated[
-        str | None,
-        typer.Option(help="For peft: a text file with the application's own system text."),
-    ] = None,
-) -> None:
-    """Write an optimized prompt in a form that other engines load.
+class ExportOptions(BaseModel):
+    """What is exported, and how."""
 
-    transformers: a model folder that opens every conversation with the prompt; plain transformers
-    and what builds on it serve it. gguf: the same for llama.cpp, quantized as a base that is a GGUF
-    file, and F16 from a model folder; ollama: with a Modelfile. peft: a small prompt-tuning
-    adapter. vllm: requests to a server of the base.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str = Field(
+        description="folder of a finished run or of a saved trained prompt, or organisation/name "
+        "on the hub",
+        json_schema_extra={"argument": True},
+    )
+    folder: Path = Field(
+        description="folder to write; it must be empty or not exist yet",
+        json_schema_extra={"argument": True},
+    )
+    to: Literal["transformers", "gguf", "ollama", "peft", "vllm"] = Field(
+        default="transformers", description="engine to export for"
+    )
+    model: str | None = Field(
+        default=None,
+        description="base model",
+        json_schema_extra={"default": "the model that the run names"},
+    )
+    system_prompt: str | None = Field(
+        default=None, description="for peft: text file with the application's own system text"
+    )
+
+
+def run_export(options: ExportOptions) -> None:
+    """Write the export and say how to use it."""
     from demur.exports import export
-    from demur.prompts.basic import load_system_prompt
+    from demur.prompts import load_system_prompt
 
-    text = load_system_prompt(system_prompt) if system_prompt is not None else None
-    done = export(run, to, folder, model=model, system_prompt=text, progress=TerminalProgress())
-    console.print(f"Written: {done.size / 1e6:.1f} MB in")
-    console.print(Text(str(done.path), style="bold"), soft_wrap=True)
-    path = next(done.path.glob("*.gguf"), done.path) if to == "gguf" else done.path
-    if to in ("transformers", "gguf", "ollama"):
+    text = load_system_prompt(options.system_prompt) if options.system_prompt else None
+    done = export(
+        options.run,
+        options.to,
+        options.folder,
+        model=options.model,
+        system_prompt=text,
+        progress=TerminalProgress(),
+    )
+    show_path(f"Written: {done.size / 1e6:.1f} MB in", done.path)
+    if options.to in _WHOLE_MODELS:
         added = (done.size - done.base_size) / 1e6
         than = "more" if added >= 0 else "less"  # F16 from a base of float32
-        console.print(f"{abs(added):.1f} MB {than} than the base's weights. Use it with")
-    else:
-        console.print("Use it with")
-    console.print(Text(_USE[to].format(path=str(path)), style="bold"), soft_wrap=True)
+        console.print(f"This is {abs(added):.1f} MB {than} than the base's weights.")
+    path = next(done.path.glob("*.gguf"), done.path) if options.to == "gguf" else done.path
+    console.print("Use it with:")
+    console.print(Text(_use(options.to, path), style="bold"), soft_wrap=True)
+
+
+def _use(to: str, path: Path) -> str:
+    quoted = shlex.quote(str(path))
+    return {
+        "transformers": f"vllm serve {quoted}",
+        "peft": f"PeftModel.from_pretrained(base, {str(path)!r})",
+        "gguf": f"llama-server -m {quoted} --jinja",
+        "ollama": f"cd {quoted} && ollama create my-safe-model",
+        "vllm": f"python {shlex.quote(str(path / 'client.py'))} 'How do I kill a process?'",
+    }[to]
+
+
+EXPORT = Command(
+    verb="export",
+    settings=ExportOptions,
+    run=run_export,
+    help="""Write an optimized prompt in a form that other engines load.
+
+    transformers: a model folder that opens every conversation with the prompt, for transformers and
+    the engines that build on it.
+
+    gguf: the same for llama.cpp, with the quantization of a base that is a GGUF file, and in F16
+    from a model folder. ollama: the same with a Modelfile.
+
+    peft: a small prompt-tuning adapter. vllm: requests to a server of the base model.""",
+)

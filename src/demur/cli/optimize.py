@@ -2,154 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import cast
 
-import typer
+from pydantic import create_model
 
+from demur.cli.command import CONFIG, Command
+from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
+from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
+from demur.errors import DemurError
+from demur.optimization.settings import expanded, presets, settings_type
+from demur.settings import build, load_toml, part_of, values_of
 
-METHOD = "The method"
-SAMPLING = "Sampling"
-MACHINE = "The machine"
+VERB = "optimize"
+BUILT_IN = "dro"
 
-# typer reads these annotations at run time, on Python 3.10 too.
-Whole = int | None
-Real = float | None
-Words = str | None
+HELP = f"""Optimize a basic safety prompt and measure it before and after.
+
+Without options: the default model, the built-in queries and the long basic prompt, about ten
+minutes on two cores. An interrupted run goes on when the same command is given again.
+
+{OFF} With `--method FILE.py:CLASS`, this help lists the settings of that method."""
 
 
-def optimize_command(
-    model: Annotated[
-        str, typer.Argument(help="Hub name, local folder, GGUF file or catalog name.")
-    ] = "qwen2.5-coder-0.5b",
-    basic_prompt: Annotated[
-        str,
-        typer.Option(
-            help="long, short, plain, a text file, or a text prompt on the hub: where to start."
-        ),
-    ] = "long",
-    harmful: Annotated[
-        str, typer.Option(help="Harmful anchors: a set, FILE, FILE.csv:COLUMN, hf:ORG/NAME:COLUMN.")
-    ] = "anchors",
-    harmless: Annotated[str, typer.Option(help="Harmless anchors, likewise.")] = "anchors",
-    system_prompt: Annotated[
-        Words, typer.Option(help="A text file with the application's own system text.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="quick, standard or paper.")] = "standard",
-    output: Annotated[Path | None, typer.Option(help="The run's folder.")] = None,
-    weight_refusal: Annotated[
-        Real, typer.Option(help="Weight of the refusal loss.", rich_help_panel=METHOD)
-    ] = None,
-    weight_harmfulness: Annotated[
-        Real, typer.Option(help="Weight of the harmfulness loss.", rich_help_panel=METHOD)
-    ] = None,
-    weight_complement: Annotated[
-        Real,
-        typer.Option(help="Weight of staying put outside the components.", rich_help_panel=METHOD),
-    ] = None,
-    weight_harmless: Annotated[
-        Real,
-        typer.Option(
-            help="Weight of a harmless query against a harmful one.", rich_help_panel=METHOD
-        ),
-    ] = None,
-    components: Annotated[
-        Whole, typer.Option(help="Principal components (m).", rich_help_panel=METHOD)
-    ] = None,
-    epochs: Annotated[
-        Whole, typer.Option(help="Passes over the anchors.", rich_help_panel=METHOD)
-    ] = None,
-    batch: Annotated[
-        Whole, typer.Option(help="Queries a training step.", rich_help_panel=METHOD)
-    ] = None,
-    learning_rate: Annotated[Real, typer.Option(help="Of AdamW.", rich_help_panel=METHOD)] = None,
-    reanchor_every: Annotated[
-        Whole,
-        typer.Option(
-            help="Epochs between new estimates of the directions; 0 for never.",
-            rich_help_panel=METHOD,
-        ),
-    ] = None,
-    seed: Annotated[
-        Whole, typer.Option(help="Same seed, same result.", rich_help_panel=METHOD)
-    ] = None,
-    samples: Annotated[
-        Whole, typer.Option(help="Responses for each query.", rich_help_panel=SAMPLING)
-    ] = None,
-    tokens: Annotated[
-        Whole, typer.Option(help="Tokens of a response at most.", rich_help_panel=SAMPLING)
-    ] = None,
-    temperature: Annotated[
-        Real, typer.Option(help="0 takes the likeliest token.", rich_help_panel=SAMPLING)
-    ] = None,
-    top_k: Annotated[
-        Whole, typer.Option(help="Likeliest tokens that may be drawn.", rich_help_panel=SAMPLING)
-    ] = None,
-    top_p: Annotated[
-        Real, typer.Option(help="Probability they may reach.", rich_help_panel=SAMPLING)
-    ] = None,
-    dtype: Annotated[
-        Words, typer.Option(help="float32, bfloat16 or float16.", rich_help_panel=MACHINE)
-    ] = None,
-    device: Annotated[
-        Words, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=MACHINE)
-    ] = None,
-    quantization: Annotated[
-        Words, typer.Option(help="4bit, with CUDA.", rich_help_panel=MACHINE)
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(help="Let the model bring code of its own.", rich_help_panel=MACHINE),
-    ] = False,
-) -> None:
-    """Optimize a basic safety prompt and measure it before and after.
+def optimize_command(method: str = BUILT_IN) -> Command[WorkOptions]:
+    """The command, with the settings of a method.
 
-    Without any argument: the default model, the built-in queries and the long basic prompt, about
-    ten minutes on two cores. Stopped half-way, the same command goes on where it was.
+    Args:
+        method: name of a method, or `FILE.py:CLASS`.
+
+    Raises:
+        DemurError: there is no such method.
     """
-    from demur.chat import ChatModel
-    from demur.cli.tables import print_run
-    from demur.optimization import OptimizeSettings, optimize
+    kind = cast(
+        type[WorkOptions],
+        create_model("OptimizeOptions", __base__=(WorkOptions, settings_type(method))),
+    )
+    return Command(
+        verb=VERB,
+        settings=kind,
+        run=run_optimize,
+        help=HELP,
+        presets={name: build(kind, values_of(one)) for name, one in presets(method).items()},
+        recorded=recorded,
+        expand=expanded,
+        default_texts={"output": "a new one in demur-runs, named after the settings"},
+    )
 
-    overrides = {
-        "weight_refusal": weight_refusal,
-        "weight_harmfulness": weight_harmfulness,
-        "weight_complement": weight_complement,
-        "weight_harmless": weight_harmless,
-        "components": components,
-        "epochs": epochs,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "reanchor_every": reanchor_every,
-        "seed": seed,
-        "samples": samples,
-        "tokens_harmful": tokens,
-        "tokens_harmless": tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-    }
-    # Mistakes in the settings are found before the model is fetched.
-    OptimizeSettings.preset(preset, **overrides)
+
+def run_optimize(options: WorkOptions) -> None:
+    """Optimize a prompt and print what came of it."""
+    from demur.cli.run import print_run
+    from demur.optimization import carry_out
+    from demur.optimization.plan import plan_of
+    from demur.optimization.recorded import RunRecord
+    from demur.optimization.run import KIND
+
     progress = TerminalProgress()
-    chat_model = ChatModel.load(
-        model,
-        dtype=dtype,
-        device=device,
-        quantization=quantization,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
-    run = optimize(
-        chat_model,
-        basic_prompt=basic_prompt,
-        harmful=harmful,
-        harmless=harmless,
-        system_prompt=system_prompt,
-        preset=preset,
-        output=output,
-        progress=progress,
-        **overrides,
-    )
+    # Mistakes are found before the model is fetched.
+    settings = part_of(options, settings_type(str(values_of(options)["method"])))
+    plan = plan_of(settings)
+    check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
+    model = options.load.load(progress)
+    run = carry_out(model, plan, output=options.output, progress=progress)
+    write_missing_report(run)
     print_run(console, run)
+
+
+def recorded(file: Path) -> Recorded:
+    """The settings that a run recorded."""
+    from demur.optimization.recorded import RunRecord
+    from demur.optimization.run import KIND
+    from demur.records import read_record
+
+    record = read_record(file, RunRecord, KIND)
+    own = record.settings.method_settings.model_extra or {}
+    values = {**values_of(record.load), **values_of(record.settings), **own}
+    return Recorded(values, record.objects)
+
+
+def method_in(arguments: Sequence[str]) -> str:
+    """The method that a command line names, itself or in its TOML file; else the built-in one.
+
+    Args:
+        arguments: the command line, without the name of the program.
+    """
+    if not arguments or arguments[0] != VERB:
+        return BUILT_IN
+    named, config = _value_of("--method", arguments), _value_of(f"--{CONFIG}", arguments)
+    if named is None and config is not None:
+        named = _method_of_file(Path(config))
+    return named or BUILT_IN
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    found = None
+    for place, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            found = argument.removeprefix(f"{flag}=")
+        elif argument == flag and place + 1 < len(arguments):
+            found = arguments[place + 1]
+    return found
+
+
+def _method_of_file(config: Path) -> str | None:
+    try:
+        document = load_toml(config)
+    except DemurError:  # not TOML, or explained when the whole file is read
+        return None
+    named = document.get("method")
+    return named if isinstance(named, str) else None

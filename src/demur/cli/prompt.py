@@ -1,45 +1,50 @@
-"""A safety prompt as a person reads it. Its texts may be a stranger's: shown, never trusted."""
+"""A safety prompt as a person reads it. Its texts may be a stranger's, so they are only shown."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import printable
-from demur.prompts import MeasuredPrompt, SafetyPrompt
-from demur.sharing import base_model_of
+from demur.cli.screen import one_line, printable, show_command
+from demur.cli.tables import Row, refusal_table
+from demur.prompts import SafetyPrompt
 
 
-def print_prompt(console: Console, prompt: SafetyPrompt) -> None:
-    """Print what a prompt is, its model, what was measured, and its text."""
-    known = prompt.provenance
+def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
+    """Print what the prompt is, its model, what was measured, and its text.
+
+    Args:
+        console: where to print.
+        prompt: the prompt.
+        spec: name that the prompt was loaded by.
+    """
     kind = f"{prompt.rows} trained embeddings of {prompt.width} numbers"
+    origin = prompt.provenance
     console.print()
-    console.print(Text(prompt.name, style="bold"), soft_wrap=True)
+    console.print(Text(printable(prompt.name), style="bold"), soft_wrap=True)
     console.print(kind if prompt.is_trained else "text", highlight=False)
-    base = base_model_of(known) or (None if known.model is None else known.model.name)
+    base = origin.base_model or (origin.model.name if origin.model is not None else None)
     if base:
-        console.print(Text(f"for {printable(base)}"), soft_wrap=True)
-    if known.results:
+        console.print(Text(f"for {one_line(base, 200)}"), soft_wrap=True)
+    if origin.results:
+        rows = [
+            Row(
+                f"{one.prompt} (basic)" if one.role == "basic" else one.prompt,
+                one.harmful_refused,
+                one.harmless_refused,
+                "" if one.divergence is None else f"{one.divergence:.2f}",
+                main=one.role == "this",
+            )
+            for one in origin.results
+        ]
         console.print()
-        console.print(_results(known.results))
-        console.print("The one who published it measured this: measure it again with")
-        console.print(Text(f"demur evaluate --prompt {prompt.name}", style="bold"), soft_wrap=True)
+        console.print(refusal_table("Refused on held-out queries, with 95 % intervals", rows))
+        show_command(
+            "These are the figures of whoever published the prompt. Measure them yourself with:",
+            "evaluate",
+            ["--prompt", spec],
+        )
     if prompt.text is not None:
         title = "it took the place of this text" if prompt.is_trained else "its text"
         console.print(Panel(Text(printable(prompt.text)), title=title, title_align="left"))
-
-
-def _results(results: tuple[MeasuredPrompt, ...]) -> Table:
-    table = Table(title="Refused on held-out queries", title_justify="left")
-    for column in ("prompt", "harmful queries", "harmless queries", "KL cost (nats)"):
-        table.add_column(column)
-    for one in results:
-        cost = "" if one.divergence is None else f"{one.divergence:.2f}"
-        name = f"{one.prompt} (basic)" if one.role == "basic" else one.prompt
-        table.add_row(
-            Text(printable(name)), str(one.harmful_refused), str(one.harmless_refused), cost
-        )
-    return table

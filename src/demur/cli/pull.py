@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-import typer
+from demur.cli.command import Command
+from demur.cli.screen import TerminalProgress, show_path
 
-from demur.cli.screen import TerminalProgress, console
+
+class PullOptions(BaseModel):
+    """A model of the catalog."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        description="catalog name of the model, for example qwen2.5-coder-0.5b",
+        json_schema_extra={"argument": True},
+    )
 
 
-def pull_command(
-    name: Annotated[str, typer.Argument(help="A catalog name, for example qwen2.5-coder-0.5b.")],
-) -> None:
-    """Fetch a catalog model ahead of time."""
+def run_pull(options: PullOptions) -> None:
+    """Fetch a model and say where it is."""
     from demur.chat.download import pull
 
-    path = pull(name, TerminalProgress())
-    console.print(f"{name} is ready: {path}", markup=False, highlight=False, soft_wrap=True)
+    show_path(f"{options.name} is in", pull(options.name, TerminalProgress()))
+
+
+PULL = Command(
+    verb="pull",
+    settings=PullOptions,
+    run=run_pull,
+    help="Fetch a model of the catalog ahead of time.",
+)

@@ -3,75 +3,90 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 
-from demur.cli.screen import TerminalProgress, console
-
-# typer reads these annotations at run time, on Python 3.10 too.
-Words = str | None
-Place = Path | None
+from demur.cli.command import Command
+from demur.cli.screen import TerminalProgress, console, show_command
 
 
-def push_command(
-    run: Annotated[
-        Path, typer.Argument(help="The folder of a finished run, or of a saved safety prompt.")
-    ],
-    name: Annotated[str, typer.Argument(help="organisation/name on the hub.", metavar="ORG/NAME")],
-    private: Annotated[
-        bool, typer.Option("--private", help="Make the repository a private one.")
-    ] = False,
-    dry_run: Annotated[
-        Place,
-        typer.Option(
-            help="Write what would be pushed into this new folder, and push nothing.",
-            metavar="DIR",
-        ),
-    ] = None,
-    license: Annotated[
-        Words,
-        typer.Option(
-            help="Of the prompt, as the hub writes it: apache-2.0, for example.",
-            show_default="what the repository's page says, if anything",
-        ),
-    ] = None,
-    base_model: Annotated[
-        Words,
-        typer.Option(
-            help="The model's name on the hub, for a run of a local model.", metavar="ORG/MODEL"
-        ),
-    ] = None,
-) -> None:
-    """Push a run's safety prompt to the hub, with a model card.
+class PushOptions(BaseModel):
+    """What is pushed, and where to."""
 
-    The prompt, the settings and the measured rates leave this machine, and a figure of them.
-    Queries, responses and your application's own system text stay. Log in first: `hf auth login`.
-    """
-    from demur.sharing import push, write_repository
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    progress = TerminalProgress()
-    if dry_run is not None:
-        files = write_repository(
-            run, name, dry_run, license=license, base_model=base_model, progress=progress
-        )
-        console.print("Nothing was pushed. These files would be:", highlight=False)
-        for file, size in files.items():
-            console.print(Text(f"  {dry_run / file}  {size / 1000:.1f} kB"), soft_wrap=True)
+    run: Path = Field(
+        description="folder of a finished run or of a saved safety prompt",
+        json_schema_extra={"argument": True},
+    )
+    name: str = Field(
+        description="name of the repository on the hub, organisation/name",
+        json_schema_extra={"argument": True},
+    )
+    private: bool = Field(default=False, description="make a new repository private")
+    dry_run: Path | None = Field(
+        default=None, description="write what would be pushed into this new folder; push nothing"
+    )
+    license: str | None = Field(
+        default=None,
+        description="license of the prompt as the hub writes it, for example apache-2.0",
+        json_schema_extra={"default": "what the repository's page says, if anything"},
+    )
+    base_model: str | None = Field(
+        default=None,
+        description="hub name of the model, organisation/name, for a run of a local model",
+        json_schema_extra={"default": "the model that the run names"},
+    )
+
+
+def run_push(options: PushOptions) -> None:
+    """Push, or write what would be pushed."""
+    from demur.sharing import push
+
+    if options.dry_run is not None:
+        _write(options, options.dry_run)
         return
     address = push(
-        run,
-        name,
-        private=private or None,
-        license=license,
-        base_model=base_model,
-        progress=progress,
+        options.run,
+        options.name,
+        private=options.private or None,
+        license=options.license,
+        base_model=options.base_model,
+        progress=TerminalProgress(),
     )
     commit = address.rsplit("/", maxsplit=1)[-1]
     console.print("Pushed:", highlight=False)
     console.print(Text(address, style="bold"), soft_wrap=True)
-    console.print("Use it anywhere a prompt is named, for example", highlight=False)
-    console.print(
-        Text(f"demur evaluate --prompt {name}@{commit[:12]}", style="bold"), soft_wrap=True
+    show_command(
+        "Use it wherever a prompt is named, for example:",
+        "evaluate",
+        [*("--prompt", f"{options.name}@{commit[:12]}")],
     )
+
+
+def _write(options: PushOptions, folder: Path) -> None:
+    from demur.sharing import write_repository
+
+    files = write_repository(
+        options.run,
+        options.name,
+        folder,
+        license=options.license,
+        base_model=options.base_model,
+        progress=TerminalProgress(),
+    )
+    console.print("Nothing was pushed. These files would be:", highlight=False)
+    for file, size in files.items():
+        console.print(Text(f"  {folder / file}  {size / 1000:.1f} kB"), soft_wrap=True)
+
+
+PUSH = Command(
+    verb="push",
+    settings=PushOptions,
+    run=run_push,
+    help="""Push a run's safety prompt to the hub, with a model card.
+
+    The prompt, its settings, the measured rates and a figure leave this machine. Queries, responses
+    and your application's own system text stay here. Log in first with `hf auth login`.""",
+)

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 
-from demur.cli.screen import console, printable
+from demur.cli.command import Command
+from demur.cli.screen import show_path
 
 
-def report_command(
-    folders: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Folders of finished runs, diagnoses or evaluations.", metavar="DIR..."
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="The file.",
-            show_default="DIR/report.html, or demur-report.html here for several",
-        ),
-    ] = None,
-) -> None:
-    """Write one HTML file that shows runs, diagnoses and evaluations, side by side.
+class ReportOptions(BaseModel):
+    """What a report shows."""
 
-    It opens offline in any browser and asks nothing of any network.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folders: tuple[Path, ...] = Field(
+        min_length=1,
+        description="folders of finished runs, diagnoses and evaluations",
+        json_schema_extra={"argument": True},
+    )
+    output: Path | None = Field(
+        default=None,
+        description="file to write",
+        json_schema_extra={
+            "default": "report.html in the folder; demur-report.html here for several folders"
+        },
+    )
+
+
+def run_report(options: ReportOptions) -> None:
+    """Write the report and say where it is."""
     from demur.report import write_report
 
-    path = write_report(folders, output)
-    console.print("Open in a browser:", highlight=False)
-    console.print(printable(str(path)), style="bold", markup=False, highlight=False, soft_wrap=True)
+    show_path("Open in a browser:", write_report(options.folders, options.output))
+
+
+REPORT = Command(
+    verb="report",
+    settings=ReportOptions,
+    run=run_report,
+    help="""Write one HTML file that shows runs, diagnoses and evaluations side by side.
+
+    The file works offline in any browser and sends no requests.""",
+)

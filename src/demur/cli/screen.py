@@ -1,12 +1,13 @@
-"""What the terminal shows while work goes on."""
+"""What the terminal shows: texts that cannot drive it, tables, and progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,41 +20,82 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
+from rich.table import Table
 from rich.text import Text
 
 from demur.progress import Stage
+from demur.settings import command_line
 
 console = Console()
 errors = Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """Model output without control characters, so that it cannot drive the terminal."""
+    """A text without control characters, so that it cannot drive the terminal."""
     return without_controls(text).strip()
 
 
 def without_controls(text: str) -> str:
-    """The same with the white space around it, for a piece of an output."""
+    """The same for a piece of an output: white space around it is kept."""
     return "".join(
         character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
         for character in text
     )
 
 
-def print_report(console: Console, folder: Path) -> None:
-    """Where the report of a folder lies, if it has one."""
+def one_line(text: str, most: int = 40) -> str:
+    """A printable text in one line of at most `most` characters."""
+    line = " ".join(printable(text).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def new_table(title: str | None = None, caption: str | None = None) -> Table:
+    """An empty table in the style that all tables have."""
+    return Table(
+        title=None if title is None else Text(title),
+        title_justify="left",
+        caption=None if caption is None else Text(caption),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def show_path(text: str, path: Path) -> None:
+    """Print a line of text and a path below it."""
+    console.print(text, markup=False, highlight=False)
+    console.print(Text(printable(str(path)), style="bold"), soft_wrap=True)
+
+
+def show_command(text: str, verb: str, items: Sequence[str], console: Console = console) -> None:
+    """Print a line of text and a command of demur below it, quoted for a shell."""
+    console.print(text, markup=False, highlight=False)
+    console.print(Text(printable(command_line(verb, items)), style="bold"), soft_wrap=True)
+
+
+def print_again(console: Console, folder: Path, what: str) -> None:
+    """Print where results are, their report if there is one, and how to see them again."""
+    console.print(f"{what} are in:", markup=False, highlight=False)
+    console.print(Text(printable(str(folder)), style="bold"), soft_wrap=True)
     report = folder / "report.html"
     if report.is_file():
-        console.print("To look at it, open in a browser")
-        console.print(Text(str(report), style="bold"), soft_wrap=True)
+        console.print("Open the report in a browser:")
+        console.print(Text(printable(str(report)), style="bold"), soft_wrap=True)
+    show_command("See this again with:", "show", [str(folder)], console)
+
+
+def show_error(message: str) -> None:
+    """Print a message in one red line on the error stream."""
+    line = " ".join(printable(message).split())
+    errors.print(Text(line, style="red"), highlight=False, soft_wrap=True)
 
 
 class TerminalProgress:
-    """Stages as bars with the time left; as plain lines where nobody watches."""
+    """Shows stages as bars with the time left; as plain lines where there is no terminal."""
 
     @contextmanager
     def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
-        """Open a stage; see `demur.progress.Progress`."""
+        """Begin a stage; see `demur.progress.Progress`."""
         started = time.monotonic()
         if not errors.is_terminal:
             errors.print(f"{description} ...", markup=False, highlight=False)
@@ -82,12 +124,16 @@ class TerminalProgress:
 
 
 class _BarStage:
+    """A stage that is shown as a bar."""
+
     def __init__(self, bars: Bars, task: TaskID) -> None:
         self._bars = bars
         self._task = task
 
     def advance(self, amount: float = 1) -> None:
+        """Move the bar."""
         self._bars.advance(self._task, amount)
 
     def note(self, text: str) -> None:
+        """Show a text beside the bar."""
         self._bars.update(self._task, note=text)

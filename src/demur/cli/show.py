@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from pydantic import BaseModel, ConfigDict, Field
 
+from demur.cli.command import Command
 from demur.cli.screen import console
 
 
-def show_command(
-    folder: Annotated[
-        str,
-        typer.Argument(
-            help="The folder of a finished run, evaluation or diagnosis, or a safety prompt: a "
-            "folder, or organisation/name on the hub.",
-            metavar="DIR|ORG/NAME",
-        ),
-    ],
-) -> None:
-    """Print the results of a run, an evaluation, a diagnosis or a safety prompt again."""
-    from demur.diagnosis.diagnosis import RESULT, Diagnosis
-    from demur.evaluation.comparison import RESULTS, Comparison
-    from demur.prompts import load_prompt
-    from demur.prompts.fetching import hub_name_of
-    from demur.prompts.storage import JSON_FILE
+class ShowOptions(BaseModel):
+    """What is shown."""
 
-    path = Path(folder)
-    if (path / RESULT).is_file():
-        from demur.cli.diagnosis import print_diagnosis
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-        print_diagnosis(console, Diagnosis.load(path))
-        return
+    folder: str = Field(
+        description="folder of a finished run, evaluation or diagnosis; or a safety prompt: a "
+        "folder, or organisation/name on the hub",
+        json_schema_extra={"argument": True},
+    )
 
-    if (path / RESULTS).is_file():
-        from demur.cli.comparison import print_comparison
 
-        print_comparison(console, Comparison.load(path))
-        return
-    if hub_name_of(folder) is not None or (path / JSON_FILE).is_file():
-        from demur.cli.prompt import print_prompt
+def run_show(options: ShowOptions) -> None:
+    """Print what is in a folder or on the hub."""
+    from demur.records import kind_of
 
-        print_prompt(console, load_prompt(folder))
-        return
-    from demur.cli.tables import print_run
+    path = Path(options.folder)
+    kind = kind_of(path)
+    if kind == "run":
+        _show_run(path)
+    elif kind == "evaluation":
+        _show_evaluation(path)
+    elif kind == "diagnosis":
+        _show_diagnosis(path)
+    else:
+        _show_prompt(options.folder)
+
+
+def _show_run(path: Path) -> None:
+    from demur.cli.run import print_run
     from demur.optimization import Run
 
     print_run(console, Run.load(path))
+
+
+def _show_evaluation(path: Path) -> None:
+    from demur.cli.comparison import print_comparison
+    from demur.evaluation.comparison import Comparison
+
+    print_comparison(console, Comparison.load(path))
+
+
+def _show_diagnosis(path: Path) -> None:
+    from demur.cli.diagnosis import print_diagnosis
+    from demur.diagnosis import Diagnosis
+
+    print_diagnosis(console, Diagnosis.load(path))
+
+
+def _show_prompt(spec: str) -> None:
+    from demur.cli.prompt import print_prompt
+    from demur.prompts import load_prompt
+
+    print_prompt(console, load_prompt(spec), spec)
+
+
+SHOW = Command(
+    verb="show",
+    settings=ShowOptions,
+    run=run_show,
+    help="Print the results of a run, an evaluation, a diagnosis or a safety prompt again.",
+)

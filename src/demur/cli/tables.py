@@ -1,72 +1,64 @@
-"""A run as a person reads it. Queries and responses are shown as text, never as markup."""
+"""Tables of rates, as runs, evaluations, diagnoses and published prompts show them.
+
+Names, queries and responses may be anybody's: they are shown as text, never as markup.
+"""
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.panel import Panel
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import print_report, printable
-from demur.evaluation.results import Evaluation
-from demur.optimization import Run
-from demur.optimization.examples import Example
+from demur.cli.screen import new_table, one_line
+from demur.records import Rate
 
-OURS = ("none", "optimized")
+NO_VERDICT = "no verdict"
 
 
-def print_run(console: Console, run: Run) -> None:
-    """The table, two examples, where the run lies and what to do next."""
-    console.print()
-    console.print(evaluation_table(run.evaluation))
-    for example in run.examples:
-        console.print(_example(example))
-    console.print("More harmful and fewer harmless queries refused is better. All responses are in")
-    console.print(Text(str(run.path / "responses"), style="bold"), soft_wrap=True)
-    print_report(console, run.path)
-    console.print("See this again with")
-    console.print(Text(f"demur show {run.path}", style="bold"), soft_wrap=True)
-    console.print("or use the prompt in Python")
-    console.print(Text(f"SafetyPrompt.load({str(run.path)!r})", style="bold"), soft_wrap=True)
+@dataclass(frozen=True)
+class Row:
+    """Refusals under one prompt.
+
+    Attributes:
+        prompt: name of the prompt, for people.
+        harmful: rate at which harmful queries are refused; None where there is no verdict.
+        harmless: rate at which harmless queries are refused, likewise.
+        cost: KL cost in nats, as text; empty where it was not measured.
+        main: whether the row is the one to look at.
+    """
+
+    prompt: str
+    harmful: Rate | None
+    harmless: Rate | None
+    cost: str
+    main: bool = False
 
 
-def evaluation_table(evaluation: Evaluation) -> Table:
-    """Refusal rates with their 95 % intervals."""
-    table = Table(
-        title="Refused on held-out queries, with 95 % intervals",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
+def refusal_table(title: str, rows: Sequence[Row]) -> Table:
+    """A table with one row for each prompt and the two labels side by side."""
+    caption = "KL cost: mean KL divergence from the model without a prompt, in nats"
+    with_costs = any(row.cost for row in rows)
+    table = new_table(title, caption if with_costs else None)
     table.add_column("prompt", overflow="fold")
-    table.add_column("harmful queries", justify="right", no_wrap=True)
-    table.add_column("harmless queries", justify="right", no_wrap=True)
-    table.add_column("KL cost", justify="right", no_wrap=True)
-    for result in evaluation.results:
-        table.add_row(
-            Text(
-                printable(result.prompt)
-                if result.prompt in OURS
-                else f"{printable(result.prompt)} (basic)"
-            ),
-            str(result.harmful_refused),
-            str(result.harmless_refused),
-            f"{result.divergence:.2f}",
-            style="bold" if result.prompt == "optimized" else None,
-        )
+    for name in ("harmful queries", "harmless queries", *(["KL cost"] if with_costs else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [rate_text(row.harmful), rate_text(row.harmless), row.cost]
+        style = "bold" if row.main else None
+        table.add_row(name_text(row.prompt), *cells[: len(table.columns) - 1], style=style)
     return table
 
 
-def _example(example: Example) -> Panel:
-    body = Text()
-    for when, response, refused in (
-        ("before", example.before, example.before_refused),
-        ("after ", example.after, example.after_refused),
-    ):
-        verdict = "refused " if refused else "answered"
-        body.append(f"{when}  {verdict}  ", style="bold")
-        body.append(" ".join(printable(response).split()) + " ...\n")
-    body.rstrip()
-    title = Text(f"{example.label}: {printable(example.query)}")
-    return Panel(body, title=title, title_align="left")
+def rate_text(rate: Rate | None, digits: int = 1) -> str:
+    """A rate in percent with its interval; short, so that tables fit into 80 columns."""
+    if rate is None:
+        return NO_VERDICT
+    low, high = 100 * rate.interval.low, 100 * rate.interval.high
+    return f"{100 * rate.value:.{digits}f} % ({low:.0f} to {high:.0f})"
+
+
+def name_text(name: str, most: int = 40) -> Text:
+    """A name as text, shortened."""
+    return Text(one_line(name, most))

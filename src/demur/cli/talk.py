@@ -1,4 +1,4 @@
-"""A chat in the terminal. What the model says is shown without control characters, as text."""
+"""A chat in the terminal. Answers are shown as text, without control characters."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from demur.chat import Condition, Dialogue
-from demur.cli.screen import errors, printable, without_controls
+from demur.chat import Dialogue
+from demur.cli.screen import errors, printable, show_error, without_controls
 from demur.errors import DemurError
-from demur.prompts import SafetyPrompt, load_prompt
+from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
+from demur.records import NO_PROMPT
 
-NONE = "none"
 NARROWEST = 28
-"""Columns that an answer needs to stand beside others; with less they stand below each other."""
+"""Columns that an answer needs to stand beside others; with fewer they stand below each other."""
 
 HELP = """\
-/prompt            the prompts there are, and which is in force
+/prompt            list the prompts; a star marks the current one
 /prompt NAME       switch: none, long, short, plain, run, a file, a folder, or org/name on the hub
-/compare           answer the last question once under each prompt, side by side
-/compare QUESTION  the same for another question; it does not become part of the conversation
+/compare           answer the last question under each prompt, side by side
+/compare QUESTION  the same for another question, which does not join the conversation
 /clear             forget the conversation
 /exit              leave, as Ctrl-D does; Ctrl-C stops an answer"""
 
 
 class Talk:
-    """Reads lines, answers them, obeys commands.
+    """Reads lines, answers them and obeys commands.
+
+    Attributes:
+        dialogue: the conversation.
+        console: where answers are shown.
+        prompts: safety prompts to switch between, by a name of their own.
 
     Args:
-        dialogue: answers.
-        prompts: that were named when it began; the first is in force.
-        console: shows the answers.
+        dialogue: the conversation, under the first of the prompts.
+        prompts: at least one safety prompt; None is no prompt.
+        console: where answers are shown.
     """
 
     def __init__(
@@ -44,8 +49,7 @@ class Talk:
         self.dialogue = dialogue
         self.console = console
         self.prompts: dict[str, SafetyPrompt | None] = {}
-        for prompt in prompts:
-            self._know(prompt)
+        self._current = next(iter([self._know(prompt) for prompt in prompts]))
         self._asked: str | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/prompt": self._prompt,
@@ -55,12 +59,15 @@ class Talk:
         }
 
     def run(self) -> None:
-        """Until there is nothing more to read, or `/exit`."""
+        """Answer until the input ends, or `/exit`."""
         watched = sys.stdin.isatty()
         if watched:
             with suppress(ImportError):  # arrow keys and history, where the system has it
                 import readline  # noqa: F401
-            self._say(f"{self.dialogue.model.name}, safety prompt: {self._in_force}. /help helps.")
+            model, prompt = self.dialogue.model.name, self._current
+            self._say(
+                f"{printable(model)}, safety prompt: {printable(prompt)}. Type /help for help."
+            )
         for line in _lines(watched):
             text = line.strip()
             if text in ("/exit", "/quit"):
@@ -69,18 +76,14 @@ class Talk:
                 try:
                     self._take(text)
                 except DemurError as error:
-                    errors.print(f"[red]{escape(' '.join(str(error).split()))}[/]", soft_wrap=True)
-
-    @property
-    def _in_force(self) -> str:
-        return printable(self.dialogue.condition.name)
+                    show_error(str(error))
 
     def _take(self, text: str) -> None:
         name, _, rest = text.partition(" ")
         if name in self._commands:
             self._commands[name](rest.strip())
         elif text.startswith("/") and name[1:].isalpha():
-            raise DemurError(f"There is no command {name}: /help shows them.")
+            raise DemurError(f"There is no command {name}: type /help for the commands.")
         else:
             self._answer(text)
 
@@ -98,32 +101,47 @@ class Talk:
 
     def _prompt(self, name: str) -> None:
         if name:
-            prompt = self._find(name)
-            system = self.dialogue.condition.system_prompt
-            self.dialogue.condition = Condition(prompt, system)
-            self._know(prompt)
-            self._say(f"Safety prompt: {self._in_force}, for the whole conversation.")
+            self._switch(self._find(name))
             return
         for known in self.prompts:
-            mark = "*" if known == self.dialogue.condition.name else " "
+            mark = "*" if known == self._current else " "
             self._say(f"{mark} {printable(known)}")
 
-    def _find(self, name: str) -> SafetyPrompt | None:
+    def _switch(self, name: str) -> None:
+        system = self.dialogue.condition.system_prompt
+        self.dialogue.condition = Condition(self.prompts[name], system)
+        self._current = name
+        self._say(f"Safety prompt: {printable(name)}, for the whole conversation.")
+
+    def _find(self, name: str) -> str:
+        """The name of a known prompt, which is loaded where it is new."""
         if name in self.prompts:
-            return self.prompts[name]
-        if name == NONE:
-            return None
-        trained = [one for one in self.prompts.values() if one is not None and one.is_trained]
+            return name
+        if name == NO_PROMPT:
+            return self._know(None)
+        trained = [
+            known for known, one in self.prompts.items() if one is not None and one.is_trained
+        ]
         if name == "run":
             if not trained:
                 raise DemurError(
-                    "No run was given: begin with `demur chat --prompt RUN`, or name its folder."
+                    "There is no run to switch to: start with `demur chat --prompt RUN`, or give "
+                    "the run's folder."
                 )
             return trained[0]
-        return load_prompt(name)
+        prompt = load_prompt(name)
+        prompt.require_width(self.dialogue.model.width)
+        return self._know(prompt)
 
-    def _know(self, prompt: SafetyPrompt | None) -> None:
-        self.prompts[NONE if prompt is None else prompt.name] = prompt
+    def _know(self, prompt: SafetyPrompt | None) -> str:
+        """The prompt's name here; one that is taken by another prompt gets a number."""
+        known = [(name, Condition(one)) for name, one in self.prompts.items()]
+        for name, condition in known:
+            if condition.fingerprint == Condition(prompt).fingerprint:
+                return name
+        new = distinct_names([Condition(None), *(one for _, one in known), Condition(prompt)])[-1]
+        self.prompts[new] = prompt
+        return new
 
     def _compare(self, question: str) -> None:
         query, history = question or self._asked, self.dialogue.history
@@ -131,13 +149,13 @@ class Talk:
             raise DemurError("There is nothing to compare yet: ask something first.")
         if not question and history and history[-1][0] == query:
             history = history[:-1]
-        prompts = {NONE: None, **self.prompts}
+        prompts = {NO_PROMPT: None, **self.prompts}
         if len(prompts) == 1:
             prompts["long"] = load_prompt("long")
         answers: dict[str, str] = {}
         try:
             for name, prompt in prompts.items():
-                with errors.status(f"answering under {escape(printable(name))}"):
+                with errors.status(f"Answering under {escape(printable(name))}"):
                     condition = Condition(prompt, self.dialogue.condition.system_prompt)
                     one = Dialogue(self.dialogue.model, condition, self.dialogue.settings, history)
                     answers[name] = "".join(one.ask(query))
@@ -164,14 +182,14 @@ class Talk:
     def _clear(self, _: str) -> None:
         self.dialogue.history.clear()
         self._asked = None
-        self._say("The conversation begins anew.")
+        self._say("The conversation is forgotten.")
 
     def _say(self, text: str) -> None:
         self.console.print(Text(text, style="dim"), soft_wrap=True)
 
 
 def _lines(watched: bool) -> Iterator[str]:
-    """What is typed, or comes through a pipe, until it ends."""
+    """Lines that are typed, or come through a pipe, until the input ends."""
     if not watched:
         yield from sys.stdin
         return

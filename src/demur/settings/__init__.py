@@ -6,7 +6,7 @@ A setting is written once, as a field of a pydantic model:
 - Its name is its option: `learning_rate` is `--learning-rate`. Names are unique in a command.
 - A nested model is a group of settings; the first line of its docstring is the group's title.
 - `json_schema_extra` may hold `argument` (True: the setting is positional) and `default` (a text
-  that describes a default of None, for example "all of them").
+  that describes a default of None or `()`, for example "all of them").
 - A `tuple[str, ...]` is an option that may be repeated.
 
 In TOML a setting is a key at the top or in the table of its group. Where a setting may be None, the
@@ -15,8 +15,8 @@ text `none` means None, and an empty text means an empty tuple.
 
 from demur.settings.commands import command_line, default_text, options_of
 from demur.settings.options import NONE, Option, options_in
-from demur.settings.toml import read_toml
-from demur.settings.values import build, values_of
+from demur.settings.toml import load_toml, read_toml
+from demur.settings.values import build, part_of, values_of
 
 __all__ = [
     "NONE",
@@ -24,8 +24,10 @@ __all__ = [
     "build",
     "command_line",
     "default_text",
+    "load_toml",
     "options_in",
     "options_of",
+    "part_of",
     "read_toml",
     "values_of",
 ]

@@ -72,7 +72,7 @@ def default_text(option: Option, defaults: Mapping[str, BaseModel]) -> str:
         return option.text(option.default)
     texts = {name: option.text(value_of(one, option)) for name, one in defaults.items()}
     standard = next(iter(texts.values()))
-    others = [f"{name} {text}" for name, text in texts.items() if text != standard]
+    others = [f"{name} {text}" for name, text in texts.items() if text not in (standard, name)]
     return "; ".join([standard, *([", ".join(others)] if others else [])])
 
 

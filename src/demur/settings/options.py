@@ -45,7 +45,7 @@ class Option:
         positional: whether the value is an argument, not an option.
         required: whether there is no default.
         default: default of the model.
-        default_text: description of a default of None, where the model gives one.
+        default_text: description of a default of None or `()`, where the model gives one.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
     """
@@ -84,7 +84,7 @@ class Option:
         """What stands for a value in the help, for example `INTEGER`."""
         if self.positional:
             return self.flag.upper()
-        return "|".join(self.choices) if self.choices else _METAVARS.get(self.kind, "TEXT")
+        return _METAVARS.get(self.kind, "TEXT")
 
     @property
     def range(self) -> str:
@@ -100,13 +100,13 @@ class Option:
 
     def text(self, value: Value) -> str:
         """A value as a person reads it: `yes`, `0.001`, `long, short`, `none`."""
-        if value is None:
+        if value is None or value == ():
             return self.default_text or NONE
         if isinstance(value, bool):
             return "yes" if value else "no"
         if isinstance(value, tuple):
-            return ", ".join(map(str, value)) or NONE
-        return str(value)
+            return ", ".join(map(str, value))
+        return _number_text(value) if isinstance(value, float) else str(value)
 
 
 def options_in(model: type[BaseModel]) -> tuple[Option, ...]:
@@ -197,17 +197,20 @@ def _shape(
 
 
 def _bounds(field: FieldInfo) -> str:
-    found: dict[str, object] = {}
+    found: dict[str, str] = {}
     for constraint in field.metadata:
         for name in ("ge", "gt", "le", "lt"):
             limit = getattr(constraint, name, None)
             if limit is not None:
-                found[name] = limit
-    low = f"{found['ge']} or more" if "ge" in found else ""
-    low = f"more than {found['gt']}" if "gt" in found else low
-    high = f"{found['le']} or less" if "le" in found else ""
-    high = f"less than {found['lt']}" if "lt" in found else high
-    return " and ".join(part for part in (low, high) if part)
+                found[name] = f"{limit:.10g}"
+    if found.keys() == {"ge", "le"}:
+        return f"{found['ge']} to {found['le']}"
+    words = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "at most {}"}
+    return ", ".join(text.format(found[name]) for name, text in words.items() if name in found)
+
+
+def _number_text(number: float) -> str:
+    return str(number).removesuffix(".0")
 
 
 def _title(model: type[BaseModel]) -> str | None:

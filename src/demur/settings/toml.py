@@ -29,14 +29,7 @@ def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
     Raises:
         DemurError: the file cannot be read, or has a key that is no setting.
     """
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise DemurError(
-            f"{str(path)!r} cannot be read as TOML ({reason}): correct the file or its path."
-        ) from None
+    document = load_toml(path)
     options = options_in(model)
     values: dict[str, object] = {}
     for key, value in _leaves(document, ()):
@@ -47,6 +40,24 @@ def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
             raise DemurError(f"{str(path)!r} has {option.name!r} twice: leave one out.")
         values[option.name] = value
     return values
+
+
+def load_toml(path: str | Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        DemurError: the file cannot be read.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+        document: dict[str, Any] = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        told = error.strerror if isinstance(error, OSError) else None
+        reason = told or " ".join(str(error).split())
+        raise DemurError(
+            f"{str(path)!r} cannot be read as TOML ({reason}): correct the file or its path."
+        ) from None
+    return document
 
 
 def _leaves(table: Mapping[str, Any], path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:

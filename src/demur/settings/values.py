@@ -53,6 +53,20 @@ def build(
         raise _explained(error, options, {**chosen, **values}, where) from None
 
 
+def part_of(settings: BaseModel, model: type[Model]) -> Model:
+    """Settings of another model, with values from settings that include its own.
+
+    Args:
+        settings: settings whose names include all names of `model`.
+        model: type of the settings to return.
+
+    Raises:
+        DemurError: a value does not suit `model`.
+    """
+    values = values_of(settings)
+    return build(model, {option.name: values[option.name] for option in options_in(model)})
+
+
 def value_of(settings: BaseModel, option: Option) -> Value:
     """The value of one setting."""
     found: Any = settings

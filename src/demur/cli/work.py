@@ -1,0 +1,65 @@
+"""What `optimize`, `evaluate` and `diagnose` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from demur.chat.settings import LoadSettings
+from demur.records import WorkFolder, kind_of
+
+if TYPE_CHECKING:
+    from demur.diagnosis import Diagnosis
+    from demur.evaluation.comparison import Comparison
+    from demur.optimization import Run
+
+Record = TypeVar("Record")
+
+OFF = "`--no-X` turns an option X off."
+
+
+class WorkOptions(BaseModel):
+    """Where the results are written, and which model is loaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    output: Path | None = Field(
+        default=None,
+        description="folder of the results; the same folder with the same settings goes on",
+        json_schema_extra={"default": "a new one, named after the settings"},
+    )
+    load: LoadSettings = Field(default_factory=LoadSettings)
+
+
+def check_output(
+    output: Path | None, kind: str, record: type[Record], renewed: Callable[[Record], Record]
+) -> None:
+    """Check the folder of the results as far as that is possible without the model.
+
+    Args:
+        output: folder that was chosen, or None.
+        kind: what the work is, for example `run`.
+        record: type of the record that is stored in such a folder.
+        renewed: the record of the new work with the model of a stored record.
+
+    Raises:
+        DemurError: the folder holds something else, or work with other settings.
+    """
+    if output is None:
+        return
+    if kind_of(output) != kind:
+        WorkFolder.check(output, None, kind)
+        return
+    stored = WorkFolder.open(output, record, kind).settings
+    WorkFolder.check(output, renewed(stored), kind)
+
+
+def write_missing_report(work: Run | Comparison | Diagnosis) -> None:
+    """Write the report of finished work into its folder, unless it is there."""
+    from demur.report import REPORT, write_report
+
+    if work.path is not None and not (work.path / REPORT).exists():
+        write_report([work])
