@@ -20,12 +20,12 @@ class QuerySettings(_Group):
 
     benchmark: tuple[str, ...] = Field(
         default=(),
-        description="name of a public benchmark, see `demur benchmarks`; may be repeated",
+        description="name of a public benchmark, see `demur benchmarks`",
     )
     harmful: tuple[str, ...] = Field(
         default=(),
         description="harmful queries: held-out, FILE.txt, FILE.csv:COLUMN, FILE.jsonl:COLUMN or "
-        "hf:ORG/NAME:COLUMN; may be repeated, each set has rates of its own",
+        "hf:ORG/NAME:COLUMN; each set has rates of its own",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
     harmless: tuple[str, ...] = Field(
@@ -59,8 +59,8 @@ class JudgeSettings(_Group):
     )
     preference_judge: str | None = Field(
         default=None,
-        description="endpoint:MODEL, which compares the outputs for --instructions under each "
-        "prompt with those without one",
+        description="judge that compares the outputs for --instructions under each prompt with "
+        "those without one: endpoint:MODEL",
     )
     base_url: str | None = Field(
         default=None,
@@ -100,7 +100,7 @@ class EvaluateSettings(_Group):
     prompt: tuple[str, ...] = Field(
         default=(),
         description="safety prompt: none, long, short, plain, a text file, the folder of a run or "
-        "of a safety prompt, or organisation/name on the hub; may be repeated",
+        "of a safety prompt, or organisation/name on the hub",
         json_schema_extra={"default": "none and long; of a server none"},
     )
     system_prompt: str | None = Field(
@@ -163,6 +163,5 @@ class FileSettings(_Group):
 
     responses: tuple[str, ...] = Field(
         default=(),
-        description="CSV or JSONL file whose responses are judged instead; no model runs; may be "
-        "repeated",
+        description="CSV or JSONL file whose responses are judged instead; no model runs",
     )
