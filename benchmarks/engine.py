@@ -5,6 +5,7 @@
 The straightforward way is what a research script does: whole conversations with the logits and
 hidden states of all positions; one query at a time for representations; `generate` at a fixed
 length, one query at a time, for responses. PEFT's prompt tuning stands beside the training step.
+demur's processes keep freed memory, as its command line does; the others leave the allocator alone.
 Each measurement runs in a process of its own, so that its peak memory is its own, and the two of a
 comparison run one after the other. Prints the ratios and keeps them in `benchmarks/results/`; with
 `--growth` also how the cost of a training step grows, as a table and a plot.
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -32,8 +32,6 @@ Result = dict[str, Any]
 WAYS = Path(__file__).with_name("engine_ways.py")
 SETTINGS = ("queries", "prompt", "samples", "tokens", "few", "repetitions", "dtype", "device")
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
-ALLOCATOR_AS_IT_IS = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}
-"""A setting that changes nothing, but tells demur to leave the C library's allocator alone."""
 ASKED = {
     "training step": 6.5,
     "training step against PEFT": 9.0,
@@ -49,13 +47,11 @@ ASKED = {
 def measure(what: str, way: str, **task: Any) -> Result:
     """Run one measurement; its error in one line where it failed (out of memory, for example)."""
     described = json.dumps({"what": what, "way": way, "begun": time.time(), **task})
-    environment = dict(os.environ) if way == "demur" else os.environ | ALLOCATOR_AS_IT_IS
     done = subprocess.run(
         [sys.executable, WAYS, described],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
     )
     if done.returncode != 0:
         if done.returncode < 0:

@@ -105,7 +105,7 @@ def step_demur(model: ChatModel, task: Result) -> Result:
             texts,
             Condition(prompt),
             rows,
-            lambda read, _: loss_of(read).sum() / len(texts),
+            lambda read, _: loss_of(read.representations).sum() / len(texts),
         )
 
     loss, gradient = step()
@@ -341,8 +341,11 @@ WAYS: dict[tuple[str, str], Callable[[ChatModel, Result], Result]] = {
 def main() -> None:
     """Measure what the one argument describes."""
     task = json.loads(sys.argv[1])
-    model = ChatModel.load(task["model"], dtype=task["dtype"], device=task["device"])
-    if task["way"] != "demur":
+    own_way = task["way"] == "demur"
+    model = ChatModel.load(
+        task["model"], dtype=task["dtype"], device=task["device"], keep_freed_memory=own_way
+    )
+    if not own_way:
         model.engine.model.set_attn_implementation("sdpa")
     started = time.time() - task["begun"]
     loaded = resident()
