@@ -124,9 +124,9 @@ def choose_sets(
     return tuple(TestSet(name, tuple(parts)) for name, parts in together.items())
 
 
-def load_sets(names: Sequence[str], label: Label) -> list[QuerySet]:
-    """Query sets by name, each on its own."""
-    return [as_query_set(name, label) for name in names]
+def load_sets(names: Sequence[str], label: Label) -> list[QuerySet] | None:
+    """Query sets by name, each on its own; None where there is no name."""
+    return [as_query_set(name, label) for name in names] or None
 
 
 def _several(choices: QueryChoices) -> list[QueryChoice]:
