@@ -167,7 +167,7 @@ class TrainingSettings(_Group):
         "last one, instead of the last one",
     )
     gradient_norm: float = Field(
-        default=1.0, gt=0, le=1e9, description="length that longer gradients are shortened to"
+        default=1.0, gt=0, description="length that longer gradients are shortened to"
     )
 
 

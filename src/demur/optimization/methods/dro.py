@@ -44,21 +44,17 @@ class DROSettings(MethodSettings):
         description="basic prompts under which the anchors are read, besides no prompt and the "
         "chosen one",
     )
-    components: int = Field(default=4, ge=1, le=10_000, description="principal components, m")
-    folds: int = Field(
-        default=10, ge=2, le=1000, description="folds that the regressions are averaged over"
-    )
-    weight_refusal: float = Field(
-        default=1.0, ge=0, le=1e9, description="weight of the refusal loss, L_r"
-    )
+    components: int = Field(default=4, ge=1, description="principal components, m")
+    folds: int = Field(default=10, ge=2, description="folds that the regressions are averaged over")
+    weight_refusal: float = Field(default=1.0, ge=0, description="weight of the refusal loss, L_r")
     weight_harmfulness: float = Field(
-        default=0.01, ge=0, le=1e9, description="weight of the harmfulness loss, L_h"
+        default=0.01, ge=0, description="weight of the harmfulness loss, L_h"
     )
     weight_complement: float = Field(
-        default=0.005, ge=0, le=1e9, description="weight of the loss outside the components, L_U"
+        default=0.005, ge=0, description="weight of the loss outside the components, L_U"
     )
     weight_harmless: float = Field(
-        default=1.0, ge=0, le=1e9, description="weight of a harmless query; a harmful one weighs 1"
+        default=1.0, ge=0, description="weight of a harmless query; a harmful one weighs 1"
     )
     reanchor_every: int = Field(
         default=1,
@@ -103,10 +99,10 @@ class DirectedRepresentation(Method[DROSettings]):
         return tuple(Condition(prompt).fingerprint for prompt in self._others)
 
     def check(self, context: Context) -> None:
-        """Check the number of components, and that all anchors fit into the model's context.
+        """Check the numbers of components and folds, and the length of the anchors.
 
         Raises:
-            DemurError: there are too many components, or a query is too long.
+            DemurError: there are too many components or folds, or a query is too long.
         """
         conditions = self._conditions(context)
         most = min(len(context.anchors) * len(conditions), context.model.width)
@@ -114,6 +110,12 @@ class DirectedRepresentation(Method[DROSettings]):
             raise DemurError(
                 f"--components {self.settings.components} is too many for {context.model.name} and "
                 f"these queries: give less than {most}."
+            )
+        readings = len(context.anchors) * len(conditions)
+        if self.settings.folds > readings:
+            raise DemurError(
+                f"--folds {self.settings.folds} is too many for {readings} readings: give at most "
+                "as many."
             )
         for condition in conditions:
             context.model.inputs(context.anchors.texts, condition, context.protocol.tokens_harmful)
