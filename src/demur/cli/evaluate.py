@@ -11,7 +11,7 @@ from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
-from demur.cli.work import OFF, WorkOptions, write_missing_report
+from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
 from demur.errors import DemurError
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
 from demur.settings import options_in, part_of, values_of
@@ -52,7 +52,8 @@ def run_evaluate(options: EvaluateOptions) -> None:
     from demur.cli.comparison import print_comparison
     from demur.evaluation.answerers.model import ModelAnswerer
     from demur.evaluation.chosen import choose
-    from demur.evaluation.evaluate import run_evaluation
+    from demur.evaluation.evaluate import renewed, run_evaluation
+    from demur.evaluation.record import KIND, EvaluationRecord
 
     require_one_answerer(options)
     progress = TerminalProgress()
@@ -61,6 +62,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
     prompts = (answerer or ModelAnswerer).default_prompts
     chosen = choose(part_of(options, EvaluateSettings), prompts, progress)
     if answerer is None:
+        check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
         answerer = ModelAnswerer(options.load.load(progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
     write_missing_report(comparison)

@@ -42,14 +42,13 @@ def _rows(run: Run) -> list[Row]:
 
 
 def _example(example: Example) -> Panel:
-    words = {True: "refused   ", False: "answered  ", None: "no verdict"}
-    body = Text()
+    words = {True: "refused ", False: "answered", None: "no verdict"}
+    body = Text(f"{one_line(example.query, 500)}\n", style="italic")
     for when, response, refused in (
         ("before", example.before, example.before_refused),
         ("after ", example.after, example.after_refused),
     ):
-        body.append(f"{when}  {words[refused]}  ", style="bold")
-        body.append(" ".join(printable(response).split()) + " ...\n")
+        body.append(f"{when}  {words[refused]}  ", style="bold not italic")
+        body.append(" ".join(printable(response).split()) + " ...\n", style="not italic")
     body.rstrip()
-    title = Text(f"{example.label}: {one_line(example.query, 200)}")
-    return Panel(body, title=title, title_align="left")
+    return Panel(body, title=Text(example.label), title_align="left")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
 from demur.evaluation.answerers.records import AnswererRecord, short_name
@@ -21,6 +22,7 @@ from demur.evaluation.instructions import InstructionChoice
 from demur.evaluation.measuring import complete, key_of
 from demur.evaluation.outputs import OutputsWork
 from demur.evaluation.record import KIND, EvaluationRecord, JudgeRecord, SetRecord
+from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.evaluation.tally import Tally
 from demur.evaluation.wins import PromptWins
 from demur.files import safe_name
@@ -28,7 +30,13 @@ from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
-from demur.records import MeasurementStore, StoredMeasurement, WorkFolder, fingerprint
+from demur.records import (
+    ConditionRecord,
+    MeasurementStore,
+    StoredMeasurement,
+    WorkFolder,
+    fingerprint,
+)
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel
@@ -339,20 +347,35 @@ def _named_for(answerer: Answerer, chosen: Chosen) -> Chosen:
 
 def _record(answerer: Answerer, chosen: Chosen, progress: Progress) -> EvaluationRecord:
     described: AnswererRecord = answerer.describe(progress)
+    named = zip(chosen.conditions, chosen.names, strict=True)
+    conditions = [answerer.condition(condition, name) for condition, name in named]
+    return _record_of(chosen, described, answerer.settings, conditions)
+
+
+def renewed(stored: EvaluationRecord, chosen: Chosen) -> EvaluationRecord:
+    """What is recorded of another evaluation with the model of a stored one."""
+    named = zip(chosen.conditions, chosen.names, strict=True)
+    conditions = [condition.record(name) for condition, name in named]
+    return _record_of(chosen, stored.answerer, stored.source, conditions)
+
+
+def _record_of(
+    chosen: Chosen,
+    answerer: AnswererRecord,
+    source: LoadSettings | ServerSettings | FileSettings,
+    conditions: Sequence[ConditionRecord],
+) -> EvaluationRecord:
     harm, preference = chosen.judges.harm, chosen.preference_judge
     instructions = chosen.instructions
     return EvaluationRecord(
-        answerer=described,
-        conditions=tuple(
-            answerer.condition(condition, name)
-            for condition, name in zip(chosen.conditions, chosen.names, strict=True)
-        ),
+        answerer=answerer,
+        conditions=tuple(conditions),
         sets=tuple(SetRecord.of(test_set.queries) for test_set in chosen.sets),
         instructions=None if instructions is None else SetRecord.of(instructions.queries),
         judge=JudgeRecord.of(chosen.judges.refusal),
         harm_judge=None if harm is None else JudgeRecord.of(harm),
         preference_judge=None if preference is None else JudgeRecord.of(preference),
         settings=chosen.settings,
-        source=answerer.settings,
+        source=source,
         objects=chosen.objects,
     )
