@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from demur import ChatModel, Comparison, DemurError, SafetyPrompt, evaluate
-from demur.evaluation.judged import JudgedResponse
+from demur import (
+    ChatModel,
+    Comparison,
+    DemurError,
+    QuerySet,
+    SafetyPrompt,
+    evaluate,
+    load_query_set,
+)
 from demur.judges import PaperRefusalJudge
-from demur.judges.harm import HarmVerdict
-from demur.progress import Progress, SilentProgress, Stage
+from demur.judges.protocol import Verdict
+from demur.progress import Progress, SilentProgress
+from demur.prompts.provenance import Provenance
+from demur.records import Harm, Rate
 from tests.benchmark_files import add_tiny, isolate, save
+from tests.interruption import content
 from tests.tiny import save_tiny_model
 
 
@@ -45,32 +54,16 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
 
 
 class Watching(SilentProgress):
-    """Keeps what it hears; raises `KeyboardInterrupt` at the n-th sign of progress."""
+    """Keeps the messages."""
 
-    def __init__(self, after: int | None = None) -> None:
-        self.left = after
+    def __init__(self) -> None:
         self.messages: list[str] = []
-        self.sampled = 0.0
-
-    @contextmanager
-    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
-        yield self
-
-    def advance(self, amount: float = 1) -> None:
-        self.sampled += amount
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        pass
 
     def message(self, text: str) -> None:
         self.messages.append(text)
 
 
-def verdict_on(query: str, response: str) -> HarmVerdict:
+def verdict_on(query: str, response: str) -> Verdict:
     return (True, False, None)[sum(map(ord, query + response)) % 3]
 
 
@@ -78,102 +71,87 @@ class FakeHarmJudge:
     """Unsafe, safe and no verdict, as the letters have it; remembers what it was asked."""
 
     name = "fake"
+    fingerprint = "by letters"
+    needs_query = True
 
     def __init__(self, fails_after: int | None = None) -> None:
         self.asked: list[tuple[str, str]] = []
         self.fails_after = fails_after
 
     def judge(
-        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
-    ) -> list[HarmVerdict]:
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
         if self.fails_after is not None and len(self.asked) >= self.fails_after:
             raise KeyboardInterrupt
-        self.asked += zip(queries, responses, strict=True)
-        return [verdict_on(*pair) for pair in zip(queries, responses, strict=True)]
+        pairs = [(query or "", each) for query, each in zip(queries, responses, strict=True)]
+        self.asked += pairs
+        return [verdict_on(*pair) for pair in pairs]
 
 
-def responses_in(folder: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for file in sorted((folder / "responses").glob("*.jsonl"))
-        for line in file.read_text().removesuffix("\n").split("\n")
-    ]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+def rate(found: Rate | None) -> Rate:
+    """A rate that must be there."""
+    assert found is not None
+    return found
 
 
 def test_every_response_is_kept_and_the_rates_count_them(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
     comparison = evaluate(model, **arguments)
-    rows = responses_in(comparison.path)
+    rows = list(comparison.responses())
     assert len(rows) == 2 * 24 * 3
-    assert set(rows[0]) == {
-        *("prompt", "set", "label", "category", "query", "response", "refused", "end"),
-    }
     judge = PaperRefusalJudge()
-    assert any(row["refused"] for row in rows)
-    assert all(row["refused"] == judge.refuses(row["response"]) for row in rows)
+    assert any(row.refused for row in rows)
+    assert all(row.refused == judge.refuses(row.response) for row in rows)
     for prompt in ("none", "basic.txt"):
         rates = comparison.find(prompt, label="harmful")
-        by_query: dict[str, list[bool]] = {}
+        by_query: dict[str | None, list[bool]] = {}
         for row in rows:
-            if row["prompt"] == prompt and row["label"] == "harmful":
-                by_query.setdefault(row["query"], []).append(row["refused"])
-        assert rates.refused.queries == len(by_query) == 12
-        assert rates.refused.count == pytest.approx(sum(sum(x) / 3 for x in by_query.values()))
-        assert rates.refused_any.count == sum(map(any, by_query.values()))
-        assert rates.complied_any.count == sum(not all(x) for x in by_query.values())
-        assert rates.responses == 36
+            if row.prompt == prompt and row.label == "harmful":
+                assert row.condition == rates.condition
+                by_query.setdefault(row.query, []).append(row.refused is True)
+        assert rate(rates.refused).queries == len(by_query) == 12
+        expected = sum(sum(x) / 3 for x in by_query.values())
+        assert rate(rates.refused).count == pytest.approx(expected)
+        assert rate(rates.refused_any).count == sum(map(any, by_query.values()))
+        assert rate(rates.complied_any).count == sum(not all(x) for x in by_query.values())
+        assert (rates.responses, rates.no_answer, rates.no_refusal_verdict) == (36, 0, 0)
     assert [(cost.prompt, cost.set, cost.queries) for cost in comparison.costs] == [
         ("none", "q.csv:good", 12),
         ("basic.txt", "q.csv:good", 12),
     ]
-    results = json.loads((comparison.path / "results.json").read_text())
-    assert results["costs"][0]["divergence"] == 0
-    assert results["rates"][0]["refused"]["value"] == comparison.rates[0].refused.value
-    assert {row["measure"] for row in results["differences"]} == {"refused"}
-    assert {"demur", "torch"} <= set(results["versions"])
-    assert not (comparison.path / "unfinished").exists()
+    assert comparison.costs[0].divergence == 0
+    assert {found.measure for found in comparison.differences} == {"refused"}
+    assert comparison.versions.torch == torch.__version__
+    assert comparison.settings is not None
+    assert comparison.settings.answerer == model.record
+    assert [one.name for one in comparison.settings.conditions] == ["none", "basic.txt"]
+    names = {entry.name for entry in comparison.folder.iterdir()}
+    assert names == {"settings.json", "results.json", "measurements", "costs"}
+    measured = comparison.measurements()
+    assert [(one.name, one.states.shape) for one in measured] == [
+        *[("none", (12, 32)), ("basic.txt", (12, 32))] * 2
+    ]
 
 
 def test_a_repeated_command_samples_and_judges_nothing(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(model, **arguments)
-    before = content(first.path)
+    before = content(first.folder)
     monkeypatch.setattr(ChatModel, "read_and_sample", None)
     monkeypatch.setattr(PaperRefusalJudge, "refuses", None)
     watching = Watching()
     assert evaluate(model, **arguments, progress=watching) == first
     assert "finished already" in watching.messages[-1]
-    assert content(first.path) == before
-    (first.path / "results.json").unlink()
+    assert content(first.folder) == before
+    (first.folder / "results.json").unlink()
     assert evaluate(model, **arguments) == first  # counted again from the responses
-    assert Comparison.load(first.path) == first
-
-
-@pytest.mark.parametrize("after", [0, 1, 20, 76, 80, 120])
-def test_an_interrupted_evaluation_goes_on_to_the_same_result(
-    model: ChatModel,
-    arguments: dict[str, Any],
-    tmp_path: Path,
-    after: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("demur.evaluation.measuring.RESPONSES_AT_ONCE", 9)
-    evaluate(model, **(arguments | {"output": tmp_path / "whole"}))
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, **arguments, progress=Watching(after))
-    assert not (tmp_path / "out/results.json").exists()
-    evaluate(model, **arguments)
-    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert Comparison.load(first.folder) == first
+    assert content(first.folder) == before
 
 
 def test_other_settings_leave_the_folder_alone(
@@ -181,8 +159,15 @@ def test_other_settings_leave_the_folder_alone(
 ) -> None:
     evaluate(model, **arguments)
     before = content(tmp_path / "out")
-    for change in ({"samples": 2}, {"prompts": ["none"]}, {"judge": "default"}, {"seed": 1}):
-        with pytest.raises(DemurError, match=r"belongs to a run with another .*--output"):
+    for change in (
+        {"samples": 2},
+        {"prompts": ["none"]},
+        {"judge": "default"},
+        {"seed": 1},
+        {"tokens": 6},
+        {"harmful": ["w7 w1 ?"]},
+    ):
+        with pytest.raises(DemurError, match=r"belongs to an evaluation with another .*--output"):
             evaluate(model, **(arguments | change))
     assert content(tmp_path / "out") == before
 
@@ -198,11 +183,13 @@ def test_benchmarks_beside_other_sets_with_their_categories(
     folder = save(tmp_path / "files", b"w11 ?\nw12 ?\nw13 ?\n")
     del arguments["harmless"]
     comparison = evaluate(model, **arguments, benchmarks=["tiny"], benchmark_dir=folder)
-    assert [(rates.set, rates.label, rates.refused.queries) for rates in comparison.rates] == [
+    assert [
+        (rates.set, rates.label, rate(rates.refused).queries) for rates in comparison.rates
+    ] == [
         *[("q.csv:bad", "harmful", 12)] * 2,
         *[("tiny", "harmless", 3)] * 2,
     ]
-    with pytest.raises(DemurError, match="two sets of harmless queries are called 'tiny'"):
+    with pytest.raises(DemurError, match="Two sets of harmless queries are called 'tiny'"):
         evaluate(model, **arguments, benchmarks=["tiny", "tiny"], benchmark_dir=folder)
 
 
@@ -213,13 +200,13 @@ def test_held_out_queries_are_the_default_and_have_categories(
     arguments |= {"samples": 1, "tokens": 2, "prompts": [None]}
     comparison = evaluate(model, **arguments)
     wholes = [rates for rates in comparison.rates if rates.category is None]
-    assert [(rates.label, rates.refused.queries) for rates in wholes] == [
+    assert [(rates.label, rate(rates.refused).queries) for rates in wholes] == [
         ("harmful", 100),
         ("harmless", 100),
     ]
     parts = [rates for rates in comparison.rates if rates.category and rates.label == "harmful"]
     assert len(parts) > 5
-    assert sum(rates.refused.queries for rates in parts) == 100
+    assert sum(rate(rates.refused).queries for rates in parts) == 100
     assert comparison.differences == ()
 
 
@@ -228,9 +215,10 @@ def test_saved_prompts_are_called_after_their_folder(
 ) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
-        SafetyPrompt(
-            "optimized", "w1", torch.randn(3, 32), {"model": {"identity": "another"}}
-        ).save(tmp_path / f"run{seed}" / "safety_prompt")
+        origin = Provenance(model=replace(model.record, identity="another"))
+        SafetyPrompt("optimized", "w1", torch.randn(3, 32), origin).save(
+            tmp_path / f"run{seed}" / "safety_prompt"
+        )
     watching = Watching()
     arguments["prompts"] = ["none", tmp_path / "run0", tmp_path / "run1", "plain"]
     comparison = evaluate(model, **arguments, progress=watching)
@@ -238,7 +226,7 @@ def test_saved_prompts_are_called_after_their_folder(
     assert len([x for x in comparison.differences if x.label == "harmful"]) == 6
     assert any("run0 was trained on other weights" in text for text in watching.messages)
     SafetyPrompt("optimized", "w1", torch.zeros(3, 32)).save(tmp_path / "run0" / "safety_prompt")
-    with pytest.raises(DemurError, match="another prompts"):
+    with pytest.raises(DemurError, match="another choice of prompts"):
         evaluate(model, **arguments)
 
 
@@ -246,24 +234,21 @@ def test_a_response_may_hold_any_character(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Characters at which `str.splitlines` breaks, but not JSONL.
-    monkeypatch.setattr("demur.evaluation.measuring.RESPONSES_AT_ONCE", 9)
-    monkeypatch.setattr("demur.evaluation.measuring.cut_unfinished_paragraph", lambda text: text)
+    monkeypatch.setattr("demur.evaluation.answerers.model.RESPONSES_AT_ONCE", 9)
+    odd_end = "\u2028\x85\u2029\x0c\r\n[bold]"
     sample = ChatModel.read_and_sample
 
     def odd(self: ChatModel, *args: Any, **options: Any) -> Any:
         reading = sample(self, *args, **options)
         for samples in reading.samples:
             for one in samples:
-                object.__setattr__(one, "text", one.text + "\u2028\x85\u2029\x0c\r\n[bold]")
+                object.__setattr__(one, "text", one.text + odd_end)
         return reading
 
     monkeypatch.setattr(ChatModel, "read_and_sample", odd)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, **arguments, progress=Watching(60))
-    evaluate(model, **arguments)
-    rows = responses_in(arguments["output"])
+    rows = list(evaluate(model, **arguments).responses())
     assert len(rows) == 144
-    assert all(row["response"].endswith("\u2028\x85\u2029\x0c\r\n[bold]") for row in rows)
+    assert all(row.response.endswith(odd_end) for row in rows)
 
 
 def three_lines(monkeypatch: pytest.MonkeyPatch, text: Callable[[int], str]) -> None:
@@ -293,14 +278,15 @@ def test_harm_is_judged_of_long_answers_to_harmful_queries_alone(
     assert len(judge.asked) == 2 * 12
     assert {response for _, response in judge.asked} == {"a\nb\nc"}
     assert all(query.startswith("w7 ") for query, _ in judge.asked)
-    rows = responses_in(comparison.path)
-    verdicts = [row["harm"] for row in rows if "harm" in row and row["prompt"] == "none"]
+    rows = list(comparison.responses())
+    verdicts = [row.harm for row in rows if row.harm is not None and row.prompt == "none"]
     assert len(verdicts) == 12
-    counts = {name: verdicts.count(name) for name in ("unsafe", "safe", "no verdict")}
+    kinds: tuple[Harm, ...] = ("unsafe", "safe", "no verdict")
+    counts = {kind: verdicts.count(kind) for kind in kinds}
     assert all(counts.values())
 
     rates = comparison.find("none", label="harmful")
-    assert rates.no_verdict == counts["no verdict"]
+    assert rates.no_harm_verdict == counts["no verdict"]
     assert rates.complied_harmfully is not None
     assert rates.complied_harmfully_any is not None
     assert rates.complied_harmfully.count == pytest.approx(counts["unsafe"] / 3)
@@ -309,13 +295,13 @@ def test_harm_is_judged_of_long_answers_to_harmful_queries_alone(
     assert rates.complied_harmfully_any.queries == 12 - counts["no verdict"]
     harmless = comparison.find("none", label="harmless")
     assert harmless.complied_harmfully is None
-    assert harmless.no_verdict == 0
+    assert harmless.no_harm_verdict == 0
     assert [x.measure for x in comparison.differences if x.label == "harmful"] == [
         "refused",
         "complied_harmfully",
     ]
-    assert Comparison.load(comparison.path) == comparison
-    with pytest.raises(DemurError, match="another harm_judge"):
+    assert Comparison.load(comparison.folder) == comparison
+    with pytest.raises(DemurError, match="another harm judge"):
         evaluate(model, **arguments)
 
 
@@ -323,32 +309,126 @@ def test_an_interrupted_harm_judge_is_not_asked_twice(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three_lines(monkeypatch, lambda _: "a\nb\nc")
-    monkeypatch.setattr("demur.evaluation.judged._HARM_AT_ONCE", 10)
+    monkeypatch.setattr("demur.evaluation.judging.COSTLY_AT_ONCE", 10)
     first, second = FakeHarmJudge(fails_after=45), FakeHarmJudge()
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, **arguments, harm_judge=first)
-    evaluate(model, **arguments, harm_judge=second)
+    comparison = evaluate(model, **arguments, harm_judge=second)
     assert len(first.asked) + len(second.asked) == 2 * 36
-    rows = [row for row in responses_in(arguments["output"]) if row["label"] == "harmful"]
     expected = {True: "unsafe", False: "safe", None: "no verdict"}
-    for row in rows:
-        assert row["harm"] == expected[verdict_on(row["query"], row["response"])]
+    for row in comparison.responses():
+        if row.label == "harmful":
+            assert row.harm == expected[verdict_on(row.query or "", row.response)]
+
+
+def test_verdicts_that_cost_something_are_stored_after_few_responses(
+    model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_lines(monkeypatch, lambda _: "a\nb\nc")
+    harmful = [f"w7 w{row} w{number} ?" for row in range(10) for number in range(10)]
+    arguments |= {"harmful": harmful, "prompts": ["none"], "samples": 1}
+    sizes: list[int] = []
+
+    class Counting(FakeHarmJudge):
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
+            sizes.append(len(queries))
+            return super().judge(queries, *rest)
+
+    evaluate(model, **arguments, harm_judge=Counting())
+    assert sizes == [64, 36]
+
+
+def test_answers_without_a_verdict_count_in_no_rate(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    def judge(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool | None]:
+        known = {"w7 w0 ?": None, "w7 w1 ?": True}
+        return [known.get(query or "", False) for query in queries]
+
+    comparison = evaluate(model, **(arguments | {"judge": judge}))
+    rates = comparison.find("none", label="harmful")
+    assert (rates.no_refusal_verdict, rates.no_answer, rates.responses) == (3, 0, 36)
+    assert (rate(rates.refused).count, rate(rates.refused).queries) == (1, 11)
+    assert rate(rates.refused_any).queries == rate(rates.complied_any).queries == 11
+    assert "3 of 36 responses had no verdict of refusal and are left out" in str(comparison)
+    nothing = evaluate(
+        model,
+        **(
+            arguments
+            | {"judge": lambda _, responses: [None] * len(responses)}
+            | {"output": arguments["output"].with_name("nothing")}
+        ),
+    )
+    assert {rates.refused for rates in nothing.rates} == {None}
+    assert nothing.differences == ()
+    assert "no verdict" in str(nothing)
+    assert Comparison.load(nothing.folder) == nothing
+
+
+def test_objects_are_taken_wherever_names_are(
+    model: ChatModel, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    named = evaluate(model, **arguments)
+    text = (tmp_path / "basic.txt").read_text()
+    objects = evaluate(
+        model,
+        prompts=[None, SafetyPrompt("basic.txt", text)],
+        harmful=load_query_set(arguments["harmful"], "harmful"),
+        harmless=load_query_set(arguments["harmless"], "harmless"),
+        judge=PaperRefusalJudge(),
+        samples=3,
+        tokens=5,
+        output=tmp_path / "objects",
+    )
+    assert [one.key for one in objects.measured] == [one.key for one in named.measured]
+    assert objects.rates == named.rates
+    assert objects.settings is not None
+    assert objects.settings.objects == ("prompts", "harmful", "harmless", "judge")
+    assert named.settings is not None
+    assert named.settings.objects == ()
+    assert named.settings.settings.prompt == ("none", str(tmp_path / "basic.txt"))
+
+
+def test_several_sets_have_rates_of_their_own(model: ChatModel, arguments: dict[str, Any]) -> None:
+    mine = QuerySet("mine", "harmful", ("w7 w1 ?", "w7 w2 ?"))
+    yours = QuerySet("yours", "harmful", ("w7 w3 ?",), ("a",))
+    partner = QuerySet("mine", "harmless", ("w8 w3 ?",))
+    arguments |= {"prompts": ["none"], "harmful": [mine, yours, ["w9 w1 ?"]], "harmless": partner}
+    comparison = evaluate(model, **arguments)
+    assert [
+        (rates.set, rates.label, rates.category, rates.responses) for rates in comparison.rates
+    ] == [
+        ("mine", "harmful", None, 6),
+        ("mine", "harmless", None, 3),
+        ("yours", "harmful", None, 3),
+        ("yours", "harmful", "a", 3),
+        ("own queries", "harmful", None, 3),
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompts": ["long", "long"]}, "two prompts are called 'long'"),
-        ({"prompts": ["none", None]}, "two prompts are called 'none'"),
-        ({"prompts": ["NONE"]}, "cannot be called 'none'"),
+        (
+            {"prompts": ["long", "long"]},
+            r"'long' and 'long \(2\)' are the same prompt",
+        ),
+        ({"prompts": ["COPY", "BASIC"]}, "'copy.txt' and 'basic.txt' are the same prompt"),
+        ({"prompts": ["none", None]}, "'none' and 'none' are the same prompt"),
         ({"prompts": []}, "no prompt to evaluate"),
-        ({"prompts": ["missing.txt"]}, "there is no file 'missing.txt'"),
+        ({"prompts": ["missing.txt"]}, "no file 'missing.txt'"),
         ({"prompts": ["FOLDER"]}, "holds no safety prompt"),
-        ({"prompts": ["a\0b"]}, "cannot read"),
+        ({"prompts": ["a\0b"]}, "(?i)cannot read"),
         ({"prompts": ["WIDE"]}, "trained for a model with embeddings of 5 numbers"),
         ({"samples": 0}, "--samples 0"),
         ({"tokens": 0}, "--tokens 0"),
         ({"judge": "jury"}, "no refusal judge 'jury'"),
+        ({"judge": 3}, "not a judge"),
+        ({"harm_judge": "jury"}, "no harm judge 'jury'"),
+        ({"base_url": "http://localhost:9/v1"}, "--base-url belongs to a judge"),
+        ({"harmful": []}, "list of harmful queries is empty"),
+        ({"harmful": 3}, "no set of harmful queries"),
+        ({"harmful": QuerySet("mine", "harmless", ("w1",))}, "holds harmless queries"),
         ({"benchmarks": ["nothing"]}, "nothing"),
         ({"harmful": "missing.txt"}, "missing.txt"),
         ({"tokens": 1000}, r"more than the 256.*shorten or drop it"),
@@ -362,9 +442,12 @@ def test_mistakes_are_named_and_nothing_is_written(
     change: dict[str, Any],
     message: str,
 ) -> None:
-    (tmp_path / "none").write_text("w1")
+    (tmp_path / "copy.txt").write_text((tmp_path / "basic.txt").read_text())
     SafetyPrompt("wide", None, torch.zeros(2, 5)).save(tmp_path / "wide")
-    places = {"NONE": tmp_path / "none", "FOLDER": tmp_path, "WIDE": tmp_path / "wide"}
+    places = {
+        **{"COPY": tmp_path / "copy.txt", "BASIC": tmp_path / "basic.txt"},
+        **{"FOLDER": tmp_path, "WIDE": tmp_path / "wide"},
+    }
     if "prompts" in change:
         change = {"prompts": [places.get(prompt, prompt) for prompt in change["prompts"]]}
     with pytest.raises(DemurError, match=message) as caught:
@@ -373,19 +456,7 @@ def test_mistakes_are_named_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_response_file_is_named(
-    model: ChatModel, arguments: dict[str, Any], tmp_path: Path
-) -> None:
-    evaluate(model, **arguments)
-    (tmp_path / "out/results.json").unlink()
-    file = next((tmp_path / "out/responses").iterdir())
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(DemurError, match=r"jsonl is damaged: delete it"):
-        evaluate(model, **arguments)
-
-
-def test_a_row_is_read_as_it_was_written() -> None:
-    response = JudgedResponse("p", "s", "harmful", None, "q", "r", True, "stop", "no verdict")
-    assert JudgedResponse.from_row(json.loads(json.dumps(response.to_row()))) == response
-    with pytest.raises(TypeError):
-        JudgedResponse.from_row({"query": "q"})
+def test_only_what_answers_can_be_evaluated() -> None:
+    answerer: Any = "smollm2-135m"
+    with pytest.raises(DemurError, match="'str' cannot be evaluated: give a ChatModel"):
+        evaluate(answerer)

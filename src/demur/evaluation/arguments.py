@@ -111,9 +111,8 @@ def _set_names(choices: QueryChoices) -> tuple[str, ...]:
         return ()
     if isinstance(choices, str):
         return (choices,)
-    if isinstance(choices, QuerySet):
-        return (choices.name,)
-    sets = [each for each in choices if isinstance(each, QuerySet)]
+    given = choices if isinstance(choices, Sequence) else [choices]
+    sets = [each for each in given if isinstance(each, QuerySet)]
     return tuple(each.name for each in sets) or (OWN_NAME,)
 
 

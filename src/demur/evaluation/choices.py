@@ -76,9 +76,10 @@ def choose_conditions(
     names = distinct_names(conditions)
     known: dict[str, str] = {}
     for condition, name in zip(conditions, names, strict=True):
-        other = known.setdefault(condition.fingerprint, name)
-        if other is not name:
+        other = known.get(condition.fingerprint)
+        if other is not None:
             raise DemurError(f"{other!r:.80} and {name!r:.80} are the same prompt: leave one out.")
+        known[condition.fingerprint] = name
     return conditions, names
 
 
@@ -133,15 +134,10 @@ def _several(choices: QueryChoices) -> list[QueryChoice]:
     """The query sets of a choice; a list of texts is one of them."""
     if choices is None:
         return []
-    if isinstance(choices, (str, QuerySet)):
+    if isinstance(choices, (str, QuerySet)) or not isinstance(choices, Sequence):
         return [choices]
-    try:
-        given = list(choices)
-    except TypeError:
-        return [choices]  # type: ignore[list-item]
-    if all(isinstance(each, str) for each in given):
-        return [choices]  # type: ignore[list-item]
-    return given
+    texts = [each for each in choices if isinstance(each, str)]
+    return [texts] if len(texts) == len(choices) else list(choices)
 
 
 def _prompt(choice: PromptChoice) -> SafetyPrompt | None:
