@@ -55,7 +55,7 @@ def measure(what: str, way: str, **task: Any) -> Result:
     )
     if done.returncode != 0:
         if done.returncode < 0:
-            return {"error": f"killed by signal {-done.returncode}, as a rule for want of memory"}
+            return {"error": f"killed by signal {-done.returncode}, usually because memory ran out"}
         last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
         return {"error": last[:200]}
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))

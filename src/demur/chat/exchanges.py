@@ -78,9 +78,9 @@ class ExchangeModel:
     """A causal language model that answers questions about exchanges, always the likeliest answer.
 
     Attributes:
-        name: of the model, for people.
-        template: its tokenizer's own chat template, or None.
-        context_length: tokens that an exchange with its answer may hold.
+        name: name of the model, for people.
+        template: chat template that its tokenizer comes with, or None.
+        context_length: number of tokens that an exchange with its answer may hold.
         fingerprint: SHA-256 (64 hex digits) of the weights' identity and their number format.
     """
 
@@ -113,7 +113,7 @@ class ExchangeModel:
         """Load a model, never with code of its own; the arguments are those of `ChatModel.load`.
 
         Raises:
-            DemurError: the model cannot be had, read or used.
+            DemurError: the model cannot be found, read or used.
         """
         return cls(
             load_model(
@@ -122,7 +122,7 @@ class ExchangeModel:
         )
 
     def renderer(self, template: str, arguments: Mapping[str, Any]) -> ExchangeRenderer:
-        """What renders exchanges for this model with `template`."""
+        """A renderer of exchanges for this model that uses `template`."""
         return ExchangeRenderer(self._tokenizer, template, arguments)
 
     def answer(
@@ -136,8 +136,8 @@ class ExchangeModel:
 
         Args:
             exchanges: any number of them; neither text of one is blank.
-            renderer: of this model.
-            new_tokens: of an answer at most.
+            renderer: a renderer of this model.
+            new_tokens: largest number of tokens of an answer.
             stage: advanced by one for each exchange.
         """
         stage = stage or SilentStage()
@@ -160,7 +160,7 @@ class ExchangeModel:
 
 
 def _portions(rows: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows in their order, cut so that none but a single row holds too many tokens."""
+    """Rows in their order, in portions of at most `TOKENS_AT_ONCE` tokens or of a single row."""
     portion: list[int] = []
     for row in rows:
         if portion and sum(lengths[other] for other in portion) + lengths[row] > TOKENS_AT_ONCE:
@@ -196,5 +196,6 @@ def _layout(
             return split_segments(text)
     raise DemurError(
         "The chat template does not render a query with its response"
-        f" ({problem or 'one of them is missing from its output'}): use a guard model's own"
+        f" ({problem or 'one of them is missing from its output'}):"
+        " use the template of a guard model."
     )

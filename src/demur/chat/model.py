@@ -22,6 +22,7 @@ from demur.chat.engine import (
     log_probability,
 )
 from demur.chat.engine.architecture import context_length
+from demur.chat.engine.capability import check_sharing
 from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
@@ -103,6 +104,7 @@ class ChatModel:
             DemurError: the model cannot be found, read or used, or cannot share a prefix although
                 `prefix_sharing` is `on`.
         """
+        check_sharing(prefix_sharing)
         progress = progress or SilentProgress()
         loaded = load_model(
             str(model),
@@ -183,7 +185,15 @@ class ChatModel:
         condition: Condition | None = None,
         stage: Stage | None = None,
     ) -> Tensor:
-        """Representations of queries, (N, d) float32.
+        """Representations of queries: hidden states of the last layer at the last input token.
+
+        Args:
+            queries: N user messages.
+            condition: what stands before every query; nothing by default.
+            stage: advanced by one for each query.
+
+        Returns:
+            (N, d) float32 on the CPU.
 
         Raises:
             DemurError: a query is longer than the context.
@@ -198,10 +208,18 @@ class ChatModel:
         condition: Condition | None = None,
         stage: Stage | None = None,
     ) -> Tensor | None:
-        """What each layer puts out at the last input token, (N, layers, d) float32.
+        """The output of each layer at the last input token.
 
-        The last of them is not the representation: that is read behind the final norm. None for a
-        model whose layers cannot be told apart.
+        The last of them is not the representation, which is read behind the final norm.
+
+        Args:
+            queries: N user messages.
+            condition: what stands before every query; nothing by default.
+            stage: advanced by one for each query.
+
+        Returns:
+            (N, layers, d) float32 on the CPU, or None for a model whose layers cannot be told
+            apart.
 
         Raises:
             DemurError: a query is longer than the context.
@@ -220,6 +238,15 @@ class ChatModel:
         stage: Stage | None = None,
     ) -> Sampled:
         """Representations of queries and sampled responses to them.
+
+        Args:
+            queries: N user messages.
+            condition: what stands before every query.
+            settings: settings of the sampling.
+            limits: largest number of new tokens for each query; `settings.most_tokens` for all by
+                default.
+            settled: stops a response on whose text so far the verdict is settled.
+            stage: advanced by one for each response.
 
         Raises:
             DemurError: a query with its response is longer than the context.

@@ -1,4 +1,4 @@
-"""Attention that neither copies grouped keys and values nor computes what is masked out.
+"""Attention without copies of grouped keys and values and without scores that a mask hides.
 
 transformers' `sdpa` repeats keys and values for every query head of a group as soon as there is a
 mask. Folding the heads of a group into the query axis gives the same products without the copy. And

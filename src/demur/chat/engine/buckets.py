@@ -1,4 +1,4 @@
-"""Cut work into batches that waste little on padding and fit in memory."""
+"""Cutting work into batches that waste little on padding and fit in memory."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 A wrong mask or position gives far more."""
 
 PrefixSharing = Literal["auto", "on", "off"]
-"""Whether conversations share the computation of their opening: where it is exact, always (an error
-where it is not), or never."""
+"""Whether conversations share the computation of their opening.
+
+`auto` where that is exact, `on` always (an error where it is not exact), `off` never."""
 
 Cause = Literal["turned off", "cache", "positions", "error", "not finite", "difference"]
 
@@ -68,6 +69,16 @@ class _Example:
     next_logits: Tensor
 
 
+def check_sharing(sharing: str) -> None:
+    """Check a choice of prefix sharing.
+
+    Raises:
+        DemurError: it is none of the three.
+    """
+    if sharing not in get_args(PrefixSharing):
+        raise DemurError(f"There is no prefix sharing {sharing!r}: choose auto, on or off.")
+
+
 def judge_paths(
     model: PreTrainedModel, sharing: PrefixSharing = "auto", name: str = "The model"
 ) -> Verdict:
@@ -86,8 +97,7 @@ def judge_paths(
         DemurError: the model cannot be run, gives values that are not numbers, or cannot share a
             prefix though `sharing` is `on`.
     """
-    if sharing not in ("auto", "on", "off"):
-        raise DemurError(f"There is no prefix sharing {sharing!r}: choose auto, on or off.")
+    check_sharing(sharing)
     with torch.inference_mode():
         example = _example(model, name)
         if sharing == "off":

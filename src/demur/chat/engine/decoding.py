@@ -32,7 +32,7 @@ class Prefilled:
         logits: (V,) float32 on the CPU, of the response's first token.
         states: keys and values of the suffix for each layer in turn, each (H, S, D); empty on the
             plain path.
-        length: S, in tokens.
+        length: S, the number of tokens of the suffix.
     """
 
     representation: Tensor

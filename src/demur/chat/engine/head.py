@@ -2,8 +2,9 @@
 
 The logits of a large vocabulary are by far the largest tensor of a forward pass: at 150,000 tokens,
 0.6 MB for each position. So they are computed for a few positions, what is wanted is read of them,
-and they are dropped. With gradients, what each reading owes to its representation is computed along
-with it, which is as much work as keeping the logits for the backward pass and needs no memory.
+and they are dropped. With gradients, the derivative of each value by its hidden state, a row of
+width d, is computed along with it. The backward pass multiplies these rows, so it needs no logits
+and computes nothing again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each layer puts out at the positions that are read."""
+"""The output of each layer at the positions that are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from demur.chat.engine.architecture import decoder_layers
 def layer_outputs(
     model: PreTrainedModel, rows: Tensor, positions: Tensor
 ) -> Iterator[list[Tensor]]:
-    """Collect what every layer puts out while a forward pass runs.
+    """Collect the output of every layer while a forward pass runs.
 
     Args:
         model: one for which `decoder_layers` finds the layers.

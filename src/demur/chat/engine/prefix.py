@@ -26,7 +26,7 @@ class PrefixStates:
 
     Attributes:
         layers: one cache layer for each layer of the model; keys and values are (1, H, P, D).
-        length: P, in tokens.
+        length: P, the number of tokens.
     """
 
     layers: tuple[DynamicLayer, ...]
@@ -60,7 +60,7 @@ class PrefixStates:
 
 
 def states_of(layer: DynamicLayer) -> tuple[Tensor, ...]:
-    """A layer's keys and values, (B, H, S, D) each; nothing where it shares another layer's."""
+    """A layer's keys and values, (B, H, S, D) each; empty for a layer that uses another layer's."""
     if not layer.is_initialized:
         return ()
     assert layer.keys is not None

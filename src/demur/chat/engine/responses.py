@@ -1,4 +1,4 @@
-"""What the two ways of sampling share: a response that grows token by token."""
+"""Responses that grow token by token, for both ways of sampling."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Growing:
 
     Attributes:
         query: index of its query.
-        sample: index among the query's samples.
-        uniforms: its random stream, a number for each token that it may have.
+        sample: index among the samples of the query.
+        uniforms: its random stream, (t,) float64: a number for each of the t tokens it may have.
+        tokens: ids of the tokens so far.
     """
 
     query: int

@@ -16,13 +16,13 @@ class SamplingSettings:
     """How responses are sampled.
 
     Attributes:
-        samples: responses for each query.
-        most_tokens: new tokens of a response at most.
-        least_tokens: new tokens before a response may end.
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_k: how many of the likeliest tokens may be drawn; 0 for all.
-        top_p: the likeliest tokens that together reach this probability may be drawn.
-        seed: of every random stream.
+        samples: number of responses to each query.
+        most_tokens: largest number of new tokens of a response.
+        least_tokens: number of new tokens before a response may end.
+        temperature: divisor of the logits; 0 takes the likeliest token.
+        top_k: number of the likeliest tokens that may be drawn; 0 for all.
+        top_p: probability, from 0 to 1, that the tokens which may be drawn reach together.
+        seed: seed of every random stream.
     """
 
     samples: int = 1
@@ -39,10 +39,10 @@ class Sample:
     """One sampled response.
 
     Attributes:
-        text: without special tokens.
-        tokens: how many were sampled.
-        end: `stop` where the model ended it, `length` where the limit did, `settled` where no
-            continuation could have changed the verdict.
+        text: text of the response, without special tokens.
+        tokens: number of tokens that were sampled.
+        end: reason for its end: `stop` (the model ended it), `length` (the limit did) or `settled`
+            (no continuation could have changed the verdict).
     """
 
     text: str
@@ -51,14 +51,14 @@ class Sample:
 
 
 Settled = Callable[[str], bool]
-"""Says of the text so far that no continuation changes its verdict."""
+"""Whether no continuation of a text can change the verdict on it."""
 
 
 def random_stream(settings: SamplingSettings, query: str, sample: int) -> Tensor:
     """The uniform numbers of one sequence, `(most_tokens,)` float64 in [0, 1).
 
     They depend on the seed, the query and the sample alone: a sequence is the same whatever shares
-    its batch, and the prompts of a comparison meet the same luck.
+    its batch, and the prompts of a comparison are sampled with the same numbers.
     """
     key = hashlib.sha256(f"{settings.seed}\0{sample}\0{query}".encode()).digest()
     generator = numpy.random.Generator(numpy.random.Philox(int.from_bytes(key[:16], "big")))

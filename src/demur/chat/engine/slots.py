@@ -1,4 +1,4 @@
-"""A running batch's keys and values: one slot a sequence, filled from the left, without gaps."""
+"""Keys and values of a running batch: one slot for each sequence, filled without gaps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SlotLayer(DynamicLayer):
         return layer
 
     def point_at(self, positions: Tensor, longest: int) -> None:
-        """Say where the next token of each active row goes; (A,) with A at most the slots."""
+        """Set where the next token of each of the A active rows goes, (A,)."""
         self.positions = positions.to(self.key_buffer.device)
         self.longest = longest
         active = positions.shape[0]

@@ -1,4 +1,4 @@
-"""One conversation, answered token by token while somebody reads."""
+"""One conversation, answered token by token while the answer is shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import SamplingSettings, random_stream
 
 _UNFINISHED = "\ufffd"
-"""How a character looks whose last bytes are still to come."""
+"""What the tokenizer decodes a character to while its last bytes are missing."""
 
 
 class Stream:
@@ -22,9 +22,9 @@ class Stream:
 
     Args:
         model: a causal language model.
-        tokenizer: the model's.
-        reuses: whether the model's cache can be carried from turn to turn; where not, every token
-            is said after the whole conversation has been read again.
+        tokenizer: tokenizer of the model.
+        reuses: whether the model's cache can be carried from turn to turn. If not, the whole
+            conversation is read again for every token.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Stream:
 
         Args:
             token_ids: the conversation up to where the answer begins.
-            text: of the last query, which keys the random stream.
-            settings: of the sampling.
+            text: the last query, which keys the random stream.
+            settings: settings of the sampling.
             prompt: (L, d) embeddings that take the place of the prompt span.
             prompt_span: [start, end) in `token_ids`.
         """
