@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +13,23 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from demur import (
     ChatModel,
     Condition,
     DemurError,
     Diagnosis,
+    Run,
     SafetyPrompt,
     diagnose,
+    load_query_set,
     optimize,
 )
 from demur.cli import main
 from demur.diagnosis.verdict import make_verdict
 from demur.progress import SilentProgress, Stage
+from tests.interruption import check_interrupts, check_kills, content
 from tests.tiny import save_tiny_model
 
 SAMPLING: dict[str, Any] = {
@@ -60,37 +62,30 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 PROMPTS: dict[str, Any] = {"prompts": ["basic.txt", "other.txt"]}
 
 
-class Listening(SilentProgress):
-    """Hears messages; raises `KeyboardInterrupt` at the n-th sign of progress."""
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time of a tiny diagnosis; tests of other things leave it out."""
+    monkeypatch.setattr("demur.diagnosis.work.draw_figures", lambda *_: ())
 
-    def __init__(self, after: float = float("inf")) -> None:
-        self.left = after
+
+quick = pytest.mark.usefixtures("without_figures")
+
+
+class Listening(SilentProgress):
+    """Keeps messages and the names of stages."""
+
+    def __init__(self) -> None:
         self.messages: list[str] = []
         self.stages: list[str] = []
 
     @contextmanager
     def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
         self.stages.append(description)
-        yield self
+        with super().stage(description, total, unit) as stage:
+            yield stage
 
     def message(self, text: str) -> None:
         self.messages.append(text)
-
-    def advance(self, amount: float = 1) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        pass
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, Any]) -> None:
@@ -106,9 +101,7 @@ def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, An
         assert one.harmful_refused.queries == one.harmless_refused.queries == 20
     assert len(sheet.explained_variance) == 4
     assert [layer.layer for layer in sheet.layers] == [1, 2]
-    assert all(
-        set(layer.harmfulness) == {"none", "basic.txt", "other.txt"} for layer in sheet.layers
-    )
+    assert all(len(layer.harmfulness) == 3 for layer in sheet.layers)
     assert len(sheet.movements) == 4
     moved = sheet.moved("none", "basic.txt", "harmful")
     texts = [f"w{10 + row % 40} w7 w{row} ?" for row in range(20)]
@@ -117,7 +110,7 @@ def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, An
     assert moved.length == pytest.approx(float(mean.norm()), rel=1e-3)
     for misplaced in sheet.misplaced:
         assert misplaced.depth > 0
-        assert set(misplaced.refused) == {"none", "basic.txt", "other.txt"}
+        assert len(misplaced.refused) == 3
     assert [one.depth for one in sheet.misplaced] == sorted(
         (one.depth for one in sheet.misplaced), reverse=True
     )
@@ -125,77 +118,203 @@ def test_a_diagnosis_holds_the_numbers(model: ChatModel, arguments: dict[str, An
     assert "The prompt basic.txt moves" in str(found)
 
     names = set(content(Path("d")))
-    assert {"settings.json", "diagnosis.json", "directions.safetensors"} <= names
-    assert "responses/anchors-1-basic.txt.jsonl" in names
-    assert not [name for name in names if "unfinished" in name]
+    assert {"settings.json", "results.json", "directions.safetensors"} <= names
+    assert len([name for name in names if name.startswith("measurements/")]) == 3 * 3
+    assert not [name for name in names if "layers" in name and "figures" not in name]
+    assert not [name for name in names if "basic" in name or "report" in name]
     again = Diagnosis.load("d")
-    assert (again.sheet, again.verdict) == (found.sheet, found.verdict)
+    assert (again.results, again.settings) == (found.results, found.settings)
+    none, basic, _ = again.anchors()
+    assert (none.name, basic.name) == ("none", "basic.txt")
+    assert torch.allclose(basic.states[:20], after, atol=1e-5)
+    assert sum(basic.refusal_rates()[:20]) == pytest.approx(
+        sheet.conditions[1].harmful_refused.count
+    )
+    assert again.held_out() == ()
 
 
-@pytest.mark.parametrize("after", [1, 330, 484, 487])
-def test_an_interrupted_diagnosis_goes_on_to_the_same_result(
-    model: ChatModel, arguments: dict[str, Any], after: int
+def check_finished(arguments: dict[str, Any], model: ChatModel) -> None:
+    listening = Listening()
+    diagnose(model, **arguments, **PROMPTS, output="cut", progress=listening)
+    assert "finished already" in listening.messages[0]
+    assert listening.stages == []
+
+
+def test_a_killed_diagnosis_goes_on_to_the_same_result(
+    model: ChatModel, arguments: dict[str, Any]
 ) -> None:
-    diagnose(model, **arguments, **PROMPTS, output="whole")
-    with pytest.raises(KeyboardInterrupt):
-        diagnose(model, **arguments, **PROMPTS, output="cut", progress=Listening(after))
+    def work() -> None:
+        diagnose(model, **arguments, **PROMPTS, output="cut")
+
+    assert check_kills(work, Path("cut"), most=6) == 6
+    check_finished(arguments, model)
+
+
+@quick
+def test_an_interrupted_diagnosis_goes_on_to_the_same_result(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    def work() -> None:
+        diagnose(model, **arguments, **PROMPTS, output="cut")
+
+    assert check_interrupts(work, Path("cut"), every=5) > 10
+    check_finished(arguments, model)
+
+
+@quick
+def test_an_unfinished_diagnosis_is_none(model: ChatModel, arguments: dict[str, Any]) -> None:
+    diagnose(model, **arguments, **PROMPTS, output="d")
+    Path("d/results.json").unlink()
     with pytest.raises(DemurError, match="not finished"):
-        Diagnosis.load("cut")
-    diagnose(model, **arguments, **PROMPTS, output="cut")
-    assert content(Path("cut")) == content(Path("whole"))
-    heard = Listening(0)
-    diagnose(model, **arguments, **PROMPTS, output="cut", progress=heard)
-    assert "finished already" in heard.messages[0]
+        Diagnosis.load("d")
 
 
+@quick
+def test_what_was_deleted_is_read_again(model: ChatModel, arguments: dict[str, Any]) -> None:
+    """A finished diagnosis without one of its measurements is completed to the same files."""
+    diagnose(model, **arguments, **PROMPTS, output="d")
+    whole = content(Path("d"))
+    for file in sorted(Path("d/measurements").iterdir())[:3]:
+        file.unlink()
+        diagnose(model, **arguments, **PROMPTS, output="d")
+        assert content(Path("d")) == whole
+
+
+@quick
+def test_layers_of_another_condition_are_never_used(
+    model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted behind the layers, with two prompts of one name that change places."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    first, second = SafetyPrompt("mine", "w1 w2 ."), SafetyPrompt("mine", "w9 w9 .")
+    whole = diagnose(model, **arguments, prompts=[second, first], output="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("demur.diagnosis.work.make_sheet", stop)
+        with pytest.raises(KeyboardInterrupt):
+            diagnose(model, **arguments, prompts=[first, second], output="d")
+    (Path("d") / "settings.json").unlink()
+    found = diagnose(model, **arguments, prompts=[second, first], output="d")
+    assert [one.condition for one in found.sheet.conditions] == ["none", "mine", "mine (2)"]
+    assert found.sheet == whole.sheet
+
+
+@quick
 def test_a_run_is_shared_and_shown(model: ChatModel, arguments: dict[str, Any]) -> None:
-    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="demur-runs/r")
-    assert Path("demur-runs/r/representations/training-epoch-1.safetensors").is_file()
-    assert "during epoch 1" in Path("demur-runs/r/report.html").read_text(encoding="utf-8")
-    heard = Listening()
-    alone = diagnose(model, **arguments, **PROMPTS, progress=heard)
+    run = optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="demur-runs/r")
+    listening = Listening()
+    alone = diagnose(model, **arguments, **PROMPTS, progress=listening)
     assert alone.path == Path("demur-diagnoses") / Path(model.name).name
-    assert sum("taking them from there" in text for text in heard.messages) == 2
+    assert sum("taking it from there" in text for text in listening.messages) == 2
     assert alone.sheet.movements[-1].queries == "anchors"
 
     found = diagnose(model, run="demur-runs/r", prompts=["other.txt"])
     assert found.path == Path("demur-diagnoses/r")
-    assert "Held-out queries" in (found.path / "report.html").read_text(encoding="utf-8")
     # The directions come from the same readings, so the numbers agree.
     assert found.sheet.conditions == alone.sheet.conditions
     held_out = [one for one in found.sheet.movements if one.queries == "held-out"]
     assert [(one.before, one.after) for one in held_out] == [("none", "basic.txt")] * 2 + [
         ("basic.txt", "optimized")
     ] * 2
-    diagnose(model, **arguments, **PROMPTS, output="fresh")
-    assert content(Path("fresh/responses")) == content(alone.path / "responses")
+    for own, theirs in zip(found.held_out(), run.held_out(), strict=True):
+        assert own.key == theirs.key
+        assert torch.equal(own.states, theirs.states)
+    assert content(diagnose(model, run=run, prompts=["other.txt"], output="object").path)
+    fresh = diagnose(model, **arguments, **PROMPTS, output="fresh")
+    assert fresh.sheet == alone.sheet
+    measured = content(alone.path / "measurements")
+    assert {name for name in measured if name.endswith("jsonl")} <= set(
+        content(found.path / "measurements")
+    )
 
 
+@quick
 def test_an_optimization_takes_what_a_diagnosis_has_read(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
-    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="first")
+    first = optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="first")
     diagnose(model, **arguments, **PROMPTS)
-    heard = Listening()
-    optimize(
-        model, basic_prompt="basic.txt", **arguments, **TRAINING, output="second", progress=heard
+    listening = Listening()
+    second = optimize(
+        model,
+        basic_prompt="basic.txt",
+        **arguments,
+        **TRAINING,
+        output="second",
+        progress=listening,
     )
-    assert sum("taking them from there" in text for text in heard.messages) == 2
-    assert content(Path("first")) == content(Path("second"))
+    assert sum("taking it from there" in text for text in listening.messages) == 2
+    assert torch.equal(_embeddings(first), _embeddings(second))
+    assert first.results.figures == second.results.figures
 
 
+def _embeddings(run: Run) -> torch.Tensor:
+    assert run.safety_prompt.embeddings is not None
+    return run.safety_prompt.embeddings
+
+
+@quick
+def test_objects_stand_for_names(model: ChatModel, arguments: dict[str, Any]) -> None:
+    named = diagnose(model, **arguments, prompts=["basic.txt"], output="named")
+
+    class Judge:
+        name = "mine"
+        fingerprint = "1"
+
+        def judge(
+            self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
+        ) -> list[bool | None]:
+            return ["apologize" in response for response in responses]
+
+    given = diagnose(
+        model,
+        prompts=[SafetyPrompt("mine", "w1 w2 w3 w4 w5 ."), None, "none"],
+        harmful=load_query_set("bad.txt", "harmful"),
+        harmless=Path("good.txt").read_text().splitlines(),
+        judge=Judge(),
+        **SAMPLING,
+        output="objects",
+    )
+    assert [one.condition for one in given.sheet.conditions] == ["none", "mine"]
+    assert given.settings.anchors.fingerprint == named.settings.anchors.fingerprint
+    assert given.settings.objects == ("prompt", "harmful", "harmless", "judge")
+    assert given.settings.settings.prompt == ("mine",)
+    assert given.settings.judge.name == "mine"
+    assert [one.fingerprint for one in given.settings.conditions] == [
+        one.fingerprint for one in named.settings.conditions
+    ]
+    assert torch.equal(given.anchors()[1].states, named.anchors()[1].states)
+
+
+@quick
+def test_a_prompt_that_is_there_already_is_read_once(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    """Identity is what a condition is; a prompt called `none` is not no prompt."""
+    Path("none.txt").write_text("w9 w9 .")
+    Path("copy.txt").write_text("w9 w9 .")
+    prompts: list[str | SafetyPrompt] = ["./none.txt", "copy.txt", SafetyPrompt("none", "w1 .")]
+    found = diagnose(model, **arguments, prompts=prompts, output="d")
+    assert [one.condition for one in found.sheet.conditions] == ["none", "none.txt", "none (2)"]
+    states = [one.states for one in found.anchors()]
+    assert not torch.equal(states[0], states[2])
+
+
+@quick
 @pytest.mark.parametrize("change", [{"seed": 1}, {"samples": 3}, {"harmful": "worse.txt"}])
 def test_other_readings_are_not_shared(
     model: ChatModel, arguments: dict[str, Any], change: dict[str, Any]
 ) -> None:
     Path("worse.txt").write_text("\n".join(f"w{row} w7 w5 ?" for row in range(12)))
-    diagnose(model, **arguments, **PROMPTS)
-    heard = Listening()
     diagnose(model, **{**arguments, **change}, **PROMPTS, output="demur-runs/x")
-    diagnose(model, **arguments, **PROMPTS, output="y", progress=heard)
-    assert not heard.messages
+    listening = Listening()
+    diagnose(model, **arguments, **PROMPTS, output="y", progress=listening)
+    assert not listening.messages
 
 
+@quick
 def test_a_model_that_refuses_nothing_is_told_so(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
@@ -207,6 +326,7 @@ def test_a_model_that_refuses_nothing_is_told_so(
     assert "it h" not in verdict  # neither helps nor hurts
 
 
+@quick
 def test_the_verdict_follows_from_the_numbers(model: ChatModel, arguments: dict[str, Any]) -> None:
     sheet = diagnose(model, **arguments, **PROMPTS, output="d").sheet
 
@@ -228,14 +348,14 @@ def test_the_verdict_follows_from_the_numbers(model: ChatModel, arguments: dict[
     assert "both groups toward less refusal: it hurts" in verdict(
         (-1, -0.3, 0.001), (-1, -0.1, 0.2)
     )
-    assert "both groups toward more refusal: it helps, and harmless queries pay" in verdict(
+    assert "both groups toward more refusal: it helps, but it refuses more harmless" in verdict(
         (1, 0.3, 0.001), (1, 0.2, 0.01)
     )
     assert "moves the groups apart" in verdict((1, 0.3, 0.001), (-1, -0.1, 0.2))
     assert "both groups slightly toward more" in verdict((0.23, 0.0, 1.0), (0.22, 0.0, 1.0))
     assert "wrong way round" in verdict((-1, 0.0, 1.0), (1, 0.0, 1.0))
     assert "moves neither group" in verdict((0.1, 0.0, 1.0), (0.1, 0.0, 1.0))
-    assert "no more than chance" in verdict((1, 0.3, 0.3), (1, 0.2, 0.2))
+    assert "no more than by chance" in verdict((1, 0.3, 0.3), (1, 0.2, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +365,7 @@ def test_the_verdict_follows_from_the_numbers(model: ChatModel, arguments: dict[
         ({"prompts": ["none"]}, "no prompt to diagnose"),
         ({"prompts": ["missing.txt"]}, "missing.txt"),
         ({"preset": "slow"}, "no preset 'slow'"),
-        ({"components": 1}, "at least 2"),
+        ({"components": 1}, "must be 2 to"),
         ({"components": 32}, "less than 32"),
         ({"harmful": "missing.txt"}, "missing.txt"),
         ({"run": "missing"}, "not the folder of a run"),
@@ -259,21 +379,67 @@ def test_mistakes_are_named(
     assert not Path("d").exists()
 
 
+@quick
 def test_damage_is_named(model: ChatModel, arguments: dict[str, Any]) -> None:
     diagnose(model, **arguments, **PROMPTS, output="d")
-    Path("d/diagnosis.json").write_text("{}")
-    with pytest.raises(DemurError, match="damaged"):
+    whole = content(Path("d"))
+    results = Path("d/results.json")
+    results.write_text(results.read_text().replace("AUC 0", "AUC 1"))
+    with pytest.raises(DemurError, match=r"results\.json is damaged: delete it"):
         Diagnosis.load("d")
+    results.unlink()
+    rows = sorted(Path("d/measurements").glob("*.jsonl"))[0]
+    rows.write_bytes(rows.read_bytes().replace(b'"refused":true', b'"refused":null', 1))
+    for attempt in range(2):
+        with pytest.raises(DemurError, match="damaged") as caught:
+            diagnose(model, **arguments, **PROMPTS, output="d")
+        assert rows.with_suffix(".journal").name in str(caught.value), attempt
+    rows.with_suffix(".journal").unlink()  # what the message says
+    diagnose(model, **arguments, **PROMPTS, output="d")
+    assert content(Path("d")) == whole
 
 
+@quick
 def test_a_run_of_another_model_is_refused(model: ChatModel, arguments: dict[str, Any]) -> None:
     optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="r")
-    shutil.copytree("r", "other")
-    settings = json.loads(Path("other/settings.json").read_text())
-    settings["model"]["identity"] = "sha256:0"
-    Path("other/settings.json").write_text(json.dumps(settings))
+    run = Run.load("r")
+    record = replace(run.settings, model=replace(run.settings.model, identity="sha256:0"))
     with pytest.raises(DemurError, match="not of"):
-        diagnose(model, run="other")
+        diagnose(model, run=replace(run, settings=record))
+    with pytest.raises(DemurError, match="leave out --seed"):
+        diagnose(model, run="r", seed=3)
+    with pytest.raises(DemurError, match="leave out --harmful"):
+        diagnose(model, run="r", harmful=["one?"] * 9)
+
+
+@quick
+def test_code_that_only_a_runs_folder_names_is_not_run(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    Path("judge.py").write_text(
+        "from pathlib import Path\n"
+        "Path('ran').touch()\n"
+        "def mine(queries, responses):\n"
+        "    return ['apologize' in one for one in responses]\n"
+    )
+    optimize(
+        model, basic_prompt="basic.txt", judge="judge.py:mine", **arguments, **TRAINING, output="r"
+    )
+    Path("ran").unlink()
+    with pytest.raises(DemurError, match="give the same judge with --judge"):
+        diagnose(model, run="r", output="d")
+    assert not Path("ran").exists()
+    with pytest.raises(DemurError, match="which is not the judge that is given"):
+        diagnose(model, run="r", judge="default", output="d")
+    assert not Path("d").exists()
+    assert diagnose(model, run="r", judge="judge.py:mine", output="d").sheet.movements
+
+
+@quick
+def test_a_runs_name_is_no_path(model: ChatModel, arguments: dict[str, Any]) -> None:
+    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="x/..name $(touch y)")
+    found = diagnose(model, run="x/..name $(touch y)", prompts=["other.txt"])
+    assert found.path == Path("demur-diagnoses/name-touch-y")
 
 
 def test_the_command_prints_the_verdict_and_show_prints_it_again(

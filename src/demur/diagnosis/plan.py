@@ -303,7 +303,7 @@ def _named(settings: DiagnoseSettings, given: Given) -> tuple[str, ...]:
     return tuple(
         one.name if isinstance(one, SafetyPrompt) else str(one)
         for one in given.prompts
-        if one is not None
+        if one is not None and one != NO_PROMPT
     )
 
 
