@@ -217,7 +217,7 @@ def test_the_command_with_a_folder_and_json(
     benchmark = add(LINES)
     folder = save(tmp_path / "mine", LINES)
     save(folder, b"other", "xstest.csv")
-    assert demur(monkeypatch, "benchmarks", "--benchmark-dir", folder, "--json") == 0
+    assert demur(monkeypatch, "benchmarks", "--benchmark-dir", folder, "--format", "json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == list(BENCHMARKS)
     states = {name: row["state"] for name, row in rows.items() if row["state"] != "missing"}
@@ -234,4 +234,4 @@ def test_the_command_without_the_folder(
     assert demur(monkeypatch, "benchmarks", "--benchmark-dir", tmp_path / "none") == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "there is no folder" in shown.err
+    assert "There is no folder" in shown.err

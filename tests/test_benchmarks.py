@@ -185,7 +185,7 @@ def test_a_source_that_is_no_web_server(
 def test_a_source_that_is_malformed(add: Add, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     add(LINES)
     monkeypatch.setenv("DEMUR_BENCHMARK_SOURCE", source)
-    assert "cannot fetch benchmark 'tiny'" in message_of()
+    assert "Cannot fetch benchmark 'tiny'" in message_of()
 
 
 def test_the_address_without_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,10 +260,10 @@ def test_a_file_in_the_folder_with_other_content(add: Add, tmp_path: Path) -> No
 
 def test_no_folder_and_a_folder_in_the_place_of_the_file(add: Add, tmp_path: Path) -> None:
     add(LINES)
-    assert "there is no folder" in message_of(directory=tmp_path / "none")
+    assert "There is no folder" in message_of(directory=tmp_path / "none")
     (tmp_path / "tiny.txt").mkdir()
-    assert "cannot read" in message_of(directory=tmp_path)
-    with pytest.raises(DemurError, match="there is no folder"):
+    assert "Cannot read" in message_of(directory=tmp_path)
+    with pytest.raises(DemurError, match="There is no folder"):
         benchmark_state("tiny", tmp_path / "none")
 
 

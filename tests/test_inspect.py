@@ -325,7 +325,7 @@ def test_inspects_command_line_shows_a_mistake_in_one_line(tmp_path: Path) -> No
     )
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("Error: there is no file 'a[bold]missing.txt'")
+    assert line.startswith("Error: There is no file 'a[bold]missing.txt'")
     assert ended.stdout == ""
 
 

@@ -191,7 +191,7 @@ def test_damaged_files_are_named(
         ({"instructions": None, "preference_judge": FakeJudge()}, "--instructions built-in"),
         ({"prompts": ["none"], "preference_judge": FakeJudge()}, "a prompt other than none"),
         ({"instructions": "missing.txt"}, "no file 'missing.txt'"),
-        ({"instructions": "missing"}, "no query set is called 'missing'"),
+        ({"instructions": "missing"}, "No query set is called 'missing'"),
         ({"tokens": 1000}, "shorten or drop it"),
     ],
 )

@@ -120,7 +120,7 @@ def test_existing_file_with_colons_is_that_file(tmp_path: Path) -> None:
 
 
 def test_windows_path_is_not_split_at_its_drive() -> None:
-    assert "there is no file 'C:\\\\queries\\\\mine.csv'" in message_of(
+    assert "There is no file 'C:\\\\queries\\\\mine.csv'" in message_of(
         "C:\\queries\\mine.csv:goal"
     )
     assert "mine.txt" in message_of("C:\\queries\\mine.txt")
@@ -174,8 +174,8 @@ def test_bad_file(
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    assert "there is no file" in message_of(str(tmp_path / "none.txt"))
-    assert "there is no file" in message_of(f"{tmp_path / 'none.csv'}:goal")
+    assert "There is no file" in message_of(str(tmp_path / "none.txt"))
+    assert "There is no file" in message_of(f"{tmp_path / 'none.csv'}:goal")
     (tmp_path / "f.csv").mkdir()
     for folder in (tmp_path, tmp_path / "f.csv", f"{tmp_path / 'f.csv'}:goal"):
         assert "is a folder" in message_of(str(folder))
@@ -184,12 +184,12 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["", " ", ".", "anchor", "ANCHORS", "x" * 5000, "a\0b", "a\nb"])
 def test_unknown_name(spec: str) -> None:
     message = message_of(spec)
-    assert "no query set is called" in message
+    assert "No query set is called" in message
     assert "anchors or held-out" in message
 
 
 def test_unknown_extension_of_a_missing_file() -> None:
-    assert "cannot tell what 'queries.xlsx' holds" in message_of("queries.xlsx")
+    assert "Cannot tell what 'queries.xlsx' holds" in message_of("queries.xlsx")
 
 
 # --- Datasets on the hub ----------------------------------------------------------------------
@@ -229,8 +229,8 @@ def test_hub_column_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("hf:org/other:goal", "cannot load dataset 'org/other': no dataset org/other"),
-        ("hf:org/name@none:goal", "cannot load dataset 'org/name'"),
+        ("hf:org/other:goal", "Cannot load dataset 'org/other': no dataset org/other"),
+        ("hf:org/name@none:goal", "Cannot load dataset 'org/name'"),
         ("hf:org/name", "has the splits left, right"),
         ("hf:org/name@left", "name of the column"),
         ("hf:org/name@left:query", "no column 'query': its columns are 'goal', 'size'"),

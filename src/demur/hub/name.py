@@ -43,7 +43,7 @@ class HubName:
         if name is None:
             raise DemurError(
                 f"{text[:100]!r} cannot be a repository's name: write organisation/name, of "
-                "letters, digits and single - _ . between them"
+                "letters, digits and single - _ . between them."
             )
         return name
 

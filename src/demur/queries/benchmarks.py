@@ -101,7 +101,7 @@ def _benchmark_folder(directory: str | Path) -> Path:
     folder = Path(directory)
     if not folder.is_dir():
         raise DemurError(
-            f"there is no folder {str(folder)!r}: name the one that the files of benchmarks are in"
+            f"There is no folder {str(folder)!r}: name the one that the files of benchmarks are in."
         )
     return folder
 
@@ -138,14 +138,14 @@ def _fetch(benchmark: Benchmark, progress: Progress) -> Path:
                 )
         except requests.RequestException as error:
             raise DemurError(
-                f"cannot fetch benchmark {benchmark.name!r} from {address} ({_reason(error)}): "
+                f"Cannot fetch benchmark {benchmark.name!r} from {address} ({_reason(error)}): "
                 f"connect to that host, or get this file elsewhere, save it as "
-                f"DIR/{benchmark.file_name} and give --benchmark-dir DIR"
+                f"DIR/{benchmark.file_name} and give --benchmark-dir DIR."
             ) from error
         except OSError as error:
             raise DemurError(
-                f"cannot keep benchmark {benchmark.name!r} in {str(folder)!r} "
-                f"({error.strerror or error}): mend that or point DEMUR_CACHE at another folder"
+                f"Cannot keep benchmark {benchmark.name!r} in {str(folder)!r} "
+                f"({error.strerror or error}): fix that, or point DEMUR_CACHE at another folder."
             ) from error
     return file
 
@@ -211,11 +211,11 @@ def _read(file: Path, benchmark: Benchmark) -> bytes:
         return file.read_bytes()
     except FileNotFoundError as error:
         raise DemurError(
-            f"there is no file {str(file)!r}: save {benchmark_address(benchmark)} under that name"
+            f"There is no file {str(file)!r}: save {benchmark_address(benchmark)} under that name."
         ) from error
     except OSError as error:
         raise DemurError(
-            f"cannot read {str(file)!r} ({error.strerror or error}): make it a readable file"
+            f"Cannot read {str(file)!r} ({error.strerror or error}): make it a readable file."
         ) from error
 
 
@@ -229,7 +229,7 @@ def _verify(content: bytes, benchmark: Benchmark, place: str) -> None:
         raise DemurError(
             f"{place} has the SHA-256 {digest[:12]}... instead of {benchmark.sha256[:12]}...: "
             f"it is not {benchmark.path} as {benchmark.repository} published it at commit "
-            f"{benchmark.commit[:12]}; get that file again, unchanged ({benchmark.size} bytes)"
+            f"{benchmark.commit[:12]}; get that file again, unchanged ({benchmark.size} bytes)."
         )
 
 
@@ -251,7 +251,7 @@ def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, 
         side = _LABELS.get(label) if benchmark.side == "both" else benchmark.side
         if side is None:
             raise DemurError(
-                f"{str(file)!r} has the label {label!r}: only safe and unsafe are known"
+                f"{str(file)!r} has the label {label!r}: only safe and unsafe are known."
             )
         found[side].setdefault(query.strip(), category.strip())
     for side, queries in found.items():

@@ -37,8 +37,8 @@ def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
     if isinstance(choice, QuerySet):
         if choice.label != label:
             raise DemurError(
-                f"The query set {choice.name!r:.60} holds {choice.label} queries where {label} ones "
-                f"are needed: give a set of {label} queries."
+                f"The query set {choice.name!r:.60} holds {choice.label} queries where {label} "
+                f"ones are needed: give a set of {label} queries."
             )
         return choice
     texts = _texts(choice, label)

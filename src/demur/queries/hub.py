@@ -26,11 +26,11 @@ def read_hub(spec: str) -> tuple[str, list[str]]:
     match = _HUB_SPEC.fullmatch(spec)
     if match is None:
         raise DemurError(
-            f"cannot read {spec!r}: write hf:ORG/NAME:COLUMN or hf:ORG/NAME@SPLIT:COLUMN"
+            f"Cannot read {spec!r}: write hf:ORG/NAME:COLUMN or hf:ORG/NAME@SPLIT:COLUMN."
         )
     name, split, column = match["name"], match["split"], match["column"]
     dataset = _load(name, split)
-    source = f"dataset {name!r}"
+    source = f"Dataset {name!r}"
     wanted = check_column(source, column, list(dataset.column_names))
     texts = [
         check_text(value, wanted, f"{source} row {number}")
@@ -44,13 +44,13 @@ def _load(name: str, split: str | None) -> Any:
         from datasets import load_dataset
     except ImportError as error:
         raise DemurError(
-            "queries from the hub need the datasets package: pip install 'demur[datasets]'"
+            "Queries from the hub need the datasets package: pip install 'demur[datasets]'."
         ) from error
     try:
         loaded = load_dataset(name, split=split)
     except Exception as error:  # the package raises a dozen kinds, for the network as for the name
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DemurError(f"cannot load dataset {name!r}: {reason}") from error
+        raise DemurError(f"Cannot load dataset {name!r}: {reason}") from error
     if split is not None:
         return loaded
     splits = list(loaded)
@@ -59,6 +59,6 @@ def _load(name: str, split: str | None) -> Any:
     if len(splits) == 1:
         return loaded[splits[0]]
     raise DemurError(
-        f"dataset {name!r} has the splits {', '.join(splits)}: "
-        f"choose one with hf:{name}@SPLIT:COLUMN"
+        f"Dataset {name!r} has the splits {', '.join(splits)}: "
+        f"choose one with hf:{name}@SPLIT:COLUMN."
     )

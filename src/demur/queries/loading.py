@@ -48,7 +48,7 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
         name, texts = _read_file(spec)
     kept = _distinct(texts)
     if not kept:
-        raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank")
+        raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank.")
     return QuerySet(name=name, label=label, texts=kept)
 
 
@@ -75,8 +75,8 @@ def _read_file(spec: str) -> tuple[str, list[str]]:
     suffix = path.suffix.lower()
     if not path.suffix and not _exists(path):
         raise DemurError(
-            f"no query set is called {spec!r}: give {' or '.join(BUILT_IN)}, a .txt file, "
-            f"FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN"
+            f"No query set is called {spec!r}: give {' or '.join(BUILT_IN)}, a .txt file, "
+            f"FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN."
         )
     text = decode(_read_bytes(path), path)
     if suffix in _TABLES:
@@ -101,7 +101,7 @@ def _path_and_column(spec: str) -> tuple[Path, str | None]:
         if suffix in _TABLES:
             return path, spec[position + 1 :] or None
         if suffix == ".txt":
-            raise DemurError(f"{str(path)!r} is a text file without columns: give only its name")
+            raise DemurError(f"{str(path)!r} is a text file without columns: give only its name.")
     return whole, None
 
 
@@ -115,17 +115,17 @@ def _exists(path: Path) -> bool:
 def _read_bytes(path: Path) -> bytes:
     if path.suffix and path.suffix.lower() not in _EXTENSIONS and not path.is_dir():
         raise DemurError(
-            f"cannot tell what {str(path)!r} holds: queries are read from files that end in "
+            f"Cannot tell what {str(path)!r} holds: queries are read from files that end in "
             f"{', '.join(_EXTENSIONS)}"
         )
     if not _exists(path):
-        raise DemurError(f"there is no file {str(path)!r}: check the path of the queries")
+        raise DemurError(f"There is no file {str(path)!r}: check the path of the queries.")
     if path.is_dir():
-        raise DemurError(f"{str(path)!r} is a folder: name the file of queries in it")
+        raise DemurError(f"{str(path)!r} is a folder: name the file of queries in it.")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DemurError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise DemurError(f"Cannot read {str(path)!r}: {error.strerror or error}") from error
     if not content.strip():
-        raise DemurError(f"{str(path)!r} is empty: put at least one query in it")
+        raise DemurError(f"{str(path)!r} is empty: put at least one query in it.")
     return content

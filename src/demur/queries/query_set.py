@@ -37,11 +37,11 @@ class QuerySet:
 
     def __post_init__(self) -> None:
         if self.label not in get_args(Label):
-            raise DemurError(f"a query set's label is 'harmful' or 'harmless', not {self.label!r}")
+            raise DemurError(f"A query set's label is 'harmful' or 'harmless', not {self.label!r}")
         if self.categories is not None and len(self.categories) != len(self.texts):
             raise DemurError(
-                f"query set {self.name!r} has {len(self.texts)} queries but "
-                f"{len(self.categories)} categories: give one category a query, or none at all"
+                f"Query set {self.name!r} has {len(self.texts)} queries but "
+                f"{len(self.categories)} categories: give one category a query, or none at all."
             )
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class QuerySet:
             DemurError: `n` is negative.
         """
         if n < 0:
-            raise DemurError(f"cannot take the first {n} queries: give a number of 0 or more")
+            raise DemurError(f"Cannot take the first {n} queries: give a number of 0 or more.")
         categories = None if self.categories is None else self.categories[:n]
         return QuerySet(self.name, self.label, self.texts[:n], categories)
 
@@ -76,7 +76,7 @@ def require(query_set: QuerySet, minimum: int = MINIMUM_QUERIES) -> QuerySet:
     """
     if len(query_set) < minimum:
         raise DemurError(
-            f"query set {query_set.name!r} holds {len(query_set)} distinct {query_set.label} "
+            f"Query set {query_set.name!r} holds {len(query_set)} distinct {query_set.label} "
             f"queries: give at least {minimum}"
         )
     return query_set

@@ -26,7 +26,7 @@ def decode(content: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DemurError(
-            f"{str(path)!r} is not UTF-8 text (line {line}): save it as UTF-8"
+            f"{str(path)!r} is not UTF-8 text (line {line}): save it as UTF-8."
         ) from error
 
 
@@ -55,7 +55,7 @@ def read_csv_columns(text: str, path: Path, columns: Sequence[str | None]) -> li
         for column in columns:
             wanted = check_column(str(path), column, header)
             if header.count(wanted) > 1:
-                raise DemurError(f"{str(path)!r} has more than one column {wanted!r}: rename one")
+                raise DemurError(f"{str(path)!r} has more than one column {wanted!r}: rename one.")
             indices.append((wanted, header.index(wanted)))
         for row in reader:
             if not row:  # a blank line
@@ -64,7 +64,7 @@ def read_csv_columns(text: str, path: Path, columns: Sequence[str | None]) -> li
                 if len(row) <= index:
                     raise DemurError(
                         f"{str(path)!r} line {reader.line_num} ends before column {wanted!r}: "
-                        f"give every row {len(header)} cells"
+                        f"give every row {len(header)} cells."
                     )
             rows.append(tuple(row[index] for _, index in indices))
     except csv.Error as error:
@@ -89,9 +89,9 @@ def read_jsonl(text: str, path: Path, column: str | None) -> list[str]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DemurError(f"{place} is not valid JSON: write one JSON object a line") from error
+            raise DemurError(f"{place} is not valid JSON: write one JSON object a line.") from error
         if not isinstance(row, dict):
-            raise DemurError(f"{place} is not a JSON object: write one JSON object a line")
+            raise DemurError(f"{place} is not a JSON object: write one JSON object a line.")
         wanted = check_column(place, column, list(row))
         texts.append(check_text(row[wanted], wanted, place))
     return texts
@@ -124,12 +124,12 @@ def check_text(value: object, column: str, place: str) -> str:
     """
     if not isinstance(value, str):
         raise DemurError(
-            f"{place}: {column!r} is not text but {type(value).__name__}: give a column of text"
+            f"{place}: {column!r} is not text but {type(value).__name__}: give a column of text."
         )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DemurError(
-            f"{place}: {column!r} holds a broken character (a lone surrogate): remove it"
+            f"{place}: {column!r} holds a broken character (a lone surrogate): remove it."
         ) from error
     return value
