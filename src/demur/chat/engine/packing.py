@@ -10,10 +10,8 @@ prefix, the suffix up to where the branches begin, and its own branch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -35,15 +33,15 @@ class Packing:
     inside: bool
     branches: tuple[tuple[int, ...], ...] = ()
 
-    @cached_property
-    def starts(self) -> list[int]:
-        """Where each suffix starts, counted from the first suffix."""
-        return [0, *accumulate(self.lengths)][:-1]
-
     @property
     def total(self) -> int:
         """S, the tokens of all suffixes."""
         return sum(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """L, the tokens of the longest suffix."""
+        return max(self.lengths)
 
     @property
     def before(self) -> int:
@@ -61,16 +59,15 @@ class Packing:
     @cached_property
     def ends(self) -> Tensor:
         """(B,): the place in the row of the last token of each suffix before its branches."""
-        stems = [start + stem for start, stem in zip(self.starts, self._stems, strict=True)]
-        return torch.tensor(stems) + (self.before - 1)
+        return self._starts + torch.tensor(self._stems) + (self.before - 1)
 
     @cached_property
     def reads(self) -> Tensor:
         """(B + n,): the places in the row of `ends` and of all n tokens of branches."""
         if not self.branches:
             return self.ends
-        own = torch.nonzero(self._owners[1] > 0)[:, 0] - self.prefix + self.before
-        return torch.cat([self.ends, own])
+        branch_tokens = torch.nonzero(self._suffix_branches > 0)[:, 0]
+        return torch.cat([self.ends, branch_tokens + self.before])
 
     @cached_property
     def position_ids(self) -> Tensor:
@@ -80,80 +77,91 @@ class Packing:
     @cached_property
     def visible(self) -> Tensor:
         """(1, 1, T, P + S): True where a token of the row may look."""
-        suffixes, branches = self._owners
+        opening = torch.full((self.prefix,), -1)
+        suffixes = torch.cat([opening, self._suffix_rows])
         mine = (suffixes[:, None] == suffixes[None]) | (suffixes[None] < 0)
         if self.forks:
+            branches = torch.cat([torch.zeros_like(opening), self._suffix_branches])
             mine &= (branches[:, None] == branches[None]) | (branches[None] == 0)
         seen = mine & (self._positions[None] <= self._positions[:, None])
         return (seen if self.inside else seen[self.prefix :])[None, None]
 
     @cached_property
     def own_visible(self) -> Tensor:
-        """(L, L) or (B, L, L), L the longest suffix: True where a token sees its own suffix.
+        """(L, L) or (B, L, L): True where a token sees a token of its own suffix.
 
         One mask serves all suffixes where none of them forks. A token of the padding sees itself.
         """
-        longest = max(self.lengths)
         if not self.forks:
-            return torch.ones(longest, longest, dtype=torch.bool).tril()
-        padding = -1 - torch.arange(longest)  # differs from every branch and from each other
+            return torch.ones(self.longest, self.longest, dtype=torch.bool).tril()
+        places = self._suffix_rows, self._steps
+        padding = -1 - torch.arange(self.longest)  # unlike every branch and each other
         branches = padding.repeat(len(self.lengths), 1)
-        positions = torch.zeros_like(branches)
-        for row, (start, length) in enumerate(zip(self.starts, self.lengths, strict=True)):
-            own = slice(self.prefix + start, self.prefix + start + length)
-            branches[row, :length] = self._owners[1][own]
-            positions[row, :length] = self._positions[own]
-        mine = branches[:, :, None] == branches[:, None]
-        mine |= branches[:, None] == 0
+        branches = branches.index_put(places, self._suffix_branches)
+        positions = torch.zeros_like(branches).index_put(places, self._positions[self.prefix :])
+        mine = (branches[:, :, None] == branches[:, None]) | (branches[:, None] == 0)
         return mine & (positions[:, None] <= positions[:, :, None])
 
     @cached_property
     def padded(self) -> Tensor:
-        """(B, longest): which of the S tokens stands there; short suffixes repeat their last."""
-        longest = max(self.lengths)
-        return torch.stack(
-            [
-                torch.arange(longest).clamp(max=length - 1) + start
-                for start, length in zip(self.starts, self.lengths, strict=True)
-            ]
-        )
+        """(B, L): which of the S tokens stands there; short suffixes repeat their last."""
+        steps = torch.arange(self.longest)[None]
+        return self._starts[:, None] + torch.minimum(steps, self._lengths[:, None] - 1)
 
     @cached_property
     def flat(self) -> Tensor:
         """(S,): the place of each token in `padded`, flattened."""
-        longest = max(self.lengths)
-        return torch.cat(
-            [torch.arange(length) + row * longest for row, length in enumerate(self.lengths)]
-        )
+        return self._suffix_rows * self.longest + self._steps
 
     @cached_property
     def _stems(self) -> list[int]:
         """Tokens of each suffix before its branches."""
-        if not self.branches:
-            return list(self.lengths)
-        return [
-            length - sum(some) for length, some in zip(self.lengths, self.branches, strict=True)
-        ]
-
-    def _branches_of(self, row: int) -> Sequence[int]:
-        return self.branches[row] if self.branches else ()
+        branches = self.branches or ((),) * len(self.lengths)
+        return [length - sum(some) for length, some in zip(self.lengths, branches, strict=True)]
 
     @cached_property
-    def _owners(self) -> tuple[Tensor, Tensor]:
-        """(P + S,) each: the suffix of a token, -1 in the prefix; its branch from 1 on, or 0."""
-        suffixes = torch.arange(len(self.lengths)).repeat_interleave(torch.tensor(self.lengths))
-        branches: list[Tensor] = []
-        for row, stem in enumerate(self._stems):
-            sizes = torch.tensor([stem, *self._branches_of(row)])
-            branches.append(torch.arange(len(sizes)).repeat_interleave(sizes))
-        opening = torch.zeros(self.prefix, dtype=torch.long)
-        return torch.cat([opening - 1, suffixes]), torch.cat([opening, *branches])
+    def _lengths(self) -> Tensor:
+        return torch.tensor(self.lengths)
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        """(B,): where each suffix starts, counted from the first suffix."""
+        return self._lengths.cumsum(0) - self._lengths
+
+    @cached_property
+    def _suffix_rows(self) -> Tensor:
+        """(S,): the suffix of each token."""
+        return torch.arange(len(self.lengths)).repeat_interleave(self._lengths)
+
+    @cached_property
+    def _steps(self) -> Tensor:
+        """(S,): the place of each token in its suffix."""
+        return torch.arange(self.total) - self._starts[self._suffix_rows]
+
+    @cached_property
+    def _stretches(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Stems and branches in their order: the tokens, branch and first position of each.
+
+        The branch of a stem is 0; its branches count from 1 on.
+        """
+        branches = self.branches or ((),) * len(self.lengths)
+        found: list[tuple[int, int, int]] = []
+        for stem, some in zip(self._stems, branches, strict=True):
+            found.append((stem, 0, self.prefix))
+            found += [(size, place, self.prefix + stem) for place, size in enumerate(some, start=1)]
+        sizes, numbers, positions = torch.tensor(found).unbind(1)
+        return sizes, numbers, positions
+
+    @cached_property
+    def _suffix_branches(self) -> Tensor:
+        """(S,): the branch of each token, 0 for a token before the branches."""
+        sizes, numbers, _ = self._stretches
+        return numbers.repeat_interleave(sizes)
 
     @cached_property
     def _positions(self) -> Tensor:
-        pieces = [torch.arange(self.prefix)]
-        for row, stem in enumerate(self._stems):
-            fork = self.prefix + stem
-            pieces.append(torch.arange(self.prefix, fork))
-            pieces += [torch.arange(fork, fork + size) for size in self._branches_of(row)]
-        return torch.cat(pieces)
+        """(P + S,): the position of each token in its own conversation."""
+        sizes, _, positions = self._stretches
+        shifts = positions - (sizes.cumsum(0) - sizes)
+        own = torch.arange(self.total) + shifts.repeat_interleave(sizes)
+        return torch.cat([torch.arange(self.prefix), own])

@@ -71,6 +71,8 @@ def states_of(layer: DynamicLayer) -> tuple[Tensor, ...]:
 def unexpandable_layers(model: PreTrainedModel) -> list[str]:
     """Kinds of cache layer of the model, by name, that are not plain attention keys and values."""
     layers = DynamicCache(config=model.config).layers
+    if not layers:
+        return ["no layers"]
     return sorted({type(one).__name__ for one in layers if type(one) not in EXPANDABLE_LAYERS})
 
 
@@ -102,10 +104,8 @@ def suffix_states(cache: Cache, packing: Packing) -> list[tuple[Tensor, ...]]:
         for layer in _dynamic_layers(cache)
         for states in states_of(layer)
     ]
-    return [
-        tuple(tensor[:, start : start + length] for tensor in tensors)
-        for start, length in zip(packing.starts, packing.lengths, strict=True)
-    ]
+    pieces = [torch.split(tensor, list(packing.lengths), dim=1) for tensor in tensors]
+    return list(zip(*pieces, strict=True))
 
 
 def _dynamic_layers(cache: Cache) -> tuple[DynamicLayer, ...]:
