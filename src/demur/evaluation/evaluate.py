@@ -186,6 +186,7 @@ def run_evaluation(
     work = _Work(answerer, chosen, record, folder.path, progress)
     found = Comparison.find_finished(folder)
     if found is not None and work.is_complete(found):
+        WorkFolder.start(path, record, KIND)
         progress.message(f"This evaluation is finished already: showing {path}.")
         return found
     answerer.check(work.all_tasks, progress)

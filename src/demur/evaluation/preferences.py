@@ -107,7 +107,8 @@ class Preferences:
                 to_line(PreferenceRow(instruction, each))
                 for instruction, each in zip(asked, preferred, strict=True)
             )
-            self._journal.append((lines,), len(asked))
+            done = self._journal.items + len(asked) == len(outputs.instructions)
+            self._journal.append((lines,), len(asked), finished=done)
         return WinRate.of([row.preferred for row in self._rows(outputs.instructions)])
 
     def _rows(self, instructions: Sequence[str]) -> list[PreferenceRow]:

@@ -113,6 +113,9 @@ def read_record(path: Path, kind: type[Record], format: str) -> Record:
         DemurError: the file is missing, damaged, of another format or of another version of demur.
     """
     document = _read_document(path)
+    parts = document.keys() & {"format", "version", "sha256", "content"}
+    if {"sha256", "content"} & parts and len(parts) < 4:
+        raise damaged(path)
     if document.get("format") != f"demur {format}":
         raise DemurError(f"{path} does not hold a demur {format}: check the path.")
     if document.get("version") != VERSION:
