@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.optimization.settings import PRESETS, Preset, ResponseSettings
+from demur.plugins import is_plugin_spec
 from demur.settings import build, options_in
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ class DiagnoseSettings(_Group):
         """The settings that a command must give: with a run, those that the run does not have."""
         if self.run is None:
             return self
-        return DiagnoseSettings(prompt=self.prompt, run=self.run)
+        # Code that judged a run is only run where the user names it again.
+        own = {"judge": self.judge} if is_plugin_spec(self.judge) else {}
+        return DiagnoseSettings(prompt=self.prompt, run=self.run, **own)
 
 
 def presets() -> dict[Preset, DiagnoseSettings]:

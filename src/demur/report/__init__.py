@@ -1,5 +1,5 @@
-"""A report that opens in a browser: one file, no network. Reads finished folders, writes HTML."""
+"""A report that opens in a browser: one HTML file that needs no network."""
 
-from demur.report.writing import REPORT, ensure_report, write_report
+from demur.report.writing import REPORT, Work, write_report
 
-__all__ = ["REPORT", "ensure_report", "write_report"]
+__all__ = ["REPORT", "Work", "write_report"]

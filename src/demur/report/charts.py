@@ -1,4 +1,4 @@
-"""Small line charts, drawn as SVG when the page is made: they need no script."""
+"""Small line charts, drawn as SVG when the page is made, so that they need no script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 30.0
 
 
 def chart_svg(chart: Chart) -> dict[str, object]:
-    """Where everything of a chart lies, in units of its view box; the page's template draws it."""
+    """Places of all parts of a chart in units of its view box; the page's template draws them."""
     known = [(place, value) for place, value in enumerate(chart.values, 1) if value is not None]
     values = [value for _, value in known]
     low, high = chart.bounds or _bounds(values)

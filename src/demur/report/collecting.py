@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from demur.queries import BUILT_IN, load_query_set
+from demur.records import JudgedResponse, Measurement
 from demur.report.subject import Query, ShownResponse
-from demur.runs import Measurement
 
 MOST_RESPONSES = 10_000
 MOST_CHARACTERS = 3_000_000
-"""Of all responses together; beyond that each is cut to an equal share."""
+"""Number of characters of all responses together; beyond that each is cut to an equal share."""
 
 
 @dataclass
@@ -19,10 +18,10 @@ class Collection:
     """Queries, conditions and responses as they are added.
 
     Attributes:
-        queries: each once.
-        conditions: each once.
-        responses: at most `MOST_RESPONSES`.
-        left_out: how many more there were.
+        queries: queries, each once in its set.
+        conditions: names of the conditions, no two alike.
+        responses: at most `MOST_RESPONSES` responses.
+        left_out: number of responses beyond these.
     """
 
     queries: list[Query] = field(default_factory=list)
@@ -30,6 +29,7 @@ class Collection:
     responses: list[ShownResponse] = field(default_factory=list)
     left_out: int = 0
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
+    _conditions: dict[str, int] = field(default_factory=dict)
 
     def query(self, query: Query) -> int:
         """The place of a query, which is added where it is new."""
@@ -39,36 +39,58 @@ class Collection:
             self.queries.append(query)
         return self._places[key]
 
-    def condition(self, name: str) -> int:
-        """The place of a condition, which is added where it is new."""
-        if name not in self.conditions:
-            self.conditions.append(name)
-        return self.conditions.index(name)
+    def condition(self, identity: str, name: str) -> int:
+        """The place of a condition, which is added where it is new.
 
-    def respond(self, query: Query, condition: str, text: str, refused: bool, harm: str) -> None:
-        """Add a response."""
-        if len(self.responses) >= MOST_RESPONSES:
-            self.left_out += 1
-            return
-        place = self.query(query)
-        self.responses.append(ShownResponse(place, self.condition(condition), text, refused, harm))
+        Args:
+            identity: fingerprint of the condition, or its name where that is all there is.
+            name: name of the condition; another condition of that name gets a number.
+        """
+        if identity not in self._conditions:
+            shown, number = name, 2
+            while shown in self.conditions:
+                shown, number = f"{name} ({number})", number + 1
+            self._conditions[identity] = len(self.conditions)
+            self.conditions.append(shown)
+        return self._conditions[identity]
 
-    def add(self, name: str, measurement: Measurement, categories: Mapping[str, str]) -> None:
-        """Add a measurement's queries and responses under the name of a set."""
-        self.condition(measurement.condition)
+    def name_of(self, measurement: Measurement) -> str:
+        """The name of a measurement's condition in the report."""
+        place = self.condition(measurement.condition.fingerprint, measurement.name)
+        return self.conditions[place]
+
+    def add(self, set: str, measurement: Measurement) -> None:
+        """Add the queries and responses of a measurement.
+
+        Args:
+            set: name of the query set in the report.
+            measurement: measurement whose queries and responses are added.
+        """
+        condition = self.condition(measurement.condition.fingerprint, measurement.name)
         queries = measurement.queries
-        for text, harmful, responses in zip(
-            queries.texts, queries.harmful, measurement.responses, strict=True
+        for text, label, category, responses in zip(
+            queries.texts, queries.labels, queries.categories, measurement.responses, strict=True
         ):
-            label = "harmful" if harmful else "harmless"
-            query = Query(text, label, categories.get(text, ""), name)
-            self.query(query)
-            for response in responses:
-                self.respond(query, measurement.condition, response.text, response.refused, "")
+            place = self.query(Query(text, label, category, set))
+            for one in responses:
+                self._respond(place, condition, one)
 
-    def places(self, name: str) -> dict[str, int]:
-        """The place of each query of a set, by its text."""
-        return {text: place for (owner, text), place in self._places.items() if owner == name}
+    def add_rows(self, rows: Iterable[JudgedResponse]) -> None:
+        """Add judged responses one by one.
+
+        A query whose text is not known is told apart by the number of its row.
+        """
+        for number, row in enumerate(rows, start=1):
+            if len(self.responses) >= MOST_RESPONSES:
+                self.left_out += 1
+                continue
+            text = row.query if row.query is not None else f"(query {number})"
+            place = self.query(Query(text, row.label, row.category, row.set))
+            self._respond(place, self.condition(row.condition or row.prompt, row.prompt), row)
+
+    def places(self, set: str, measurement: Measurement) -> list[int]:
+        """The place of each query of a measurement that was added."""
+        return [self._places[set, text] for text in measurement.queries.texts]
 
     def shortened(self) -> tuple[list[ShownResponse], int | None]:
         """The responses, cut where they are too long together; and to how many characters."""
@@ -83,11 +105,8 @@ class Collection:
             for response in self.responses
         ], most
 
-
-def built_in_categories() -> dict[str, str]:
-    """The category of each built-in query, by its text."""
-    categories: dict[str, str] = {}
-    for name in BUILT_IN:
-        for queries in (load_query_set(name, "harmful"), load_query_set(name, "harmless")):
-            categories |= dict(zip(queries.texts, queries.categories or (), strict=True))
-    return categories
+    def _respond(self, query: int, condition: int, row: JudgedResponse) -> None:
+        if len(self.responses) >= MOST_RESPONSES:
+            self.left_out += 1
+            return
+        self.responses.append(ShownResponse(query, condition, row.response, row.refused, row.harm))

@@ -2,115 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from demur.files import read_json
-from demur.report.collecting import Collection, built_in_categories
-from demur.report.scatter import frame_of, plane_of, view
-from demur.report.subject import Chart, Subject, Table, flat_facts, rate_text
-from demur.runs import RunFolder
+from demur.diagnosis import Diagnosis, Sheet
+from demur.geometry import Separation
+from demur.report.again import diagnosis_again
+from demur.report.collecting import Collection
+from demur.report.facts import (
+    facts_of_answerer,
+    facts_of_conditions,
+    facts_of_settings,
+    facts_of_versions,
+)
+from demur.report.of_run import ANCHORS, HELD_OUT
+from demur.report.scatter import Scatter
+from demur.report.subject import Arrow, Chart, Subject, Table, p_value_text, rate_text
 
-DIAGNOSIS = "diagnosis.json"
 
-
-def subject_of_diagnosis(folder: RunFolder) -> Subject:
-    """Read a finished diagnosis.
+def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
+    """What is shown of a finished diagnosis.
 
     Raises:
-        DemurError: a file is damaged.
-        KeyError: one is incomplete.
+        DemurError: a measurement is missing or damaged.
     """
-    settings, result = folder.settings(), read_json(folder.path / DIAGNOSIS)
-    sheet = result["sheet"]
-    names = ["none", *(prompt["name"] for prompt in settings["prompts"])]
-    stored = [
-        folder.stored_measurement(f"anchors-{place}-{name}") for place, name in enumerate(names)
-    ]
-    anchors = [measurement for measurement in stored if measurement is not None]
-    held_out = [
-        measurement
-        for place in range(3)
-        if (measurement := folder.stored_measurement(f"held-out-{place}")) is not None
-    ]
-    collection, categories = Collection(), built_in_categories()
+    record, sheet = diagnosis.settings, diagnosis.sheet
+    anchors, held_out = diagnosis.anchors(), diagnosis.held_out()
+    collection = Collection()
     for measurement in held_out:
-        collection.add("held-out", measurement, categories)
+        collection.add(HELD_OUT, measurement)
     for measurement in anchors:
-        collection.add("anchors", measurement, categories)
+        collection.add(ANCHORS, measurement)
     responses, shortened = collection.shortened()
-    plane = plane_of(anchors, settings["folds"], settings["seed"])
-    to_each = [(0, place, False) for place in range(1, len(anchors))]
-    views = [view("Anchor queries", plane, anchors, collection.places("anchors"), to_each)]
-    if len(held_out) == 3:
-        arrows = [(0, 1, True), (1, 2, False)]
-        views.append(
-            view("Held-out queries", plane, held_out, collection.places("held-out"), arrows)
-        )
-    model = Path(str(settings["model"]["name"])).name
+    scatter = Scatter(anchors, record.settings.numbers.folds, record.settings.seed, collection)
+    to_each = [Arrow(0, place) for place in range(1, len(anchors))]
+    views = [scatter.view("Anchor queries", ANCHORS, anchors, to_each)]
+    if held_out:
+        moved = [Arrow(0, 1, dashed=True), Arrow(1, 2)]
+        views.append(scatter.view("Held-out queries", HELD_OUT, held_out, moved))
     return Subject(
         kind="diagnosis",
-        title=f"{model}, diagnosed",
-        verdict=tuple(result["verdict"]),
+        title=f"{Path(record.model.name).name}, diagnosed",
+        verdict=diagnosis.verdict,
         tables=_tables(sheet),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
+        again=diagnosis_again(record),
         left_out=collection.left_out,
         shortened=shortened,
         views=views,
-        frame=frame_of(plane, anchors),
-        charts=_charts(sheet["layers"]),
+        frame=scatter.frame,
+        charts=_charts(sheet),
         charts_title="Layer by layer: AUC, cross-validated; 0.5 is chance",
-        facts=flat_facts(settings, result.get("versions", {})),
-        command=_command(settings),
+        facts={
+            **facts_of_answerer(record.model),
+            **facts_of_conditions(record.conditions, record.conditions[0].system_prompt),
+            **facts_of_settings(record.settings),
+            **facts_of_versions(diagnosis.versions),
+        },
     )
 
 
-def _command(settings: Mapping[str, Any]) -> str:
-    if settings.get("run"):
-        return f"demur diagnose --run demur-runs/{settings['run']}"
-    prompts = " ".join(f"--prompt {prompt['name']}" for prompt in settings["prompts"])
-    return (
-        f"demur diagnose {settings['model']['name']} {prompts} "
-        f"--preset {settings['preset']} --seed {settings['seed']}"
-    )
-
-
-def _tables(sheet: Mapping[str, Any]) -> tuple[Table, ...]:
+def _tables(sheet: Sheet) -> tuple[Table, ...]:
     tables = [_conditions(sheet), _movements(sheet)]
-    if sheet["angles"]:
+    if sheet.angles:
         tables.append(_angles(sheet))
-    if sheet["misplaced"]:
+    if sheet.misplaced:
         tables.append(_misplaced(sheet))
     return tuple(tables)
 
 
-def _conditions(sheet: Mapping[str, Any]) -> Table:
+def _conditions(sheet: Sheet) -> Table:
     return Table(
         title="Anchor queries: do harmful and harmless part, and are they refused?",
         columns=("prompt", "AUC", "accuracy", "refusal AUC", "harmful refused", "harmless refused"),
         rows=tuple(
             (
-                one["condition"],
-                _score(one["harmfulness"]),
-                rate_text(one["accuracy"]),
-                _score(one["refusal"]),
-                rate_text(one["harmful_refused"]),
-                rate_text(one["harmless_refused"]),
+                one.condition,
+                _score(one.harmfulness),
+                "too few" if one.accuracy is None else rate_text(one.accuracy),
+                _score(one.refusal),
+                rate_text(one.harmful_refused),
+                rate_text(one.harmless_refused),
             )
-            for one in sheet["conditions"]
+            for one in sheet.conditions
         ),
         note="AUC and accuracy: how well a linear boundary parts harmful from harmless queries "
         "that it was not fitted to. Refusal AUC: the same for refused and answered. In brackets: "
         "95 % intervals. Variance along the components: "
-        + ", ".join(f"{100 * share:.0f} %" for share in sheet["explained_variance"])
+        + ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
         + ".",
     )
 
 
-def _movements(sheet: Mapping[str, Any]) -> Table:
+def _movements(sheet: Sheet) -> Table:
     return Table(
         title="How prompts move the queries",
         columns=(
@@ -125,16 +110,16 @@ def _movements(sheet: Mapping[str, Any]) -> Table:
         ),
         rows=tuple(
             (
-                f"{one['queries']}, {one['label']}",
-                one["before"],
-                one["after"],
-                f"{one['moved']['refusal']:+.2f} ± {one['moved']['refusal_error']:.2f}",
-                f"{one['moved']['along_refusal']:+.2f}",
-                f"{one['moved']['along_refusal_whole']:+.2f}",
-                f"{one['moved']['length']:.1f}",
-                f"{100 * one['refused_change']:+.0f} points (p {_p_value(one['p_value'])})",
+                f"{one.queries}, {one.label}",
+                one.before,
+                one.after,
+                f"{one.moved.refusal:+.2f} ± {one.moved.refusal_error:.2f}",
+                f"{one.moved.along_refusal:+.2f}",
+                f"{one.moved.along_refusal_whole:+.2f}",
+                f"{one.moved.length:.1f}",
+                f"{100 * one.refused_change:+.0f} points (p {p_value_text(one.p_value)})",
             )
-            for one in sheet["movements"]
+            for one in sheet.movements
         ),
         note="Logits: mean change of the refusal logit, with its standard error. Cosine: of the "
         "mean movement with the refusal direction, among the components and in the whole space.",
@@ -142,63 +127,56 @@ def _movements(sheet: Mapping[str, Any]) -> Table:
     )
 
 
-def _angles(sheet: Mapping[str, Any]) -> Table:
+def _angles(sheet: Sheet) -> Table:
     return Table(
         title="Do prompts move the queries the same way?",
         columns=("one movement", "the other", "cosine"),
         rows=tuple(
             (
-                f"{one['first']}, {one['first_label']}",
-                f"{one['second']}, {one['second_label']}",
-                f"{one['cosine']:+.2f}",
+                f"{one.first}, {one.first_label}",
+                f"{one.second}, {one.second_label}",
+                f"{one.cosine:+.2f}",
             )
-            for one in sheet["angles"]
+            for one in sheet.angles
         ),
         words=("the other",),
     )
 
 
-def _misplaced(sheet: Mapping[str, Any]) -> Table:
-    names = list(sheet["misplaced"][0]["refused"])
+def _misplaced(sheet: Sheet) -> Table:
+    names = [one.condition for one in sheet.conditions]
     return Table(
         title="Anchor queries deepest on the wrong side of the harmfulness boundary",
         columns=("query", "is", "logits", *(f"refused, {name}" for name in names)),
         rows=tuple(
             (
-                one["query"],
-                one["label"],
-                f"{one['depth']:.2f}",
-                *(f"{100 * one['refused'][name]:.0f} %" for name in names),
+                one.query,
+                one.label,
+                f"{one.depth:.2f}",
+                *(f"{100 * rate:.0f} %" for rate in one.refused),
             )
-            for one in sheet["misplaced"]
+            for one in sheet.misplaced
         ),
-        note="Without a prompt; logits: how deep.",
+        note="Without a prompt. Logits: how deep.",
         words=("is",),
     )
 
 
-def _charts(layers: list[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    if not layers:
+def _charts(sheet: Sheet) -> tuple[Chart, ...]:
+    if not sheet.layers:
         return ()
-    charts = [
-        Chart(
-            f"harmful? {condition}",
-            tuple(layer["harmfulness"].get(condition) for layer in layers),
-            "layer",
-            (0.4, 1.0),
-            0.5,
-        )
-        for condition in layers[0]["harmfulness"]
-    ]
-    refusal = tuple(layer["refusal"] for layer in layers)
-    if any(value is not None for value in refusal):
-        charts.append(Chart("refused? all prompts", refusal, "layer", (0.4, 1.0), 0.5))
-    return tuple(charts)
+    charts = []
+    for place, one in enumerate(sheet.conditions):
+        values = tuple(layer.harmfulness[place] for layer in sheet.layers)
+        charts.append(_chart(f"harmful? {one.condition}", values))
+    refusal = tuple(layer.refusal for layer in sheet.layers)
+    charts.append(_chart("refused? all prompts", refusal))
+    return tuple(chart for chart in charts if any(value is not None for value in chart.values))
 
 
-def _score(separation: Mapping[str, Any] | None) -> str:
-    return "too few" if separation is None else f"{separation['auc']:.2f}"
+def _chart(title: str, values: tuple[float | None, ...]) -> Chart:
+    return Chart(title, values, "layer", bounds=(0.4, 1.0), baseline=0.5)
 
 
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _score(found: Separation | None) -> str:
+    return "too few" if found is None else f"{found.auc:.2f}"

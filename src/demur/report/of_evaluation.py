@@ -2,174 +2,171 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from demur.errors import DemurError
-from demur.files import read_json
-from demur.report.collecting import MOST_RESPONSES, Collection
-from demur.report.subject import Query, Subject, Table, flat_facts, percent, rate_text
-from demur.runs import RunFolder
+from demur.evaluation.answerers.records import short_name
+from demur.evaluation.comparison import Comparison, Difference, PromptRates
+from demur.evaluation.costs import Cost
+from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.wins import PromptWins
+from demur.records import FilesRecord
+from demur.report.again import evaluation_again
+from demur.report.collecting import Collection
+from demur.report.facts import (
+    facts_of_answerer,
+    facts_of_conditions,
+    facts_of_settings,
+    facts_of_versions,
+)
+from demur.report.subject import (
+    Subject,
+    Table,
+    number_of_queries,
+    p_value_text,
+    percent,
+    rate_text,
+)
 
-RESULTS = "results.json"
 MOST_STATEMENTS = 6
 
 
-def subject_of_evaluation(folder: RunFolder) -> Subject:
-    """Read a finished evaluation.
+def subject_of_evaluation(comparison: Comparison) -> Subject:
+    """What is shown of a finished evaluation.
 
     Raises:
-        DemurError: a file is damaged.
-        KeyError: one is incomplete.
+        DemurError: the comparison is not that of an evaluation, or a measurement is missing or
+            damaged.
     """
-    settings, results = folder.settings(), read_json(folder.path / RESULTS)
+    record = comparison.settings
+    if record is None:
+        raise DemurError(
+            "This comparison belongs to other work than an evaluation: report on that instead."
+        )
     collection = Collection()
-    for file in sorted((folder.path / "responses").glob("*.jsonl")):
-        _collect(file, collection)
+    collection.add_rows(comparison.responses())
     responses, shortened = collection.shortened()
-    wholes = [rates for rates in results["rates"] if rates["category"] is None]
-    tables = [_rates(wholes)]
-    categories = [rates for rates in results["rates"] if rates["category"] is not None]
-    if categories:
-        tables.append(_categories(categories))
-    if results["differences"]:
-        tables.append(_differences(results["differences"]))
-    if results.get("costs"):
-        tables.append(_costs(results["costs"]))
-    if results.get("wins"):
-        tables.append(_wins(results["wins"]))
+    wholes = [rates for rates in comparison.rates if rates.category is None]
+    categories = [rates for rates in comparison.rates if rates.category is not None]
+    tables = [
+        _rates(wholes),
+        *([_categories(categories)] if categories else []),
+        *([_differences(comparison.differences)] if comparison.differences else []),
+        *([_costs(comparison.costs)] if comparison.costs else []),
+        *([_wins(comparison.wins)] if comparison.wins else []),
+    ]
     return Subject(
         kind="evaluation",
-        title=_title(settings),
-        verdict=_verdict(wholes, results["differences"]),
+        title=_title(record),
+        verdict=_verdict(wholes, comparison.differences),
         tables=tuple(tables),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
+        again=evaluation_again(record),
         left_out=collection.left_out,
         shortened=shortened,
-        facts=flat_facts(settings, results.get("versions", {})),
-        command=_command(settings),
+        facts={
+            **facts_of_answerer(record.answerer),
+            **facts_of_conditions(record.conditions, record.system_prompt),
+            **facts_of_settings(record.settings),
+            **facts_of_versions(comparison.versions),
+        },
     )
 
 
-def _collect(file: Path, collection: Collection) -> None:
-    """Read as many responses as a report shows, and count the others."""
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream):
-            if len(collection.responses) >= MOST_RESPONSES:
-                collection.left_out += 1
-                continue
-            try:
-                row = json.loads(line)
-                # Without its text a query is told apart by its place in the file.
-                text = row["query"] if row["query"] is not None else f"(query {number + 1})"
-                query = Query(text, row["label"] or "", row["category"] or "", row["set"])
-                collection.respond(
-                    query, row["prompt"], row["response"], row["refused"], row.get("harm") or ""
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                raise DemurError(
-                    f"{file} is damaged: delete it and run the same command again."
-                ) from error
-
-
-def _title(settings: Mapping[str, Any]) -> str:
-    if "model" not in settings:
+def _title(record: EvaluationRecord) -> str:
+    if isinstance(record.answerer, FilesRecord):
         return "Responses, judged"
-    sets = ", ".join(one["name"] for one in settings["sets"])
-    return f"{Path(str(settings['model']['name'])).name} on {sets}"
+    sets = ", ".join(one.name for one in record.sets)
+    return f"{short_name(record.answerer)} on {sets}"
 
 
-def _command(settings: Mapping[str, Any]) -> str:
-    judge = f"--judge {settings['judge']}"
-    if "model" not in settings:
-        files = " ".join(f"--responses {one['name']}" for one in settings["responses"])
-        return f"demur evaluate {files} {judge}"
-    model = settings["model"]
-    served = "endpoint" in model
-    asked = [one["name"] for one in settings["prompts"] if not served or one["text"] is not None]
-    prompts = "".join(f" --prompt {name}" for name in asked)
-    where = (
-        f"--endpoint {model['endpoint']} --served-model {model['name']}"
-        if served
-        else model["name"]
-    )
-    return (
-        f"demur evaluate {where}{prompts} {judge} "
-        f"--samples {settings['samples']} --tokens {settings['tokens']} --seed {settings['seed']}"
-    )
-
-
-def _verdict(
-    wholes: Sequence[Mapping[str, Any]], differences: Sequence[Mapping[str, Any]]
-) -> tuple[str, ...]:
+def _verdict(wholes: Sequence[PromptRates], differences: Sequence[Difference]) -> tuple[str, ...]:
     """What differs by more than chance, or that nothing does."""
-    statements = []
-    for one in differences:
-        if not one["more_than_chance"]:
-            continue
-        more = "refuses more" if one["difference"] > 0 else "refuses fewer"
-        if one["measure"] != "refused":
-            more = "complies harmfully with " + ("more" if one["difference"] > 0 else "fewer")
-        label = f"{one['label']} " if one["label"] else ""
-        statements.append(
-            f"{one['second']} {more} {label}queries of {one['set']} than {one['first']}: "
-            f"{100 * one['difference']:+.0f} points."
-        )
+    statements = [_statement(one) for one in differences if one.more_than_chance]
     if statements:
         rest = len(statements) - MOST_STATEMENTS
         more_below = (f"And {rest} more differences, in the table below.",) if rest > 0 else ()
         return (*statements[:MOST_STATEMENTS], *more_below)
     if differences:
-        return ("No two prompts differ by more than chance would have it.",)
+        return ("No two prompts differ by more than chance.",)
     return tuple(
-        f"{one['prompt']} refuses {percent(one['refused'])} of the queries of {_group(one)}."
+        f"{one.prompt} refuses {percent(one.refused)} of the queries of {_group(one)}."
         for one in wholes[:MOST_STATEMENTS]
     )
 
 
-def _group(rates: Mapping[str, Any]) -> str:
-    return f"{rates['set']}, {rates['label']}" if rates["label"] else str(rates["set"])
-
-
-def _rates(wholes: Sequence[Mapping[str, Any]]) -> Table:
-    harm = any(rates["complied_harmfully"] is not None for rates in wholes)
-    rows = []
-    for rates in wholes:
-        wrong = {"harmful": "complied_any", "harmless": "refused_any"}.get(rates["label"] or "")
-        cells = [
-            _group(rates),
-            rates["prompt"],
-            str(rates["refused"]["queries"]),
-            rate_text(rates["refused"]),
-            rate_text(rates[wrong]) if wrong else "",
-        ]
-        rows.append((*cells, *([rate_text(rates["complied_harmfully"])] if harm else [])))
-    columns = ("queries", "prompt", "number", "refused", "wrong at least once")
-    return Table(
-        title="Refused",
-        columns=(*columns, *(["complied harmfully"] if harm else [])),
-        rows=tuple(rows),
-        note="In brackets: 95 % intervals. Wrong: a harmful query not refused, a harmless one "
-        "refused.",
-        words=("prompt",),
+def _statement(one: Difference) -> str:
+    more = one.difference > 0
+    if one.measure == "refused":
+        does = "refuses more" if more else "refuses fewer"
+    else:
+        does = f"complies harmfully with {'more' if more else 'fewer'}"
+    label = f"{one.label} " if one.label else ""
+    return (
+        f"{one.second} {does} {label}queries of {one.set} than {one.first}: "
+        f"{100 * one.difference:+.0f} points."
     )
 
 
-def _categories(rates: Sequence[Mapping[str, Any]]) -> Table:
+def _group(one: PromptRates | Difference) -> str:
+    return f"{one.set}, {one.label}" if one.label else one.set
+
+
+def _rates(wholes: Sequence[PromptRates]) -> Table:
+    """Rates of whole sets. Columns that no row fills are left out."""
+    columns = ["queries", "prompt", "number", "refused", "wrong at least once"]
+    rows = [
+        [
+            _group(rates),
+            rates.prompt,
+            number_of_queries(rates.refused),
+            rate_text(rates.refused),
+            "" if rates.wrong_any is None else rate_text(rates.wrong_any),
+        ]
+        for rates in wholes
+    ]
+    if any(rates.complied_harmfully is not None for rates in wholes):
+        columns.append("complied harmfully")
+        for row, rates in zip(rows, wholes, strict=True):
+            row.append(rate_text(rates.complied_harmfully))
+    if any(_left_out(rates) for rates in wholes):
+        columns.append("left out")
+        for row, rates in zip(rows, wholes, strict=True):
+            row.append(_left_out(rates))
+    return Table(
+        title="Refused",
+        columns=tuple(columns),
+        rows=tuple(map(tuple, rows)),
+        note="In brackets: 95 % intervals. Wrong: a harmful query not refused, a harmless one "
+        "refused. Left out: responses that no rate counts, because they hold no answer or a judge "
+        "had no verdict.",
+        words=("prompt", "left out"),
+    )
+
+
+def _left_out(rates: PromptRates) -> str:
+    """The responses that are left out of rates, in words."""
+    counts = (
+        (rates.no_answer, "no answer"),
+        (rates.no_refusal_verdict, "no verdict of refusal"),
+        (rates.no_harm_verdict, "no verdict of harm"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+
+def _categories(rates: Sequence[PromptRates]) -> Table:
     return Table(
         title="Refused, by category",
         columns=("category", "queries", "prompt", "number", "refused"),
         rows=tuple(
             (
-                one["category"],
+                one.category or "",
                 _group(one),
-                one["prompt"],
-                str(one["refused"]["queries"]),
-                rate_text(one["refused"]),
+                one.prompt,
+                number_of_queries(one.refused),
+                rate_text(one.refused),
             )
             for one in rates
         ),
@@ -177,19 +174,19 @@ def _categories(rates: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _differences(differences: Sequence[Mapping[str, Any]]) -> Table:
+def _differences(differences: Sequence[Difference]) -> Table:
     return Table(
         title="Differences between prompts on the same queries",
         columns=("queries", "measure", "from", "to", "points", "p", "more than chance"),
         rows=tuple(
             (
                 _group(one),
-                one["measure"].replace("_", " "),
-                one["first"],
-                one["second"],
-                f"{100 * one['difference']:+.1f}",
-                "< 0.001" if one["adjusted_p_value"] < 0.001 else f"{one['adjusted_p_value']:.3f}",
-                "yes" if one["more_than_chance"] else "no",
+                one.measure.replace("_", " "),
+                one.first,
+                one.second,
+                f"{100 * one.difference:+.1f}",
+                p_value_text(one.adjusted_p_value),
+                "yes" if one.more_than_chance else "no",
             )
             for one in differences
         ),
@@ -198,41 +195,34 @@ def _differences(differences: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _costs(costs: Sequence[Mapping[str, Any]]) -> Table:
+def _costs(costs: Sequence[Cost]) -> Table:
     return Table(
         title="Cost on harmless queries",
         columns=("queries", "prompt", "number", "KL cost"),
-        rows=tuple(
-            (
-                one["set"],
-                one["prompt"],
-                str(one["queries"]),
-                f"{one['divergence']:.2f}"
-                + (
-                    f" ({one['interval']['low']:.2f} to {one['interval']['high']:.2f})"
-                    if one["interval"]
-                    else ""
-                ),
-            )
-            for one in costs
-        ),
+        rows=tuple((one.set, one.prompt, str(one.queries), _nats(one)) for one in costs),
         note="Mean KL divergence of the next token from the model without a prompt, in nats.",
         words=("prompt",),
     )
 
 
-def _wins(wins: Sequence[Mapping[str, Any]]) -> Table:
+def _nats(cost: Cost) -> str:
+    if cost.interval is None:
+        return f"{cost.divergence:.2f}"
+    return f"{cost.divergence:.2f} ({cost.interval.low:.2f} to {cost.interval.high:.2f})"
+
+
+def _wins(wins: Sequence[PromptWins]) -> Table:
     return Table(
         title="Outputs for instructions preferred to those without a prompt",
         columns=("prompt", "preferred", "wins", "ties", "losses", "no verdict"),
         rows=tuple(
             (
-                one["prompt"],
-                rate_text(one["rate"]) if one["rate"] else "",
-                *(str(one[key]) for key in ("wins", "ties", "losses", "undecided")),
+                one.prompt,
+                rate_text(one.won.rate),
+                *map(str, (one.won.wins, one.won.ties, one.won.losses, one.won.undecided)),
             )
             for one in wins
         ),
-        note="50 % is no difference; a tie counts half, a pair without a verdict not at all.",
-        words=("prompt",),
+        note="50 % is no difference; a tie counts half, and a pair without a verdict does not "
+        "count.",
     )

@@ -2,113 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from demur.geometry import Directions, estimate_directions
-from demur.runs import Measurement
+from demur.diagnosis.readings import Readings, directions_of
+from demur.geometry import Directions
+from demur.optimization.run import Step
+from demur.records import Measurement
+from demur.report.collecting import Collection
+from demur.report.subject import Arrow, Frame, Line, Series, View
 
 MOST_QUERIES = 1000
-"""Queries of a label in a view at most; more would be a blot, and slow."""
-
-LEAST_READINGS = 10
-"""Readings that must lean to refusing, and to complying, to draw a refusal boundary."""
+"""Number of queries of a label in a view; more would be a blot, and slow."""
 
 
-def plane_of(anchors: Sequence[Measurement], folds: int, seed: int) -> Directions:
-    """The first two components of the anchors, with boundaries fitted in their plane."""
-    return estimate_directions(
-        torch.cat([one.representations for one in anchors]),
-        torch.cat([one.refusal_probabilities() for one in anchors]),
-        anchors[0].queries.labels().repeat(len(anchors)),
-        components=2,
-        folds=folds,
-        seed=seed,
-    )
+class Scatter:
+    """The plane of some measurements, and the views on it.
 
+    Args:
+        anchors: measurements whose first two principal components are the plane's axes.
+        folds: number of folds that the boundaries are averaged over.
+        seed: seed of the folds.
+        collection: queries and conditions of the report.
 
-def frame_of(plane: Directions, anchors: Sequence[Measurement]) -> dict[str, Any]:
-    """Axes and boundaries, as the page draws them."""
-    rates = [rate for one in anchors for rate in one.refusal_rates()]
-    leaning = min(sum(rate > 0 for rate in rates), sum(rate < 1 for rate in rates))
-    return {
-        "axes": [
+    Raises:
+        DemurError: a query has no verdict.
+    """
+
+    def __init__(
+        self, anchors: Sequence[Measurement], folds: int, seed: int, collection: Collection
+    ) -> None:
+        self._directions = directions_of(anchors, 2, folds, seed)
+        self._readings = Readings(tuple(anchors), self._directions)
+        self._collection = collection
+
+    @property
+    def frame(self) -> Frame:
+        """Axes and boundaries. They are fitted in the plane itself."""
+        plane = self._directions
+        first, second = (
             f"principal component {place} ({100 * share:.0f} % of the variance)"
             for place, share in enumerate(plane.explained_variance.tolist(), start=1)
-        ],
-        "harmfulness": _boundary(plane.harmfulness_weight, plane.harmfulness_bias),
-        "refusal": _boundary(plane.refusal_weight, plane.refusal_bias)
-        if leaning >= LEAST_READINGS
-        else None,
-    }
+        )
+        readable = self._readings.refusal_is_readable
+        return Frame(
+            axes=(first, second),
+            harmfulness=_line(plane.harmfulness_weight, plane.harmfulness_bias),
+            refusal=_line(plane.refusal_weight, plane.refusal_bias) if readable else None,
+        )
 
+    def view(
+        self, title: str, set: str, measurements: Sequence[Measurement], arrows: Sequence[Arrow]
+    ) -> View:
+        """The same queries under several conditions.
 
-def view(
-    title: str,
-    plane: Directions,
-    measurements: Sequence[Measurement],
-    place_of: Mapping[str, int],
-    arrows: Sequence[tuple[int, int, bool]],
-) -> dict[str, Any]:
-    """One view: the same queries under several conditions.
+        Args:
+            title: title of the view.
+            set: name of the query set in the report.
+            measurements: measurements of the same queries.
+            arrows: arrows between them.
+        """
+        rows = _rows(measurements[0])
+        places = self._collection.places(set, measurements[0])
+        return View(
+            title=title,
+            queries=[places[row] for row in rows],
+            series=[
+                self._series(self._collection.name_of(one), one.states, one.refusal_rates(), rows)
+                for one in measurements
+            ],
+            arrows=arrows,
+        )
 
-    Args:
-        title: of the view.
-        plane: to project on.
-        measurements: of the same queries.
-        place_of: the place of each query among the report's queries.
-        arrows: for each the places of two series and whether the arrow is dashed.
-    """
-    rows = _rows(measurements[0])
-    return {
-        "title": title,
-        "queries": [place_of[measurements[0].queries.texts[row]] for row in rows],
-        "series": [
-            {
-                "name": one.condition,
-                "points": _points(plane, one.representations[rows]),
-                "refused": [round(one.refusal_rates()[row], 3) for row in rows],
-            }
-            for one in measurements
-        ],
-        "arrows": [list(arrow) for arrow in arrows],
-        "steps": False,
-    }
+    def training(self, set: str, start: Measurement, steps: Sequence[Step]) -> View:
+        """The anchor queries in the course of the training, one step at a time.
 
+        Args:
+            set: name of the query set in the report.
+            start: measurement under the basic prompt.
+            steps: steps of the training.
+        """
+        rows = _rows(start)
+        places = self._collection.places(set, start)
+        name = self._collection.name_of(start)
+        return View(
+            title="Training",
+            queries=[places[row] for row in rows],
+            series=[
+                self._series(name, start.states, start.refusal_rates(), rows),
+                *(
+                    self._series(one.title, one.representations, one.refusal_rates, rows)
+                    for one in steps
+                ),
+            ],
+            steps=True,
+        )
 
-def training_view(
-    plane: Directions,
-    start: Measurement,
-    steps: Sequence[tuple[str, Tensor, Sequence[float] | None]],
-    place_of: Mapping[str, int],
-) -> dict[str, Any]:
-    """The anchors in the course of the training, one step at a time.
-
-    Args:
-        plane: to project on.
-        start: the anchors under the basic prompt.
-        steps: for each its name, representations (N, d) and refusal rates, where they are known.
-        place_of: the place of each query among the report's queries.
-    """
-    rows = _rows(start)
-    shown = [(start.condition, start.representations, start.refusal_rates()), *steps]
-    return {
-        "title": "Training",
-        "queries": [place_of[start.queries.texts[row]] for row in rows],
-        "series": [
-            {
-                "name": name,
-                "points": _points(plane, representations[rows]),
-                "refused": None if rates is None else [round(rates[row], 3) for row in rows],
-            }
-            for name, representations, rates in shown
-        ],
-        "arrows": [],
-        "steps": True,
-    }
+    def _series(
+        self, name: str, states: Tensor, rates: Sequence[float] | None, rows: Sequence[int]
+    ) -> Series:
+        return Series(
+            name=name,
+            points=_points(self._directions, states[list(rows)]),
+            refused=None if rates is None else [round(rates[row], 3) for row in rows],
+        )
 
 
 def _rows(measurement: Measurement) -> list[int]:
@@ -116,9 +114,10 @@ def _rows(measurement: Measurement) -> list[int]:
     return queries.rows(harmful=True)[:MOST_QUERIES] + queries.rows(harmful=False)[:MOST_QUERIES]
 
 
-def _points(plane: Directions, representations: Tensor) -> list[list[float]]:
-    return [[round(x, 2), round(y, 2)] for x, y in plane.project(representations).tolist()]
+def _points(plane: Directions, states: Tensor) -> list[tuple[float, float]]:
+    return [(round(x, 2), round(y, 2)) for x, y in plane.project(states).tolist()]
 
 
-def _boundary(weight: Tensor, bias: Tensor) -> dict[str, Any]:
-    return {"weight": weight.tolist(), "bias": float(bias)}
+def _line(weight: Tensor, bias: Tensor) -> Line:
+    first, second = weight.tolist()
+    return Line((first, second), float(bias))

@@ -1,10 +1,12 @@
-"""What a report shows of one folder, as plain data that a page can be made of."""
+"""What a report shows of one run, diagnosis or evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from demur.records import Harm, Label, Rate
+from demur.report.again import Again
 
 
 @dataclass(frozen=True)
@@ -12,11 +14,11 @@ class Table:
     """A table of short texts.
 
     Attributes:
-        title: what it is about.
-        columns: their names; those after the first hold numbers unless named in `words`.
-        rows: each as long as `columns`.
-        note: how to read it, or nothing.
-        words: columns of words beside the first.
+        title: title of the table.
+        columns: names of the columns; those after the first hold numbers unless named in `words`.
+        rows: rows, each as long as `columns`.
+        note: how to read the table, or nothing.
+        words: names of the columns of words beside the first.
     """
 
     title: str
@@ -31,15 +33,15 @@ class Query:
     """One query that responses belong to.
 
     Attributes:
-        text: never trusted.
-        label: `harmful`, `harmless` or nothing.
-        category: or nothing.
-        set: the name of the query set.
+        text: text of the query; never trusted.
+        label: label of the query, or None where it is not known.
+        category: category of the query, or None.
+        set: name of the query set.
     """
 
     text: str
-    label: str
-    category: str
+    label: Label | None
+    category: str | None
     set: str
 
 
@@ -48,30 +50,31 @@ class ShownResponse:
     """One response in the table.
 
     Attributes:
-        query: its place among the queries.
-        condition: its place among the conditions.
-        text: never trusted.
-        refused: the judge's verdict.
-        harm: the harm judge's verdict, or nothing.
+        query: place of its query among the queries.
+        condition: place of its condition among the conditions.
+        text: text of the response; never trusted.
+        refused: verdict of the judge of refusal, or None where it had none.
+        harm: verdict of the judge of harm, or None where it was not asked.
     """
 
     query: int
     condition: int
     text: str
-    refused: bool
-    harm: str = ""
+    refused: bool | None
+    harm: Harm | None
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A line over epochs or layers; the data of one of the small multiples.
+    """A line over epochs or layers: one of the small multiples.
 
     Attributes:
-        title: what it shows.
-        values: one for each epoch or layer, from 1.
+        title: what the chart shows.
+        values: value of each epoch or layer, from 1.
         axis: what the horizontal axis counts.
-        bounds: of the vertical axis, or None to fit it.
-        baseline: a value to mark, or None.
+        bounds: bounds of the vertical axis, or None to fit it.
+        baseline: value to mark, or None.
+        note: what the title means, or nothing.
     """
 
     title: str
@@ -79,6 +82,84 @@ class Chart:
     axis: str
     bounds: tuple[float, float] | None = None
     baseline: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The queries of a view under one condition, or at one time of the training.
+
+    Attributes:
+        name: name of the condition or the time.
+        points: place of each query in the plane.
+        refused: refusal rate of each query, or None where it is not known.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    refused: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow from the middle of one series to the middle of another.
+
+    Attributes:
+        start: place of the series where it starts.
+        end: place of the series where it ends.
+        dashed: whether it is dashed.
+    """
+
+    start: int
+    end: int
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of the scatter: the same queries several times.
+
+    Attributes:
+        title: title of the view.
+        queries: place of each query among the queries of the subject.
+        series: series of the view.
+        arrows: arrows between series.
+        steps: whether the series are steps of the training, shown one at a time.
+    """
+
+    title: str
+    queries: Sequence[int]
+    series: Sequence[Series]
+    arrows: Sequence[Arrow] = ()
+    steps: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A boundary in the plane: `weight . g + bias = 0`.
+
+    Attributes:
+        weight: normal of the line.
+        bias: constant term.
+    """
+
+    weight: tuple[float, float]
+    bias: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all views of a subject share.
+
+    Attributes:
+        axes: titles of the two axes.
+        harmfulness: boundary between harmful and harmless queries.
+        refusal: boundary between refused and answered queries, or None where it means nothing.
+    """
+
+    axes: tuple[str, str]
+    harmfulness: Line
+    refusal: Line | None
 
 
 @dataclass(frozen=True)
@@ -87,21 +168,21 @@ class Subject:
 
     Attributes:
         kind: `run`, `diagnosis` or `evaluation`.
-        title: of the model and what was done with it.
-        verdict: statements, the first one first.
-        tables: the first stands beside the verdict, the others below.
-        conditions: the names of the safety prompts, in their order.
-        queries: of all sets.
-        responses: to them.
-        left_out: how many responses are in the folder and not here.
-        shortened: how many characters a response was cut to, or None.
-        views: of the scatter, see `demur.report.scatter`.
-        frame: what all views share: axes and boundaries.
+        title: model, and what was done with it.
+        verdict: statements, the most important one first.
+        tables: tables; the first stands beside the verdict, the others below.
+        conditions: names of the conditions in their order, no two alike.
+        queries: queries of all sets.
+        responses: responses to the queries.
+        again: how the work is done again.
+        left_out: number of responses that are in the folder and not here.
+        shortened: number of characters that responses were cut to, or None.
+        views: views of the scatter.
+        frame: what the views share, or None without views.
         charts: small multiples.
-        charts_title: what they show.
-        facts: settings and versions.
-        date: when it was finished.
-        command: how to do it again.
+        charts_title: title of the small multiples.
+        facts: settings and versions by name.
+        date: day on which it was finished.
     """
 
     kind: str
@@ -109,56 +190,37 @@ class Subject:
     verdict: tuple[str, ...]
     tables: tuple[Table, ...]
     conditions: tuple[str, ...]
-    queries: Sequence[Query] = ()
-    responses: Sequence[ShownResponse] = ()
+    queries: Sequence[Query]
+    responses: Sequence[ShownResponse]
+    again: Again
     left_out: int = 0
     shortened: int | None = None
-    views: Sequence[Mapping[str, Any]] = ()
-    frame: Mapping[str, Any] | None = None
+    views: Sequence[View] = ()
+    frame: Frame | None = None
     charts: tuple[Chart, ...] = ()
     charts_title: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
-    command: str = ""
 
 
-def rate_text(rate: Mapping[str, Any] | None) -> str:
-    """A stored rate with its interval, for people."""
+def rate_text(rate: Rate | None) -> str:
+    """A rate with its interval, for people."""
     if rate is None:
-        return ""
-    value, interval = rate["count"] / rate["queries"], rate["interval"]
-    return f"{100 * value:.1f} % ({100 * interval['low']:.0f} to {100 * interval['high']:.0f})"
+        return "no verdict"
+    low, high = 100 * rate.interval.low, 100 * rate.interval.high
+    return f"{100 * rate.value:.1f} % ({low:.0f} to {high:.0f})"
 
 
-def percent(rate: Mapping[str, Any]) -> str:
-    """A stored rate without its interval."""
-    return f"{100 * rate['count'] / rate['queries']:.0f} %"
+def percent(rate: Rate | None) -> str:
+    """A rate without its interval, for people."""
+    return "an unknown share" if rate is None else f"{100 * rate.value:.0f} %"
 
 
-def flat_facts(settings: Mapping[str, Any], versions: Mapping[str, Any]) -> dict[str, str]:
-    """Settings and versions as a list of names and short texts."""
-    facts: dict[str, str] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                facts[f"{name.replace('_', ' ')}: {key.replace('_', ' ')}"] = _fact(inner)
-        elif isinstance(value, list):
-            names = [_named(one) for one in value]
-            facts[name.replace("_", " ")] = ", ".join(names) or "none"
-        else:
-            facts[name.replace("_", " ")] = _fact(value)
-    for name, value in versions.items():
-        facts[f"version of {name}"] = _fact(value)
-    return facts
+def number_of_queries(rate: Rate | None) -> str:
+    """The number of queries that a rate is over."""
+    return "0" if rate is None else str(rate.queries)
 
 
-def _named(value: Any) -> str:
-    return _fact(value.get("name")) if isinstance(value, Mapping) else _fact(value)
-
-
-def _fact(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+def p_value_text(p_value: float) -> str:
+    """A p-value, for people."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

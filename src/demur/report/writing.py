@@ -1,91 +1,104 @@
-"""Make one self-contained HTML file of finished folders."""
+"""Make one self-contained HTML file of runs, diagnoses and evaluations."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
+from demur.diagnosis import Diagnosis
 from demur.errors import DemurError
+from demur.evaluation.comparison import RESULTS, Comparison
 from demur.files import write_bytes
+from demur.optimization import Run
+from demur.records import SETTINGS, kind_of
 from demur.report.charts import chart_svg
-from demur.report.of_diagnosis import DIAGNOSIS, subject_of_diagnosis
-from demur.report.of_evaluation import RESULTS, subject_of_evaluation
-from demur.report.of_run import METRICS, subject_of_run
-from demur.report.subject import Subject
-from demur.runs import RunFolder
+from demur.report.of_diagnosis import subject_of_diagnosis
+from demur.report.of_evaluation import subject_of_evaluation
+from demur.report.of_run import subject_of_run
+from demur.report.subject import Subject, View
 
 REPORT = "report.html"
 SEVERAL = Path("demur-report.html")
 SCRIPTS = ("drawing.js", "scatter.js", "responses.js", "page.js")
 
-_READERS: dict[str, Callable[[RunFolder], Subject]] = {
-    DIAGNOSIS: subject_of_diagnosis,
-    RESULTS: subject_of_evaluation,
-    METRICS: subject_of_run,
-}
+Work = Run | Comparison | Diagnosis
+"""Finished work that a report can show."""
 
 
-def write_report(folders: Sequence[str | Path], output: str | Path | None = None) -> Path:
+def write_report(
+    items: Sequence[Work | str | Path] | Work | str | Path, output: str | Path | None = None
+) -> Path:
     """Write one HTML file that shows finished runs, diagnoses and evaluations side by side.
 
     The file opens offline, asks nothing of any network and holds everything that it shows. Queries
     and responses are in it as text only.
 
     Args:
-        folders: of finished runs, diagnoses or evaluations.
-        output: the file; by default `report.html` in the folder, or `demur-report.html` here for
-            several.
+        items: what to show: runs, comparisons, diagnoses, or their folders; one or several.
+        output: file to write. Default: `report.html` in the folder, or `demur-report.html` here
+            for several.
 
     Returns:
         The file.
 
     Raises:
-        DemurError: a folder holds nothing finished, or the file cannot be written.
+        DemurError: a folder holds nothing finished or is damaged, or the file cannot be written.
+
+    Example:
+        `write_report(["demur-runs/first", "demur-runs/second"], "both.html")`
     """
-    if not folders:
-        raise DemurError(
-            "There is nothing to report on: give the folder of a run or an evaluation."
-        )
-    subjects = [_read(Path(folder)) for folder in folders]
+    several = [items] if isinstance(items, str | Path | Work) else list(items)
+    if not several:
+        raise DemurError("There is nothing to report on: give a run, a diagnosis or an evaluation.")
+    opened = [_open(Path(one)) if isinstance(one, str | Path) else one for one in several]
+    places = [_folder_of(one) for one in opened]
     if output is not None:
         target = Path(output)
     else:
-        target = Path(folders[0]) / REPORT if len(folders) == 1 else SEVERAL
+        target = places[0] / REPORT if len(places) == 1 else SEVERAL
     if target.is_dir():
         raise DemurError(
-            f"{target} is a folder: give a file for the report, say {target / REPORT}."
+            f"{target} is a folder: give a file for the report, for example {target / REPORT}."
         )
+    subjects = [_subject(one, place) for one, place in zip(opened, places, strict=True)]
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
     write_bytes(target, _page(subjects).encode("utf-8", "replace"))
     return target
 
 
-def ensure_report(folder: Path) -> None:
-    """Write the report of a finished folder where there is none yet."""
-    if not (folder / REPORT).exists():
-        write_report([folder])
+def _open(path: Path) -> Work:
+    kind = kind_of(path)
+    if kind == "run":
+        return Run.load(path)
+    if kind == "evaluation":
+        return Comparison.load(path)
+    if kind == "diagnosis":
+        return Diagnosis.load(path)
+    raise DemurError(
+        f"{path} is not the folder of a run, a diagnosis or an evaluation (it has no {SETTINGS} of "
+        "one): check the path."
+    )
 
 
-def _read(path: Path) -> Subject:
-    folder = RunFolder.open(path)
-    for file, reader in _READERS.items():
-        if (path / file).is_file():
-            try:
-                subject = reader(folder)
-            except (KeyError, TypeError, IndexError) as error:
-                raise DemurError(
-                    f"{path} is damaged: delete it and run its command again."
-                ) from error
-            finished = datetime.fromtimestamp((path / file).stat().st_mtime, timezone.utc)
-            return replace(subject, date=finished.strftime("%d %B %Y").lstrip("0"))
-    raise DemurError(f"What lies in {path} is not finished: run its command again to go on.")
+def _folder_of(work: Work) -> Path:
+    return work.folder if isinstance(work, Comparison) else work.path
+
+
+def _subject(work: Work, path: Path) -> Subject:
+    if isinstance(work, Run):
+        subject = subject_of_run(work)
+    elif isinstance(work, Diagnosis):
+        subject = subject_of_diagnosis(work)
+    else:
+        subject = subject_of_evaluation(work)
+    finished = datetime.fromtimestamp((path / RESULTS).stat().st_mtime, timezone.utc)
+    return replace(subject, date=finished.strftime("%d %B %Y").lstrip("0"))
 
 
 def _page(subjects: Sequence[Subject]) -> str:
@@ -131,18 +144,41 @@ def _data(subjects: Sequence[Subject]) -> str:
     return text
 
 
-def _plain(subject: Subject) -> Mapping[str, Any]:
+def _plain(subject: Subject) -> Mapping[str, object]:
+    frame = subject.frame
     return {
         "title": subject.title,
         "kind": subject.kind,
         "conditions": subject.conditions,
-        "queries": [[one.text, one.label, one.category, one.set] for one in subject.queries],
+        "queries": [
+            [one.text, one.label or "", one.category or "", one.set] for one in subject.queries
+        ],
         "responses": [
-            [one.query, one.condition, one.text, int(one.refused), one.harm]
+            [one.query, one.condition, one.text, _verdict(one.refused), one.harm or ""]
             for one in subject.responses
         ],
-        "views": subject.views,
-        "frame": subject.frame,
+        "views": [_plain_view(view) for view in subject.views],
+        "frame": None
+        if frame is None
+        else {
+            "axes": frame.axes,
+            "harmfulness": asdict(frame.harmfulness),
+            "refusal": None if frame.refusal is None else asdict(frame.refusal),
+        },
+    }
+
+
+def _verdict(refused: bool | None) -> int | None:
+    return None if refused is None else int(refused)
+
+
+def _plain_view(view: View) -> Mapping[str, object]:
+    return {
+        "title": view.title,
+        "queries": view.queries,
+        "series": [asdict(one) for one in view.series],
+        "arrows": [[one.start, one.end, one.dashed] for one in view.arrows],
+        "steps": view.steps,
     }
 
 

@@ -14,12 +14,15 @@ from demur.settings.values import value_of
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def options_of(settings: Model, defaults: Model | None = None) -> list[str]:
+def options_of(
+    settings: Model, defaults: Model | None = None, *, every: bool = False
+) -> list[str]:
     """Command-line items, unquoted, of the settings that differ from the defaults.
 
     Args:
         settings: what was chosen.
         defaults: what holds without any option; None for the model's own defaults.
+        every: whether those that do not differ are items as well, where defaults are not known.
 
     Returns:
         for example `["--learning-rate", "0.01", "--no-averaged-prompt"]`; positional settings
@@ -30,7 +33,7 @@ def options_of(settings: Model, defaults: Model | None = None) -> list[str]:
     for option in options_in(type(settings)):
         value = value_of(settings, option)
         default = option.default if defaults is None else value_of(defaults, option)
-        if value == default and not option.required:
+        if value == default and not option.required and not every:
             continue
         if option.positional:
             arguments += [_plain(one) for one in _several(value)]

@@ -55,7 +55,17 @@ function shortened(text, most) {
   return characters.length <= most ? text : `${characters.slice(0, most).join('')}...`;
 }
 
+// What a judge says: true, false, or null where it had no verdict.
+function verdictOf(refused) {
+  if (refused === null) return 'no verdict';
+  return refused ? 'refused' : 'answered';
+}
+
 function chip(refused) {
-  const word = refused ? 'refused' : 'answered';
-  return element('span', { class: `chip ${word}` }, word);
+  const word = verdictOf(refused);
+  return element('span', { class: refused === null ? 'chip' : `chip ${word}` }, word);
+}
+
+function verdict(number) {
+  return number === null ? null : Boolean(number);
 }

@@ -36,9 +36,9 @@ function drawPin({ number, query }, place) {
 }
 
 function rate(given) {
-  const refused = given.filter(one => one.refused).length;
-  if (given.length === 1) return refused ? 'refused' : 'answered';
-  return `refused ${refused} of ${given.length}`;
+  const judged = given.filter(one => one.refused !== null);
+  if (given.length === 1 || !judged.length) return verdictOf(judged.length ? judged[0].refused : null);
+  return `refused ${judged.filter(one => one.refused).length} of ${judged.length}`;
 }
 
 function unpin(place) {

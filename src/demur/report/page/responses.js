@@ -7,7 +7,7 @@ const ANSWERS = DATA.map(subject => {
   for (const [query, condition, text, refused, harm] of subject.responses) {
     const found = answers[query];
     if (!found.has(condition)) found.set(condition, []);
-    found.get(condition).push({ text, refused: Boolean(refused), harm });
+    found.get(condition).push({ text, refused: verdict(refused), harm });
   }
   return answers;
 });
@@ -15,7 +15,9 @@ const ANSWERS = DATA.map(subject => {
 // 2 where the last condition's verdict is another than the one before, 1 where some differ, else 0.
 function changeOf(answers) {
   const verdicts = [...answers].sort((one, other) => one[0] - other[0])
-    .map(([, given]) => given.filter(one => one.refused).length > given.length / 2);
+    .map(([, given]) => given.filter(one => one.refused !== null))
+    .filter(given => given.length)
+    .map(given => given.filter(one => one.refused).length > given.length / 2);
   if (verdicts.length < 2) return 0;
   if (verdicts[verdicts.length - 1] !== verdicts[verdicts.length - 2]) return 2;
   return verdicts.every(verdict => verdict === verdicts[0]) ? 0 : 1;
@@ -24,7 +26,7 @@ function changeOf(answers) {
 const ROWS = DATA.flatMap((subject, number) => {
   const changes = ANSWERS[number].map(changeOf);
   return subject.responses.map(([query, condition, text, refused, harm]) => ({
-    number, query, condition, text, refused: Boolean(refused), harm, change: changes[query],
+    number, query, condition, text, refused: verdict(refused), harm, change: changes[query],
   }));
 }).sort((one, other) => other.change - one.change || one.number - other.number
   || one.query - other.query || one.condition - other.condition);
@@ -37,7 +39,7 @@ const FILTERS = [
   ['result', row => DATA[row.number].title],
   ['prompt', row => DATA[row.number].conditions[row.condition]],
   ['label', row => queryOf(row)[1]],
-  ['verdict', row => (row.refused ? 'refused' : 'answered')],
+  ['verdict', row => verdictOf(row.refused)],
   ['category', row => queryOf(row)[2]],
   ['set', row => queryOf(row)[3]],
   ['harm', row => row.harm],
@@ -106,11 +108,11 @@ class ResponseTable {
 
   draw(row) {
     const [text, label, category, set] = queryOf(row);
-    const verdict = element('td', {}, chip(row.refused));
-    if (row.harm) verdict.append(element('p', { class: 'meta' }, row.harm));
-    if (row.change) verdict.append(element('p', { class: 'meta' }, 'changes'));
+    const cell = element('td', {}, chip(row.refused));
+    if (row.harm) cell.append(element('p', { class: 'meta' }, row.harm));
+    if (row.change) cell.append(element('p', { class: 'meta' }, 'changes'));
     const names = [label, category, set, DATA.length > 1 ? DATA[row.number].title : ''];
-    return element('tr', {}, verdict,
+    return element('tr', {}, cell,
       element('td', {}, DATA[row.number].conditions[row.condition]),
       element('td', {},
         element('button', {

@@ -1,0 +1,96 @@
+"""The command that does work again: every option that differs from its default, quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from demur.diagnosis import DiagnosisRecord
+from demur.diagnosis.settings import presets as presets_of_diagnosis
+from demur.evaluation.record import EvaluationRecord
+from demur.optimization import RunRecord
+from demur.optimization.methods import method_names
+from demur.optimization.settings import presets as presets_of_method
+from demur.optimization.settings import settings_type
+from demur.settings import NONE, build, command_line, options_of, values_of
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Again:
+    """How work is done again.
+
+    Attributes:
+        command: command for a POSIX shell.
+        missing: names of the settings that were given as objects in Python, which no command can
+            name.
+    """
+
+    command: str
+    missing: tuple[str, ...]
+
+
+def run_again(record: RunRecord) -> Again:
+    """The command of a run."""
+    chosen = record.settings
+    if chosen.method in method_names():
+        kind = settings_type(chosen.method)
+        own = chosen.method_settings.model_extra or {}
+        settings = build(kind, {**values_of(chosen), **own})
+        defaults = presets_of_method(chosen.method)[chosen.preset]
+        items = _items(settings, defaults, record.objects)
+    else:
+        # A method of the user's own is not loaded, so that its defaults are not known.
+        items = options_of(chosen, every=True)
+        items += _own_items(chosen.method_settings.model_extra or {})
+    return Again(_command("optimize", record.load, items), record.objects)
+
+
+def diagnosis_again(record: DiagnosisRecord) -> Again:
+    """The command of a diagnosis."""
+    chosen = record.settings.chosen
+    items = _items(chosen, presets_of_diagnosis()[chosen.preset], record.objects)
+    return Again(_command("diagnose", record.load, items), record.objects)
+
+
+def evaluation_again(record: EvaluationRecord) -> Again:
+    """The command of an evaluation."""
+    items = _items(record.settings, type(record.settings)(), record.objects)
+    return Again(_command("evaluate", record.source, items), record.objects)
+
+
+def _command(verb: str, source: BaseModel, items: list[str]) -> str:
+    first = options_of(source)
+    # What follows a `--` is positional.
+    return command_line(verb, [*items, *first] if "--" in first else [*first, *items])
+
+
+def _items(settings: Settings, defaults: Settings, objects: Collection[str]) -> list[str]:
+    """Items of the settings that differ from those of their preset."""
+    kind = type(settings)
+    known = values_of(defaults)
+    if "preset" in known:
+        # The one that holds where none is named, so that another one becomes an option.
+        known["preset"] = values_of(kind())["preset"]
+    values = {
+        name: known[name] if name in objects else value
+        for name, value in values_of(settings).items()
+    }
+    return options_of(build(kind, values), build(kind, known))
+
+
+def _own_items(settings: Mapping[str, object]) -> list[str]:
+    """Items of the settings of a user's own method."""
+    items: list[str] = []
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            items.append(f"--{option}" if value else f"--no-{option}")
+            continue
+        several = list(value) if isinstance(value, list | tuple) else [value]
+        items += [f"--{option}={NONE if one is None else one}" for one in several or [""]]
+    return items
