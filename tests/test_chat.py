@@ -136,6 +136,25 @@ def test_commands_switch_and_clear(llama: ChatModel, monkeypatch: pytest.MonkeyP
     assert shown.rstrip().endswith("for the whole conversation.")  # nothing after /exit
 
 
+def test_prompts_of_one_name_are_told_apart(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [SafetyPrompt("mine", "w5"), SafetyPrompt("mine", "w6"), SafetyPrompt("none", "w7")]
+    same = SafetyPrompt("another name", "w5")
+    shown = talk(
+        llama, "/prompt\n/prompt mine (2)\n/prompt\n/compare w10\n", monkeypatch, *prompts, same
+    )
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[:3] == ["* mine", "mine (2)", "none (2)"]
+    assert lines[4:7] == ["mine", "* mine (2)", "none (2)"]
+    rows = [line.partition("│")[0].strip() for line in lines[8:] if "│" in line]
+    assert [name for name in rows if name] == ["none", "mine", "mine (2)", "none (2)"]
+    shown = talk(llama, "/prompt none\nw10 w11\n", monkeypatch, *prompts)
+    bare = "".join(Dialogue(llama, Condition(), SHORT).ask("w10 w11"))
+    assert bare.split()[0] in shown.splitlines()[1]
+    assert "Safety prompt: none, for" in shown
+
+
 def test_mistakes_do_not_end_a_chat(
     llama: ChatModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,7 +162,7 @@ def test_mistakes_do_not_end_a_chat(
     shown = talk(llama, lines, monkeypatch)
     said = capsys.readouterr().err
     assert "There is no command /nonsense" in said
-    assert "No run was given" in said
+    assert "There is no run to switch to" in said
     assert "nothing to compare" in said
     assert "* none" in shown
 

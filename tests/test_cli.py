@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from demur.cli import main
+from demur.optimization import Run
+from demur.optimization.recorded import RunRecord, RunResults
+from demur.optimization.run import KIND, RESULTS, RESULTS_FORMAT
+from demur.records import SETTINGS, read_record, write_record
+from tests.command_line import demur, done, mistake
 from tests.tiny import save_tiny_model
 
-Result = tuple[int, str, str]
-Command = Callable[..., Result]
-
+REPORT = "report.html"
 SMALL = [
     *("--preset", "quick", "--samples", "4", "--tokens", "4"),
     *("--epochs", "1", "--dtype", "float32", "--learning-rate", "0.05"),
 ]
-
-
-@pytest.fixture
-def demur(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -39,40 +27,83 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
-def basic_prompt(tmp_path: Path) -> Path:
-    file = tmp_path / "basic.txt"
-    file.write_text("w1 w2 w3 .")
-    return file
-
-
-def mistake(result: Result) -> str:
-    """The one line of a user's mistake."""
-    status, out, err = result
-    assert status == 2
-    assert out == ""
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
+@pytest.fixture(scope="module")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run that a command made, to be read only: its folder, and what the command wrote."""
+    place = tmp_path_factory.mktemp("runs")
+    (place / "basic.txt").write_text("w1 w2 w3 .")
+    command = ["optimize", tiny, "--basic-prompt", place / "basic.txt", "--output", place / "run"]
+    result = demur(*command, *SMALL)
+    done(result)
+    return place / "run", result.out, result.err
 
 
 def test_optimize_prints_the_table_and_show_prints_it_again(
-    demur: Command, tiny: Path, basic_prompt: Path, tmp_path: Path
+    finished: tuple[Path, str, str],
 ) -> None:
-    run = tmp_path / "run"
-    arguments = ["optimize", tiny, "--basic-prompt", basic_prompt, "--output", run, *SMALL]
-    status, out, err = demur(*arguments)
-    assert status == 0, err
+    run, out, err = finished
     for expected in ("none ", "basic.txt (basic)", "optimized ", "KL cost", str(run)):
         assert expected in out
     assert "before" in out
     assert "after" in out
     assert "Training the prompt" in err
     assert "float32" in err
-    status, again, _ = demur("show", run)
-    assert status == 0
-    assert again == out
+    assert "keeps the memory that it frees" in " ".join(err.split()) or os.environ.get(
+        "GLIBC_TUNABLES"
+    )
+    assert (run / REPORT).is_file()
+    assert str(run / REPORT) in out
+    assert done(demur("show", run)) == out
+
+
+def test_the_settings_of_a_run_do_it_again(
+    finished: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, out, _ = finished
+    for config in (run / SETTINGS, run):
+        again = demur("optimize", "--config", config, "--output", run)
+        assert done(again) == out
+        assert "finished already" in again.err
+    copy = tmp_path / "copy"
+    done(demur("optimize", "--config", run, "--output", copy))
+    assert Run.load(copy).comparison.rates == Run.load(run).comparison.rates
+
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("demur.chat.model.ChatModel.load", load)
+    for changed in (["--seed", "3"], ["--harmful", "held-out"], ["--components", "3"]):
+        line = mistake(demur("optimize", "--config", run, "--output", run, *changed))
+        assert "belongs to a run with another" in line
+    line = mistake(demur("diagnose", "--config", run / SETTINGS))
+    assert "does not hold a demur diagnosis" in line
+    line = mistake(demur("evaluate", "--output", run))
+    assert "does not hold a demur evaluation" in line
+
+
+def test_code_that_only_a_file_of_settings_names_is_never_run(
+    finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text("open('ran', 'w').close()\ndef judge(queries, responses): ...\n")
+    record = read_record(finished[0] / SETTINGS, RunRecord, KIND)
+    strange = {
+        "judge": replace(record, settings=record.settings.model_copy(update={"judge": "own.py:x"})),
+        "method": replace(
+            record, settings=record.settings.model_copy(update={"method": "own.py:x"})
+        ),
+        "trust-remote-code": replace(
+            record, load=record.load.model_copy(update={"trust_remote_code": True})
+        ),
+    }
+    for name, changed in strange.items():
+        write_record(Path(SETTINGS), changed, KIND)
+        line = mistake(demur("optimize", "--config", SETTINGS))
+        assert f"has code run through --{name}: give that option here as well" in line
+    assert not Path("ran").exists()
+    write_record(Path(SETTINGS), replace(record, objects=("harmful",)), KIND)
+    line = mistake(demur("optimize", "--config", SETTINGS))
+    assert "was given 'harmful' as an object in Python: give --harmful here as well." in line
 
 
 @pytest.mark.parametrize(
@@ -86,15 +117,30 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
         (["optimize", "TINY", "--basic-prompt", "EMPTY"], "empty"),
         (["optimize", "TINY", "--harmful", "missing.csv:q"], "missing.csv"),
         (["optimize", "TINY", "--harmful", "EMPTY"], "empty"),
+        (["optimize", "TINY", "--held-out-harmless", "missing.txt"], "missing.txt"),
         (["optimize", "TINY", "--system-prompt", "missing.txt"], "missing.txt"),
+        (["optimize", "TINY", "--judge", "jury"], "no refusal judge 'jury'"),
+        (["optimize", "TINY", "--judge", "missing.py:Judge"], "no file 'missing.py'"),
+        (["optimize", "TINY", "--method", "missing.py:Method"], "no file 'missing.py'"),
         (["optimize", "TINY", "--dtype", "float99"], "float99"),
         (["optimize", "TINY", "--device", "abacus"], "abacus"),
-        (["show", "EMPTY"], "not the folder of a run"),
+        (["optimize", "TINY", "--output", "EMPTY"], "empty.txt is a file: choose a folder"),
+        (["diagnose", "TINY", "--prompt", "missing.txt"], "missing.txt"),
+        (["diagnose", "TINY", "--run", "missing"], "missing is not the folder of a run"),
+        (["diagnose", "TINY", "--harmless", "missing.txt"], "missing.txt"),
+        (["chat", "TINY", "--prompt", "missing.txt"], "missing.txt"),
+        (["chat", "TINY", "--system-prompt", "missing.txt"], "missing.txt"),
+        (["export", "missing", "out"], "missing"),
+        (["push", "missing", "no-name"], "no-name"),
+        (["push", "missing"], "'name' is missing: give the name of the repository"),
+        (["report"], "'folders' is missing"),
+        (["report", "missing"], "missing"),
+        (["show", "missing"], "missing"),
+        (["show", "EMPTY"], "empty"),
         (["pull", "no-such-model"], "no-such-model"),
     ],
 )
-def test_mistakes_end_in_one_line(
-    demur: Command,
+def test_mistakes_end_in_one_line_before_any_model(
     tiny: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,15 +148,17 @@ def test_mistakes_end_in_one_line(
     expected: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty.txt").write_text("")
-    places = {"TINY": str(tiny), "EMPTY": str(tmp_path / "empty.txt")}
-    line = mistake(demur(*[places.get(argument, argument) for argument in arguments]))
-    assert expected in line
-    assert not (tmp_path / "demur-runs").exists()
+    loaded: list[object] = []
+    monkeypatch.setattr("demur.chat.loading.load_weights", lambda *a, **b: loaded.append(a))
+    Path("empty.txt").write_text("")
+    places = {"TINY": str(tiny), "EMPTY": "empty.txt"}
+    assert expected in mistake(demur(*[places.get(argument, argument) for argument in arguments]))
+    assert not loaded
+    assert [one.name for one in tmp_path.iterdir()] == ["empty.txt"]
 
 
 def test_a_model_that_never_refuses_stops_before_training(
-    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("demur.judges.PaperRefusalJudge.refuses", lambda _self, _text: False)
     line = mistake(demur("optimize", tiny, "--output", tmp_path / "run", *SMALL))
@@ -118,22 +166,40 @@ def test_a_model_that_never_refuses_stops_before_training(
     assert "harmless 0.0% refused" in line
 
 
-def test_model_output_cannot_drive_the_terminal(
-    demur: Command, tiny: Path, basic_prompt: Path, tmp_path: Path
+def test_stored_texts_cannot_drive_the_terminal(
+    finished: tuple[Path, str, str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    demur("optimize", tiny, "--basic-prompt", basic_prompt, "--output", run, *SMALL)
-    metrics = json.loads((run / "metrics.json").read_text())
-    metrics["examples"][0]["after"] = "[bold red]boo[/] \x1b[2J\x07 \u202eabc"
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    _, out, _ = demur("show", run)
-    assert "[bold red]boo[/]" in out
+    copy_folder(finished[0], run)
+    results = read_record(run / RESULTS, RunResults, RESULTS_FORMAT)
+    bad = "[bold red]boo[/] \x1b[2J\x07 \u202eabc"
+    examples = tuple(
+        replace(one, after=bad, query=bad, after_refused=None) for one in results.examples
+    )
+    write_record(run / RESULTS, replace(results, examples=examples), RESULTS_FORMAT)
+    out = done(demur("show", run))
+    assert out.count("[bold red]boo[/]") == 4
+    assert "no verdict" in out
     assert not {"\x1b", "\x07", "\u202e"} & set(out)
 
 
-def test_version_and_help(demur: Command) -> None:
-    assert demur("--version")[1].startswith("demur ")
-    status, out, _ = demur("optimize", "--help")
-    assert status == 0
-    for option in ("--basic-prompt", "--weight-refusal", "--preset", "--seed"):
-        assert option in out
+def copy_folder(source: Path, target: Path) -> None:
+    for file in source.rglob("*"):
+        if file.is_file():
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(file.read_bytes())
+
+
+def test_version_and_help() -> None:
+    assert done(demur("--version")).startswith("demur ")
+    out = done(demur("--help"))
+    assert done(demur("-h")) == out
+    for verb in ("optimize", "evaluate", "diagnose", "chat", "export", "report", "show"):
+        assert f" {verb} " in out
+
+
+def test_a_control_character_in_a_message_is_not_printed() -> None:
+    line = mistake(demur("optimize", "--epochs", "\x1b[2J7"))
+    assert "--epochs" in line
+    assert "\x1b" not in line

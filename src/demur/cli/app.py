@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
 from demur.cli.benchmarks import BENCHMARKS_COMMAND
 from demur.cli.chat import CHAT
+from demur.cli.command import Command
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
@@ -32,11 +34,34 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def commands(method: str = BUILT_IN) -> tuple[Command[Any], ...]:
+    """All commands, in the order of the help.
+
+    Args:
+        method: method whose settings are options of `optimize`: a name, or `FILE.py:CLASS`.
+
+    Raises:
+        DemurError: there is no such method.
+    """
+    return (
+        optimize_command(method),
+        evaluate_command(),
+        diagnose_command(),
+        CHAT,
+        EXPORT,
+        REPORT,
+        SHOW,
+        PUSH,
+        PULL,
+        BENCHMARKS_COMMAND,
+    )
+
+
 def build_app(method: str = BUILT_IN) -> typer.Typer:
     """The application with all its commands.
 
     Args:
-        method: method whose settings are options of `optimize`: a name, or `FILE.py:CLASS`.
+        method: as for `commands`.
 
     Raises:
         DemurError: there is no such method.
@@ -57,10 +82,7 @@ def build_app(method: str = BUILT_IN) -> typer.Typer:
         ),
     ) -> None: ...
 
-    optimize_command(method).add_to(app)
-    evaluate_command().add_to(app)
-    diagnose_command().add_to(app)
-    for command in (CHAT, EXPORT, REPORT, SHOW, PUSH, PULL, BENCHMARKS_COMMAND):
+    for command in commands(method):
         command.add_to(app)
     return app
 

@@ -14,7 +14,7 @@ from demur.diagnosis import Diagnosis, Sheet
 from demur.records import Rate
 
 _LONGEST_NAME = 24
-_LONGEST_QUERY = 60
+_LONGEST_QUERY = 56
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -40,9 +40,10 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 
 def _conditions(sheet: Sheet) -> Table:
     table = new_table("Anchor queries: do harmful and harmless part? Are they refused?")
-    table.add_column("prompt")
-    for name in ("AUC", "accuracy", "refusal AUC", "harmful refused", "harmless refused"):
-        table.add_column(name, justify="right")
+    table.padding = (0, 2, 0, 0)  # so that the rates fit into 80 columns
+    table.add_column("prompt", overflow="fold")
+    for name in ("AUC", "accuracy", "refusal\nAUC", "harmful refused", "harmless refused"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in sheet.conditions:
         table.add_row(
             _name(one.condition),
@@ -61,8 +62,8 @@ def _movements(sheet: Sheet) -> Table:
         "logits: mean change of the refusal logit, with its standard error; cosine: of the mean "
         "movement with the refusal direction among the components; refused: change in points",
     )
-    table.add_column("queries")
-    table.add_column("from, to")
+    table.add_column("queries", no_wrap=True)
+    table.add_column("from, to", overflow="fold")
     table.add_column("logits", justify="right")
     table.add_column("cosine", justify="right")
     table.add_column("length", justify="right")

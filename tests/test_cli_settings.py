@@ -1,0 +1,276 @@
+"""Every setting of every command: in the help, in TOML, on the command line, and back."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from demur.cli.app import commands
+from demur.cli.command import Command
+from demur.errors import DemurError
+from demur.settings import Option, build, default_text, options_in, options_of, values_of
+from tests.command_line import demur, done, mistake
+
+COMMANDS = {command.verb: command for command in commands()}
+LEAVES = [
+    pytest.param(verb, option, id=f"{verb} {option.flag}")
+    for verb, command in COMMANDS.items()
+    for option in options_in(command.settings)
+]
+RANGED = [
+    leaf
+    for leaf in LEAVES
+    if (leaf.values[1].bounds or leaf.values[1].choices) and leaf.values[1].name != "preset"  # type: ignore[union-attr]
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("demur.chat.model.ChatModel.load", load)
+
+
+def required(command: Command[Any]) -> dict[str, object]:
+    """Values of the settings that a command insists on."""
+    options = [option for option in options_in(command.settings) if option.required]
+    return {option.name: ["x"] if option.repeatable else "x" for option in options}
+
+
+def another(command: Command[Any], option: Option) -> object:
+    """A value that is not the default, under any preset."""
+    base = command.choose(required(command))
+    candidates: list[Any] = {
+        bool: [True, False],
+        int: [1, 3, 12, 17],
+        float: [0.25, 0.5, 3.5],
+        str: list(option.choices) or ["text a", "b"],
+        Path: ["some folder/file"],
+    }[option.kind]
+    for candidate in candidates:
+        value = [candidate, "second"] if option.repeatable else candidate
+        try:
+            chosen = build(command.settings, {option.name: value}, base)
+        except DemurError:
+            continue
+        if values_of(chosen)[option.name] != values_of(base)[option.name]:
+            return value
+    raise AssertionError(f"no value of {option.flag} differs from the default")
+
+
+def parsed(command: Command[Any], items: list[str]) -> BaseModel:
+    """The settings that a command line gives, after typer has read it."""
+    found: list[BaseModel] = []
+    app = typer.Typer()
+    replace(command, run=found.append).add_to(app)
+    app.command("other")(lambda: None)
+    result = CliRunner().invoke(app, [command.verb, *items])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return found[0]
+
+
+@pytest.fixture
+def helps(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The help of every command, on a terminal so wide that nothing is wrapped."""
+    monkeypatch.setenv("COLUMNS", "600")
+    return {verb: done(demur(verb, "--help")) for verb in COMMANDS}
+
+
+def test_every_setting_is_in_the_help_with_its_default(helps: dict[str, str]) -> None:
+    for verb, command in COMMANDS.items():
+        for option in options_in(command.settings):
+            shown = option.metavar if option.positional else option.flag
+            pattern = rf"^│\W+{re.escape(shown)} .*│$"
+            lines = re.findall(pattern, helps[verb], re.MULTILINE)
+            assert len(lines) == 1, (verb, shown)
+            start = option.description[0].upper() + option.description[1:]
+            assert start in lines[0]
+            assert option.bounds in lines[0]
+            assert all(choice in lines[0] for choice in option.choices)
+            if option.required:
+                assert "[required]" in lines[0]
+            else:
+                default = command.default_texts.get(option.name) or default_text(
+                    option, command.presets
+                )
+                assert f"[default: {default}" in lines[0], (verb, shown)
+
+
+def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for verb, command in COMMANDS.items():
+        lines = done(demur(verb, "-h")).splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        assert not any("…" in line for line in lines)
+        for option in options_in(command.settings):
+            if not option.positional:
+                assert any(f" {option.flag} " in line for line in lines), (verb, option.flag)
+    assert "demur[endpoint]" in done(demur("evaluate", "--help"))
+    words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--help")))
+    assert "[default: 3; quick 2, paper 40]" in words
+
+
+@pytest.mark.parametrize(("verb", "option"), LEAVES)
+def test_every_setting_goes_through_toml_and_the_command_line(
+    verb: str, option: Option, tmp_path: Path
+) -> None:
+    command = COMMANDS[verb]
+    value = another(command, option)
+    base = command.choose(required(command))
+    wanted = command.choose({**required(command), option.name: value})
+    assert wanted != base
+
+    file = tmp_path / "demur.toml"
+    given = {name: one for name, one in required(command).items() if name != option.name}
+    tables = [f"{name} = {json.dumps(one)}" for name, one in given.items()]
+    tables += [f"[{'.'.join(option.groups)}]"] if option.groups else []
+    file.write_text("\n".join([*tables, f"{option.name} = {json.dumps(value)}", ""]))
+    assert parsed(command, ["--config", str(file)]) == wanted
+
+    presets = command.presets
+    preset = presets[values_of(wanted)["preset"]] if presets else None  # type: ignore[index]
+    items = options_of(wanted, preset)
+    if presets:
+        items += ["--preset", str(values_of(wanted)["preset"])]
+    assert parsed(command, items) == wanted
+    assert parsed(command, ["--config", str(file), *options_of(base, wanted)]) == base
+
+
+@pytest.mark.parametrize(("verb", "option"), RANGED)
+def test_a_value_out_of_range_is_one_line_before_any_model(verb: str, option: Option) -> None:
+    bad = next(value for value in ("-1", "0", "1e99", "x") if not allowed(verb, option, value))
+    items = options_of(COMMANDS[verb].choose(required(COMMANDS[verb])))
+    line = mistake(demur(verb, *items, f"{option.flag}={bad}"))
+    assert f"{option.flag} {bad}: must be" in line
+    assert option.range in line
+
+
+def allowed(verb: str, option: Option, value: str) -> bool:
+    command = COMMANDS[verb]
+    try:
+        command.choose({**required(command), option.name: value})
+    except DemurError:
+        return False
+    return True
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "demur.toml"
+    file.write_text('preset = "quick"\nepochs = 7\ntokens = 5\n[method_settings]\ncomponents = 3\n')
+    command = COMMANDS["optimize"]
+    items = ["--config", str(file)]
+    values = values_of(parsed(command, items))
+    assert (values["preset"], values["epochs"], values["most_anchors"]) == ("quick", 7, 40)
+    assert (values["components"], values["tokens_harmful"], values["tokens_harmless"]) == (3, 5, 5)
+    values = values_of(parsed(command, [*items, "--epochs", "9", "--preset", "paper"]))
+    assert (values["preset"], values["epochs"], values["samples"]) == ("paper", 9, 25)
+    values = values_of(parsed(command, [*items, "--tokens", "6", "--tokens-harmless", "8"]))
+    assert (values["tokens_harmful"], values["tokens_harmless"]) == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epoch = 1", "no setting 'epoch' (in demur.toml): write 'epochs'"),
+        (
+            "[traning]\nepochs = 1",
+            "no setting 'traning.epochs' (in demur.toml): write 'training.epochs'",
+        ),
+        ("epochs = 0", "--epochs 0 (in demur.toml): must be 1 to 100000."),
+        ("epochs = true", "--epochs True (in demur.toml): must be a whole number, 1 to 100000."),
+        ('preset = "fast"', "no preset 'fast': choose standard, quick, paper"),
+        ('method = "magic"', "no method 'magic': choose dro, or give FILE.py:CLASS"),
+        ("epochs = [", "cannot be read as TOML"),
+    ],
+)
+def test_mistakes_in_a_file_are_one_line_before_any_model(
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demur.toml").write_text(text)
+    assert expected in mistake(demur("optimize", "--config", "demur.toml"))
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    line = mistake(demur("optimize", "--averaged-prompt", "--no-averaged-prompt"))
+    assert "--averaged-prompt and --no-averaged-prompt contradict each other" in line
+
+
+def test_a_file_that_no_command_reads_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read as TOML" in mistake(demur("pull", "--config", tmp_path / "none.toml"))
+    (tmp_path / "settings.json").write_text("{}")
+    line = mistake(demur("pull", "--config", tmp_path / "settings.json"))
+    assert "demur pull reads no settings.json: give a TOML file." in line
+    line = mistake(demur("optimize", "--config", tmp_path / "settings.json"))
+    assert "settings.json does not hold a demur run: check the path." in line
+
+
+OWN_METHOD = '''
+from pydantic import Field
+
+from demur.optimization.methods import Method, MethodSettings
+
+
+class OpeningSettings(MethodSettings):
+    """Method: refusal openings."""
+
+    opening: str = Field("Sorry", description="opening of a refusal")
+    strength: float = Field(1.0, gt=0, description="strength of the push")
+
+
+class Openings(Method[OpeningSettings]):
+    name = "openings"
+    title = "Likelihood of an opening"
+    terms = {"opening": "log-probability of the opening"}
+    Settings = OpeningSettings
+
+    def prepare(self, context):
+        raise NotImplementedError
+
+    def losses(self, read, rows, batch):
+        raise NotImplementedError
+'''
+
+
+def test_the_settings_of_an_own_method_are_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(OWN_METHOD)
+    Path("demur.toml").write_text('method = "mine.py:Openings"\n')
+    for items in (["--method", "mine.py:Openings"], ["--config", "demur.toml"]):
+        out = done(demur("optimize", *items, "--help"))
+        assert "Method: refusal openings" in out
+        assert "--opening" in out
+        assert "--components" not in out
+        line = mistake(demur("optimize", *items, "--strength", "0"))
+        assert "--strength 0: must be more than 0." in line
+    assert "no method 'magic'" in mistake(demur("optimize", "--method", "magic"))
+    line = mistake(demur("optimize", "--method=mine.py:Nothing"))
+    assert "'mine.py' defines no 'Nothing'" in line
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['demur', 'optimize', '--help']\n"
+        "from demur.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'scipy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "--learning-rate" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "[]"
