@@ -19,6 +19,7 @@ class Scripted:
     """Prefers by the first letter of the first output."""
 
     name = "scripted"
+    fingerprint = "by the first letter"
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, str]] = []
@@ -28,7 +29,7 @@ class Scripted:
         instructions: Sequence[str],
         firsts: Sequence[str],
         seconds: Sequence[str],
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> list[Preference]:
         self.seen = list(zip(instructions, firsts, seconds, strict=True))
         said: dict[str, Preference] = {"w": "first", "l": "second", "t": "tie", "?": None}

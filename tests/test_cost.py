@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from demur import ChatModel, Comparison, Condition, DemurError, SafetyPrompt, evaluate
+from demur import ChatModel, Condition, DemurError, SafetyPrompt, evaluate
+from demur.evaluation.cost import Divergences
+from demur.evaluation.costs import Cost
 from demur.evaluation.statistics import mean_interval
+from demur.records import read_record
 from tests.tiny import save_tiny_model
 
 
@@ -55,9 +58,14 @@ def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
     assert basic.interval is not None
     spread = 2.201 * float(expected.std()) / 12**0.5  # the t quantile at 11 degrees of freedom
     assert basic.interval.high - basic.divergence == pytest.approx(spread, rel=1e-3)
-    kept = [json.loads(x) for x in (comparison.path / "costs/basic.txt-q.csv-good.jsonl").open()]
-    assert [row["query"] for row in kept] == queries
-    assert [row["divergence"] for row in kept] == pytest.approx(expected.tolist(), rel=1e-3)
+    stored = [
+        read_record(file, Divergences, "KL divergences")
+        for file in (comparison.folder / "costs").iterdir()
+    ]
+    (kept,) = (each for each in stored if each.prompted == comparison.measured[-1].key)
+    assert list(kept.queries) == queries
+    assert kept.values == pytest.approx(expected.tolist(), rel=1e-3)
+    assert kept.unprompted == Condition().fingerprint
 
     # The same where the model without a prompt is no part of the comparison.
     alone = evaluate(model, **(arguments | {"prompts": [prompt], "output": tmp_path / "alone"}))
@@ -68,33 +76,34 @@ def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
     assert harmful.costs == ()
 
 
-def test_an_evaluation_without_costs_can_still_be_shown(
-    model: ChatModel, arguments: dict[str, Any]
-) -> None:
-    comparison = evaluate(model, **arguments)
-    file = comparison.path / "results.json"
-    saved = json.loads(file.read_text())
-    del saved["costs"]
-    file.write_text(json.dumps(saved))
-    assert Comparison.load(comparison.path).rates == comparison.rates
-    saved["costs"] = [{"prompt": "none"}]
-    file.write_text(json.dumps(saved))
-    with pytest.raises(DemurError, match="damaged"):
-        Comparison.load(comparison.path)
-
-
 def test_costs_are_not_measured_twice(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(model, **arguments)
-    (first.path / "results.json").unlink()
+    (first.folder / "results.json").unlink()
     monkeypatch.setattr(ChatModel, "represent", None)
     monkeypatch.setattr(ChatModel, "next_token_logits", None)
     assert evaluate(model, **arguments) == first
-    (first.path / "results.json").unlink()
-    (first.path / "costs/basic.txt-q.csv-good.jsonl").write_text("{}\n")
-    with pytest.raises(DemurError, match=r"good\.jsonl is damaged"):
+
+
+def test_a_divergence_of_other_queries_is_not_used(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    first = evaluate(model, **arguments)
+    one, other = sorted((first.folder / "costs").iterdir())
+    one.write_bytes(other.read_bytes())
+    (first.folder / "results.json").unlink()
+    with pytest.raises(DemurError, match=f"{one.name} is damaged: delete it"):
         evaluate(model, **arguments)
+    one.unlink()
+    assert evaluate(model, **arguments) == first
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_divergence_that_is_no_number_is_never_a_cost(value: float) -> None:
+    with pytest.raises(DemurError, match="not a finite number"):
+        Cost.of("long", "fingerprint", "held-out", [0.1, value])
+    assert Cost.of("long", "fingerprint", "held-out", [-1e-12, 0.0]).divergence == 0
 
 
 def test_the_interval_of_a_mean() -> None:

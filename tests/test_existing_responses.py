@@ -10,13 +10,31 @@ from typing import Any
 
 import pytest
 
-from demur import Comparison, DemurError, judge_responses
+from demur import Comparison, DemurError, ResponseFiles, evaluate
 from demur.judges import DefaultRefusalJudge
-from demur.judges.harm import HarmVerdict
+from demur.judges.protocol import Verdict
 from demur.progress import Progress
+from demur.records import Rate
+from tests.interruption import content
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 ANSWER = "Sure! Here are the steps:\n1. Open it.\n2. Close it."
+
+
+def judge_responses(files: Sequence[str | Path], **options: Any) -> Comparison:
+    return evaluate(ResponseFiles(files), **options)
+
+
+def rate(found: Rate | None) -> Rate:
+    """A rate that must be there."""
+    assert found is not None
+    return found
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The stored rows of an evaluation of one file."""
+    (file,) = (folder / "measurements").glob("*.jsonl")
+    return [json.loads(line) for line in file.read_text().removesuffix("\n").split("\n")]
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, str]]) -> Path:
@@ -52,20 +70,21 @@ def test_prompts_in_one_file_are_compared_by_query(tmp_path: Path, ending: str) 
     rows = given("none", 1) + list(reversed(given("long", 9)))
     out = tmp_path / "out"
     comparison = judge_responses([write(tmp_path / f"r.{ending}", rows)], output=out)
-    assert comparison.find("none", label="harmful").refused.value == pytest.approx(0.1)
-    assert comparison.find("long", label="harmful").refused.value == pytest.approx(0.9)
-    assert comparison.find("long", category="a").refused.queries == 4
-    assert comparison.find("long", category="b").refused.count == 5
+    assert rate(comparison.find("none", label="harmful").refused).value == pytest.approx(0.1)
+    assert rate(comparison.find("long", label="harmful").refused).value == pytest.approx(0.9)
+    assert rate(comparison.find("long", category="a").refused).queries == 4
+    assert rate(comparison.find("long", category="b").refused).count == 5
     (difference,) = comparison.differences
     assert (difference.first, difference.second, difference.queries) == ("none", "long", 10)
     assert difference.difference == pytest.approx(0.8)
     assert difference.p_value == pytest.approx(2 / 2**8)  # eight of eight one way
     assert difference.more_than_chance
 
-    lines = (out / "responses/r.jsonl").read_text().splitlines()
-    judged = [json.loads(line) for line in lines]
+    judged = rows_of(out)
     assert [row["refused"] for row in judged] == [row["response"] == REFUSAL for row in rows]
-    assert judged[0] == {**rows[0], "set": "responses", "refused": True, "end": None}
+    more = {"set": "responses", "refused": True, "end": None, "condition": None, "harm": None}
+    assert judged[0] == {**rows[0], **more}
+    assert [row.response for row in comparison.responses()] == [row["response"] for row in rows]
     assert Comparison.load(out) == comparison
 
 
@@ -75,24 +94,20 @@ def test_files_without_prompt_names_are_prompts(tmp_path: Path) -> None:
         rows = [{key: row[key] for key in ("query", "response")} for row in given("", refused)]
         files.append(write_jsonl(tmp_path / f"{name}.jsonl", rows))
     comparison = judge_responses(files, output=tmp_path / "out")
-    assert [(x.prompt, x.label, x.refused.count) for x in comparison.rates] == [
+    assert [(x.prompt, x.label, rate(x.refused).count) for x in comparison.rates] == [
         ("none", None, 2),
         ("long", None, 4),
     ]
     assert comparison.differences[0].queries == 10
-    assert {file.name for file in (tmp_path / "out/responses").iterdir()} == {
-        "none.jsonl",
-        "long.jsonl",
-    }
+    assert len(list((tmp_path / "out/measurements").glob("*.jsonl"))) == 2
 
 
 def test_responses_alone_give_one_rate(tmp_path: Path) -> None:
     rows = [{"response": REFUSAL}] * 3 + [{"response": ANSWER}]
     comparison = judge_responses([write_csv(tmp_path / "r.csv", rows)], output=tmp_path / "out")
     (rates,) = comparison.rates
-    assert (rates.prompt, rates.label, rates.refused.count, rates.refused.queries) == (
-        *("r", None, 3, 4),
-    )
+    refused = rate(rates.refused)
+    assert (rates.prompt, rates.label, refused.count, refused.queries) == ("r", None, 3, 4)
     assert comparison.differences == ()
 
 
@@ -100,17 +115,18 @@ def test_several_responses_to_a_query_are_its_samples(tmp_path: Path) -> None:
     rows = given("none", 0) + given("none", 5) + given("none", 2)
     comparison = judge_responses([write_csv(tmp_path / "r.csv", rows)], output=tmp_path / "out")
     rates = comparison.find("none")
-    assert (rates.refused.queries, rates.responses) == (10, 30)
-    assert rates.refused.count == pytest.approx(7 / 3)
-    assert rates.refused_any.count == 5
-    assert rates.complied_any.count == 10
+    assert (rate(rates.refused).queries, rates.responses) == (10, 30)
+    assert rate(rates.refused).count == pytest.approx(7 / 3)
+    assert rate(rates.refused_any).count == 5
+    assert rate(rates.complied_any).count == 10
 
 
 def test_what_demur_wrote_can_be_judged_again(tmp_path: Path) -> None:
     rows = given("none", 3, set="mine") + given("long", 3, set="yours")
     file = write_csv(tmp_path / "r.csv", rows)
     first = judge_responses([file], output=tmp_path / "out")
-    again = judge_responses([tmp_path / "out/responses/r.jsonl"], output=tmp_path / "again")
+    (stored,) = (tmp_path / "out/measurements").glob("*.jsonl")
+    again = judge_responses([stored], output=tmp_path / "again")
     assert again.rates == first.rates
     assert first.find("none").set == "mine"
 
@@ -122,8 +138,7 @@ def test_byte_order_marks_blank_lines_and_other_columns_do_no_harm(tmp_path: Pat
     lines.write_bytes(b'\xef\xbb\xbf{"response": "a", "n": 3, "label": null}\n\n{"response": "b"}')
     comparison = judge_responses([table, lines], output=tmp_path / "out")
     assert [(rates.prompt, rates.responses) for rates in comparison.rates] == [("r", 2), ("s", 2)]
-    first = (tmp_path / "out/responses/r.jsonl").read_text().split("\n")[0]
-    assert json.loads(first)["response"] == 'a\r\n"b" é'
+    assert next(comparison.responses()).response == 'a\r\n"b" é'
 
 
 def test_large_responses_of_either_kind(tmp_path: Path) -> None:
@@ -135,7 +150,7 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
     ]
     limit = csv.field_size_limit()
     comparison = judge_responses(files, judge="paper", output=tmp_path / "out")
-    assert [rates.refused.count for rates in comparison.rates] == [1, 1]
+    assert [rate(rates.refused).count for rates in comparison.rates] == [1, 1]
     assert csv.field_size_limit() == limit
 
 
@@ -165,7 +180,7 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
         ("r.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
         ("r.jsonl", b"", "holds no responses"),
         ("r.jsonl", b'{"response": "\xff"}\n', r"not UTF-8 text \(line 1\)"),
-        ("r.txt", b"a", "files that end in .csv or .jsonl"),
+        ("r.txt", b"a", "give one that ends in .csv or .jsonl"),
     ],
 )
 def test_bad_files_are_named_and_nothing_is_written(
@@ -175,20 +190,19 @@ def test_bad_files_are_named_and_nothing_is_written(
     with pytest.raises(DemurError, match=message) as caught:
         judge_responses([tmp_path / name], output=tmp_path / "out/here")
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.rglob(".demur*"))
-    assert not (tmp_path / "out/here").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
 def test_other_mistakes(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "r.csv", given("none", 3))
     out = tmp_path / "out"
-    with pytest.raises(DemurError, match="there is no file"):
+    with pytest.raises(DemurError, match="There is no file"):
         judge_responses([tmp_path / "missing.csv"], output=out)
-    with pytest.raises(DemurError, match="there is no file"):
+    with pytest.raises(DemurError, match="There is no file"):
         judge_responses([tmp_path / ("x" * 5000 + ".csv")], output=out)
-    with pytest.raises(DemurError, match="two files of responses are called 'r'"):
+    with pytest.raises(DemurError, match="Two files of responses are called 'r'"):
         judge_responses([file, tmp_path / "." / "r.csv"], output=out)
-    with pytest.raises(DemurError, match="no responses to judge"):
+    with pytest.raises(DemurError, match="There are no responses to judge"):
         judge_responses([], output=out)
     with pytest.raises(DemurError, match="no refusal judge 'jury'"):
         judge_responses([file], judge="jury", output=out)
@@ -210,44 +224,108 @@ def test_nothing_is_judged_twice_and_other_content_is_left_alone(
     with pytest.raises(DemurError, match="another judge"):
         judge_responses([file], judge="paper", output=out)
     write_csv(tmp_path / "r.csv", given("none", 4))
-    with pytest.raises(DemurError, match=r"another responses.*choose another --output"):
+    with pytest.raises(DemurError, match=r"another answerer.*choose another --output"):
         judge_responses([file], output=out)
     (out / "results.json").unlink()
     write_csv(tmp_path / "r.csv", given("none", 3))
-    with pytest.raises(DemurError, match="part of an evaluation"):
-        judge_responses([file], output=out)
+    assert judge_responses([file], output=out) == first  # counted again
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
-    with pytest.raises(DemurError, match="something other than a run"):
+    with pytest.raises(DemurError, match="holds something else"):
         judge_responses([file], output=mine)
     assert (mine / "thesis.txt").read_text() == "precious"
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, out = write_csv(tmp_path / "r.csv", given("none", 3)), tmp_path / "out"
+    whole = judge_responses([file], output=tmp_path / "whole")
+
+    def full(file: int) -> None:
+        if any((out / "measurements").glob("*.journal")):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(DemurError, match="No space is left"):
+            judge_responses([file], output=out)
+    assert judge_responses([file], output=out).rates == whole.rates
+
+
+def test_a_file_that_changes_meanwhile_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = write_csv(tmp_path / "r.csv", given("none", 3))
+    describe = ResponseFiles.describe
 
-    def full(self: Path, target: Path) -> Path:
-        raise OSError(28, "No space left on device")
+    def changed(self: ResponseFiles, progress: Progress) -> Any:
+        record = describe(self, progress)
+        write_csv(file, given("none", 4))
+        return record
 
-    monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(DemurError, match="No space is left"):
+    monkeypatch.setattr(ResponseFiles, "describe", changed)
+    with pytest.raises(DemurError, match="was changed while it was read"):
         judge_responses([file], output=tmp_path / "out")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["r.csv"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"prompts": ["long"]}, {"harmful": "held-out"}, {"samples": 3}, {"tokens": 5}]
+)
+def test_responses_are_judged_as_they_are(tmp_path: Path, options: dict[str, Any]) -> None:
+    file = write_csv(tmp_path / "r.csv", given("none", 3))
+    with pytest.raises(DemurError, match=f"judged as they are: leave out {next(iter(options))}"):
+        judge_responses([file], output=tmp_path / "out", **options)
+
+
+def test_conditions_are_told_apart_by_fingerprint_before_name(tmp_path: Path) -> None:
+    def rows(name: str, refused: int, condition: str | None) -> list[dict[str, Any]]:
+        more = {} if condition is None else {"condition": condition}
+        return [{**row, **more} for row in given(name, refused)]
+
+    first, second = "a" * 64, "b" * 64
+    files = [
+        write_jsonl(tmp_path / "1.jsonl", rows("long", 1, first)),
+        write_jsonl(tmp_path / "2.jsonl", rows("long", 2, second)),
+        write_jsonl(tmp_path / "3.jsonl", rows("renamed", 3, first)),
+        write_jsonl(tmp_path / "4.jsonl", rows("mine", 4, None)),
+        write_jsonl(tmp_path / "5.jsonl", rows("mine", 6, "not a fingerprint")),
+    ]
+    comparison = judge_responses(files, output=tmp_path / "out")
+    found = [
+        (each.prompt, each.condition, each.responses, rate(each.refused).count)
+        for each in comparison.rates
+        if each.category is None
+    ]
+    assert found == [
+        ("long", first, 20, 2),
+        ("long (2)", second, 10, 2),
+        ("mine", None, 20, 5),
+    ]
+    assert [(each.first, each.second) for each in comparison.differences] == [
+        ("long", "long (2)"),
+        ("long", "mine"),
+        ("long (2)", "mine"),
+    ]
 
 
 class EveryThird:
     """Unsafe, safe, no verdict in turn."""
 
     name = "every third"
+    fingerprint = "every third"
+    needs_query = True
 
     def __init__(self) -> None:
         self.asked = 0
 
     def judge(
-        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
-    ) -> list[HarmVerdict]:
-        verdicts: list[HarmVerdict] = [
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
+        verdicts: list[Verdict] = [
             (True, False, None)[(self.asked + place) % 3] for place in range(len(queries))
         ]
         self.asked += len(queries)
@@ -264,12 +342,11 @@ def test_a_model_that_said_nothing_did_not_refuse(tmp_path: Path, ending: str) -
     ]
     file, judge = write(tmp_path / f"r.{ending}", rows), EveryThird()
     comparison = judge_responses([file], harm_judge=judge, output=tmp_path / "out")
-    assert comparison.find("r").refused.value == 0.5
+    assert rate(comparison.find("r").refused).value == 0.5
     assert judge.asked == 0
-    again = judge_responses(
-        [tmp_path / "out/responses/r.jsonl"], judge="paper", output=tmp_path / "again"
-    )
-    assert again.find("r").refused.value == 0.5
+    (stored,) = (tmp_path / "out/measurements").glob("*.jsonl")
+    again = judge_responses([stored], judge="paper", output=tmp_path / "again")
+    assert rate(again.find("r").refused).value == 0.5
 
 
 def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:
@@ -281,9 +358,9 @@ def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:
     assert rates.complied_harmfully is not None
     # Two unsafe and two safe of six answers; the two without a verdict are left out.
     assert (rates.complied_harmfully.count, rates.complied_harmfully.queries) == (2, 8)
-    assert rates.no_verdict == 2
+    assert rates.no_harm_verdict == 2
     unknown = write_csv(tmp_path / "u.csv", [{"response": ANSWER, "label": "harmful"}])
-    with pytest.raises(DemurError, match="every third needs to judge harm: add a column 'query'"):
+    with pytest.raises(DemurError, match=r"'every third' needs the query .*: add a column 'query'"):
         judge_responses([unknown], harm_judge=judge, output=tmp_path / "other")
 
 
@@ -298,31 +375,29 @@ def test_verdicts_on_harm_outlive_an_endpoint_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GoesAway(EveryThird):
-        def judge(self, queries: Sequence[str], *rest: Any) -> list[HarmVerdict]:
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
             if self.asked + len(queries) > 25:
                 raise DemurError("the endpoint cannot be reached")
             return super().judge(queries, *rest)
 
-    monkeypatch.setattr("demur.evaluation.existing._ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("demur.evaluation.answerers.files.ROWS_AT_ONCE", 10)
     file, out = harmful_answers(tmp_path / "r.csv", 45), tmp_path / "out"
     whole = judge_responses([file], harm_judge=EveryThird(), output=tmp_path / "whole")
     first, second = GoesAway(), EveryThird()
     with pytest.raises(DemurError, match="cannot be reached"):
         judge_responses([file], harm_judge=first, output=out)
-    assert not out.exists()
+    assert not (out / "results.json").exists()
     second.asked = first.asked  # goes on in its turn
     comparison = judge_responses([file], harm_judge=second, output=out)
     assert (first.asked, second.asked) == (20, 45)
     assert comparison.rates == whole.rates
-    assert (out / "responses/r.jsonl").read_bytes() == (
-        tmp_path / "whole/responses/r.jsonl"
-    ).read_bytes()
+    assert content(out) == content(tmp_path / "whole")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "r.csv", "whole"]
 
 
 def test_few_verdicts_are_lost_with_an_endpoint_that_goes_away(tmp_path: Path) -> None:
     class GoesAway(EveryThird):
-        def judge(self, queries: Sequence[str], *rest: Any) -> list[HarmVerdict]:
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
             if self.asked + len(queries) > 230:
                 raise DemurError("the endpoint cannot be reached")
             return super().judge(queries, *rest)
@@ -340,36 +415,28 @@ def test_kept_verdicts_belong_to_their_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(EveryThird):
-        def judge(self, *rest: Any) -> list[HarmVerdict]:
+        def judge(self, *rest: Any) -> list[Verdict]:
             if self.asked:
                 raise KeyboardInterrupt
             return super().judge(*rest)
 
-    monkeypatch.setattr("demur.evaluation.existing._ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("demur.evaluation.answerers.files.ROWS_AT_ONCE", 10)
     file, out = harmful_answers(tmp_path / "r.csv", 15), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         judge_responses([file], harm_judge=Interrupted(), output=out)
-    with pytest.raises(DemurError, match=r"out-unfinished belongs to a run with another judge"):
+    with pytest.raises(DemurError, match=r"out belongs to an evaluation with another judge"):
         judge_responses([file], judge="paper", harm_judge=EveryThird(), output=out)
-    (kept,) = (tmp_path / "out-unfinished").glob("*.jsonl")
+    (kept,) = (out / "measurements").glob("*.jsonl")
     kept.write_text("{}\n")
-    with pytest.raises(DemurError, match=r"jsonl is damaged: delete it"):
+    with pytest.raises(DemurError, match=r"jsonl is damaged .*: delete \S+journal and run"):
         judge_responses([file], harm_judge=EveryThird(), output=out)
-
-    mine = tmp_path / "mine-unfinished"
-    mine.mkdir()
-    (mine / "thesis.txt").write_text("precious")
-    with pytest.raises(DemurError, match="something other than a run"):
-        judge_responses([file], harm_judge=EveryThird(), output=tmp_path / "mine")
-    judge_responses([file], output=tmp_path / "mine")  # nothing is kept beside it then
-    assert (mine / "thesis.txt").read_text() == "precious"
 
 
 def test_a_harm_judge_must_give_a_verdict_each(tmp_path: Path) -> None:
     class Silent(EveryThird):
-        def judge(self, *_: Any) -> list[HarmVerdict]:
+        def judge(self, *_: Any) -> list[Verdict]:
             return []
 
     file = write_csv(tmp_path / "r.csv", given("none", 4))
-    with pytest.raises(DemurError, match="gave 0 verdicts on 6 responses"):
+    with pytest.raises(DemurError, match="0 verdicts on 6 responses"):
         judge_responses([file], harm_judge=Silent(), output=tmp_path / "out")

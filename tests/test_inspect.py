@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from demur import DemurError, SafetyPrompt, judge_responses
+from demur import DemurError, ResponseFiles, SafetyPrompt, evaluate
 from demur.chat.catalog import CATALOG
 from demur.files import cache_directory
 from demur.judges import PaperRefusalJudge
@@ -148,12 +148,14 @@ def test_several_samples_are_counted_as_demur_counts_them(
 
     log = run("demur/safeguard", Sometimes({}), task_args={**sets, "samples": 3})
     assert save_responses(log, tmp_path / "r.jsonl") == 0
-    comparison = judge_responses([tmp_path / "r.jsonl"], output=tmp_path / "out")
+    comparison = evaluate(ResponseFiles([tmp_path / "r.jsonl"]), output=tmp_path / "out")
     found = metrics(log, "refused")
     for label in ("harmful", "harmless"):
         rates = comparison.find("none", label=label)
         wrong = rates.complied_any if label == "harmful" else rates.refused_any
         assert rates.responses == 12
+        assert rates.refused is not None
+        assert wrong is not None
         assert found[label] == pytest.approx(rates.refused.value)
         assert found[f"{label}_low"] == pytest.approx(rates.refused.interval.low)
         assert found[f"{label}_high"] == pytest.approx(rates.refused.interval.high)
@@ -170,7 +172,7 @@ def test_prompts_of_several_logs_are_compared(sets: dict[str, str], tmp_path: Pa
         run("demur/safeguard", Scripted(refusing), task_args={**sets, "prompt": "long"}),
     ]
     assert save_responses(logs, tmp_path / "r.jsonl") == 1  # the blank one
-    comparison = judge_responses([tmp_path / "r.jsonl"], output=tmp_path / "out")
+    comparison = evaluate(ResponseFiles([tmp_path / "r.jsonl"]), output=tmp_path / "out")
     (difference,) = (each for each in comparison.differences if each.label == "harmful")
     assert (difference.first, difference.second, difference.difference) == ("none", "long", 1)
     assert {rates.set for rates in comparison.rates} == {"bad.txt", "good.txt"}
@@ -245,9 +247,12 @@ def test_a_local_model_through_the_hugging_face_provider(
     assert log.status == "success", log.error
     check_verdicts(log, {True, False})
     assert save_responses(log, tmp_path / "r.jsonl") == 0
-    comparison = judge_responses([tmp_path / "r.jsonl"], judge="paper", output=tmp_path / "out")
+    comparison = evaluate(
+        ResponseFiles([tmp_path / "r.jsonl"]), judge="paper", output=tmp_path / "out"
+    )
     rates = comparison.find("none", label="harmful")
     assert rates.responses == 20
+    assert rates.refused is not None
     assert metrics(log, "refused")["harmful"] == pytest.approx(rates.refused.value)
 
 

@@ -35,6 +35,11 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+def outputs_under(prompt: str, comparison: Comparison) -> tuple[str, ...]:
+    (file,) = (each.file for each in comparison.outputs if each.prompt == prompt)
+    return AlpacaOutputs.load(comparison.folder / file).outputs
+
+
 def preferred(instruction: str, first: str, second: str) -> Preference:
     choices: tuple[Preference, ...] = ("first", "second", "tie", None)
     return choices[sum(map(ord, instruction + first + second)) % 4]
@@ -44,6 +49,7 @@ class FakeJudge:
     """Any of the four, as the letters have it; remembers what it was asked."""
 
     name = "fake"
+    fingerprint = "by letters"
 
     def __init__(self, fails_after: int | None = None) -> None:
         self.asked: list[tuple[str, str, str]] = []
@@ -54,7 +60,7 @@ class FakeJudge:
         instructions: Sequence[str],
         firsts: Sequence[str],
         seconds: Sequence[str],
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> list[Preference]:
         if self.fails_after is not None and len(self.asked) >= self.fails_after:
             raise KeyboardInterrupt
@@ -67,19 +73,18 @@ def test_outputs_are_written_as_alpaca_eval_reads_them(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
     comparison = evaluate(model, **arguments)
-    folder = comparison.path / "outputs"
-    assert {file.name for file in folder.iterdir()} == {
-        *("none.json", "basic.txt.json", "other.json"),
-    }
-    rows = json.loads((folder / "basic.txt.json").read_text())
+    assert [outputs.prompt for outputs in comparison.outputs] == ["none", "basic.txt", "other"]
+    none, basic, _ = (comparison.folder / outputs.file for outputs in comparison.outputs)
+    assert len(list((comparison.folder / "outputs").iterdir())) == 3
+    rows = json.loads(basic.read_text())
     assert [row["instruction"] for row in rows] == [f"w9 w{row} ?" for row in range(12)]
     assert {row["generator"] for row in rows} == {"tiny-basic.txt"}
     assert {row["dataset"] for row in rows} == {"tasks.txt"}
     assert len({row["output"] for row in rows}) > 6
     assert all(len(row["output"].split()) <= 12 for row in rows)
-    assert rows != json.loads((folder / "none.json").read_text())
+    assert rows != json.loads(none.read_text())
     assert (comparison.rates, comparison.wins) == ((), ())  # nothing else was asked for
-    assert not (comparison.path / "unfinished").exists()
+    assert list(comparison.responses()) == []
 
 
 def test_outputs_are_whole_and_stand_beside_the_rates(
@@ -88,17 +93,17 @@ def test_outputs_are_whole_and_stand_beside_the_rates(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("demur.evaluation.choices.TOKENS_FOR_WHOLE", 200)
+    monkeypatch.setattr("demur.evaluation.settings.WHOLE_TOKENS", 200)
     (tmp_path / "q.txt").write_text("\n".join(f"w7 w{row} ?" for row in range(12)))
     del arguments["tokens"]
     comparison = evaluate(model, **arguments, harmful=str(tmp_path / "q.txt"), judge="paper")
-    assert comparison.find("none").refused.queries == 12
-    measured = [
-        json.loads(line) for line in (comparison.path / "responses/none-q.txt.jsonl").open()
-    ]
-    outputs = AlpacaOutputs.load(comparison.path / "outputs/none.json").outputs
+    refused = comparison.find("none").refused
+    assert refused is not None
+    assert refused.queries == 12
+    measured = [row.response for row in comparison.responses()]
+    outputs = outputs_under("none", comparison)
     # The tiny model hardly ever stops, and its context is longer than 64 tokens.
-    assert max(len(row["response"].split()) for row in measured) <= 2 * 64
+    assert max(len(response.split()) for response in measured) <= 2 * 64
     assert max(len(output.split()) for output in outputs) > 2 * 64
 
 
@@ -110,7 +115,7 @@ def test_outputs_are_compared_with_those_without_a_prompt(
     judge = FakeJudge()
     comparison = evaluate(model, **arguments, preference_judge=judge)
     assert len(judge.asked) == 2 * 12
-    none = AlpacaOutputs.load(comparison.path / "outputs/none.json").outputs
+    none = outputs_under("none", comparison)
     assert [pair[2] for pair in judge.asked] == [*none, *none]
     assert [(wins.prompt, wins.baseline) for wins in comparison.wins] == [
         ("basic.txt", "none"),
@@ -126,9 +131,13 @@ def test_outputs_are_compared_with_those_without_a_prompt(
     assert won.rate.queries == 12 - won.undecided
     assert won.rate.count == won.wins + won.ties / 2
     assert "basic.txt is preferred to none: " in str(comparison)
-    assert Comparison.load(comparison.path) == comparison
-    kept = (comparison.path / "preferences/basic.txt.jsonl").read_text().splitlines()
-    assert [json.loads(line)["preferred"] for line in kept] == said
+    assert Comparison.load(comparison.folder) == comparison
+    kept = [
+        [json.loads(line)["preferred"] for line in file.read_text().splitlines()]
+        for file in (comparison.folder / "preferences").glob("*.jsonl")
+    ]
+    assert len(kept) == 2
+    assert said in kept
 
 
 def test_a_judge_without_any_verdict_is_said_not_counted(
@@ -143,13 +152,13 @@ def test_a_judge_without_any_verdict_is_said_not_counted(
     assert won.rate is None
     assert won.undecided == 12
     assert str(won) == "no verdict on any of 12 pairs"
-    assert Comparison.load(comparison.path) == comparison
+    assert Comparison.load(comparison.folder) == comparison
 
 
 def test_an_interrupted_comparison_samples_and_judges_nothing_twice(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("demur.evaluation.outputs.PAIRS_AT_ONCE", 5)
+    monkeypatch.setattr("demur.evaluation.preferences.PAIRS_AT_ONCE", 5)
     first, second = FakeJudge(fails_after=15), FakeJudge()
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, **arguments, preference_judge=first)
@@ -169,27 +178,38 @@ def test_an_interrupted_comparison_samples_and_judges_nothing_twice(
         {"preference_judge": third, "tokens": 7},
         {"preference_judge": third, "instructions": "built-in", "tokens": 6},
     ):
-        with pytest.raises(DemurError, match="belongs to a run with another"):
+        with pytest.raises(DemurError, match="belongs to an evaluation with another"):
             evaluate(model, **(arguments | change))
 
 
-@pytest.mark.parametrize("file", ["outputs/none.json", "preferences/other.jsonl"])
-@pytest.mark.parametrize("content", ["[{}]\n", '{"instruction": "w9 w0 ?", "preferred": []}\n', ""])
-def test_damaged_files_are_named(
-    model: ChatModel, arguments: dict[str, Any], file: str, content: str
-) -> None:
+def test_preferences_belong_to_their_outputs(model: ChatModel, arguments: dict[str, Any]) -> None:
     comparison = evaluate(model, **arguments, preference_judge=FakeJudge())
-    (comparison.path / "results.json").unlink()
-    (comparison.path / file).write_text(content)
-    with pytest.raises(DemurError, match=f"{Path(file).name} (is damaged|holds no outputs)"):
+    one, other = sorted((comparison.folder / "preferences").glob("*.journal"))
+    one.write_bytes(other.read_bytes())
+    one.with_suffix(".jsonl").write_bytes(other.with_suffix(".jsonl").read_bytes())
+    (comparison.folder / "results.json").unlink()
+    with pytest.raises(DemurError, match=f"{one.name} is damaged .*it belongs to other outputs"):
         evaluate(model, **arguments, preference_judge=FakeJudge())
+    one.unlink()
+    assert evaluate(model, **arguments, preference_judge=FakeJudge()) == comparison
+
+
+def test_another_preference_judge_is_asked_itself(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    class Other(FakeJudge):
+        fingerprint = "otherwise"
+
+    evaluate(model, **arguments, preference_judge=FakeJudge())
+    with pytest.raises(DemurError, match="another preference judge"):
+        evaluate(model, **arguments, preference_judge=Other())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"instructions": None, "preference_judge": FakeJudge()}, "--instructions built-in"),
-        ({"prompts": ["none"], "preference_judge": FakeJudge()}, "a prompt other than none"),
+        ({"prompts": ["none"], "preference_judge": FakeJudge()}, "prompt other than none"),
         ({"instructions": "missing.txt"}, "no file 'missing.txt'"),
         ({"instructions": "missing"}, "No query set is called 'missing'"),
         ({"tokens": 1000}, "shorten or drop it"),

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from demur import ChatModel, Comparison, SafetyPrompt, evaluate
-from demur.evaluation.served import AS_SERVED, evaluate_endpoint
+from demur import ChatModel, Comparison, SafetyPrompt, Server, evaluate
+from demur.evaluation.answerers.server import AS_SERVED
 from demur.exports import export
 from tests.real_models import load_real_model
 
@@ -44,7 +44,7 @@ def llama_cpp(export_folder: Path) -> Iterator[str]:
 
 @contextmanager
 def transformers_serve(export_folder: Path) -> Iterator[str]:
-    """A transformers export behind `transformers serve`, which knows nothing of demur."""
+    """A transformers export behind `transformers serve`, which has nothing of demur in it."""
     if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
         pytest.skip("transformers serve is not installed: pip install 'demur[engines]'")
     port = _free_port()
@@ -111,12 +111,13 @@ def test_a_served_export_refuses_as_the_model_in_process(
     done = export(place / "prompt", to, place / to, model=model)
     with open_server(done.path) as address:
         served_model = str(done.path) if to == "transformers" else None
-        outside = evaluate_endpoint(
-            address, served_model, concurrency=2, output=place / f"out-{to}", **sets
-        )
+        server = Server(address, served_model, concurrency=2)
+        outside = evaluate(server, output=place / f"out-{to}", **sets)
     for label in ("harmful", "harmless"):
-        here = inside.find("prompt", label=label).refused.interval
+        here = inside.find("prompt", label=label).refused
         there = outside.find(AS_SERVED, label=label).refused
-        assert here.low <= there.interval.high
-        assert there.interval.low <= here.high
+        assert here is not None
+        assert there is not None
+        assert here.interval.low <= there.interval.high
+        assert there.interval.low <= here.interval.high
         assert there.queries == QUERIES
