@@ -257,7 +257,8 @@ class _Seen:
     def record(self) -> EpochRecord:
         """The mean loss and the mean of each term so far."""
         count = len(self._values)
-        names = next(iter(self._values.values()))
+        # In the order in which a stored record is read, so that both are written alike.
+        names = sorted(next(iter(self._values.values())))
         means = {name: sum(one[name] for one in self._values.values()) / count for name in names}
         return EpochRecord(means.pop("loss"), means)
 
