@@ -1,14 +1,49 @@
-"""Finished folders made by hand, so that reports can be tested without a model."""
+"""Finished folders made without a model, so that reports can be tested quickly."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 
-from demur import judge_responses
-from demur.runs import Measurement, Queries, Response, RunFolder
+from demur import Run, SafetyPrompt, write_report
+from demur.chat.settings import LoadSettings
+from demur.evaluation.answerers.files import ResponseFiles
+from demur.evaluation.comparison import compare
+from demur.evaluation.costs import Cost
+from demur.evaluation.evaluate import evaluate
+from demur.evaluation.record import JudgeRecord
+from demur.optimization.checkpoints import Epoch, OptimizerState
+from demur.optimization.methods import get_method
+from demur.optimization.recorded import (
+    EpochRecord,
+    MethodRecord,
+    QueriesRecord,
+    ReadingRecord,
+    RunRecord,
+    RunResults,
+    TermRecord,
+)
+from demur.optimization.run import KIND, PROMPT, RESULTS, RESULTS_FORMAT, checkpoints_of
+from demur.optimization.settings import OptimizeSettings, StoredSettings
+from demur.prompts import Condition, Fact, MeasuredPrompt, Provenance, distinct_names
+from demur.prompts.provenance import Role
+from demur.records import (
+    ConditionRecord,
+    JudgedResponse,
+    Label,
+    Measurement,
+    MeasurementHeader,
+    MeasurementKey,
+    MeasurementStore,
+    ModelRecord,
+    Queries,
+    WorkFolder,
+    write_record,
+)
 
 HOSTILE = (
     "<script>window.hacked = 1</script>",
@@ -26,88 +61,166 @@ HOSTILE = (
 )
 COUNT = 20
 """Queries of each label."""
+WIDTH = 8
+BASIC = "<i>mine.txt"
+MODEL = ModelRecord("tiny <b>model", "sha256:0", "float32", "cpu", None, "template")
+_SIDES: tuple[Label, Label] = ("harmful", "harmless")
+_LABELS = tuple(side for side in _SIDES for _ in range(COUNT))
 
 
-def _queries(extra: str) -> Queries:
-    harmful = [f"harmful {row} {extra}" for row in range(COUNT)]
-    harmless = [f"harmless {row} {extra}" for row in range(COUNT)]
-    return Queries(tuple(harmful + harmless), (True,) * COUNT + (False,) * COUNT)
+def _queries(name: str, extra: str) -> Queries:
+    texts = [f"{label} {row % COUNT} {extra}" for row, label in enumerate(_LABELS)]
+    return Queries(name, tuple(texts), _LABELS, (None,) * len(texts))
 
 
-def _measurement(name: str, queries: Queries, refusing: float, seed: int) -> Measurement:
+def _measurement(
+    condition: ConditionRecord, queries: Queries, refusing: float, seed: int
+) -> Measurement:
     """Harmful queries lie to the right, and the first `refusing` of them refuse."""
     generator = torch.Generator().manual_seed(seed)
-    points = torch.randn(2 * COUNT, 8, generator=generator)
+    points = torch.randn(2 * COUNT, WIDTH, generator=generator)
     points[:COUNT, 0] += 4 + 4 * refusing
-    refused = [row < refusing * COUNT or row == COUNT for row in range(2 * COUNT)]
+    key = MeasurementKey(condition.fingerprint, queries.fingerprint, MODEL.fingerprint, "protocol")
     responses = tuple(
-        (Response(f"answer {row} of {name} {HOSTILE[row % len(HOSTILE)]}", no, "stop"),)
-        for row, no in enumerate(refused)
+        (
+            JudgedResponse(
+                prompt=condition.name,
+                condition=condition.fingerprint,
+                set=queries.name,
+                label=queries.labels[row],
+                category=None,
+                query=queries.texts[row],
+                response=f"answer {row} of {condition.name} {HOSTILE[row % len(HOSTILE)]}",
+                refused=row < refusing * COUNT or row == COUNT,
+                end="stop",
+            ),
+        )
+        for row in range(2 * COUNT)
     )
-    return Measurement(name, queries, responses, points)
+    return Measurement(key, condition, queries, responses, points)
 
 
-BASIC = "<i>mine.txt"
+def store(folder: Path, measurements: Sequence[Measurement]) -> None:
+    """Write measurements into a folder of work."""
+    for one in measurements:
+        stored = MeasurementStore(folder).stored(one.key)
+        stored.begin(MeasurementHeader(one.key, one.condition, one.queries.name, 1, WIDTH))
+        rows = [row for rows in one.responses for row in rows]
+        stored.append(rows, len(one.queries), one.representations)
+        stored.finish()
 
 
-def finished_run(path: Path) -> Path:
-    """A run whose queries, responses and names try to be markup."""
-    settings = {
-        "model": {"name": "tiny <b>model", "identity": "sha256:0", "dtype": "float32"},
-        "basic_prompt": {"name": BASIC, "text": "Be careful."},
-        "anchor_prompts": [],
-        "preset": "standard",
-        "epochs": 2,
-        "folds": 5,
-        "seed": 0,
-        "system_prompt": HOSTILE[1],
-    }
-    folder = RunFolder.start(path, settings)
-    held_out, anchors = _queries(HOSTILE[0]), _queries(HOSTILE[1])
-    measurements = {
-        "held-out-none": _measurement("none", held_out, 0.3, 0),
-        f"held-out-{BASIC}": _measurement(BASIC, held_out, 0.5, 1),
-        "held-out-optimized": _measurement("optimized", held_out, 0.9, 2),
-        "anchors-0-none": _measurement("none", anchors, 0.4, 3),
-        f"anchors-1-{BASIC}": _measurement(BASIC, anchors, 0.6, 4),
-        "anchors-epoch-1": _measurement("epoch 1", anchors, 0.8, 5),
-    }
-    for name, measurement in measurements.items():
-        folder.save_measurement(name, measurement)
-    last = _measurement("epoch 2", anchors, 0.9, 6).representations
-    folder.save_tensors("representations/training-epoch-2", {"representations": last})
-    before, after = measurements[f"held-out-{BASIC}"], measurements["held-out-optimized"]
-    history = [
-        {"loss": 1.0 / epoch, "refusal": 0.7 / epoch, "harmfulness": 0.3, "complement": 0.1 * epoch}
-        for epoch in (1, 2)
+def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: str) -> RunRecord:
+    method = get_method("dro")
+    settings = OptimizeSettings.from_preset("standard", epochs=2, basic_prompt=basic.name)
+    settings = settings.model_copy(update={"method": named})
+    return RunRecord(
+        model=MODEL,
+        load=LoadSettings(model=MODEL.name, dtype="float32"),
+        basic_prompt=basic,
+        anchors=QueriesRecord("anchors", "anchors", anchors.fingerprint),
+        held_out=QueriesRecord("held-out", "held-out", held_out.fingerprint),
+        method=MethodRecord(
+            name=method.name,
+            title=method.title,
+            paper=method.paper,
+            source=None,
+            content=(),
+            terms=tuple(TermRecord(*term) for term in method.terms.items()),
+        ),
+        judge=JudgeRecord("paper", "1"),
+        settings=StoredSettings.model_validate(settings.model_dump(mode="json")),
+    )
+
+
+def finished_run(
+    path: Path, *, basic: str = BASIC, system: str | None = HOSTILE[1], method: str = "dro"
+) -> Path:
+    """A run whose queries, responses and names try to be markup.
+
+    Args:
+        path: folder of the run.
+        basic: name of the basic prompt.
+        system: application's own system text.
+        method: method that the settings name.
+    """
+    start = SafetyPrompt(basic, "Be careful.")
+    trained = SafetyPrompt(
+        "optimized", start.text, torch.arange(2 * WIDTH).reshape(2, WIDTH).float()
+    )
+    given = [Condition(one, system) for one in (None, start, trained)]
+    conditions = [one.record(name) for one, name in zip(given, distinct_names(given), strict=True)]
+    during = Condition(SafetyPrompt("e", "e", torch.ones(2, WIDTH)), system).record("epoch 1")
+    held_out, anchors = _queries("held-out", HOSTILE[0]), _queries("anchors", HOSTILE[1])
+    measured = [
+        _measurement(condition, held_out, refusing, seed)
+        for seed, (condition, refusing) in enumerate(zip(conditions, (0.3, 0.5, 0.9), strict=True))
     ]
-    metrics = {
-        "evaluation": [_result(one) for one in (measurements["held-out-none"], before, after)],
-        "examples": [],
-        "history": history,
-        "versions": {"demur": "0.0"},
-    }
-    (path / "metrics.json").write_text(json.dumps(metrics))
+    readings = [
+        _measurement(conditions[0], anchors, 0.4, 3),
+        _measurement(conditions[1], anchors, 0.6, 4),
+        _measurement(during, anchors, 0.8, 5),
+    ]
+    costs = [Cost.of(one.name, one.fingerprint, "held-out", [0.25] * COUNT) for one in conditions]
+    record = _record(held_out, anchors, conditions[1], method)
+    folder = WorkFolder.start(path, record, KIND)
+    store(path, [*measured, *readings])
+    figures = compare(measured, costs).figures
+    history = tuple(
+        EpochRecord(
+            1.0 / epoch, {"refusal": 0.7 / epoch, "harmfulness": 0.3, "complement": 0.1 * epoch}
+        )
+        for epoch in (1, 2)
+    )
+    _save_training(path, record, history, anchors)
+    results = RunResults(
+        run=folder.settings.fingerprint,
+        figures=figures,
+        readings=tuple(
+            ReadingRecord(title, one.key, epoch)
+            for title, one, epoch in zip(
+                ("none", basic, "after epoch 1"), readings, (None, None, 1), strict=True
+            )
+        ),
+        history=history,
+        examples=(),
+    )
+    rates = [figures.find(one.name, label="harmful").refused for one in conditions]
+    assert all(rate is not None for rate in rates)
+    provenance = Provenance(
+        model=MODEL,
+        method="Directed Representation Optimization",
+        paper="https://arxiv.org/abs/2401.18018",
+        settings=(Fact("basic prompt", basic), Fact("epochs", "2")),
+        measured=(Fact("refusal judge", "paper"),),
+        results=tuple(
+            MeasuredPrompt(role, one.name, rate, rate, 0.25)
+            for role, one, rate in zip(get_args(Role), conditions, rates, strict=True)
+            if rate is not None
+        ),
+        with_system_prompt=system is not None,
+    )
+    SafetyPrompt(trained.name, trained.text, trained.embeddings, provenance).save(path / PROMPT)
+    write_record(path / RESULTS, results, RESULTS_FORMAT)
+    Run.load(path)
     return path
 
 
-def _result(measurement: Measurement) -> dict[str, object]:
-    rates = measurement.refusal_rates()
-
-    def rate(chosen: list[float]) -> dict[str, object]:
-        low, high = max(0.0, sum(chosen) / COUNT - 0.2), min(1.0, sum(chosen) / COUNT + 0.2)
-        return {"count": sum(chosen), "queries": COUNT, "interval": {"low": low, "high": high}}
-
-    return {
-        "prompt": measurement.condition,
-        "harmful_refused": rate(rates[:COUNT]),
-        "harmless_refused": rate(rates[COUNT:]),
-        "divergence": 0.25,
-    }
+def _save_training(
+    path: Path, record: RunRecord, history: tuple[EpochRecord, ...], anchors: Queries
+) -> None:
+    checkpoints = checkpoints_of(path, record)
+    read = torch.randn(len(anchors), WIDTH, generator=torch.Generator().manual_seed(6))
+    zero = {name: torch.zeros(2, WIDTH) for name in ("exp_avg", "exp_avg_sq")}
+    for number, epoch in enumerate(history, start=1):
+        state = OptimizerState(
+            number, torch.ones(2, WIDTH), {"step": torch.tensor(float(number)), **zero}
+        )
+        checkpoints.save(Epoch(torch.full((2, WIDTH), float(number)), epoch, read), state)
 
 
 def finished_evaluation(path: Path, queries: int = 30, prompts: int = 2, words: int = 5) -> Path:
-    """Judged responses with categories, hostile ones among them."""
+    """Judged responses with categories, hostile ones among them, and their report."""
     rows = [
         {
             "prompt": f"prompt {prompt} <b>",
@@ -124,5 +237,5 @@ def finished_evaluation(path: Path, queries: int = 30, prompts: int = 2, words: 
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.parent / f"{path.name}.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    judge_responses([file], output=path)
+    write_report(evaluate(ResponseFiles([file]), output=path))
     return path

@@ -5,17 +5,32 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
+import re
+import subprocess
+from collections.abc import Sequence
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demur import DemurError, write_report
-from demur.cli import main
+from demur import (
+    ChatModel,
+    Comparison,
+    DemurError,
+    Run,
+    SafetyPrompt,
+    diagnose,
+    evaluate,
+    optimize,
+    write_report,
+)
+from demur.evaluation.answerers.files import ResponseFiles
 from demur.report.collecting import MOST_RESPONSES
+from tests.command_line import demur, done, mistake
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
+from tests.tiny import save_tiny_model
 
 LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "background"}
 
@@ -105,10 +120,16 @@ def test_what_a_run_shows(run: Path) -> None:
     assert "which is better: 90 % against 50 %" in words
     assert f"as many harmless queries as {BASIC}" in words
     assert "95 % intervals" in words
-    assert "demur optimize tiny <b>model --basic-prompt" in words
+    assert (
+        f"demur optimize 'tiny <b>model' --dtype float32 --basic-prompt '{BASIC}' --epochs 2"
+        in words
+    )
     assert "version of demur" in words
     for title in ("refusal loss", "harmfulness loss", "loss outside the components"):
         assert title in words
+    assert (
+        "falls as harmful queries move along the refusal direction" in words
+    )  # the method's words
     views = page.data[0]["views"]
     assert [view["title"] for view in views] == ["Held-out queries", "Anchor queries", "Training"]
     assert [one["name"] for one in views[0]["series"]] == ["none", BASIC, "optimized"]
@@ -124,7 +145,7 @@ def test_a_report_of_an_evaluation(tmp_path: Path) -> None:
     words = " ".join(page.words)
     assert "Responses, judged" in words
     assert "Refused, by category" in words
-    assert "demur evaluate --responses e.jsonl --judge default" in words
+    assert f"demur evaluate --responses {tmp_path / 'e.jsonl'}" in page.words
     assert len(page.data[0]["responses"]) == 60
     assert page.data[0]["views"] == []
 
@@ -161,41 +182,213 @@ def test_five_thousand_responses_stay_below_five_megabytes(tmp_path: Path) -> No
 
 
 def test_an_unfinished_or_foreign_folder_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DemurError, match="not the folder of a run"):
+    with pytest.raises(DemurError, match="not the folder of a run, a diagnosis or an evaluation"):
         write_report([tmp_path])
     with pytest.raises(DemurError, match="nothing to report"):
         write_report([])
     with pytest.raises(DemurError, match="is a folder"):
         write_report([run], tmp_path)
-    metrics = json.loads((run / "metrics.json").read_text())
-    (run / "metrics.json").write_text(json.dumps({**metrics, "evaluation": []}))
-    with pytest.raises(DemurError, match="damaged"):
+    results = (run / "results.json").read_text()
+    (run / "results.json").write_text(results.replace('"count": 18.0', '"count": 19.0', 1))
+    with pytest.raises(DemurError, match=r"results\.json is damaged"):
         write_report([run])
-    (run / "metrics.json").unlink()
+    (run / "results.json").write_text(results)
+    journal = sorted((run / "measurements").glob("*.journal"))[0]
+    moved = journal.rename(tmp_path / "journal")
+    with pytest.raises(DemurError, match="missing or not finished"):
+        write_report([run])
+    moved.rename(journal)
+    (run / "results.json").unlink()
     with pytest.raises(DemurError, match="not finished"):
         write_report([run])
     assert not (run / "report.html").exists()
 
 
-def test_the_command(
-    run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_objects_are_shown_as_their_folders_are(run: Path, tmp_path: Path) -> None:
+    other = finished_evaluation(tmp_path / "e")
+    by_path = write_report([run, other], tmp_path / "1.html").read_bytes()
+    objects = (Run.load(run), Comparison.load(other))
+    assert write_report(objects, tmp_path / "2.html").read_bytes() == by_path
+    assert write_report(objects[0]) == run / "report.html"
+    assert write_report(str(run)) == run / "report.html"
+    with pytest.raises(DemurError, match="belongs to other work"):
+        write_report(Run.load(run).comparison)
+
+
+def test_responses_without_a_verdict_are_shown_as_such(tmp_path: Path) -> None:
+    class Undecided:
+        name = "undecided"
+        fingerprint = "1"
+
+        def judge(
+            self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
+        ) -> list[bool | None]:
+            return [None if "0" in response else "no" in response for response in responses]
+
+    file = tmp_path / "answers.jsonl"
+    rows = [{"query": f"q{row}", "response": f"answer {row}"} for row in range(12)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = evaluate(ResponseFiles([file]), judge=Undecided(), output=tmp_path / "e")
+    page = read(write_report(found))
+    verdicts = [response[3] for response in page.data[0]["responses"]]
+    assert verdicts == [None if row in (0, 10) else 0 for row in range(12)]
+    assert "2 no verdict of refusal" in " ".join(page.words)
+    assert "judge was given as an object in Python" in " ".join(page.words)
+
+
+def test_a_basic_prompt_called_optimized_is_told_apart(tmp_path: Path) -> None:
+    """Two conditions of one name have rows, series and a column of their own."""
+    page = read(write_report(finished_run(tmp_path / "run", basic="optimized")))
+    names = [one["name"] for one in page.data[0]["views"][0]["series"]]
+    assert names == page.data[0]["conditions"] == ["none", "optimized", "optimized (2)"]
+    assert "optimized (basic)" in " ".join(page.words)
+
+
+def test_a_users_own_method_is_shown_and_not_run(tmp_path: Path) -> None:
+    path = finished_run(tmp_path / "run", method=f"{tmp_path / 'own.py'}:Own")
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    words = " ".join(" ".join(read(write_report(path)).words).split())
+    assert not (tmp_path / "ran").exists()
+    assert f"--method {tmp_path / 'own.py'}:Own" in words
+    assert "--components=4" in words
+    assert "--temperature 1.0" in words  # all of them, since its defaults are not known
+
+
+# To do it again
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def model(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChatModel:
+    """A model in a folder whose name needs quotes, with queries and prompts likewise."""
     monkeypatch.chdir(tmp_path)
+    Path("it's mine").symlink_to(saved)
+    Path('$(touch hacked) "prompt".txt').write_text("w1 w2 w3 w4 w5 .")
+    Path("-other.txt").write_text("w9 w9 .")
+    for name, word in (("bad queries.txt", "w7"), ("good.txt", "w8")):
+        lines = [f"w{10 + row % 40} {word} w{row} ?" for row in range(20)]
+        Path(name).write_text("\n".join(lines))
+    rows = "".join(f"w{row} w2 w8 ?\n" for row in range(12))
+    Path("good.csv").write_text(f"text\n{rows}")
+    Path("judge.py").write_text(
+        "def mine(queries, responses):\n    return ['apologize' in one for one in responses]\n"
+    )
+    return ChatModel.load("it's mine", dtype="float32")
 
-    def demur(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["demur", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
 
-    assert demur("report", "run")[0] == 0
+PROMPT = '$(touch hacked) "prompt".txt'
+SETS: dict[str, Any] = {"harmful": "bad queries.txt", "harmless": "good.txt"}
+
+
+def again(folder: Path) -> list[str]:
+    """The words of the command that a report shows, as a shell reads them."""
+    html = write_report(folder, "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r'<pre class="command" tabindex="0">(.*?)</pre>', html, re.DOTALL)
+    # By a real shell, since that is what reads it.
+    script = f"demur() {{ printf '%s\\0' \"$@\"; }}\n{unescape(command)}"
+    shell = subprocess.run(["sh", "-c", script], capture_output=True, check=True)
+    assert not Path("hacked").exists()
+    return shell.stdout.decode().split("\0")[:-1]
+
+
+def assert_same_work(folder: Path, words: list[str]) -> None:
+    """The command writes the same settings and results into another folder."""
+    done(demur(*words, "--output", "again"))
+    for name in ("settings.json", "results.json"):
+        assert (Path("again") / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_command_of_a_run_does_it_again(model: ChatModel) -> None:
+    run = optimize(
+        model,
+        basic_prompt=PROMPT,
+        **SETS,
+        held_out_harmless="good.csv:text",
+        judge="judge.py:mine",
+        preset="quick",
+        samples=4,
+        tokens_harmful=3,
+        tokens_harmless=4,
+        epochs=1,
+        learning_rate=0.05,
+        learning_rate_decay=False,
+        anchor_prompts=("./-other.txt",),
+        seed=7,
+        output="first",
+    )
+    words = again(run.path)
+    assert words[:2] == ["optimize", "it's mine"]
+    assert "--no-learning-rate-decay" in words
+    assert "--batch" not in words  # a default
+    assert_same_work(run.path, words)
+
+
+def test_the_command_of_an_evaluation_does_it_again(model: ChatModel) -> None:
+    found = evaluate(
+        model,
+        prompts=[None, PROMPT, "./-other.txt"],
+        **SETS,
+        judge="judge.py:mine",
+        samples=2,
+        tokens=4,
+        seed=3,
+        output="first",
+    )
+    assert_same_work(found.folder, again(found.folder))
+
+
+def test_the_command_of_a_diagnosis_does_it_again(model: ChatModel) -> None:
+    found = diagnose(
+        model,
+        prompts=[PROMPT, "./-other.txt"],
+        **SETS,
+        preset="quick",
+        samples=4,
+        tokens=4,
+        components=3,
+        seed=5,
+        output="first",
+    )
+    assert_same_work(found.path, again(found.path))
+
+
+def test_the_command_of_a_runs_diagnosis_does_it_again(model: ChatModel) -> None:
+    run = optimize(
+        model,
+        basic_prompt=PROMPT,
+        **SETS,
+        judge="judge.py:mine",
+        preset="quick",
+        samples=4,
+        tokens=4,
+        epochs=1,
+        output="a run's",
+    )
+    found = diagnose(
+        model, run=run, prompts=["./-other.txt"], judge="judge.py:mine", output="first"
+    )
+    words = again(found.path)
+    assert "--seed" not in words  # the run brings it
+    assert_same_work(found.path, words)
+
+
+def test_what_no_command_can_name_is_said(model: ChatModel) -> None:
+    found = diagnose(
+        model, prompts=[SafetyPrompt("p", "w1 .")], **SETS, preset="quick", samples=4, tokens=4
+    )
+    words = again(found.path)
+    assert "--prompt" not in words
+    page = " ".join(Path("report.html").read_text(encoding="utf-8").split())
+    assert "prompt was given as an object in Python, which no command can name" in page
+
+
+def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done(demur("report", "run"))
     assert Path("run/report.html").is_file()
-    status, out, _ = demur("report", "run", "run")
-    assert (status, out.splitlines()[-1]) == (0, "demur-report.html")
-    status, out, err = demur("report", "missing")
-    assert (status, out) == (2, "")
-    assert err.startswith("error: ")
+    assert done(demur("report", "run", "run")).splitlines()[-1] == "demur-report.html"
+    assert "missing" in mistake(demur("report", "missing"))
