@@ -17,7 +17,7 @@ from demur import DemurError, ResponseFiles, SafetyPrompt, evaluate
 from demur.chat.catalog import CATALOG
 from demur.files import cache_directory
 from demur.judges import PaperRefusalJudge
-from demur.prompts import load_basic_prompt
+from demur.prompts import Condition, load_basic_prompt
 from tests.endpoint_server import Reply, completion, running_endpoint
 from tests.real_models import load_real_model
 from tests.tiny import save_tiny_model
@@ -176,6 +176,8 @@ def test_prompts_of_several_logs_are_compared(sets: dict[str, str], tmp_path: Pa
     (difference,) = (each for each in comparison.differences if each.label == "harmful")
     assert (difference.first, difference.second, difference.difference) == ("none", "long", 1)
     assert {rates.set for rates in comparison.rates} == {"bad.txt", "good.txt"}
+    long = Condition(SafetyPrompt("any name", load_basic_prompt("long").text))
+    assert comparison.find("long", label="harmful").condition == long.fingerprint
     with pytest.raises(DemurError, match="no responses"):
         save_responses([], tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
@@ -304,7 +306,7 @@ def check_verdicts(log: EvalLog, expected: set[bool]) -> None:
         ({"base_url": "http://localhost"}, "give both or none"),
         ({"samples": 0}, "samples 0"),
         ({"benchmark": "nothing"}, "nothing"),
-        ({"benchmark": "xstest", "harmful": "held-out"}, "a benchmark stands alone"),
+        ({"benchmark": "xstest", "harmful": "held-out"}, "A benchmark stands alone"),
         ({"benchmark": "xstest", "benchmark_dir": "missing"}, "no folder 'missing'"),
         ({"system_prompt": "missing.txt"}, "missing.txt"),
     ],
