@@ -4,8 +4,8 @@
 
 The queries are those of the paper's out-of-domain benchmarks and its held-out harmless ones, which
 demur fetches from where they are published (`--benchmark-dir` takes them from a folder). Each
-query's rate is a mean over samples; intervals take the query as the
-unit. Prints the table and keeps it in `benchmarks/results/`.
+query's rate is a mean over samples; intervals take the query as the unit. Prints the table and
+keeps it in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
 
 from common import run, write_results
-from demur.chat import ChatModel, Condition
 from demur.cli.screen import TerminalProgress
 from demur.evaluation.measuring import measure
 from demur.evaluation.statistics import rate_over_queries
-from demur.judges import get_refusal_judge
-from demur.optimization import OptimizeSettings, Run
-from demur.prompts import SafetyPrompt
-from demur.queries import QuerySet, load_benchmark
-from demur.runs import Queries
+from demur.judges import as_refusal_judge
+from demur.optimization import Run
+from demur.prompts import Condition, SafetyPrompt
+from demur.queries import QuerySet, labelled, load_benchmark
+from demur.records import MeasurementStore
 
 BENCHMARKS = {
     "MaliciousInstruct (harmful)": "malicious-instruct",
@@ -48,41 +48,50 @@ def main() -> None:
 
     optimized_run = Run.load(arguments.run)
     sets = load_sets(arguments.benchmark_dir)
-    settings = OptimizeSettings(
-        **{name: optimized_run.settings[name] for name in OptimizeSettings.model_fields}
-    )
+    record = optimized_run.settings
+    settings = record.settings
+    protocol = settings.sampling.protocol(seed=1)
     protocol = dataclasses.replace(
-        settings.protocol,
-        sampling=dataclasses.replace(settings.protocol.sampling, samples=arguments.samples, seed=1),
+        protocol,
+        sampling=dataclasses.replace(protocol.sampling, samples=arguments.samples),
         kept=arguments.samples,
     )
-    identity = optimized_run.settings["model"]
-    model = ChatModel.load(arguments.model or identity["name"], dtype=identity["dtype"])
-    judge = get_refusal_judge(settings.judge)
-    basic = SafetyPrompt("basic", optimized_run.settings["basic_prompt"]["text"])
+    loading = record.load.model_copy(update={"model": arguments.model or record.load.model})
+    progress = TerminalProgress()
+    model = loading.load(progress)
+    judge = as_refusal_judge(settings.judge)
+    basic = SafetyPrompt("basic", record.basic_prompt.text)
     optimized = dataclasses.replace(optimized_run.safety_prompt, name="optimized")
     results: dict[str, dict[str, str]] = {}
-    for title, query_set in sets.items():
-        queries = Queries(query_set.texts, (query_set.label == "harmful",) * len(query_set))
-        results[title] = {}
-        for prompt in (None, basic, optimized):
-            condition = Condition(prompt, optimized_run.settings["system_prompt"])
-            progress = TerminalProgress()
-            measured = measure(
-                model, queries, condition, protocol, judge, progress, description=title
-            )
-            results[title][condition.name] = str(rate_over_queries(measured.refusal_rates()))
+    with TemporaryDirectory() as folder:
+        store = MeasurementStore(Path(folder))
+        for title, query_set in sets.items():
+            queries = labelled(title, query_set)
+            results[title] = {}
+            for prompt in (None, basic, optimized):
+                condition = Condition(prompt, record.basic_prompt.system_prompt)
+                measured = measure(
+                    model,
+                    queries,
+                    condition,
+                    protocol,
+                    judge,
+                    store,
+                    progress=progress,
+                    description=title,
+                )
+                results[title][condition.name] = str(rate_over_queries(measured.refusal_rates()))
     console = Console()
     for title, rates in results.items():
         console.print(f"{title}: refused", *(f"\n    {name:10} {rates[name]}" for name in rates))
     write_results(
         f"quality-{arguments.name or Path(model.name).name}",
         {
-            "model": identity["name"],
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "preset": optimized_run.settings["preset"],
+            "model": record.model.name,
+            "dtype": model.record.dtype,
+            "preset": settings.preset,
             "samples": arguments.samples,
-            "tokens": settings.tokens_harmful,
+            "tokens": protocol.tokens_harmful,
             "refused": results,
             "threads": torch.get_num_threads(),
         },
