@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from demur import DemurError, SafetyPrompt, push
+from demur import DemurError, Run, SafetyPrompt, push
 from demur.cli import main
 from demur.hub import HubName
-from demur.prompts import load_basic_prompt, load_prompt
+from demur.prompts import Fact, Provenance, load_basic_prompt, load_prompt
+from demur.sharing.published import without_folders
 from tests.hub_server import READ_ONLY, TOKEN, Hub, serving_hub
 from tests.report_folders import finished_run
 from tests.tiny import save_tiny_model
@@ -57,28 +59,27 @@ def demur(
     return run
 
 
-def trained(**metadata: object) -> SafetyPrompt:
+def trained(provenance: Provenance | None = None) -> SafetyPrompt:
     embeddings = torch.arange(6, dtype=torch.float32).reshape(2, 3)
-    return SafetyPrompt("optimized", "Be careful.", embeddings, metadata)
+    return SafetyPrompt("optimized", "Be careful.", embeddings, provenance or Provenance())
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A finished run of a local model, with an application's own system text."""
-    path = finished_run(tmp_path / "runs" / "mine")
-    file = path / "settings.json"
-    settings = json.loads(file.read_text())
-    settings["system_prompt"] = SECRET
-    settings["model"] |= {"name": "/home/someone/private-folder/tiny", "identity": "folder:0"}
-    file.write_text(json.dumps(settings))
-    results = json.loads((path / "metrics.json").read_text())["evaluation"]
-    for result in results:
-        for side in ("harmful_complied_any", "harmless_refused_any"):
-            result[side] = result["harmful_refused"]
-    metrics = json.loads((path / "metrics.json").read_text())
-    (path / "metrics.json").write_text(json.dumps({**metrics, "evaluation": results}))
-    prompt = trained(model=settings["model"], settings=settings, results=results, diary="mine")
-    prompt.save(path / "safety_prompt")
+    path = finished_run(tmp_path / "runs" / "mine", system=SECRET)
+    known = Run.load(path).safety_prompt.provenance
+    assert known.model is not None
+    local = replace(
+        known,
+        model=replace(known.model, name="/home/someone/private-folder/tiny", identity="folder:0"),
+        settings=(
+            *known.settings,
+            Fact("harmful", "anchors+/home/someone/private-folder/bad.csv:query"),
+            Fact("judge", "private-folder/judge.py:mine"),
+        ),
+    )
+    replace(Run.load(path).safety_prompt, provenance=local).save(path / "safety_prompt")
     return path
 
 
@@ -124,31 +125,31 @@ def test_what_cannot_be_a_name_is_none(text: str) -> None:
 
 
 def test_a_prompt_goes_to_the_hub_and_comes_back(hub: Hub) -> None:
-    address = trained().push_to_hub(NAME)
+    address = push(trained(), NAME)
     commit = hub.repositories[NAME].commits[-1][0]
     assert address == f"{hub.url}/{NAME}/commit/{commit}"
     assert sum("/commit/" in request for request in hub.requests) == 1
-    back = SafetyPrompt.from_pretrained(NAME)
+    back = load_prompt(NAME)
     assert (back.name, back.text, back.rows, back.width) == (NAME, "Be careful.", 2, 3)
     assert back.embeddings is not None
     assert torch.equal(back.embeddings, torch.arange(6.0).reshape(2, 3))
 
 
 def test_a_revision_pins_what_is_loaded(hub: Hub) -> None:
-    first = trained().push_to_hub(NAME).rsplit("/", 1)[-1]
-    replace(trained(), text="Other words.").push_to_hub(NAME)
+    first = push(trained(), NAME).rsplit("/", 1)[-1]
+    push(replace(trained(), text="Other words."), NAME)
     pinned = load_prompt(f"{NAME}@{first}")
     assert (pinned.name, pinned.text) == (f"{NAME}@{first}", "Be careful.")
-    assert SafetyPrompt.from_pretrained(NAME, revision=first).text == "Be careful."
+    assert load_prompt(NAME, revision=first).text == "Be careful."
     assert load_prompt(NAME).text == "Other words."
 
 
 def test_a_local_folder_of_that_name_wins(hub: Hub, tmp_path: Path) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     asked = len(hub.requests)
     replace(trained(), text="From here.").save(tmp_path / NAME)
     assert load_prompt(NAME).text == "From here."
-    assert SafetyPrompt.from_pretrained(NAME).text == "From here."
+    assert load_prompt(NAME).text == "From here."
     assert len(hub.requests) == asked
 
 
@@ -159,9 +160,9 @@ def test_a_missing_file_is_not_asked_for_on_the_hub(hub: Hub) -> None:
 
 
 def test_a_text_prompt_on_the_hub_is_a_basic_prompt_and_a_trained_one_is_not(hub: Hub) -> None:
-    SafetyPrompt("mine", "Be kind.").push_to_hub(NAME)
+    push(SafetyPrompt("mine", "Be kind."), NAME)
     assert load_basic_prompt(NAME).text == "Be kind."
-    trained().push_to_hub("someone/trained")
+    push(trained(), "someone/trained")
     with pytest.raises(DemurError, match="a basic prompt is text"):
         load_basic_prompt("someone/trained")
 
@@ -169,17 +170,17 @@ def test_a_text_prompt_on_the_hub_is_a_basic_prompt_and_a_trained_one_is_not(hub
 def test_what_was_fetched_serves_when_the_hub_is_silent(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     load_prompt(NAME)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert load_prompt(NAME).rows == 2
-    assert SafetyPrompt.from_pretrained(NAME, local_files_only=True).rows == 2
+    assert load_prompt(NAME, local_files_only=True).rows == 2
     with pytest.raises(DemurError, match="the hub does not answer"):
         load_prompt("someone/other")
 
 
 def test_offline_folders_serve_without_a_network(hub: Hub, tmp_path: Path) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     load_prompt(NAME)
     environment = {
         **os.environ,
@@ -189,11 +190,12 @@ def test_offline_folders_serve_without_a_network(hub: Hub, tmp_path: Path) -> No
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     script = (
-        "import sys; from demur import DemurError, SafetyPrompt\n"
+        "import sys; from demur import DemurError, SafetyPrompt, push\n"
+        "from demur.prompts import load_prompt\n"
         "for name in sys.argv[1:]:\n"
-        "    try: print(SafetyPrompt.from_pretrained(name).rows)\n"
+        "    try: print(load_prompt(name).rows)\n"
         "    except DemurError as error: print(error)\n"
-        "try: SafetyPrompt('a', 'b').push_to_hub('a/b')\n"
+        "try: push(SafetyPrompt('a', 'b'), 'a/b')\n"
         "except DemurError as error: print(error)"
     )
     done = subprocess.run(
@@ -217,17 +219,21 @@ def test_offline_folders_serve_without_a_network(hub: Hub, tmp_path: Path) -> No
     [
         ({"rows": 3}, "does not belong"),
         ({"width": 4}, "does not belong"),
-        ({"format": "other"}, "not saved by demur"),
-        ({"version": 99}, "upgrade demur"),
+        ({"embeddings": "0" * 64}, "does not belong"),
         ({"name": "two\nlines"}, "one line"),
+        ({"provenance": {"results": [{"role": "best"}]}}, "damaged"),
+        ({"text": 3}, "damaged"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
     hub: Hub, change: dict[str, object], expected: str
 ) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     saved = json.loads(hub.files(NAME)["safety_prompt.json"])
-    hub.add(NAME, {"safety_prompt.json": json.dumps({**saved, **change}).encode()})
+    content = {**saved["content"], **change}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    saved |= {"content": content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    hub.add(NAME, {"safety_prompt.json": json.dumps(saved).encode()})
     with pytest.raises(DemurError, match=expected) as caught:
         load_prompt(NAME)
     assert "\n" not in str(caught.value)
@@ -238,7 +244,7 @@ def test_pickles_and_code_are_never_fetched(hub: Hub) -> None:
     hub.add(NAME, {"pytorch_model.bin": b"x", "safety_prompt.pt": b"x", "modeling.py": b"x"})
     with pytest.raises(DemurError, match="holds no safety prompt"):
         load_prompt(NAME)
-    trained().push_to_hub("someone/other")
+    push(trained(), "someone/other")
     hub.add("someone/other", {"pytorch_model.bin": b"x", "modeling.py": b"x"})
     load_prompt("someone/other")
     fetched = [request for request in hub.requests if "/resolve/" in request]
@@ -247,14 +253,14 @@ def test_pickles_and_code_are_never_fetched(hub: Hub) -> None:
 
 
 def test_a_pickle_under_the_tensor_name_is_refused(hub: Hub) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     hub.add(NAME, {"safety_prompt.safetensors": b"\x80\x04cos\nsystem\n."})
     with pytest.raises(DemurError, match="not a safetensors file"):
         load_prompt(NAME)
 
 
 def test_a_file_too_large_is_not_fetched(hub: Hub) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     hub.add(NAME, {"safety_prompt.json": b" " * 10_000_001})
     with pytest.raises(DemurError, match="too large"):
         load_prompt(NAME)
@@ -264,13 +270,13 @@ def test_a_file_too_large_is_not_fetched(hub: Hub) -> None:
 def test_no_such_prompt_or_revision_is_one_line(hub: Hub) -> None:
     with pytest.raises(DemurError, match="no file or folder here, and no repository on the hub"):
         load_prompt("someone/nothing")
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     with pytest.raises(DemurError, match="no such revision"):
         load_prompt(f"{NAME}@v9")
 
 
 def test_a_private_prompt_needs_a_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained().push_to_hub(NAME, private=True)
+    push(trained(), NAME, private=True)
     assert hub.repositories[NAME].private
     assert load_prompt(NAME).rows == 2
     monkeypatch.delenv("HF_TOKEN")
@@ -291,11 +297,43 @@ def test_a_run_is_pushed_without_queries_responses_and_secrets(hub: Hub, run: Pa
     assert files["figure.png"].startswith(b"\x89PNG")
     texts = [files["README.md"].decode(), files["safety_prompt.json"].decode()]
     sent = hub.received.decode("latin-1")
-    for private in (SECRET, "private-folder", "harmful 1 ", "answer 1 of", "diary"):
+    for private in (SECRET, "private-folder", "harmful 1 ", "answer 1 of"):
         assert not any(private in text for text in texts)
         assert private not in sent
     assert "That text is not published here" in texts[0]
-    assert load_prompt(NAME).metadata["model"]["name"] == "tiny"
+    known = load_prompt(NAME).provenance
+    assert known.model is not None
+    assert known.model.name == "tiny"
+    assert Fact("harmful", "anchors+bad.csv:query") in known.settings
+    assert Fact("judge", "judge.py:mine") in known.settings
+
+
+def test_a_run_and_a_prompt_are_pushed_as_objects(hub: Hub, run: Path) -> None:
+    push(Run.load(run), NAME)
+    assert "figure.png" in hub.files(NAME)
+    push(Run.load(run).safety_prompt, "someone/prompt", commit_message="Mine")
+    assert set(hub.files("someone/prompt")) == {
+        *(".gitattributes", "README.md", "safety_prompt.json", "safety_prompt.safetensors"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/x/mine.csv:query", "mine.csv:query"),
+        ("C:\\Users\\me\\mine.txt", "mine.txt"),
+        ("~/mine.txt", "mine.txt"),
+        ("../mine.txt", "mine.txt"),
+        ("anchors+a/b/mine.csv:query", "anchors+mine.csv:query"),
+        ("/home/a+b/mine.csv", "mine.csv"),
+        ("long, /srv/x/my prompt.txt", "long, my prompt.txt"),
+        ("someone/careful@12", "someone/careful@12"),
+        ("anchors", "anchors"),
+        ("0.001", "0.001"),
+    ],
+)
+def test_folders_are_left_out_of_what_is_published(text: str, expected: str) -> None:
+    assert without_folders(text) == expected
 
 
 def test_the_dry_run_writes_what_would_be_pushed(
@@ -327,20 +365,20 @@ def test_the_command_pushes_and_show_reads_it(
     assert b"license: apache-2.0" in hub.files(NAME)["README.md"]
     status, out, err = demur("show", f"{NAME}@{commit}")
     assert status == 0, err
-    assert "2 trained embeddings of 3 numbers" in out
+    assert "2 trained embeddings of 8 numbers" in out
     assert "harmful queries" in out
 
 
 def test_the_owners_license_is_kept(hub: Hub) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     assert b"license" not in hub.files(NAME)["README.md"].split(b"---")[1]
     page = b"---\nlicense: other\nlicense_name: mine\nbase_model: x/y\n---\n# My own words\n"
     hub.add(NAME, {"README.md": page})
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     card = hub.files(NAME)["README.md"]
     assert b"license: other\nlicense_name: mine\n" in card
     assert b"x/y" not in card
-    trained().push_to_hub(NAME, license="mit")
+    push(trained(), NAME, license="mit")
     assert b"license: mit\n" in hub.files(NAME)["README.md"]
     assert b"license_name" not in hub.files(NAME)["README.md"]
 
@@ -348,7 +386,7 @@ def test_the_owners_license_is_kept(hub: Hub) -> None:
 def test_files_of_an_earlier_prompt_do_not_stay(hub: Hub, run: Path) -> None:
     push(run, NAME)
     hub.add(NAME, {"LICENSE": b"mine"})
-    SafetyPrompt("words", "Be kind.").push_to_hub(NAME)
+    push(SafetyPrompt("words", "Be kind."), NAME)
     assert set(hub.files(NAME)) == {
         *(".gitattributes", "LICENSE", "README.md", "safety_prompt.json"),
     }
@@ -357,15 +395,15 @@ def test_files_of_an_earlier_prompt_do_not_stay(hub: Hub, run: Path) -> None:
 def test_another_kind_of_repository_is_left_alone(hub: Hub) -> None:
     hub.add(NAME, {"config.json": b"{}", "model.safetensors": b"x", "README.md": b"mine"})
     with pytest.raises(DemurError, match="something other than a safety prompt"):
-        trained().push_to_hub(NAME)
+        push(trained(), NAME)
     assert hub.files(NAME)["README.md"] == b"mine"
 
 
 def test_private_is_never_public(hub: Hub) -> None:
-    trained().push_to_hub(NAME)
+    push(trained(), NAME)
     before = hub.repositories[NAME].commits[-1][0]
     with pytest.raises(DemurError, match="public"):
-        trained().push_to_hub(NAME, private=True)
+        push(trained(), NAME, private=True)
     assert hub.repositories[NAME].commits[-1][0] == before
 
 
@@ -377,7 +415,7 @@ def test_failures_of_a_push_are_one_line(
 ) -> None:
     assert "cannot be a repository's name" in line(demur("push", run, "nameless"))
     assert "a push makes a new revision" in line(demur("push", run, f"{NAME}@v1"))
-    assert "is not the folder of a run" in line(demur("push", "nowhere", NAME))
+    assert "There is no safety prompt at" in line(demur("push", "nowhere", NAME))
     assert "cannot be a repository's name" in line(demur("push", run, NAME, "--base-model", "x"))
     monkeypatch.setenv("HF_TOKEN", READ_ONLY)
     assert "may not write to someone" in line(demur("push", run, NAME))
@@ -394,14 +432,14 @@ def test_failures_of_a_push_are_one_line(
 
 
 def test_an_unfinished_run_is_not_pushed(hub: Hub, run: Path) -> None:
-    (run / "metrics.json").unlink()
+    (run / "results.json").unlink()
     with pytest.raises(DemurError, match="not finished"):
         push(run, NAME)
     assert hub.requests == []
 
 
 def test_a_run_without_representations_has_no_figure(hub: Hub, run: Path) -> None:
-    for file in (run / "representations").iterdir():
+    for file in (run / "measurements").glob("*.journal"):
         file.unlink()
     push(run, NAME)
     assert "figure.png" not in hub.files(NAME)
@@ -442,7 +480,7 @@ def test_a_prompt_on_the_hub_is_evaluated_and_diagnosed(
 ) -> None:
     model = save_tiny_model(tmp_path / "tiny")
     width = json.loads((model / "config.json").read_text())["hidden_size"]
-    SafetyPrompt("p", "w1 w2", torch.ones(2, width)).push_to_hub(NAME)
+    push(SafetyPrompt("p", "w1 w2", torch.ones(2, width)), NAME)
     queries = tmp_path / "queries.txt"
     queries.write_text("".join(f"w{number} w3 ?\n" for number in range(4, 16)))
     sets = ("--harmful", queries, "--harmless", queries)
@@ -454,7 +492,7 @@ def test_a_prompt_on_the_hub_is_evaluated_and_diagnosed(
     status, out, err = demur("diagnose", model, *arguments)
     assert status == 0, err
     assert NAME in out
-    trained().push_to_hub("someone/narrow")
+    push(trained(), "someone/narrow")
     assert "of 3 numbers" in line(demur("evaluate", model, "--prompt", "someone/narrow", *sets))
 
 
@@ -462,7 +500,7 @@ def test_an_optimization_starts_from_a_text_prompt_on_the_hub(
     hub: Hub, tmp_path: Path, demur: Callable[..., Result]
 ) -> None:
     model = save_tiny_model(tmp_path / "tiny")
-    SafetyPrompt("words", "w1 w2 w3 .").push_to_hub(NAME)
+    push(SafetyPrompt("words", "w1 w2 w3 ."), NAME)
     arguments = ("--basic-prompt", NAME, "--preset", "quick", "--epochs", "1", "--samples", "2")
     few = ("--tokens", "4", "--dtype", "float32", "--output", "run")
     status, out, err = demur("optimize", model, *arguments, *few)
