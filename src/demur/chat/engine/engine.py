@@ -139,8 +139,8 @@ class Engine:
                 part = read_targets(self.head, positions, inputs, rows, reader)
                 counts = [sum(some) for some in part.lengths]
                 stage.advance(len(rows))
-                values = torch.split(part.token_values.cpu(), counts)
-                return list(zip(part.representations.cpu(), values, strict=True))
+                values = torch.split(part.token_values, counts)
+                return list(zip(part.representations, values, strict=True))
 
             found = self._in_parts(inputs, read)
         values = [value for _, value in found if len(value)]

@@ -60,7 +60,7 @@ class Head:
 
         Args:
             hidden: (n, d), the representations at which the tokens are predicted.
-            tokens: the n target tokens.
+            tokens: the n target tokens, at least one, on the device of `hidden`.
             reader: reads (m,) or (m, k) of the logits of m positions.
 
         Returns:
@@ -72,16 +72,15 @@ class Head:
         size = self.positions
 
         def read(some: Tensor, start: int) -> Tensor:
-            chosen = tokens[start : start + size]
-            found = reader(self.logits(some).float(), chosen)
+            logits = self.logits(some).float()  # a spread model may have them elsewhere
+            chosen = tokens[start : start + size].to(logits.device)
+            found = reader(logits, chosen)
             if found.shape[:1] != chosen.ids.shape or found.dim() > 2:
                 raise ValueError(
                     f"a token reader returned {tuple(found.shape)} for {len(chosen)} tokens"
                 )
-            return found.float()
+            return found.to(hidden.device, torch.float32)
 
-        if len(tokens) == 0:
-            return hidden.new_zeros(0, dtype=torch.float32)
         if hidden.requires_grad and torch.is_grad_enabled():
             values: Callable[..., Tensor] = _TokenValues.apply
             return values(hidden, read, size)

@@ -86,7 +86,7 @@ def read_with_prefix(model: PreTrainedModel, inputs: Inputs, prompt: Tensor | No
 def read_targets(
     head: Head, positions: Positions, batch: Inputs, rows: list[int], reader: TokenReader
 ) -> Read:
-    """Representations and token values of a part of a batch.
+    """Representations and token values of a part of a batch, on the CPU.
 
     Args:
         head: of the model.
@@ -98,13 +98,13 @@ def read_targets(
     part = batch.select(rows)
     tokens = TargetTokens.of(batch, rows)
     hidden = positions.hidden
-    values = hidden.new_zeros(0, dtype=torch.float32)
+    values = torch.zeros(0)
     if len(tokens):
         places = tokens.positions(part).to(hidden.device)
-        tokens = tokens.to(hidden.device)
-        values = head.read_tokens(hidden.index_select(0, places), tokens, reader)
+        at_tokens = hidden.index_select(0, places)
+        values = head.read_tokens(at_tokens, tokens.to(hidden.device), reader).cpu()
     return Read(
-        representations=hidden[: len(rows)].float(),
+        representations=hidden[: len(rows)].float().cpu(),
         token_values=values,
         tokens=tokens,
         lengths=tuple(tuple(map(len, part.targets_of(row))) for row in range(len(rows))),

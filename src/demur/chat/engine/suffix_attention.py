@@ -97,47 +97,59 @@ class _SuffixAttention(torch.autograd.Function):
         parts: tuple[_Part, ...],
         scaling: float,
     ) -> Tensor:
-        keys, values = key.float() * scaling, value.float()
-        attended = query.new_empty(query.shape[1], query.shape[0], value.shape[-1])
+        queries, keys, values = _flat(query), key.float() * scaling, value.float()
+        attended: list[Tensor] = []
         kept: list[Tensor] = []
         for part in parts:
-            shares = part.shares(part.fold(query), keys)
-            attended[part.rows] = part.unfold(part.mixture(shares, values))
+            shares = part.shares(part.fold(queries), keys)
+            attended.append(part.unfold(part.mixture(shares, values)))
             if len(parts) <= _FEW:
                 kept.append(shares)
         context.save_for_backward(query, key, value, *kept)
         context.parts, context.scaling = parts, scaling
-        return attended.transpose(0, 1)
+        return _joined(attended, query)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept = context.saved_tensors
+        queries, arriving = _flat(query), _flat(gradients[0])
         keys, values = key.float() * context.scaling, value.float()
-        for_query = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
+        for_query: list[Tensor] = []
         for_keys, for_values = torch.zeros_like(keys), torch.zeros_like(values)
         for index, part in enumerate(context.parts):
-            rows, wanted = part.fold(query), part.fold(gradients[0], blank=True)
+            rows, wanted = part.fold(queries), part.fold(arriving, blank=True)
             shares = kept[index] if kept else part.shares(rows, keys)
             changes = torch._softmax_backward_data(
                 part.products(wanted, values), shares, -1, torch.float32
             )
-            for_query[part.rows] = part.unfold(part.mixture(changes, keys))
+            for_query.append(part.unfold(part.mixture(changes, keys)))
             part.add_shared(for_keys, changes, rows)
             part.add_shared(for_values, shares, wanted)
         for_keys.mul_(context.scaling)
-        found = for_query.transpose(0, 1), for_keys.to(key.dtype), for_values.to(value.dtype)
+        found = _joined(for_query, query), for_keys.to(key.dtype), for_values.to(value.dtype)
         return *found, None, None
+
+
+def _flat(states: Tensor) -> Tensor:
+    """(Hq, T, D) states as (T * Hq, D) float32."""
+    return states.transpose(0, 1).reshape(-1, states.shape[2]).float()
+
+
+def _joined(parts: list[Tensor], query: Tensor) -> Tensor:
+    """The (S * Hq, D) of all parts as (Hq, T, D) in the dtype of the queries."""
+    rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return rows.view(query.shape[1], query.shape[0], -1).to(query.dtype).transpose(0, 1)
 
 
 class _Part:
     """Neighbouring suffixes of a row: B of them with S tokens, the longest has L; P before them.
 
-    Rows are queries or what belongs to them, the R = G * L of a suffix and a group of heads
-    together, (Hkv, B, R, D). What a row scores or weighs lies along the last axis, the prefix
-    before its own suffix: (Hkv, B, R, P + L). All is float32.
+    Rows are queries or what belongs to them. The R = G * L rows of a suffix and a group of heads
+    stand together, so all rows are (Hkv * B, R, D), or (Hkv, B * R, D) for what a group of heads
+    shares. What a row scores or weighs lies along the last axis, the prefix before its own suffix:
+    (Hkv * B, R, P + L). All is float32.
 
-    Attributes:
-        rows: where the suffixes are among the queries.
+    It is made for few calls into torch, each of which costs time of its own on a GPU.
     """
 
     def __init__(
@@ -149,16 +161,19 @@ class _Part:
         device: torch.device,
     ) -> None:
         """Place a packing of the part alone at `row` of the queries and `place` of the keys."""
-        self.rows = slice(row, row + packing.total)
         self._own = slice(place, place + packing.total)
         self._prefix, (batch, longest) = packing.prefix, packing.padded.shape
         groups = heads[0] // heads[1]
-        self._longest, self._shape = longest, (heads[1], batch, groups * longest)
-        self._padded, self._flat = packing.padded.flatten().to(device), packing.flat.to(device)
+        self._blocks = heads[1] * batch, groups * longest
+        self._shared = heads[1], batch * groups * longest
+        self._suffix_rows = heads[1], batch * longest
+        self._longest, self._alone = longest, batch == 1
+        self._padded = (packing.padded.flatten() + place).to(device)
+        self._flat = packing.flat.to(device)
 
         # Which token and head stands in each row, and where each token and head stands.
         head = torch.arange(heads[0]).view(heads[1], 1, groups, 1)
-        held = packing.padded[None, :, None] * heads[0] + head
+        held = (packing.padded + row)[None, :, None] * heads[0] + head
         self._held = held.flatten().to(device)
         places = torch.arange(held.numel()).view(heads[1], batch, groups, longest)
         by_token = places.permute(1, 3, 0, 2).reshape(batch * longest, heads[0])
@@ -168,51 +183,65 @@ class _Part:
         # (1 or B, R, L), the same for all groups of heads.
         hidden = ~packing.own_visible.to(device).view(-1, longest, longest)
         self._hidden = hidden.repeat(1, groups, 1)
+        if packing.forks:
+            self._hidden = self._hidden.repeat(heads[1], 1, 1)
 
-    def fold(self, states: Tensor, *, blank: bool = False) -> Tensor:
-        """Rows of this part's (Hq, T, D); padding repeats a suffix's last token, or is blank."""
-        tokens = states[:, self.rows].transpose(0, 1).flatten(0, 1)
-        rows = tokens.index_select(0, self._held).float()
-        if blank:
+    def fold(self, tokens: Tensor, *, blank: bool = False) -> Tensor:
+        """The rows of this part among (T * Hq, D), (Hkv * B, R, D).
+
+        Padding repeats the last token of a suffix, or is blank.
+        """
+        rows = tokens.index_select(0, self._held)
+        if blank and len(self._padding):
             rows.index_fill_(0, self._padding, 0.0)
-        return rows.view(*self._shape, -1)
+        return rows.view(*self._blocks, -1)
 
     def unfold(self, rows: Tensor) -> Tensor:
-        """Rows as (S, Hq, D)."""
-        tokens = rows.flatten(0, 2).index_select(0, self._places)
-        return tokens.view(len(self._flat), -1, rows.shape[-1])
+        """Rows as (S * Hq, D)."""
+        return rows.view(-1, rows.shape[-1]).index_select(0, self._places)
 
     def shares(self, rows: Tensor, keys: Tensor) -> Tensor:
         """What each row attends to: the softmax of its scores on (Hkv, P + S, D) keys."""
         scores = self.products(rows, keys)
-        scores[..., self._prefix :].masked_fill_(self._hidden, -torch.inf)
+        own = scores[..., self._prefix :] if self._prefix else scores
+        own.masked_fill_(self._hidden, -torch.inf)
         return scores.softmax(-1)
 
     def products(self, rows: Tensor, states: Tensor) -> Tensor:
-        """Of each row with the states of the prefix and of its suffix."""
-        products = rows.new_empty(*self._shape, self._prefix + self._longest)
-        prefix = products[..., : self._prefix].flatten(1, 2)
-        torch.bmm(rows.flatten(1, 2), states[:, : self._prefix].mT, out=prefix)
-        # Many small ones are slow where rows have gaps.
-        products[..., self._prefix :] = rows @ self._suffixes(states).mT
+        """The products of each row with the states of the prefix and of its suffix."""
+        own = torch.bmm(rows, self._suffixes(states).mT)
+        if not self._prefix:
+            return own
+        products = rows.new_empty(*self._blocks, self._prefix + self._longest)
+        prefix = products.view(*self._shared, -1)[..., : self._prefix]
+        torch.bmm(rows.view(*self._shared, -1), states[:, : self._prefix].mT, out=prefix)
+        # Copied, as many small products are slow where the rows of their result have gaps.
+        products[..., self._prefix :].copy_(own)
         return products
 
     def mixture(self, weights: Tensor, states: Tensor) -> Tensor:
-        """Of the prefix's and the suffix's states as the weights of each row say."""
-        mixed = weights[..., : self._prefix].flatten(1, 2) @ states[:, : self._prefix]
-        own = weights[..., self._prefix :].flatten(0, 1)
-        blocks = mixed.view(len(own), self._shape[2], -1)
-        blocks.baddbmm_(own, self._suffixes(states).flatten(0, 1))
-        return blocks.view(*self._shape, -1)
+        """The sum of the prefix's and the suffix's states, weighted by each row."""
+        own = self._suffixes(states)
+        if not self._prefix:
+            return torch.bmm(weights, own)
+        shared = weights.view(*self._shared, -1)[..., : self._prefix]
+        mixed = torch.bmm(shared, states[:, : self._prefix]).view(*self._blocks, -1)
+        return mixed.baddbmm_(weights[..., self._prefix :], own)
 
     def add_shared(self, total: Tensor, weights: Tensor, rows: Tensor) -> None:
         """Add to (Hkv, P + S, D) what the rows give back to the states that they weighed."""
-        prefix = weights[..., : self._prefix].flatten(1, 2)
-        total[:, : self._prefix] += prefix.mT @ rows.flatten(1, 2)
-        blocks = weights[..., self._prefix :].mT @ rows
-        total[:, self._own] += blocks.flatten(1, 2).index_select(1, self._flat)
+        own = weights
+        if self._prefix:
+            shared = weights.view(*self._shared, -1)[..., : self._prefix]
+            back = torch.bmm(shared.mT, rows.view(*self._shared, -1))
+            total[:, : self._prefix].add_(back)
+            own = weights[..., self._prefix :]
+        blocks = torch.bmm(own.mT, rows).view(*self._suffix_rows, -1)
+        total[:, self._own].add_(blocks if self._alone else blocks.index_select(1, self._flat))
 
     def _suffixes(self, states: Tensor) -> Tensor:
-        """(Hkv, P + S, D) as (Hkv, B, L, D); a short suffix repeats its last token."""
-        own = states[:, self._own].index_select(1, self._padded)
-        return own.view(*self._shape[:2], -1, states.shape[-1])
+        """(Hkv, P + S, D) as (Hkv * B, L, D); a short suffix repeats its last token."""
+        if self._alone:
+            return states[:, self._own]
+        own = states.index_select(1, self._padded)
+        return own.view(self._blocks[0], self._longest, -1)

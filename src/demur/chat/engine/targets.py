@@ -41,11 +41,12 @@ class TargetTokens:
         branch_tokens = torch.arange(len(self)) + len(inputs)
         # Each target has one token fewer among the reads than it has here: its first token is
         # predicted at the end of the query.
-        branch_tokens -= (self.steps.cpu() == 0).cumsum(0)
+        first = self.steps == 0
+        branch_tokens -= first.cumsum(0)
         places = torch.arange(len(inputs)).repeat_interleave(
             torch.tensor([sum(map(len, inputs.targets_of(row))) for row in range(len(inputs))])
         )
-        return torch.where(self.steps.cpu() == 0, places, branch_tokens)
+        return torch.where(first, places, branch_tokens)
 
     @classmethod
     def of(cls, inputs: Inputs, rows: Sequence[int]) -> TargetTokens:
@@ -97,7 +98,7 @@ def log_probability(logits: Tensor, tokens: TargetTokens) -> Tensor:
 
 @dataclass(frozen=True)
 class Read:
-    """What the model makes of a batch of conversations, or of a part of one.
+    """What the model makes of a batch of conversations, or of a part of one; all on the CPU.
 
     Attributes:
         representations: (b, d) float32, of the last input token of each conversation.
