@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from common import RESULTS, run, write_results
 from demur import Diagnosis
 from demur.cli.diagnosis import print_diagnosis
 from demur.cli.screen import console
+from demur.records import to_plain
 
 KEPT = (".svg", ".csv")
 
@@ -24,14 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path, help="of a finished diagnosis")
     diagnosis = Diagnosis.load(parser.parse_args().folder)
-    name = f"diagnosis-{Path(str(diagnosis.settings['model']['name'])).name}"
+    name = f"diagnosis-{Path(diagnosis.settings.model.name).name}"
     write_results(
         name,
         {
-            "settings": dict(diagnosis.settings),
+            "settings": to_plain(diagnosis.settings),
             "verdict": list(diagnosis.verdict),
-            "sheet": asdict(diagnosis.sheet),
-            "versions": dict(diagnosis.versions),
+            "sheet": to_plain(diagnosis.sheet),
+            "versions": to_plain(diagnosis.versions),
         },
     )
     (RESULTS / name).mkdir(exist_ok=True)

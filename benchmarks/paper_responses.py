@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from demur.errors import DemurError
-from demur.evaluation.response_files import large_cells
-from demur.judges import HarmJudge, HarmVerdict, RefusalJudge, complied
+from demur.evaluation.answerers.rows import large_cells
+from demur.judges import Judge, PaperRefusalJudge, Verdict, complied
 from demur.progress import Progress
 
 KEPT = 20
@@ -197,8 +197,8 @@ def _label(score: str | None, path: Path) -> bool | None:
 def count(
     figure: Figure,
     rows: Sequence[Row],
-    judge: RefusalJudge,
-    harm_judge: HarmJudge | None,
+    judge: PaperRefusalJudge,
+    harm_judge: Judge | None,
     progress: Progress,
 ) -> Counted:
     """Judge the responses of a figure anew and count as the paper does.
@@ -244,7 +244,7 @@ def _kept(rows: Sequence[Row]) -> Iterator[Row]:
 def _complied(
     rows: Sequence[Row],
     refused: Sequence[bool],
-    harm_judge: HarmJudge | None,
+    harm_judge: Judge | None,
     progress: Progress,
 ) -> list[bool | None]:
     if harm_judge is None:
@@ -258,7 +258,7 @@ def _complied(
     verdicts = harm_judge.judge(
         [rows[place].query for place in asked], [rows[place].response for place in asked], progress
     )
-    unsafe: list[HarmVerdict] = [False] * len(rows)
+    unsafe: list[Verdict] = [False] * len(rows)
     for place, verdict in zip(asked, verdicts, strict=True):
         unsafe[place] = verdict
     return [complied(row.response, refused[place], unsafe[place]) for place, row in enumerate(rows)]

@@ -27,7 +27,7 @@ from rich.text import Text
 from common import reference, run, write_results
 from demur.cli.screen import TerminalProgress, printable
 from demur.errors import DemurError, first_line
-from demur.judges import HarmJudge, PaperRefusalJudge, get_harm_judge
+from demur.judges import Judge, PaperRefusalJudge, as_harm_judge
 from demur.progress import Progress
 from paper_responses import Counted, Figure, count, find_files, read_rows
 
@@ -48,7 +48,7 @@ def main(given: Sequence[str] | None = None) -> None:
     folder = arguments.folder or reference("responses")
     progress = TerminalProgress()
     harm_judge = (
-        get_harm_judge(arguments.harm_judge, base_url=arguments.base_url, progress=progress)
+        as_harm_judge(arguments.harm_judge, base_url=arguments.base_url, progress=progress)
         if arguments.harm_judge
         else None
     )
@@ -78,7 +78,7 @@ def read_published(path: Path) -> dict[Figure, int]:
 
 
 def judge_folder(
-    folder: Path, harm_judge: HarmJudge | None, progress: Progress
+    folder: Path, harm_judge: Judge | None, progress: Progress
 ) -> tuple[list[Counted], list[Figure]]:
     """What the responses in a folder come to, and the figures left out for want of a harm judge.
 
@@ -161,7 +161,7 @@ def to_json(
     counted: Sequence[Counted],
     left_out: Sequence[Figure],
     published: Published,
-    harm_judge: HarmJudge | None,
+    harm_judge: Judge | None,
 ) -> dict[str, Any]:
     """Plain data, a row for each figure; of responses that differ, the queries."""
     rows = []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.judges import HarmVerdict
+from demur.judges import Verdict
 from demur.progress import Progress, SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -51,15 +51,19 @@ def message_of(folder: Path) -> str:
 
 class SaysUnsafe:
     name = "test"
+    fingerprint = "test"
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.asked: list[tuple[str | None, str]] = []
 
     def judge(
-        self, queries: Sequence[str], responses: Sequence[str], progress: Progress
-    ) -> list[HarmVerdict]:
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict]:
         self.asked += zip(queries, responses, strict=True)
-        said: dict[str, HarmVerdict] = {"q1": True, "q2": False, "q3": None}
+        said: dict[str | None, Verdict] = {"q1": True, "q2": False, "q3": None}
         return [said[query] for query in queries]
 
 
