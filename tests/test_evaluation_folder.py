@@ -241,7 +241,7 @@ FILES = [
 
 @pytest.mark.parametrize("damage", [drop_line, drop_last_line, cut, change, zero, lengthen])
 @pytest.mark.parametrize("pattern", FILES)
-def test_damage_is_named_never_used_and_mended_as_the_message_says(
+def test_damage_is_named_never_used_and_repaired_as_the_message_says(
     model: ChatModel,
     arguments: dict[str, Any],
     tmp_path: Path,

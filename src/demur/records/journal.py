@@ -56,6 +56,7 @@ class Journal:
         self.header: Any = None
         self.last: Entry | None = None
         self._check = ""
+        self._length = 0
         self._digests = [hashlib.sha256() for _ in self.data]
 
     @property
@@ -106,7 +107,9 @@ class Journal:
         for file in self.data:
             write_bytes(file, b"")
         head = {"format": "demur journal", "version": VERSION, "header": header}
-        write_bytes(self.path, self._line(head))
+        line = self._line(head)
+        write_bytes(self.path, line)
+        self._length = len(line)
 
     def append(self, parts: Sequence[bytes], items: int, *, finished: bool = False) -> None:
         """Append to the data files, then note it in the journal.
@@ -128,7 +131,9 @@ class Journal:
             files.append((before + len(part), self._digests[place].hexdigest()))
         entry = Entry(self.items + items, finished, tuple(files))
         content = {"items": entry.items, "finished": entry.finished, "files": entry.files}
-        append_bytes(self.path, self._line(json.loads(canonical(content))), at=self._size())
+        line = self._line(json.loads(canonical(content)))
+        append_bytes(self.path, line, at=self._length)
+        self._length += len(line)
         self.last = entry
 
     def damaged(self, why: str, file: Path | None = None) -> DemurError:
@@ -149,7 +154,7 @@ class Journal:
     def _lines(self) -> list[dict[str, Any]]:
         """The journal's whole lines, each checked; an unfinished last line is left out."""
         content = self._content()
-        self._check = ""
+        self._check, self._length = "", content.rfind(b"\n") + 1
         lines: list[dict[str, Any]] = []
         # The last part is what follows the last line break: nothing, or an interrupted append.
         for line in content.split(b"\n")[:-1]:
@@ -168,11 +173,6 @@ class Journal:
         if self.path.stat().st_size > _MOST_BYTES:
             raise self.damaged("it is too large")
         return self.path.read_bytes()
-
-    def _size(self) -> int:
-        """Length of the journal's whole lines in bytes."""
-        content = self._content()
-        return content.rfind(b"\n") + 1
 
     def _entry(self, row: Mapping[str, Any]) -> Entry:
         try:
