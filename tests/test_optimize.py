@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -331,11 +332,11 @@ def finished(work: Work, kept: Path, tmp_path: Path) -> Run:
 
 
 def test_a_killed_run_goes_on_to_the_same_files(work: Work, tmp_path: Path) -> None:
-    assert check_kills(work, tmp_path / "run", most=24) == 24
+    assert check_kills(work, tmp_path / "run", most=16) == 16
 
 
 def test_an_interrupted_run_goes_on_to_the_same_files(work: Work, tmp_path: Path) -> None:
-    assert check_interrupts(work, tmp_path / "run", every=7) > 10
+    assert check_interrupts(work, tmp_path / "run", every=15) > 5
 
 
 def test_a_finished_run_is_shown_and_not_repeated(
@@ -359,7 +360,7 @@ def files_of_a_run() -> list[str]:
         "training/optimizer.safetensors",
         "safety_prompt/safety_prompt.json",
         "safety_prompt/safety_prompt.safetensors",
-        *(f"{which} {kind}" for which in range(6) for kind in ("journal", "jsonl", "f32")),
+        *(f"{which} {kind}" for which in (0, 2, 5) for kind in ("journal", "jsonl", "f32")),
     ]
 
 
@@ -386,7 +387,16 @@ def change(data: bytes) -> bytes:
 
 def drop_a_line(data: bytes) -> bytes:
     lines = data.split(b"\n")
-    return b"\n".join(lines[:1] + lines[2:])
+    return b"\n".join(lines[:1] + lines[2:]) if len(lines) > 2 else data[:-4]
+
+
+def message_of(work: Work) -> str | None:
+    """What the work says that it cannot do; None where it does it."""
+    try:
+        work()
+    except DemurError as error:
+        return str(error)
+    return None
 
 
 @pytest.mark.parametrize("damage", [cut, change, drop_a_line])
@@ -397,17 +407,20 @@ def test_damage_is_named_and_the_fix_leads_to_the_undisturbed_result(
     whole = content(tmp_path / "run")
     file = found(finished, name)
     damaged = damage(file.read_bytes())
-    if damaged == file.read_bytes():
-        pytest.fail("this did no damage")
+    assert damaged != file.read_bytes()
     file.write_bytes(damaged)
-    with pytest.raises(DemurError, match=r" is damaged") as caught:
+    message = message_of(work)
+    if message is None:
+        # A journal without its end is one of a measurement that has not finished.
+        assert (file.suffix, damage) == (".journal", cut)
+    else:
+        told = re.fullmatch(
+            r"(\S+) is damaged.*: delete (\S+) and run the same command again\.", message
+        )
+        assert told is not None, message
+        named = Path(told[1] if told[2] == "it" else told[2])
+        shutil.rmtree(named) if named.is_dir() else named.unlink()
         work()
-    told = str(caught.value)
-    named = [path for path in (tmp_path / "run").rglob("*") if f"delete {path} " in told]
-    named = named or [path for path in (tmp_path / "run").rglob("*") if str(path) in told]
-    for path in named:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    work()
     assert content(tmp_path / "run") == whole
 
 
@@ -440,7 +453,7 @@ def test_results_and_prompt_of_different_runs_are_told(work: Work, tmp_path: Pat
     work(seed=2)
     shutil.rmtree(tmp_path / "run/safety_prompt")
     shutil.copytree(tmp_path / "other/safety_prompt", tmp_path / "run/safety_prompt")
-    with pytest.raises(DemurError, match="belong to different runs"):
+    with pytest.raises(DemurError, match="incomplete or belong to different runs"):
         Run.load(tmp_path / "run")
 
 

@@ -1,4 +1,4 @@
-"""Directions in representation space, and the losses along them. Tensors in, numbers out."""
+"""Directions in the space of representations, and the losses along them."""
 
 from demur.geometry.directions import Directions, estimate_directions
 from demur.geometry.losses import LossTerms, LossWeights, dro_terms

@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 REGULARIZATION = 1.0
-"""Strength of the L2 penalty on the regressions' weights (scikit-learn's `1 / C`). Without one the
-harmfulness regression has no finite solution, as the labels are often separable."""
+"""Strength of the L2 penalty on the weights of the regressions (scikit-learn's `1 / C`). Without a
+penalty the harmfulness regression often has no finite solution: the labels are separable."""
 
 
 @dataclass(frozen=True)
 class Directions:
-    """What the anchor queries say about a model.
+    """The directions of a model, all float32 on the CPU; d is the size of a representation.
 
     Attributes:
-        mean: (d,), mu.
-        components: (d, m), V: the first principal components, orthonormal columns.
-        explained_variance: (m,), share of the variance along each, in [0, 1].
-        refusal_weight: (m,), w_r: the refusal direction among the components.
-        refusal_bias: (), b_r.
-        harmfulness_weight: (m,), w_h.
-        harmfulness_bias: (), b_h.
+        mean: (d,), mean of the representations, mu.
+        components: (d, m), first m principal components as orthonormal columns, V.
+        explained_variance: (m,), share of the variance along each component, in [0, 1].
+        refusal_weight: (m,), refusal direction within the components, w_r.
+        refusal_bias: (), bias of the refusal regression, b_r.
+        harmfulness_weight: (m,), harmfulness direction within the components, w_h.
+        harmfulness_bias: (), bias of the harmfulness regression, b_h.
     """
 
     mean: Tensor
@@ -37,19 +37,19 @@ class Directions:
     harmfulness_bias: Tensor
 
     def project(self, representations: Tensor) -> Tensor:
-        """g(x) = V^T (x - mu): (..., d) to (..., m)."""
+        """Project representations (..., d) on the components: g(x) = V^T (x - mu), (..., m)."""
         return (representations - self.mean) @ self.components
 
     def refusal(self, representations: Tensor) -> Tensor:
-        """f_r(x), the logit of the refusal probability: (..., d) to (...)."""
+        """Logits of the refusal probability at representations (..., d): f_r(x), (...)."""
         return self.project(representations) @ self.refusal_weight + self.refusal_bias
 
     def harmfulness(self, representations: Tensor) -> Tensor:
-        """f_h(x), the logit of being harmful: (..., d) to (...)."""
+        """Logits of being harmful at representations (..., d): f_h(x), (...)."""
         return self.project(representations) @ self.harmfulness_weight + self.harmfulness_bias
 
     def tensors(self) -> dict[str, Tensor]:
-        """All fields by name, to be stored."""
+        """All tensors by name, for a file."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -62,18 +62,20 @@ def estimate_directions(
     folds: int = 10,
     seed: int = 0,
 ) -> Directions:
-    """Fit the principal components and both regressions.
+    """Fit the principal components and both regressions (section 4.1).
 
     Args:
-        representations: (N, d) of all anchor queries under all conditions.
-        refusal_probabilities: (N,), r in [0, 1].
-        labels: (N,), 1 harmful, 0 harmless.
-        components: m.
-        folds: the regressions are fitted without each fold in turn and averaged.
-        seed: of the assignment to folds.
+        representations: (N, d), representations of all anchor queries under all conditions.
+        refusal_probabilities: (N,), refusal probabilities r, in [0, 1].
+        labels: (N,), labels l: 1 for harmful, 0 for harmless.
+        components: number of principal components m, at least 1 and at most min(N, d); 4 in the
+            paper.
+        folds: number of folds, from 2 to N. The regressions are fitted without each fold in turn,
+            and their weights are averaged.
+        seed: seed of the assignment to folds, from 0 to 2**32 - 1.
 
     Raises:
-        ValueError: `components` exceeds what N or d allows.
+        ValueError: there are more components or folds than N or d allows.
     """
     from sklearn.decomposition import PCA
     from sklearn.model_selection import KFold
@@ -104,7 +106,7 @@ def _averaged(
     targets: NDArray[numpy.float64],
     splits: list[NDArray[numpy.int64]],
 ) -> NDArray[numpy.float64]:
-    """Weights and, last, the bias of logistic regressions, averaged over the splits."""
+    """The weights and, last, the bias of logistic regressions, averaged over the splits."""
     fits = [logistic_regression(points[rows], targets[rows]) for rows in splits]
     averaged: NDArray[numpy.float64] = numpy.stack(fits).mean(axis=0)
     return averaged
@@ -113,14 +115,17 @@ def _averaged(
 def logistic_regression(
     points: NDArray[numpy.float64], targets: NDArray[numpy.float64]
 ) -> NDArray[numpy.float64]:
-    """Fit to soft targets in [0, 1]: each point counts as both classes, by its target.
+    """Fit a logistic regression to soft targets.
+
+    Each point counts as both classes: with its target as one of them, and with the rest to 1 as the
+    other. That is the cross-entropy of the soft target.
 
     Args:
-        points: (N, m).
-        targets: (N,).
+        points: (N, m), points.
+        targets: (N,), targets in [0, 1].
 
     Returns:
-        (m + 1,): the weights and, last, the bias.
+        (m + 1,), the weights and, last, the bias.
     """
     from sklearn.linear_model import LogisticRegression
 

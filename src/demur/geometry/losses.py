@@ -12,7 +12,13 @@ from demur.geometry.directions import Directions
 
 @dataclass(frozen=True)
 class LossWeights:
-    """How much each term counts; 0 leaves it out (the paper's ablations)."""
+    """How much each term counts. 0 leaves a term out, as the paper's ablations do.
+
+    Attributes:
+        refusal: weight of L_r, at least 0.
+        harmfulness: weight of L_h, at least 0.
+        complement: weight of L_U, at least 0.
+    """
 
     refusal: float = 1.0
     harmfulness: float = 0.01
@@ -21,13 +27,13 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The terms of each query, all (B,).
+    """The terms of the loss of B queries.
 
     Attributes:
-        refusal: L_r, falls as a harmful query moves along the refusal direction and a harmless
-            one against it.
-        harmfulness: L_h, the same along the harmfulness direction.
-        complement: L_U, the mean square of the movement outside the principal components.
+        refusal: (B,), L_r. It falls as a harmful query moves along the refusal direction and a
+            harmless one against it.
+        harmfulness: (B,), L_h, the same along the harmfulness direction.
+        complement: (B,), L_U, mean square of the movement outside the principal components.
     """
 
     refusal: Tensor
@@ -35,7 +41,7 @@ class LossTerms:
     complement: Tensor
 
     def total(self, weights: LossWeights) -> Tensor:
-        """The weighted sum, (B,)."""
+        """The weighted sum of the terms, (B,)."""
         return (
             weights.refusal * self.refusal
             + weights.harmfulness * self.harmfulness
@@ -47,10 +53,10 @@ def dro_terms(directions: Directions, moved: Tensor, start: Tensor, labels: Tens
     """Compare representations under the trained prompt with those under the basic prompt.
 
     Args:
-        directions: with d and m.
-        moved: (B, d), x_t.
-        start: (B, d), x_0.
-        labels: (B,), 1.0 harmful, 0.0 harmless.
+        directions: directions of the model.
+        moved: (B, d), representations under the trained prompt, x_t.
+        start: (B, d), representations under the basic prompt, x_0.
+        labels: (B,), 1.0 for harmful queries, 0.0 for harmless ones.
     """
     movement = moved - start
     # ||U^T v||^2 = ||v||^2 - ||V^T v||^2: the complement U of V is never built.

@@ -16,16 +16,18 @@ class Movement:
     """How a group of queries moves from one condition to another.
 
     Attributes:
-        length: of the mean movement, in the units of the representations.
+        length: length of the mean movement, in the units of the representations.
         agreement: mean cosine of the single movements with their mean, in [-1, 1]; 1 where all
-            queries move alike.
+            queries move in the same direction.
         refusal: mean change of f_r, the logit of the refusal probability.
         refusal_error: standard error of that mean over the queries.
-        harmfulness: mean change of f_h.
-        along_refusal: cosine of the mean movement with the refusal direction among the principal
+        harmfulness: mean change of f_h, the logit of being harmful.
+        along_refusal: cosine of the mean movement with the refusal direction within the principal
             components, in [-1, 1].
-        along_refusal_whole: the same in the whole space.
-        within_components: share of the mean movement's squared length inside the components.
+        along_refusal_whole: cosine of the mean movement with the refusal direction in the whole
+            space, in [-1, 1].
+        within_components: share of the squared length of the mean movement that lies within the
+            components, in [0, 1].
     """
 
     length: float
@@ -39,12 +41,12 @@ class Movement:
 
 
 def movement(directions: Directions, before: Tensor, after: Tensor) -> Movement:
-    """How a group moves.
+    """How a group of queries moves.
 
     Args:
-        directions: of the model.
-        before: (N, d), N at least 1.
-        after: (N, d), the same queries.
+        directions: directions of the model.
+        before: (N, d), representations under the one condition; N is at least 1.
+        after: (N, d), representations of the same queries under the other condition.
     """
     single = (after - before).double()
     mean = single.mean(dim=0)
@@ -67,6 +69,6 @@ def movement(directions: Directions, before: Tensor, after: Tensor) -> Movement:
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
-    """The cosine of the angle between two vectors (d,); 0 where one has no length."""
+    """The cosine of the angle between two vectors (d,); 0 where one of them is zero."""
     lengths = float(torch.linalg.vector_norm(first) * torch.linalg.vector_norm(second))
     return float(first @ second) / lengths if lengths > 0 else 0.0

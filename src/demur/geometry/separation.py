@@ -1,4 +1,4 @@
-"""How well two groups of representations part, seen by a regression that did not train on them."""
+"""How well a linear boundary separates two groups of representations, by cross-validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from demur.geometry.directions import logistic_regression
 
 LEAST_OF_EACH = 5
-"""Points that both sides need, so that a score says something."""
+"""Fewest points on each side for which a separation is computed."""
 
 FloatArray = NDArray[numpy.float64]
 
@@ -24,7 +24,7 @@ class Separation:
         accuracy: share of the points on their own side of the boundary, in [0, 1].
         auc: chance that a point of the one side lies further toward it than a point of the other,
             in [0, 1]; 0.5 is chance.
-        points: how many.
+        points: number of points.
     """
 
     accuracy: float
@@ -33,10 +33,17 @@ class Separation:
 
 
 def principal_components(representations: Tensor, components: int) -> FloatArray:
-    """Representations on their first principal components, (N, d) to (N, m).
+    """Project representations on their first principal components.
 
-    The scale is such that the first component has variance 1, so that a penalty on weights means
+    The result is scaled so that the first component has variance 1. A penalty on weights then means
     the same for every layer of a model.
+
+    Args:
+        representations: (N, d), representations.
+        components: number of components m, at least 1.
+
+    Returns:
+        (N, m).
     """
     points = representations.double().numpy()
     centred = points - points.mean(axis=0)
@@ -52,9 +59,9 @@ def separation(
     """Cross-validated separation of points by a logistic regression.
 
     Args:
-        points: (N, m).
-        targets: (N,), in [0, 1]; the side of a point is whether its target is above one half.
-        folds: (N,), the fold of each point. Points that belong together share one.
+        points: (N, m), points.
+        targets: (N,), targets in [0, 1]; a point's side is whether its target is above one half.
+        folds: (N,), number of the fold of each point. Points that belong together share a fold.
 
     Returns:
         None where a side has fewer than five points.
@@ -79,8 +86,8 @@ def area_under_curve(scores: FloatArray, sides: NDArray[numpy.bool_]) -> float:
     """The area under the ROC curve, ties counting half (Mann and Whitney, 1947).
 
     Args:
-        scores: (N,).
-        sides: (N,), both True and False occur.
+        scores: (N,), scores.
+        sides: (N,), sides of the points; both True and False must occur.
     """
     from scipy.stats import rankdata
 
@@ -91,13 +98,17 @@ def area_under_curve(scores: FloatArray, sides: NDArray[numpy.bool_]) -> float:
 
 
 def paired_folds(harmful: tuple[bool, ...], folds: int) -> NDArray[numpy.int64]:
-    """Folds with equal shares of both labels, in which the n-th of each label stay together.
+    """Folds with equal shares of both labels; the n-th queries of both labels share a fold.
 
-    The built-in queries come in pairs that share their wording: a regression that trained on one
-    twin must not be tested on the other.
+    The built-in queries come in pairs that share their wording. A regression that was trained on
+    one query of a pair must not be tested on the other.
+
+    Args:
+        harmful: for each of N queries whether it is harmful.
+        folds: number of folds, at least 1.
 
     Returns:
-        (N,), each from 0 to `folds` - 1.
+        (N,), the fold of each query, from 0 to `folds` - 1.
     """
     counts = {True: 0, False: 0}
     places = []

@@ -21,6 +21,7 @@ from demur.optimization.recorded import (
     TermRecord,
 )
 from demur.prompts import Condition, SafetyPrompt
+from demur.prompts.storage import JSON_FILE, TENSOR_FILE
 from demur.records import (
     Label,
     Measurement,
@@ -238,7 +239,8 @@ class Run:
         run = read_run(folder)
         if run is None:
             raise DemurError(
-                f"The files in {path} belong to different runs: run the run's command again."
+                f"The files in {path} are incomplete or belong to different runs: run the run's "
+                "command again."
             )
         return run
 
@@ -258,7 +260,8 @@ def read_run(folder: WorkFolder[RunRecord]) -> Run | None:
     Raises:
         DemurError: a file is damaged.
     """
-    if not (folder.path / RESULTS).exists() or not (folder.path / PROMPT).exists():
+    prompt_files = (folder.path / PROMPT / name for name in (JSON_FILE, TENSOR_FILE))
+    if not all(file.exists() for file in (folder.path / RESULTS, *prompt_files)):
         return None
     results = read_record(folder.path / RESULTS, RunResults, RESULTS_FORMAT)
     try:
