@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from demur.cli import main
+from demur.evaluation.comparison import Comparison
 from demur.judges import EndpointSettings
+from tests.command_line import demur, done, mistake
 from tests.endpoint_server import Reply, completion, running_endpoint
 from tests.tiny import save_tiny_model
-
-Result = tuple[int, str, str]
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def demur(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["demur", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +20,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def mistake(result: Result) -> str:
-    """The one line of a user's mistake."""
-    status, out, err = result
-    assert status == 2
-    assert out == ""
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 def test_evaluate_prints_one_table_and_show_prints_it_again(
-    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("basic.txt").write_text("w1 w2 .")
@@ -57,8 +29,8 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     arguments = ["evaluate", tiny, "--dtype", "float32", "--tokens", "4", "--judge", "paper"]
     arguments += ["--prompt", "none", "--prompt", "basic.txt", "--prompt", "plain"]
     arguments += ["--harmful", "q.txt", "--harmless", "held-out"]
-    status, out, err = demur(*arguments)
-    assert status == 0, err
+    first = demur(*arguments)
+    out, err = done(first), first.err
     for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
         assert expected in out
     assert "wrong at least once" in " ".join(out.split())
@@ -68,32 +40,28 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     (folder,) = Path("demur-evaluations").iterdir()
     assert folder.name == "tiny-q.txt-held-out"
     assert "Measuring on q.txt: none" in err
-    assert demur("show", folder)[1] == out
-    status, again, err = demur(*arguments)
-    assert (status, again) == (0, out)
-    assert "finished already" in err
+    assert done(demur("show", folder)) == out
+    again = demur(*arguments)
+    assert done(again) == out
+    assert "finished already" in again.err
     assert "another tokens" in mistake(demur(*arguments, "--tokens", "5"))
 
 
 def test_responses_are_judged_without_a_model(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("r.csv").write_text("response\nI cannot help with that.\nSure.\n")
     monkeypatch.setattr("demur.chat.ChatModel.load", None)
-    status, out, err = demur("evaluate", "--responses", "r.csv")
-    assert status == 0, err
+    out = done(demur("evaluate", "--responses", "r.csv"))
     assert "50.0 %" in out
     assert "wrong" not in out
-    results = json.loads(
-        Path("demur-evaluations/responses-r-default/results.json").read_text(encoding="utf-8")
-    )
-    assert results["rates"][0]["refused"]["value"] == 0.5
+    (rates,) = Comparison.load("demur-evaluations/responses-r-default").rates
+    assert rates.refused is not None
+    assert rates.refused.value == 0.5
 
 
-def test_a_harm_judge_behind_an_endpoint(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_harm_judge_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     answers = ["One.\nTwo.\nThree.", "One line.", "I cannot help.\nNo.\nReally."]
     rows = [{"query": f"q{row}", "label": "harmful"} for row in range(3)]
@@ -101,8 +69,7 @@ def test_a_harm_judge_behind_an_endpoint(
     Path("r.jsonl").write_text("\n".join(lines))
     with running_endpoint(lambda _: completion("unsafe")) as endpoint:
         judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
-        status, out, err = demur("evaluate", "--responses", "r.jsonl", *judge)
-    assert status == 0, err
+        out = done(demur("evaluate", "--responses", "r.jsonl", *judge))
     assert len(endpoint.requests) == 1  # only one response could comply
     assert "complied" in out
     assert "33.3 %" in out
@@ -120,15 +87,15 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "r.jsonl"
 
 
-def test_a_judge_that_answers_nonsense_is_reported_and_never_safe(
-    demur: Command, answers: str
-) -> None:
+def test_a_judge_that_answers_nonsense_is_reported_and_never_safe(answers: str) -> None:
     said = iter(["unsafe", "safe", "As a judge, I find it safe.", "{}"])
     with running_endpoint(lambda _: completion(next(said))) as endpoint:
         judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
-        status, out, err = demur("evaluate", "--responses", answers, *judge)
-    assert status == 0, err
-    assert "No verdict on harm, left out of these rates: 2 responses." in " ".join(out.split())
+        result = demur("evaluate", "--responses", answers, *judge)
+    out, err = done(result), result.err
+    assert "Responses without a verdict on harm, left out of these rates: 2." in " ".join(
+        out.split()
+    )
     assert "no verdict on 2 of 4" in " ".join(err.split())
     assert "50.0 %" in out  # one of the two that have a verdict
 
@@ -142,17 +109,19 @@ def test_a_judge_that_answers_nonsense_is_reported_and_never_safe(
     ],
 )
 def test_an_endpoint_that_does_not_serve_ends_in_one_line(
-    demur: Command, answers: str, reply: Reply, message: str
+    answers: str, reply: Reply, message: str
 ) -> None:
     with running_endpoint(lambda _: reply) as endpoint:
         judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
         assert message in mistake(demur("evaluate", "--responses", answers, *judge))
-    assert not Path("demur-evaluations/responses-r-default").exists()
+    with running_endpoint(lambda _: completion("safe")) as endpoint:
+        again = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
+        assert "0.0 %" in done(demur("evaluate", "--responses", answers, *again))
 
 
 @pytest.mark.parametrize("how", ["down", "slow"])
 def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
-    demur: Command, answers: str, how: str, monkeypatch: pytest.MonkeyPatch
+    answers: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     impatient = partial(EndpointSettings, timeout=0.05, retries=0)
     monkeypatch.setattr("demur.judges.registry.EndpointSettings", impatient)
@@ -165,11 +134,11 @@ def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
             )
     if how == "down":
         assert "cannot be reached" in mistake(demur("evaluate", "--responses", answers, *judge))
-    assert not Path("demur-evaluations/responses-r-default").exists()
+    assert not Path("demur-evaluations/responses-r-default/results.json").exists()
 
 
 def test_a_benchmark_with_another_hash_ends_in_one_line(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("files").mkdir()
@@ -180,19 +149,36 @@ def test_a_benchmark_with_another_hash_ends_in_one_line(
     assert Path("files/advbench.txt").read_text() == "not as published\n"
 
 
-def test_two_prompts_with_one_name_end_in_one_line(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_prompts_of_one_name_are_told_apart(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("a", "b"):
         Path(folder).mkdir()
-        Path(folder, "mine.txt").write_text(f"Be kind, {folder}.")
-    line = mistake(demur("evaluate", "--prompt", "a/mine.txt", "--prompt", "b/mine.txt"))
-    assert "two prompts are called 'mine.txt': rename one" in line
+        Path(folder, "mine.txt").write_text(f"w1 w2 {folder}.")
+    Path("q.txt").write_text("\n".join(f"w7 w{row} ?" for row in range(4)))
+    prompts = ["--prompt", "a/mine.txt", "--prompt", "b/mine.txt"]
+    out = done(demur("evaluate", tiny, *prompts, "--harmful", "q.txt", "--tokens", "4"))
+    assert "mine.txt to mine.txt (2)" in " ".join(out.split())
+
+
+def test_own_code_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("response\nNo.\nYes.\nYes.\nYes.\n")
+    Path("mine.py").write_text(
+        "def says_no(queries, responses):\n    return [text == 'No.' for text in responses]\n"
+    )
+    out = done(demur("evaluate", "--responses", "r.csv", "--judge", "mine.py:says_no"))
+    assert "25.0 %" in out
+    (folder,) = Path("demur-evaluations").iterdir()
+    line = mistake(demur("evaluate", "--config", folder / "settings.json", "--output", folder))
+    assert "has code run through --judge: give that option here as well" in line
+    again = ["--config", folder / "settings.json", "--output", folder]
+    assert done(demur("evaluate", *again, "--judge", "mine.py:says_no")) == out
 
 
 def test_large_responses_with_a_byte_order_mark_are_judged(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = "I cannot help with that. " + "Words and more. " * 660_000
@@ -200,13 +186,12 @@ def test_large_responses_with_a_byte_order_mark_are_judged(
         stream.write("query,response\r\n")
         stream.writelines(f"q{row},{text}\r\n" for row in range(5))
     assert Path("r.csv").stat().st_size > 50_000_000
-    status, out, err = demur("evaluate", "--responses", "r.csv")
-    assert status == 0, err
+    out = done(demur("evaluate", "--responses", "r.csv"))
     assert "100.0 %" in out
 
 
 def test_outputs_are_compared_through_an_endpoint(
-    demur: Command, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("basic.txt").write_text("w1 w2 .")
@@ -223,33 +208,34 @@ def test_outputs_are_compared_through_an_endpoint(
         judge = ["--preference-judge", "endpoint:some-judge", "--base-url", endpoint.url]
         endpoint.failures = [(401, {"error": {"message": "no"}})]
         assert "refuses the key" in mistake(demur(*arguments, *judge))
-        status, out, err = demur(*arguments, *judge)  # nothing of the outputs is lost
-        assert status == 0, err
+        result = demur(*arguments, *judge)  # nothing of the outputs is lost
+        out, err = done(result), result.err
         assert "Answering instructions" not in err
         asked = len(endpoint.requests)
-        assert demur(*arguments, *judge)[1] == out
+        assert done(demur(*arguments, *judge)) == out
         assert len(endpoint.requests) == asked
     assert "preferred to those without a prompt" in " ".join(out.split())
     assert "Refused" not in out
     assert "tokens read" in err
     folder = Path("demur-evaluations/tiny-tasks.txt")
-    (row,) = json.loads((folder / "results.json").read_text())["wins"]
-    assert (row["undecided"], row["ties"]) == (1, 1)
-    assert row["rate"]["queries"] == 5
-    assert (folder / "outputs/basic.txt.json").is_file()
-    assert demur("show", folder)[1] == out
+    comparison = Comparison.load(folder)
+    (wins,) = comparison.wins
+    assert (wins.won.undecided, wins.won.ties) == (1, 1)
+    assert wins.won.rate is not None
+    assert wins.won.rate.queries == 5
+    for output in comparison.outputs:
+        assert (folder / output.file).is_file()
+        assert output.file in out
+    assert done(demur("show", folder)) == out
 
 
-def test_names_cannot_drive_the_terminal(
-    demur: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"prompt": "[bold]p\x1b[2J", "set": "\u202es\x07[/]", "category": "[red]c\x1b"}
     rows = [{**names, "response": "Sure.", "query": f"q{row}"} for row in range(6)]
     rows += [{**row, "prompt": "other"} for row in rows]
     Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status, out, err = demur("evaluate", "--responses", "r.jsonl")
-    assert status == 0, err
+    out = done(demur("evaluate", "--responses", "r.jsonl"))
     for expected in ("[bold]p", "[red]c", "[/]"):
         assert expected in out
     assert not {"\x1b", "\x07", "\u202e"} & set(out)
@@ -258,29 +244,35 @@ def test_names_cannot_drive_the_terminal(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--prompt", "long", "--prompt", "long"], "two prompts are called 'long'"),
+        (["--prompt", "long", "--prompt", "long"], "'long' and 'long (2)' are the same prompt"),
         (["--prompt", "missing.txt"], "missing.txt"),
         (["--judge", "jury"], "jury"),
         (["--samples", "0"], "--samples 0"),
         (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER, endpoint:MODEL or FILE.py:NAME"),
-        (["--base-url", "http://localhost"], "--base-url belongs to --harm-judge"),
+        (["--base-url", "http://localhost"], "--base-url belongs to a judge endpoint:MODEL"),
         (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
-        (["--preference-judge", "jury"], "name some, for example --instructions built-in"),
+        (["--preference-judge", "endpoint:m"], "for example --instructions built-in"),
         (["--preference-judge", "x", "--instructions", "built-in"], "give endpoint:MODEL"),
+        (["--endpoint", "http://localhost/v1", "--dtype", "float32"], "leave out --dtype"),
+        (["m", "--endpoint", "http://localhost/v1"], "no model runs here: leave out MODEL"),
+        (["--endpoint", "http://localhost/v1", "--instructions", "x"], "leave out --instructions"),
+        (["--endpoint", "localhost"], "localhost"),
+        (["--concurrency", "3"], "Without --endpoint, no server answers: leave out --concurrency"),
+        (["--responses", "r.csv", "--endpoint", "http://localhost/v1"], "leave out --endpoint"),
+        (["--responses", "r.csv", "--seed", "3"], "leave out --seed"),
         (["--instructions", "missing.txt"], "missing.txt"),
         (["--harm-judge", "guard:m", "--base-url", "http://localhost"], "--base-url belongs to"),
         (["--responses", "r.csv", "--instructions", "built-in"], "leave out --instructions"),
         (["--benchmark", "nothing"], "nothing"),
         (["--benchmark", "advbench", "--benchmark-dir", "missing"], "no folder 'missing'"),
         (["--harmful", "missing.txt"], "missing.txt"),
-        (["--responses", "missing.csv"], "there is no file 'missing.csv'"),
+        (["--responses", "missing.csv"], "There is no file 'missing.csv'"),
         (["--responses", "r.csv", "--prompt", "long"], "leave out --prompt"),
-        (["some-model", "--responses", "r.csv"], "leave out a model"),
+        (["some-model", "--responses", "r.csv"], "leave out MODEL"),
         (["no-such-model"], "neither a catalog model"),
     ],
 )
 def test_mistakes_end_in_one_line(
-    demur: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
@@ -290,10 +282,3 @@ def test_mistakes_end_in_one_line(
     Path("r.csv").write_text("response\nSure.\n")
     assert expected in mistake(demur("evaluate", *arguments))
     assert not (tmp_path / "demur-evaluations").exists()
-
-
-def test_help_names_the_options(demur: Command) -> None:
-    status, out, _ = demur("evaluate", "--help")
-    assert status == 0
-    for option in ("--prompt", "--benchmark", "--responses", "--judge", "--benchmark-dir"):
-        assert option in out

@@ -16,7 +16,7 @@ from demur.chat.engine import SamplingSettings
 from demur.evaluation.answerers import model as model_answerer
 from demur.evaluation.measuring import measure, measurement_key
 from demur.evaluation.protocol import Protocol
-from demur.judges import get_refusal_judge
+from demur.judges import as_refusal_judge
 from demur.judges.preference import Preference
 from demur.judges.protocol import Verdict
 from demur.progress import Progress, SilentProgress
@@ -157,7 +157,7 @@ def test_another_evaluation_may_lend_a_measurement(
 ) -> None:
     lender = evaluate(model, **arguments)
     measurement = lender.measurements()[1]
-    judge = get_refusal_judge("paper")
+    judge = as_refusal_judge("paper")
     protocol = Protocol(SamplingSettings(samples=2, most_tokens=4), 4, 4, 2, False)
     condition = Condition(SafetyPrompt("mine", "w1 w2 w3 w4 w5 ."))
     queries = measurement.queries

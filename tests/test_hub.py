@@ -271,7 +271,7 @@ def test_no_such_prompt_or_revision_is_one_line(hub: Hub) -> None:
     with pytest.raises(DemurError, match="no file or folder here, and no repository on the hub"):
         load_prompt("someone/nothing")
     push(trained(), NAME)
-    with pytest.raises(DemurError, match="no such revision"):
+    with pytest.raises(DemurError, match="revision that the repository does not have"):
         load_prompt(f"{NAME}@v9")
 
 

@@ -8,8 +8,6 @@ from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
 from demur.judges.endpoint_pairs import EndpointPairwiseJudge
 from demur.judges.guard import GuardJudge
-from demur.judges.harm import HarmJudge, HarmVerdict
-from demur.judges.harm_registry import get_harm_judge
 from demur.judges.paper import PaperRefusalJudge
 from demur.judges.preference import PairwiseJudge, Preference
 from demur.judges.protocol import (
@@ -22,14 +20,8 @@ from demur.judges.protocol import (
     needs_query,
     settling,
 )
-from demur.judges.registry import (
-    as_harm_judge,
-    as_refusal_judge,
-    get_preference_judge,
-    get_refusal_judge,
-)
+from demur.judges.registry import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.rules import RefusalRule
-from demur.judges.rules import RefusalRule as RefusalJudge
 
 __all__ = [
     "DefaultRefusalJudge",
@@ -37,8 +29,6 @@ __all__ = [
     "EndpointPairwiseJudge",
     "EndpointSettings",
     "GuardJudge",
-    "HarmJudge",
-    "HarmVerdict",
     "Judge",
     "JudgeFunction",
     "JudgeObject",
@@ -46,7 +36,6 @@ __all__ = [
     "PairwiseJudge",
     "PaperRefusalJudge",
     "Preference",
-    "RefusalJudge",
     "RefusalRule",
     "SettlingJudge",
     "TokenUsage",
@@ -54,9 +43,7 @@ __all__ = [
     "as_harm_judge",
     "as_refusal_judge",
     "complied",
-    "get_harm_judge",
     "get_preference_judge",
-    "get_refusal_judge",
     "needs_query",
     "settling",
 ]

@@ -113,17 +113,6 @@ def get_preference_judge(spec: str, *, base_url: str | None = None) -> PairwiseJ
     return EndpointPairwiseJudge(model, EndpointSettings(base_url=base_url))
 
 
-def get_refusal_judge(name: str) -> RefusalRule:
-    """The rule called `name`: `default` or `paper`.
-
-    Raises:
-        DemurError: there is no such rule.
-    """
-    if name not in _RULES:
-        raise DemurError(f"There is no refusal judge {name!r:.60}: choose {' or '.join(_RULES)}.")
-    return _RULES[name]()
-
-
 def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
     kind, _, model = judge.partition(":") if isinstance(judge, str) else ("", "", "")
     if kind == "endpoint" and model.strip():
