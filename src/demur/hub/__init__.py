@@ -1,4 +1,4 @@
-"""Repositories on the model hub: their names, and their files on the way there and back."""
+"""Repositories on the model hub: their names, and reading and writing their files."""
 
 from demur.hub.download import fetch_files
 from demur.hub.name import HubName

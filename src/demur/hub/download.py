@@ -12,7 +12,7 @@ from demur.hub.failures import endpoint, explained_download, status_of
 from demur.hub.name import HubName
 
 Choice = Callable[[Mapping[str, int]], Sequence[str]]
-"""Takes the size in bytes of every file in the repository, and returns those to fetch."""
+"""Takes the size in bytes of every file in a repository; returns the names of those to fetch."""
 
 _SECONDS = 10.0
 
@@ -27,21 +27,24 @@ def fetch_files(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> tuple[Path, str]:
-    """The folder with some of a repository's files, all of one commit, and that commit.
+    """Fetch some files of a repository, all of one commit.
 
-    Where the hub cannot be reached, what its cache has serves.
+    Where the hub cannot be reached, files that were fetched before are used.
 
     Args:
-        name: of the repository, and which state of it.
-        choose: picks the files; it may raise `DemurError` for a repository that is none of ours.
-        first: the one of them without which the others are of no use.
-        token: of the hub; None takes the one that the user logged in with.
-        cache_dir: of the hub; None is the hub's own.
-        force_download: fetch again what the cache has.
-        local_files_only: ask nobody.
+        name: repository, and which state of it.
+        choose: chooses the files; may raise `DemurError` for a repository of another kind.
+        first: name of the file that the others are of no use without.
+        token: token for the hub; None takes the one that the user logged in with.
+        cache_dir: folder of the hub's cache; None is the hub's own.
+        force_download: whether to fetch again what the cache has.
+        local_files_only: whether to use the cache alone.
+
+    Returns:
+        The folder with the files, and the commit that they are of.
 
     Raises:
-        DemurError: no such repository or revision, no right to read it, no connection.
+        DemurError: there is no such repository or revision, no right to read it, or no connection.
     """
     options: dict[str, Any] = {
         "token": token,
@@ -78,7 +81,7 @@ def fetch_files(
 def _from_cache(
     name: HubName, first: str, options: Mapping[str, Any], failure: Exception | None
 ) -> tuple[Path, str]:
-    """The newest state of the repository that was fetched before."""
+    """The newest state of the repository that the cache has."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -89,7 +92,7 @@ def _from_cache(
         if failure is not None and type(failure).__name__ != "OfflineModeIsEnabled":
             raise failure from None
         raise DemurError(
-            f"{str(name)!r} is no file or folder here, and the hub's cache does not have it; "
+            f"{str(name)!r} is no file or folder here, and the hub's cache does not have it: "
             "fetch it once with a connection (HF_HUB_OFFLINE unset)."
         ) from error
     folder = Path(path).parent
@@ -97,7 +100,7 @@ def _from_cache(
 
 
 def _silent_bar() -> Any:
-    """The files are small: nobody needs to watch them."""
+    """A bar that is not shown, since the files are small."""
     tqdm: Any = importlib.import_module("huggingface_hub.utils").tqdm
 
     class Bar(tqdm):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What the hub's client raises, as one line that names the mend."""
+"""Errors of the hub's client as one line that says how to fix them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def explained_download(name: str) -> Iterator[None]:
         ) from error
     except RevisionNotFoundError as error:
         raise DemurError(
-            f"{name}: the repository has no such revision; give a branch, a tag or a commit of it."
+            f"{name} names a revision that the repository does not have: give a branch, a tag or a "
+            "commit of it."
         ) from error
     except Exception as error:
         _raise_disk_error(error)
@@ -49,7 +50,7 @@ def explained_download(name: str) -> Iterator[None]:
         if status in (401, 403, 404):
             raise DemurError(
                 f"{name!r} is no file or folder here, and no repository on the hub that you may "
-                f"read; check the spelling (private ones need {LOGIN})."
+                f"read: check the spelling (private ones need {LOGIN})."
             ) from error
         here = f"{name!r} is no file or folder here, and cannot be read from the hub"
         raise DemurError(_no_answer(here, status, error)) from error
@@ -66,40 +67,43 @@ def explained_upload(name: str) -> Iterator[None]:
         _raise_disk_error(error)
         status = status_of(error)
         organisation = name.split("/", maxsplit=1)[0]
-        mends = {
-            401: f"the hub does not accept your token; log in again with {LOGIN}",
-            403: f"your token may not write to {organisation}; use one with write permission",
-            404: f"the hub has no such place; check that {organisation} exists and is yours",
-            409: "it was changed at the same time; push again",
-            412: "it was changed at the same time; push again",
-            413: "it is too large for the hub",
-            429: "the hub asks for fewer requests; push again in some minutes",
+        fixes = {
+            401: f"the hub does not accept your token: log in again with {LOGIN}",
+            403: f"your token may not write to {organisation}: use one with write permission",
+            404: f"the hub has no such place: check that {organisation} exists and is yours",
+            409: "it was changed at the same time: push again",
+            412: "it was changed at the same time: push again",
+            413: "it is too large for the hub: push a smaller prompt",
+            429: "the hub asks for fewer requests: push again in some minutes",
         }
-        if status in mends:
-            raise DemurError(f"Cannot push to {name}: {mends[status]}.") from error
+        if status in fixes:
+            raise DemurError(f"Cannot push to {name}, because {fixes[status]}.") from error
         raise DemurError(_no_answer(f"Cannot push to {name}", status, error)) from error
 
 
 def _no_answer(what: str, status: int | None, error: Exception) -> str:
     if type(error).__name__ == "OfflineModeIsEnabled":
-        return f"{what}: HF_HUB_OFFLINE is set; unset it to ask the hub."
+        return f"{what}, because HF_HUB_OFFLINE is set: unset it to ask the hub."
     if status is None:
         return (
-            f"{what}: the hub does not answer ({first_line(error)}); check the connection and "
-            "HF_ENDPOINT."
+            f"{what}, because the hub does not answer ({first_line(error)}): check the connection "
+            "and HF_ENDPOINT."
         )
     said = getattr(error, "server_message", None) or first_line(error)
-    return f"{what}: the hub answered with status {status} ({str(said)[:200]}); try again later."
+    return (
+        f"{what}, because the hub answered with status {status} ({str(said)[:200]}): try again "
+        "later."
+    )
 
 
 def _raise_disk_error(error: Exception) -> None:
-    """The hub's client writes into its cache; a full disk is no matter of the network."""
+    """Tell failures to write into the hub's cache from those of the network."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         raise DemurError(
-            "No space is left in the hub's cache; free some, or point HF_HOME at another disk."
+            "No space is left in the hub's cache: free some, or point HF_HOME at another disk."
         ) from error
     if isinstance(error, PermissionError):
         raise DemurError(
-            f"Cannot write to the hub's cache ({error.strerror or error}); point HF_HOME at a "
+            f"Cannot write to the hub's cache ({error.strerror or error}): point HF_HOME at a "
             "folder that can be written."
         ) from error

@@ -1,4 +1,4 @@
-"""`organisation/name@revision`: how a repository on the hub is named."""
+"""`organisation/name@revision`: the name of a repository on the hub."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _MOST_CHARACTERS = 96
 
 @dataclass(frozen=True)
 class HubName:
-    """A repository on the hub, and which state of it.
+    """A repository on the hub, and a state of it.
 
     Attributes:
-        repository: `organisation/name`.
-        revision: a branch, a tag or a commit; None is the newest state.
+        repository: name of the repository, `organisation/name`.
+        revision: branch, tag or commit; None for the newest state.
     """
 
     repository: str
@@ -26,7 +26,7 @@ class HubName:
 
     @classmethod
     def parse(cls, text: str) -> HubName | None:
-        """The name that `text` spells, or None where it cannot be one."""
+        """The name in a text, or None where the text cannot be one."""
         match = _NAME.fullmatch(text)
         if match is None or not _is_allowed(match["repository"]):
             return None
@@ -34,16 +34,16 @@ class HubName:
 
     @classmethod
     def require(cls, text: str) -> HubName:
-        """The name that `text` spells.
+        """The name in a text.
 
         Raises:
-            DemurError: it cannot be one.
+            DemurError: the text cannot be a name.
         """
         name = cls.parse(text)
         if name is None:
             raise DemurError(
                 f"{text[:100]!r} cannot be a repository's name: write organisation/name, of "
-                "letters, digits and single - _ . between them."
+                "letters and digits with single - _ . between them."
             )
         return name
 

@@ -1,4 +1,4 @@
-"""One repository on the hub, to be written to."""
+"""A repository on the hub that is written to."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ _THERE_FROM_THE_START = frozenset({".gitattributes", "README.md", "LICENSE", ".g
 
 
 class HubRepository:
-    """A model repository of the user's.
+    """A model repository of the user.
 
     Attributes:
-        name: `organisation/name`.
-        files: the names of those that were in it when it was opened; empty where it is new.
-        private: whether it is, or None where it is new.
+        name: name of the repository, `organisation/name`.
+        files: names of the files that were in it when it was opened; empty where it is new.
+        private: whether it is private, or None where it is new.
     """
 
     def __init__(self, name: HubName, token: str | None = None) -> None:
         """Look at the repository; nothing is changed.
 
         Args:
-            name: of it; a revision is refused.
-            token: of the hub; None takes the one that the user logged in with.
+            name: name of the repository, without a revision.
+            token: token for the hub; None takes the one that the user logged in with.
 
         Raises:
-            DemurError: there is no token, or the hub does not answer.
+            DemurError: there is no token, the name has a revision, or the hub does not answer.
         """
         from huggingface_hub import HfApi, constants, get_token
 
         if name.revision is not None:
             raise DemurError(
-                f"Cannot push to {name}: a push makes a new revision; give {name.repository}."
+                f"Cannot push to {name}, because a push makes a new revision: give "
+                f"{name.repository}."
             )
         self.name = name.repository
         if constants.HF_HUB_OFFLINE:
             raise DemurError(
-                f"Cannot push to {self.name}: HF_HUB_OFFLINE is set; unset it to ask the hub."
+                f"Cannot push to {self.name}, because HF_HUB_OFFLINE is set: unset it to ask the "
+                "hub."
             )
         token = token or get_token()
         if not token:
@@ -58,7 +60,7 @@ class HubRepository:
 
     @property
     def address(self) -> str:
-        """Of its page."""
+        """The address of its page."""
         return f"{endpoint()}/{self.name}"
 
     def _look(self) -> None:
@@ -74,11 +76,11 @@ class HubRepository:
         self._commit = information.sha
 
     def require_own(self, ours: Collection[str], what: str) -> None:
-        """Make sure that nothing else would be overwritten.
+        """Check that nothing else would be overwritten.
 
         Args:
-            ours: one of these marks a repository of ours.
-            what: such a repository holds.
+            ours: names of files, one of which marks a repository of this kind.
+            what: what such a repository holds, for messages.
 
         Raises:
             DemurError: the repository holds something else.
@@ -91,7 +93,7 @@ class HubRepository:
             )
 
     def read(self, file: str, most_bytes: int = 1_000_000) -> str | None:
-        """The text of a small file in it, or None where there is none or it cannot be read."""
+        """The text of a small file, or None where there is none or it cannot be read."""
         if file not in self.files or self._commit is None:
             return None
         try:
@@ -114,15 +116,15 @@ class HubRepository:
         branch: str | None = None,
         create_pr: bool = False,
     ) -> str:
-        """Write files in one commit, into a repository that is made where there is none.
+        """Write files in one commit. The repository is made where there is none.
 
         Args:
-            files: name and content of each.
-            message: of the commit.
-            replacing: files that are deleted where they are there and not in `files`.
-            private: whether a new repository is; None leaves that to the hub's settings.
-            branch: to commit to; None is the main one.
-            create_pr: open a pull request instead.
+            files: content of each file by its name.
+            message: message of the commit.
+            replacing: names of files that are deleted unless they are in `files`.
+            private: whether a new repository is private; None leaves that to the hub's settings.
+            branch: branch to commit to; None is the main one.
+            create_pr: whether to open a pull request instead.
 
         Returns:
             The commit.
@@ -149,8 +151,8 @@ class HubRepository:
                 self._look()
                 if private and not self.private:
                     raise DemurError(
-                        f"{self.name} was made public by the hub: nothing was pushed; make it "
-                        "private there and push again."
+                        f"The hub made {self.name} public and nothing was pushed: make it private "
+                        "there and push again."
                     )
             done = self._api.create_commit(
                 self.name,
@@ -163,7 +165,7 @@ class HubRepository:
 
 
 def _quiet() -> Any:
-    """The client's bars and remarks would fall between ours."""
+    """Silence the client's bars and warnings, which would fall between those of demur."""
     from contextlib import ExitStack
     from warnings import catch_warnings, simplefilter
 
