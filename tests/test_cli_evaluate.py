@@ -134,7 +134,7 @@ def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
             )
     if how == "down":
         assert "cannot be reached" in mistake(demur("evaluate", "--responses", answers, *judge))
-    assert not Path("demur-evaluations/responses-r-default/results.json").exists()
+    assert not Path("demur-evaluations/responses-r-default").exists()
 
 
 def test_a_benchmark_with_another_hash_ends_in_one_line(
@@ -251,7 +251,10 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.Mon
         (["--harm-judge", "jury"], "guard:NAME_OR_FOLDER, endpoint:MODEL or FILE.py:NAME"),
         (["--base-url", "http://localhost"], "--base-url belongs to a judge endpoint:MODEL"),
         (["--responses", "r.csv", "--harm-judge", "jury"], "no harm judge 'jury'"),
-        (["--preference-judge", "endpoint:m"], "for example --instructions built-in"),
+        (
+            ["--preference-judge", "endpoint:m", "--base-url", "http://localhost/v1"],
+            "for example --instructions built-in",
+        ),
         (["--preference-judge", "x", "--instructions", "built-in"], "give endpoint:MODEL"),
         (["--endpoint", "http://localhost/v1", "--dtype", "float32"], "leave out --dtype"),
         (["m", "--endpoint", "http://localhost/v1"], "no model runs here: leave out MODEL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -190,8 +191,14 @@ def run_evaluation(
         progress.message(f"This evaluation is finished already: showing {path}.")
         return found
     answerer.check(work.all_tasks, progress)
+    is_new = not path.exists()
     WorkFolder.start(path, record, KIND)
-    comparison = work.run()
+    try:
+        comparison = work.run()
+    except DemurError:
+        if is_new and not work.has_answers:
+            shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
+        raise
     comparison.save()
     for remark in answerer.remarks():
         progress.message(remark)
@@ -246,6 +253,11 @@ class _Work:
     def all_tasks(self) -> list[Task]:
         """The tasks on query sets and on instructions."""
         return [*self.tasks, *(self.outputs.tasks if self.outputs is not None else ())]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether any answer is stored."""
+        return any(file.stat().st_size for file in self.store.path.glob("*.jsonl"))
 
     def is_complete(self, found: Comparison) -> bool:
         """Whether everything that the figures were counted from is there and undamaged.

@@ -176,5 +176,5 @@ def find_benchmark(name: str) -> Benchmark:
     nearest = difflib.get_close_matches(name.casefold(), BENCHMARKS, n=1)
     hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     raise DemurError(
-        f"No benchmark is called {name!r}{hint}: choose one of {', '.join(BENCHMARKS)}"
+        f"No benchmark is called {name!r}{hint}: choose one of {', '.join(BENCHMARKS)}."
     )
