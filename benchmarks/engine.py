@@ -4,8 +4,10 @@
 
 The straightforward way is what a research script does: whole conversations with the logits and
 hidden states of all positions; one query at a time for representations; `generate` at a fixed
-length, one query at a time, for responses. PEFT's prompt tuning stands beside the training step.
-demur's processes keep freed memory, as its command line does; the others leave the allocator alone.
+length, one query at a time, for responses; one whole conversation at a time for the scores of four
+refusal openings behind each query, and for a training step on them. PEFT's prompt tuning stands
+beside the training step. demur's processes keep freed memory, as its command line does; the others
+leave the allocator alone.
 Each measurement runs in a process of its own, so that its peak memory is its own, and the two of a
 comparison run one after the other. Prints the ratios and keeps them in `benchmarks/results/`; with
 `--growth` also how the cost of a training step grows, as a table and a plot.
@@ -70,6 +72,10 @@ def compare(console: Console, **task: Any) -> Result:
         ("step", "peft"),
         ("represent", "straightforward"),
         ("represent", "demur"),
+        ("score", "straightforward"),
+        ("score", "demur"),
+        ("likelihood", "straightforward"),
+        ("likelihood", "demur"),
         ("sample", "straightforward"),
         ("sample", "demur"),
     ]
@@ -87,8 +93,12 @@ def ratios(found: Result) -> dict[str, float | None]:
     def value(name: str, key: str) -> float:
         return float(found[name].get(key, "nan"))
 
-    def rate(way: str) -> float:
-        return value(f"sample {way}", "responses") / value(f"sample {way}", "seconds")
+    def faster(what: str, amount: str) -> float:
+        rates = [
+            value(f"{what} {way}", amount) / value(f"{what} {way}", "seconds")
+            for way in ("demur", "straightforward")
+        ]
+        return rates[0] / rates[1]
 
     step, plain = "step demur", "step straightforward"
     both = {
@@ -99,7 +109,9 @@ def ratios(found: Result) -> dict[str, float | None]:
         / value("represent demur", "seconds"),
         "disk of representations": value("represent straightforward", "bytes")
         / value("represent demur", "bytes"),
-        "responses a second": rate("demur") / rate("straightforward"),
+        "scores a second": faster("score", "scores"),
+        "likelihood step": faster("likelihood", "scores"),
+        "responses a second": faster("sample", "responses"),
         "verdicts that agree": value("sample demur", "agreement"),
         "share of the matrix-product peak": value(step, "operations")
         / value(step, "seconds")
@@ -112,7 +124,8 @@ def show(console: Console, model: str, found: Result, summary: dict[str, float |
     """Draw a table of the ratios beside what was asked, and the errors."""
     table = Table("what", "asked", "measured", title=f"{model}: demur against the straightforward")
     for name, number in summary.items():
-        table.add_row(name, f"{ASKED[name]:g}", "-" if number is None else f"{number:.3g}")
+        asked = f"{ASKED[name]:g}" if name in ASKED else "-"
+        table.add_row(name, asked, "-" if number is None else f"{number:.3g}")
     console.print(table)
     starts = [result["started"] for result in found.values() if "started" in result]
     if starts:

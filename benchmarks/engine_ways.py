@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,17 @@ from torch import Tensor
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.chat.hardware import available_memory
-from demur.judges import get_refusal_judge
+from demur.judges import as_refusal_judge
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
+from engine_peak import matrix_peak, necessary_operations, timed
 
 Result = dict[str, Any]
 
 COPIES_OF_LOGITS = 12
 """In float32, while a loss over all positions is computed and differentiated."""
 
+OPENINGS = ("I'm sorry, but I can't", "I cannot", "I apologize, but", "As an AI language model")
 SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
 
 
@@ -81,18 +82,6 @@ def readout(model: ChatModel) -> Callable[[Tensor], Tensor]:
     return lambda read: torch.nn.functional.softplus(
         -read @ direction.to(read.device) / direction.norm()
     )
-
-
-def timed(work: Callable[[], Any], repetitions: int) -> float:
-    """Seconds of the fastest of some repetitions."""
-    times = []
-    for _ in range(repetitions):
-        started = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def step_demur(model: ChatModel, task: Result) -> Result:
@@ -216,6 +205,87 @@ def represent_straightforward(model: ChatModel, task: Result) -> Result:
     return {"seconds": seconds, "bytes": bytes_of(states)}
 
 
+def targets_of(model: ChatModel) -> list[tuple[int, ...]]:
+    """The openings of refusals that are scored behind each query."""
+    return [model.target_ids(opening) for opening in OPENINGS]
+
+
+def score_demur(model: ChatModel, task: Result) -> Result:
+    """Log-probabilities of some continuations of each query, all in one row."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    targets = [targets_of(model)] * len(texts)
+    model.score(texts[:2], targets[:2], Condition(prompt))
+    seconds = timed(lambda: model.score(texts, targets, Condition(prompt)), task["repetitions"])
+    return {"seconds": seconds, "scores": len(texts) * len(OPENINGS)}
+
+
+def score_straightforward(model: ChatModel, task: Result) -> Result:
+    """One whole conversation at a time, logits at all positions; fewer queries."""
+    prompt = prompt_of(model, task["prompt"])
+    texts = queries(task["queries"])[:: max(1, task["queries"] // task["few"])]
+    network, targets = model.engine.model, targets_of(model)
+
+    def score() -> None:
+        for text in texts:
+            ids, _ = whole(model, [text], prompt)
+            for target in targets:
+                more = torch.tensor([target], device=ids.device)
+                shares = network(torch.cat([ids, more], dim=1)).logits[0].float().log_softmax(-1)
+                shares[-len(target) - 1 : -1].gather(1, more.T).cpu()
+
+    with torch.inference_mode():
+        network(whole(model, texts[:1], prompt)[0])
+        seconds = timed(score, 1)
+    return {"seconds": seconds, "scores": len(texts) * len(targets)}
+
+
+def likelihood_demur(model: ChatModel, task: Result) -> Result:
+    """A training step on the log-probabilities of the same continuations."""
+    prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
+    rows, targets = model.prompt_embeddings(prompt), [targets_of(model)] * len(texts)
+    tokens = sum(map(len, targets[0])) * len(texts)
+
+    def step() -> tuple[float, Tensor]:
+        return model.prompt_gradient(
+            texts,
+            Condition(prompt),
+            rows,
+            lambda read, _: -read.token_values.sum() / tokens,
+            targets,
+        )
+
+    loss, gradient = step()
+    seconds = timed(step, task["repetitions"])
+    return {
+        "seconds": seconds,
+        "loss": loss,
+        "gradient": float(gradient.norm()),
+        "scores": len(texts) * len(OPENINGS),
+    }
+
+
+def likelihood_straightforward(model: ChatModel, task: Result) -> Result:
+    """The same, one whole conversation at a time, logits at all positions; fewer queries."""
+    prompt = prompt_of(model, task["prompt"])
+    texts = queries(task["queries"])[:: max(1, task["queries"] // task["few"])]
+    network, targets = model.engine.model, targets_of(model)
+    table, (start, end) = network.get_input_embeddings(), span_of(model, prompt)
+    leaf = model.prompt_embeddings(prompt).to(network.device, network.dtype).requires_grad_()
+
+    def step() -> None:
+        for text in texts:
+            ids, _ = whole(model, [text], prompt)
+            for target in targets:
+                more = torch.tensor([target], device=ids.device)
+                embeddings = table(torch.cat([ids, more], dim=1))
+                parts = [embeddings[:, :start], leaf[None], embeddings[:, end:]]
+                logits = network(inputs_embeds=torch.cat(parts, dim=1), use_cache=False).logits[0]
+                shares = logits.float().log_softmax(-1)
+                torch.autograd.backward(-shares[-len(target) - 1 : -1].gather(1, more.T).sum())
+
+    return {"seconds": timed(step, 1), "scores": len(texts) * len(targets)}
+
+
 def bytes_of(tensors: dict[str, Tensor]) -> int:
     """What tensors take in a safetensors file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -227,7 +297,7 @@ def bytes_of(tensors: dict[str, Tensor]) -> int:
 def sample_demur(model: ChatModel, task: Result) -> Result:
     """Responses a second, and how many verdicts differ from those on full-length responses."""
     prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
-    judge = get_refusal_judge("paper")
+    judge = as_refusal_judge("paper")
     settings = SamplingSettings(samples=task["samples"], most_tokens=task["tokens"])
     started = time.perf_counter()
     early = model.read_and_sample(texts, Condition(prompt), settings, settled=judge.is_settled)
@@ -255,7 +325,7 @@ def sample_straightforward(model: ChatModel, task: Result) -> Result:
     texts = queries(task["queries"])[:: max(1, task["queries"] // task["few"])]
     network: Any = model.engine.model
     tokenizer = model.engine.tokenizer
-    judge = get_refusal_judge("paper")
+    judge = as_refusal_judge("paper")
     refused = responses = 0
     torch.manual_seed(0)
     started = time.perf_counter()
@@ -281,58 +351,16 @@ def sample_straightforward(model: ChatModel, task: Result) -> Result:
     return {"seconds": seconds, "responses": responses, "refused": refused / responses}
 
 
-def necessary_operations(model: ChatModel, texts: list[str], prompt: SafetyPrompt) -> float:
-    """Floating-point operations of the matrix products that a step cannot do without.
-
-    The shared opening once, every query's own tokens once; forward and the gradient of the
-    activations, none of the weights. Of the last layer, whose other positions nobody reads: keys
-    and values everywhere, the rest at one position a query. Of the first, below which only the
-    prompt's rows have a gradient: the projections of queries, keys and values there alone.
-    Attention: two products forward and four backward over the pairs of positions that see each
-    other, none that the mask hides.
-    """
-    inputs = model.inputs(texts, Condition(prompt))
-    prefix, suffixes = len(inputs.prefix), [len(suffix) for suffix in inputs.suffixes]
-    tokens = prefix + sum(suffixes)
-    read, trained = len(texts), model.prompt_embeddings(prompt).shape[0]
-    pairs = prefix * (prefix + 1) / 2 + sum(n * prefix + n * (n + 1) / 2 for n in suffixes)
-    read_pairs = sum(prefix + n for n in suffixes)
-    layers = list(model.engine.model.get_submodule("model.layers").children())
-    operations = 0.0
-    for index, layer in enumerate(layers):
-        last = index == len(layers) - 1
-        for name, part in layer.named_modules():
-            if not isinstance(part, torch.nn.Linear):
-                continue
-            projection = name.rsplit(".", 1)[-1]
-            forward = backward = tokens
-            if last and projection not in ("k_proj", "v_proj"):
-                forward = backward = read
-            if index == 0 and projection in ("q_proj", "k_proj", "v_proj"):
-                backward = trained
-            operations += 2.0 * part.weight.numel() * (forward + backward)
-            if projection == "q_proj":
-                operations += 2.0 * part.out_features * (read_pairs if last else pairs) * (2 + 4)
-    return operations
-
-
-def matrix_peak(model: ChatModel) -> float:
-    """Operations a second of the best matrix product in the model's dtype."""
-    network = model.engine.model
-    best = 0.0
-    for size in (1024, 2048, 4096):
-        left = torch.randn(size, size, device=network.device).to(network.dtype)
-        right = torch.randn(size, size, device=network.device).to(network.dtype)
-        best = max(best, 2.0 * size**3 / timed(partial(torch.matmul, left, right), 8))
-    return best
-
-
 WAYS: dict[tuple[str, str], Callable[[ChatModel, Result], Result]] = {
     ("step", "demur"): step_demur,
     ("step", "straightforward"): step_straightforward,
     ("step", "peft"): step_peft,
     ("represent", "demur"): represent_demur,
     ("represent", "straightforward"): represent_straightforward,
+    ("score", "demur"): score_demur,
+    ("score", "straightforward"): score_straightforward,
+    ("likelihood", "demur"): likelihood_demur,
+    ("likelihood", "straightforward"): likelihood_straightforward,
     ("sample", "demur"): sample_demur,
     ("sample", "straightforward"): sample_straightforward,
 }
