@@ -35,7 +35,7 @@ from demur.chat.engine import SamplingSettings
 from demur.chat.engine.sampler import Sample
 from demur.evaluation.statistics import rate_over_queries
 from demur.exports import export
-from demur.judges import as_refusal_judge
+from demur.judges import PaperRefusalJudge
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
 
@@ -120,7 +120,7 @@ def held_out(count: int) -> dict[str, list[str]]:
 
 def rates(answers: dict[str, list[str]]) -> dict[str, Any]:
     """Refusal rates with intervals, by label."""
-    judge = as_refusal_judge("paper")
+    judge = PaperRefusalJudge()
     found = {}
     for label, texts in answers.items():
         rate = rate_over_queries([float(judge.refuses(text)) for text in texts])
@@ -143,7 +143,7 @@ def seed_of(text: str) -> int:
 
 
 def user(text: str) -> dict[str, str]:
-    """A message of the user's."""
+    """A message from the user."""
     return {"role": "user", "content": text}
 
 

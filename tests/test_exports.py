@@ -309,7 +309,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(tmp_path: Path) -> None:
         "numbers": (narrow, out, "--model", base),
         "is text": (text, out, "--model", base),
         "give that model's folder or file with --model": (saved, out),
-        "choose transformers, gguf, ollama, peft, vllm": (saved, out, "--to", "toaster"),
+        "must be transformers, gguf, ollama, peft or vllm": (saved, out, "--to", "toaster"),
         "no safety prompt at": (tmp_path / "nowhere", out),
         "convert_hf_to_gguf.py": (saved, out, "--model", base, "--to", "gguf"),
         "only written into an export to peft": (

@@ -11,6 +11,7 @@ from demur.errors import DemurError
 from demur.hub import HubName
 from demur.optimization import Run
 from demur.prompts import SafetyPrompt, load_prompt
+from demur.prompts.fetching import hub_name_of
 from demur.records import SETTINGS, ModelRecord
 
 Source = Run | SafetyPrompt | str | Path
@@ -40,8 +41,7 @@ class Subject:
             DemurError: there is no such prompt, the run is not finished, or the prompt is text.
         """
         if isinstance(source, str | Path):
-            is_run = (Path(source) / SETTINGS).is_file()
-            source = Run.load(source) if is_run else load_prompt(source)
+            source = _opened(source)
         prompt = source if isinstance(source, SafetyPrompt) else source.safety_prompt
         if not prompt.is_trained:
             raise DemurError(
@@ -78,3 +78,10 @@ class Subject:
                 f"The safety prompt was trained on {self.model.name!r:.200}, whose weights are not "
                 f"those of {model.name}: export it with its own model."
             )
+
+
+def _opened(source: str | Path) -> Run | SafetyPrompt:
+    if hub_name_of(source) is not None:
+        return load_prompt(source)
+    is_run = (Path(source) / SETTINGS).is_file()
+    return Run.load(source) if is_run else SafetyPrompt.load(source)
