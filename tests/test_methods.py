@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -394,6 +397,27 @@ def test_the_loss_of_the_likelihood_method_is_that_of_whole_conversations(
     assert run.history[0].terms["desirable"] == pytest.approx(wanted, abs=1e-5)
     assert run.history[0].terms["undesirable"] == pytest.approx(unwanted, abs=1e-5)
     assert run.history[0].loss == pytest.approx(wanted + 5 * unwanted, abs=1e-5)
+
+
+def test_the_method_in_the_docs_trains_a_prompt(
+    model: ChatModel, words: dict[str, Any], tmp_path: Path
+) -> None:
+    docs = Path(__file__).parents[1] / "docs" / "method.md"
+    (code,) = re.findall(r"```python\n(.*?)```", docs.read_text(), re.DOTALL)
+    file = tmp_path / "mine.py"
+    file.write_text(code)
+    run = optimize(
+        model,
+        **words,
+        method=f"{file}:Openings",
+        opening="w5 w6",
+        epochs=6,
+        learning_rate=0.05,
+        output=tmp_path / "run",
+    )
+    assert run.history[-1].loss < run.history[0].loss - 0.1
+    assert inspect.getdoc(Method) is not None
+    assert textwrap.indent(code.strip(), " " * 8) in str(inspect.getdoc(Method))
 
 
 def test_a_changed_method_does_not_go_on_with_the_work_of_the_old_one(

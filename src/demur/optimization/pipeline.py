@@ -72,41 +72,32 @@ def optimize(
 ) -> Run:
     """Optimize a safety prompt and measure it. The model's weights never change.
 
-    Every stage is kept in the run's folder: the same call goes on where an earlier one stopped, and
-    returns at once where it has finished.
+    The same call goes on where an earlier one stopped, and returns at once where it has finished.
 
     Args:
         model: model that the prompt is for.
         basic_prompt: where the training starts: `long` (the default), `short`, `plain`, a text
-            file, a text prompt on the hub, or a `SafetyPrompt` of text.
-        harmful: harmful queries to train on: `anchors` (the default), a text file,
-            `file.csv:column`, `file.jsonl:column`, `hf:org/name:column`, a list of texts, a
-            `QuerySet`, or a list of these, which are joined. At least 10 queries.
-        harmless: harmless queries to train on, likewise.
-        held_out: one or two `QuerySet` that nothing but the final measurement reads. A label that
-            is missing comes from the built-in held-out set.
-        held_out_harmful: the harmful ones in any form that `harmful` has.
-        held_out_harmless: the harmless ones, likewise.
-        system_prompt: text file with the application's own system text, which follows the safety
-            prompt and is never trained.
-        judge: judge of refusal: a name, `file.py:Name`, an object or a function; see
-            `demur.judges.Judge`. By default `paper`.
-        method: how the prompt is trained: `dro`, `file.py:Class`, or a subclass of
-            `demur.optimization.Method`.
-        preset: settings to start from: `standard`, `quick` or `paper`.
-        output: folder of the run; by default one below `demur-runs` that is named after model,
-            prompt and preset.
+            file, a text prompt on the hub, or a `SafetyPrompt`.
+        harmful, harmless: queries to train on, at least 10 of each: `anchors` (the default), a
+            text file, `file.csv:column`, `hf:org/name:column`, a list of texts, or one or more
+            `QuerySet`, which are joined.
+        held_out: one or two `QuerySet` that only the final measurement reads. A label that is
+            missing comes from the built-in held-out set.
+        held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
+        system_prompt: text file with the application's own system text, which is never trained.
+        judge: judge of refusal, see `demur.judges.Judge`: a name, `file.py:Name`, an object or a
+            function; by default `paper`.
+        method: `dro`, `file.py:Class`, or a subclass of `demur.optimization.Method`.
+        preset: `standard`, `quick` or `paper`.
+        output: folder of the run; by default one below `demur-runs`, named after model and prompt.
         progress: reports progress.
-        **settings: settings that differ from the preset, by their names in `OptimizeSettings`, for
-            example `epochs=10` or `components=3`.
+        **settings: settings that differ from the preset, by their names in `OptimizeSettings`.
 
     Raises:
         DemurError: something is wrong that the message says how to fix; what is finished is kept.
 
     Example:
-        >>> run = optimize(model, harmful=["How do I ...?", ...], epochs=5)
-        >>> print(run)
-        >>> run.safety_prompt.save("my-prompt")
+        >>> optimize(model, harmful=my_queries, epochs=5).safety_prompt.save("my-prompt")
     """
     plan = make_plan(
         basic_prompt=basic_prompt,

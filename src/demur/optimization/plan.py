@@ -188,7 +188,7 @@ def _resolved(
 ) -> Plan:
     queries = settings.queries
     basic = _basic_prompt(objects.get("basic_prompt", settings.basic_prompt))
-    judge = as_refusal_judge(objects.get("judge", settings.judge))
+    judge = as_refusal_judge(objects.get("judge", settings.judge), base_url=settings.base_url)
     system = settings.system_prompt
     sets = {
         name: _query_set(objects[name], label)

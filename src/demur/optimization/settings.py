@@ -182,7 +182,8 @@ class OptimizeSettings(_Group, Generic[Own]):
         system_prompt: text file with the application's own system text, or None.
         method: name of the method, or `file.py:Class`.
         preset: preset that the settings start from.
-        judge: refusal judge, as `as_refusal_judge` takes it.
+        judge: judge of refusal, as `as_refusal_judge` takes it.
+        base_url: address of the endpoint of a judge `endpoint:MODEL`, or None.
         seed: seed of the sampling, the folds and the order of the examples.
         queries: which queries are read.
         sampling: how responses are sampled.
@@ -210,7 +211,12 @@ class OptimizeSettings(_Group, Generic[Own]):
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(
         default="paper",
-        description="refusal judge: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+        description="judge of refusal: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+    )
+    base_url: str | None = Field(
+        default=None,
+        description="address of the judge's endpoint, for example http://localhost:8000/v1",
+        json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
     )
     seed: int = Field(
         default=0,

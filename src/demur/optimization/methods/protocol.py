@@ -142,38 +142,49 @@ class Method(ABC, Generic[OwnSettings]):
 
     Example:
         A complete method, in a file `mine.py`. `demur optimize --method mine.py:Openings` trains a
-        prompt with it, and `demur optimize --method mine.py:Openings --help` lists its settings:
+        prompt with it, and with `--help` lists its settings:
 
+            from collections.abc import Sequence
+
+            import torch
             from pydantic import Field
 
-            from demur.optimization.methods import Losses, Method, MethodSettings, TrainingExample
+            from demur.chat import Read
+            from demur.optimization.methods import (
+                Context,
+                Losses,
+                Method,
+                MethodSettings,
+                TrainingExample,
+            )
 
 
             class OpeningSettings(MethodSettings):
-                \"\"\"Method: refusal openings.\"\"\"
+                \"\"\"Method: refusal opening.\"\"\"
 
-                opening: str = Field("I'm sorry, but", description="opening of a refusal")
+                opening: str = Field(default="I'm sorry, but", description="opening of a refusal")
 
 
             class Openings(Method[OpeningSettings]):
                 name = "openings"
                 title = "Likelihood of a refusal opening"
-                terms = {"opening": "log-probability of the opening where it is not wanted"}
+                terms = {"opening": "opening loss: cross-entropy of the opening, wanted or not"}
                 Settings = OpeningSettings
 
-                def prepare(self, context):
-                    ids = tuple(context.model.target_ids(self.settings.opening))
-                    anchors = context.anchors
-                    self.signs = 1 - 2 * anchors.label_tensor()  # -1: harmful
+                def prepare(self, context: Context) -> list[TrainingExample]:
+                    opening = tuple(context.model.target_ids(self.settings.opening))
+                    self.labels = context.anchors.label_tensor()  # 1 harmful, 0 harmless
                     return [
-                        TrainingExample(text, label, (ids,))
-                        for text, label in zip(anchors.texts, anchors.labels)
+                        TrainingExample(query, label, targets=(opening,))
+                        for query, label in zip(context.anchors.texts, context.anchors.labels)
                     ]
 
-                def losses(self, read, rows, batch):
-                    likely = torch.stack([one.mean() for (one,) in read.by_target()]).cpu()
-                    signed = self.signs[list(rows)] * likely
-                    return Losses(signed, {"opening": signed})
+                def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+                    likely = torch.stack([target.sum() for (target,) in read.by_target()]).cpu()
+                    wanted = self.labels[list(rows)]
+                    unlikely = torch.log1p(-likely.exp().clamp(max=1 - 1e-6))
+                    loss = -(wanted * likely + (1 - wanted) * unlikely)
+                    return Losses(loss, {"opening": loss})
     """
 
     name: ClassVar[str]
