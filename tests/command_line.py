@@ -6,7 +6,6 @@ import io
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from unittest.mock import patch
 
 from demur.cli import main
@@ -21,7 +20,7 @@ class Result:
     err: str
 
 
-def demur(*arguments: str | Path) -> Result:
+def demur(*arguments: object) -> Result:
     """Run a command."""
     out, err = io.StringIO(), io.StringIO()
     status: object = 0

@@ -51,14 +51,14 @@ def required(command: Command[Any]) -> dict[str, object]:
 def another(command: Command[Any], option: Option) -> object:
     """A value that is not the default, under any preset."""
     base = command.choose(required(command))
-    candidates: list[Any] = {
+    candidates: dict[type, list[Any]] = {
         bool: [True, False],
         int: [1, 3, 12, 17],
         float: [0.25, 0.5, 3.5],
         str: list(option.choices) or ["text a", "b"],
         Path: ["some folder/file"],
-    }[option.kind]
-    for candidate in candidates:
+    }
+    for candidate in candidates[option.kind]:
         value = [candidate, "second"] if option.repeatable else candidate
         try:
             chosen = build(command.settings, {option.name: value}, base)
@@ -190,6 +190,10 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
         ("epochs = 0", "--epochs 0 (in demur.toml): must be 1 to 100000."),
         ("epochs = true", "--epochs True (in demur.toml): must be a whole number, 1 to 100000."),
         ('preset = "fast"', "no preset 'fast': choose standard, quick, paper"),
+        ('preset = ["quick"]', "There is no preset"),
+        ("epochs = 2026-01-01", "must be a whole number"),
+        ("judge = 3", "--judge 3 (in demur.toml): must be text."),
+        ("basic_prompt = {a = 1}", "There is no setting 'basic_prompt.a' (in demur.toml)"),
         ('method = "magic"', "no method 'magic': choose dro, or give FILE.py:CLASS"),
         ("epochs = [", "cannot be read as TOML"),
     ],

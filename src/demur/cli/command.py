@@ -76,12 +76,10 @@ class Command(Generic[Settings]):
     def _base(self, values: Mapping[str, object]) -> Settings | None:
         if not self.presets:
             return None
-        name = values.get(PRESET, next(iter(self.presets)))
+        name = str(values.get(PRESET, next(iter(self.presets))))
         if name not in self.presets:
-            raise DemurError(
-                f"There is no preset {str(name)[:60]!r}: choose {', '.join(self.presets)}."
-            )
-        return self.presets[str(name)]
+            raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(self.presets)}.")
+        return self.presets[name]
 
     def _function(self) -> Callable[..., None]:
         """A function whose signature has a parameter for every setting, as typer reads it."""

@@ -14,9 +14,7 @@ from demur.settings.values import value_of
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def options_of(
-    settings: Model, defaults: Model | None = None, *, every: bool = False
-) -> list[str]:
+def options_of(settings: Model, defaults: Model | None = None, *, every: bool = False) -> list[str]:
     """Command-line items, unquoted, of the settings that differ from the defaults.
 
     Args:
