@@ -125,17 +125,21 @@ def choose(
         prompts = choose_prompts(named if given.prompts is None else given.prompts)
     conditions, names = choose_conditions(prompts, system)
     _check_base_url(settings)
-    preference = given.preference_judge or _preference_judge(settings)
-    instructions = given.instructions or settings.queries.instructions
-    asked = choose_instructions(instructions, prompts, compared=preference is not None)
-    # The judges come last: one may be a model that is loaded.
+    compared = given.preference_judge is not None or settings.judges.preference_judge is not None
+    named_instructions = settings.queries.instructions
+    asked = choose_instructions(
+        named_instructions if given.instructions is None else given.instructions,
+        prompts,
+        compared=compared,
+    )
     sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
+    preference = given.preference_judge or _preference_judge(settings)
     return Chosen(
         conditions=tuple(conditions),
         names=tuple(names),
         sets=sets,
         instructions=asked,
-        judges=_judges(settings, given, progress),
+        judges=_judges(settings, given, progress),  # last: one may be a model that is loaded
         preference_judge=preference,
         settings=settings,
         objects=given.names,
