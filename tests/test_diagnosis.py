@@ -512,7 +512,7 @@ def test_names_cannot_be_formulas_in_figures_or_tables(
     assert Path("d/figures/a-groups.svg").stat().st_size > 1000
 
 
-def test_drawing_is_imported_by_nobody_else() -> None:
+def test_drawing_is_imported_nowhere_else() -> None:
     """Figures must not slow down the other commands."""
     code = (
         "import sys, demur.diagnosis, demur.cli, demur.diagnosis.figures; "

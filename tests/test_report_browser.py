@@ -84,7 +84,7 @@ def test_views_colours_and_the_training(page: Browser) -> None:
         places.append(page.find(".plot .mark").get_attribute("transform"))
         slider.send_keys(RIGHT)
     assert len(set(places)) == 3
-    assert not page.all(".plot .mark.rated")  # nobody sampled during the second epoch
+    assert not page.all(".plot .mark.rated")  # no responses were sampled during the second epoch
 
 
 def test_hover_shows_the_query_and_click_pins_its_responses(page: Browser) -> None:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from demur.diagnosis.work import carry_out, diagnose
     from demur.diagnosis.diagnosis import Diagnosis, DiagnosisRecord
     from demur.diagnosis.plan import Given, Plan, make_plan
     from demur.diagnosis.sheet import Sheet
+    from demur.diagnosis.work import carry_out, diagnose
 else:
     __getattr__ = lazy_names(
         __name__,

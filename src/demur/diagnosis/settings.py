@@ -112,8 +112,9 @@ class DiagnoseSettings(_Group):
         if self.run is None:
             return self
         # Code that judged a run is only run where the user names it again.
-        own = {"judge": self.judge} if is_plugin_spec(self.judge) else {}
-        return DiagnoseSettings(prompt=self.prompt, run=self.run, **own)
+        chosen = DiagnoseSettings(prompt=self.prompt, run=self.run)
+        judge = self.judge if is_plugin_spec(self.judge) else chosen.judge
+        return chosen.model_copy(update={"judge": judge})
 
 
 def presets() -> dict[Preset, DiagnoseSettings]:
