@@ -210,6 +210,8 @@ def test_another_preference_judge_is_asked_itself(
     [
         ({"instructions": None, "preference_judge": FakeJudge()}, "--instructions built-in"),
         ({"prompts": ["none"], "preference_judge": FakeJudge()}, "prompt other than none"),
+        ({"preference_judge": object()}, "'object' is not a judge of pairs"),
+        ({"instructions": []}, "is empty"),
         ({"instructions": "missing.txt"}, "no file 'missing.txt'"),
         ({"instructions": "missing"}, "No query set is called 'missing'"),
         ({"tokens": 1000}, "shorten or drop it"),

@@ -133,7 +133,7 @@ def choose(
         compared=compared,
     )
     sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
-    preference = given.preference_judge or _preference_judge(settings)
+    preference = _preference_judge(settings, given)
     return Chosen(
         conditions=tuple(conditions),
         names=tuple(names),
@@ -176,7 +176,17 @@ def _judges(settings: EvaluateSettings, given: Given, progress: Progress) -> Jud
     )
 
 
-def _preference_judge(settings: EvaluateSettings) -> PairwiseJudge | None:
+def _preference_judge(settings: EvaluateSettings, given: Given) -> PairwiseJudge | None:
+    own: object = given.preference_judge
+    if own is not None:
+        texts = [getattr(own, name, None) for name in ("name", "fingerprint")]
+        if not all(isinstance(text, str) for text in texts) or not hasattr(own, "prefer"):
+            raise DemurError(
+                f"{type(own).__name__!r:.60} is not a judge of pairs: give an object with the texts "
+                "'name' and 'fingerprint' and a method prefer(instructions, firsts, seconds, "
+                "progress)."
+            )
+        return given.preference_judge
     spec = settings.judges.preference_judge
     return None if spec is None else get_preference_judge(spec, base_url=settings.judges.base_url)
 
