@@ -182,8 +182,8 @@ def _preference_judge(settings: EvaluateSettings, given: Given) -> PairwiseJudge
         texts = [getattr(own, name, None) for name in ("name", "fingerprint")]
         if not all(isinstance(text, str) for text in texts) or not hasattr(own, "prefer"):
             raise DemurError(
-                f"{type(own).__name__!r:.60} is not a judge of pairs: give an object with the texts "
-                "'name' and 'fingerprint' and a method prefer(instructions, firsts, seconds, "
+                f"{type(own).__name__!r:.60} is not a judge of pairs: give an object with the "
+                "texts 'name' and 'fingerprint' and a method prefer(instructions, firsts, seconds, "
                 "progress)."
             )
         return given.preference_judge
