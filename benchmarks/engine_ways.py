@@ -24,7 +24,7 @@ from torch import Tensor
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.chat.hardware import available_memory
-from demur.judges import as_refusal_judge
+from demur.judges.paper import PaperRefusalJudge
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
 from engine_peak import matrix_peak, necessary_operations, timed
@@ -297,7 +297,7 @@ def bytes_of(tensors: dict[str, Tensor]) -> int:
 def sample_demur(model: ChatModel, task: Result) -> Result:
     """Responses a second, and how many verdicts differ from those on full-length responses."""
     prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
-    judge = as_refusal_judge("paper")
+    judge = PaperRefusalJudge()
     settings = SamplingSettings(samples=task["samples"], most_tokens=task["tokens"])
     started = time.perf_counter()
     early = model.read_and_sample(texts, Condition(prompt), settings, settled=judge.is_settled)
@@ -325,7 +325,7 @@ def sample_straightforward(model: ChatModel, task: Result) -> Result:
     texts = queries(task["queries"])[:: max(1, task["queries"] // task["few"])]
     network: Any = model.engine.model
     tokenizer = model.engine.tokenizer
-    judge = as_refusal_judge("paper")
+    judge = PaperRefusalJudge()
     refused = responses = 0
     torch.manual_seed(0)
     started = time.perf_counter()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from demur.chat.allocator import keep_freed_memory as tell_allocator
+from demur.chat.batches import inputs_of, target_ids
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.engine import (
     Engine,
@@ -28,7 +29,6 @@ from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import ChatRenderer, Conversation
 from demur.chat.settings import LoadSettings
-from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import ModelRecord
@@ -115,10 +115,7 @@ class ChatModel:
             progress=progress,
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
-            progress.message(
-                "This process keeps the memory that it frees, so its use of memory stays at its"
-                " peak."
-            )
+            progress.message("This process keeps the memory that it frees: it stays at its peak.")
         settings = LoadSettings.model_validate(
             {
                 "model": str(model),
@@ -130,13 +127,16 @@ class ChatModel:
             }
         )
         chat_model = cls(loaded, prefix_sharing, settings)
-        verdict = chat_model.engine.verdict
+        chat_model._report_path(progress)
+        return chat_model
+
+    def _report_path(self, progress: Progress) -> None:
+        verdict = self.engine.verdict
         if not verdict.shares_prefix and verdict.cause != "turned off":
             progress.message(
-                f"{loaded.name} takes the plain path, which is slower and gives the same results,"
+                f"{self.name} takes the plain path, which is slower and gives the same results,"
                 f" because {verdict.reason}."
             )
-        return chat_model
 
     @property
     def record(self) -> ModelRecord:
@@ -388,52 +388,25 @@ class ChatModel:
             DemurError: a query, with the tokens to come, is longer than the context, or the lists
                 of targets are not as many as the queries.
         """
-        if targets and len(targets) != len(queries):
-            raise DemurError(
-                f"There are {len(targets)} lists of targets for {len(queries)} queries: "
-                "give one list for each query, which may be empty."
-            )
         prompt = condition.safety_prompt
-        trained = prompt is not None and prompt.embeddings is not None
-        conversations = [self.conversation(query, condition) for query in queries]
-        more = [max(map(len, some), default=0) for some in targets] or [0] * len(queries)
-        lengths = [
-            len(conversation.token_ids) + max(new_tokens, longest)
-            for conversation, longest in zip(conversations, more, strict=True)
-        ]
-        length = max(lengths)
-        if length > self.context_length:
-            query = queries[lengths.index(length)]
-            raise DemurError(
-                f"The query {_opening(query)!r} makes a conversation of {length} tokens, more than "
-                f"the {self.context_length} of {self.name}: shorten or drop it."
-            )
-        return Inputs.from_conversations(conversations, trained=trained, targets=targets)
+        return inputs_of(
+            queries,
+            [self.conversation(query, condition) for query in queries],
+            trained=prompt is not None and prompt.embeddings is not None,
+            new_tokens=new_tokens,
+            targets=targets,
+            context_length=self.context_length,
+            name=self.name,
+        )
 
     def _all_ids(
         self, targets: Sequence[Sequence[str | Sequence[int]]]
     ) -> list[list[tuple[int, ...]]]:
-        return [[self._ids(target) for target in some] for some in targets]
-
-    def _ids(self, target: str | Sequence[int]) -> tuple[int, ...]:
-        if isinstance(target, str):
-            return self.target_ids(target)
-        if not target:
-            raise DemurError("A target has no tokens: give at least one, or leave the target out.")
         vocabulary = embedding_table(self.engine.model).shape[0]
-        if not all(0 <= token < vocabulary for token in target):
-            raise DemurError(
-                f"A target holds a token id outside the vocabulary of {self.name}: "
-                f"give ids from 0 to {vocabulary - 1}."
-            )
-        return tuple(target)
+        return target_ids(targets, self.renderer, vocabulary, self.name)
 
     def _rows(self, condition: Condition) -> Tensor | None:
         prompt = condition.safety_prompt
         if prompt is None or prompt.embeddings is None:
             return None
         return self.prompt_embeddings(prompt)
-
-
-def _opening(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[:most] + "..."

@@ -1,0 +1,94 @@
+"""From rendered conversations and their continuations to what the engine runs on, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from demur.chat.engine import Inputs
+from demur.chat.rendering import ChatRenderer, Conversation
+from demur.errors import DemurError
+
+
+def inputs_of(
+    queries: Sequence[str],
+    conversations: Sequence[Conversation],
+    *,
+    trained: bool,
+    new_tokens: int,
+    targets: Sequence[Sequence[Sequence[int]]],
+    context_length: int,
+    name: str,
+) -> Inputs:
+    """A batch for the engine.
+
+    Args:
+        queries: N user messages.
+        conversations: the N conversations that they make, rendered under one condition.
+        trained: whether embeddings take the place of the safety prompt's tokens.
+        new_tokens: number of tokens of the responses to come, at most.
+        targets: for each query its continuations as token ids; `()` for none at all.
+        context_length: number of tokens that a conversation may hold.
+        name: name of the model in messages.
+
+    Raises:
+        DemurError: a query, with the tokens to come, is longer than the context, or the lists of
+            targets are not as many as the queries.
+    """
+    if targets and len(targets) != len(queries):
+        raise DemurError(
+            f"There are {len(targets)} lists of targets for {len(queries)} queries: "
+            "give one list for each query, which may be empty."
+        )
+    more = [max(map(len, some), default=0) for some in targets] or [0] * len(queries)
+    lengths = [
+        len(conversation.token_ids) + max(new_tokens, longest)
+        for conversation, longest in zip(conversations, more, strict=True)
+    ]
+    length = max(lengths)
+    if length > context_length:
+        query = queries[lengths.index(length)]
+        raise DemurError(
+            f"The query {_opening(query)!r} makes a conversation of {length} tokens, more than "
+            f"the {context_length} of {name}: shorten or drop it."
+        )
+    return Inputs.from_conversations(conversations, trained=trained, targets=targets)
+
+
+def target_ids(
+    targets: Sequence[Sequence[str | Sequence[int]]],
+    renderer: ChatRenderer,
+    vocabulary: int,
+    name: str,
+) -> list[list[tuple[int, ...]]]:
+    """The token ids of continuations.
+
+    Args:
+        targets: for each query its continuations: texts, which are tokenized as the model's own
+            answers, or token ids.
+        renderer: renderer of the model.
+        vocabulary: V; ids go from 0 to V - 1.
+        name: name of the model in messages.
+
+    Raises:
+        DemurError: a target is empty, is no plain text, or holds an id outside the vocabulary.
+    """
+    return [[_ids(target, renderer, vocabulary, name) for target in some] for some in targets]
+
+
+def _ids(
+    target: str | Sequence[int], renderer: ChatRenderer, vocabulary: int, name: str
+) -> tuple[int, ...]:
+    if isinstance(target, str):
+        return renderer.answer_ids(target)
+    if len(target) == 0:
+        raise DemurError("A target has no tokens: give at least one, or leave the target out.")
+    if not all(0 <= token < vocabulary for token in target):
+        raise DemurError(
+            f"A target holds a token id outside the vocabulary of {name}: "
+            f"give ids from 0 to {vocabulary - 1}."
+        )
+    return tuple(int(token) for token in target)
+
+
+def _opening(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[:most] + "..."
