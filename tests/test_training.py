@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from demur.optimization.methods import (
     TrainingExample,
 )
 from demur.optimization.settings import TrainingSettings
-from demur.progress import SilentProgress
+from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
 from tests.tiny import save_tiny_model
@@ -77,7 +78,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
 
 
 def trained(
-    model: ChatModel, method: Method[Any], folder: Path, *, run: str = "run", **settings: Any
+    model: ChatModel,
+    method: Method[Any],
+    folder: Path,
+    *,
+    run: str = "run",
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> TrainedPrompt:
     def measure(*_arguments: Any, **_options: Any) -> Measurement:
         raise AssertionError("nothing is measured here")
@@ -90,7 +97,7 @@ def trained(
         protocol=OptimizeSettings.from_preset("quick").protocol,
         seed=0,
         measure=measure,
-        progress=SilentProgress(),
+        progress=progress or SilentProgress(),
     )
     plain = {
         "epochs": 1,
@@ -270,3 +277,50 @@ def test_six_epochs_keep_where_the_queries_lay(model: ChatModel, tmp_path: Path)
     read = files.require(2).representations
     assert read is not None
     assert read.shape == (24, model.width)
+
+
+class Watching(SilentProgress):
+    """Notes what is reported, and fails where two stages are open at once."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, float]] = []
+        self.done = 0.0
+        self.open = False
+
+    @contextmanager
+    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
+        assert not self.open
+        self.open, self.done = True, 0.0
+        yield self
+        self.open = False
+        self.stages.append((description, self.done / total))
+
+    def advance(self, amount: float = 1) -> None:
+        self.done += amount
+
+    def note(self, text: str) -> None:
+        assert text.startswith("loss ")
+
+
+class Busy(Recording):
+    """Has work of its own after the second epoch."""
+
+    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+        if epoch == 2:
+            with context.progress.stage("Own work", 1) as stage:
+                stage.advance()
+
+
+def test_the_training_is_one_stage_until_the_method_has_one(
+    model: ChatModel, tmp_path: Path
+) -> None:
+    progress = Watching()
+    trained(model, Recording(), tmp_path / "plain", progress=progress, epochs=4)
+    assert progress.stages == [("Training the prompt", 1.0)]
+    progress = Watching()
+    trained(model, Busy(), tmp_path / "busy", progress=progress, epochs=4)
+    assert progress.stages == [
+        ("Training the prompt", 0.5),
+        ("Own work", 1.0),
+        ("Training the prompt", 1.0),
+    ]

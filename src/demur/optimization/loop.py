@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,13 +13,16 @@ from torch import Tensor
 from demur.chat import Read
 from demur.chat.engine import log_probability
 from demur.errors import DemurError
+from demur.evaluation.protocol import Protocol
 from demur.optimization.batches import learning_rate, order_of
 from demur.optimization.checkpoints import Checkpoints, Epoch, OptimizerState
 from demur.optimization.methods import Context, Losses, Method, TrainingExample
+from demur.optimization.methods.protocol import MeasureFunction
 from demur.optimization.recorded import EpochRecord
 from demur.optimization.settings import TrainingSettings
-from demur.progress import Stage
+from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
+from demur.records import Measurement, Queries
 
 MOST_KEPT = 6
 """Epochs whose representations are kept."""
@@ -66,16 +70,22 @@ def train(
         raise DemurError(
             f"The method {method.name!r} found nothing to train on: give it other queries."
         )
-    trainer = _Trainer(method, context, settings, checkpoints, examples)
     finished = checkpoints.finished
-    for epoch in range(1, settings.epochs + 1):
-        if epoch > finished:
-            trainer.train_epoch(epoch)
-        else:
-            trainer.take_up(epoch, last=epoch == finished)
-        if epoch < settings.epochs:
-            method.after_epoch(context, epoch, trainer.condition(f"after epoch {epoch}"))
-    return trainer.result()
+    with ExitStack() as opened:
+        trainer = _Trainer(method, context, settings, checkpoints, examples, opened)
+        between = replace(
+            context,
+            measure=_Pausing(trainer, context.measure),
+            progress=_PausingProgress(trainer, context.progress),
+        )
+        for epoch in range(1, settings.epochs + 1):
+            if epoch > finished:
+                trainer.train_epoch(epoch)
+            else:
+                trainer.take_up(epoch, last=epoch == finished)
+            if epoch < settings.epochs:
+                method.after_epoch(between, epoch, trainer.condition(f"after epoch {epoch}"))
+        return trainer.result()
 
 
 def as_far_as(last: Tensor, mean: Tensor, start: Tensor) -> Tensor:
@@ -109,11 +119,14 @@ class _Trainer:
         settings: TrainingSettings,
         checkpoints: Checkpoints,
         examples: tuple[TrainingExample, ...],
+        opened: ExitStack,
     ) -> None:
         prompt = context.basic.safety_prompt
         assert prompt is not None
         self.method, self.context, self.settings = method, context, settings
         self.checkpoints, self.examples = checkpoints, examples
+        self._opened = opened
+        self._stage: Stage | None = None
         self.start = context.model.prompt_embeddings(prompt)
         self.prompt = self.start.clone().requires_grad_()
         self.mean = torch.zeros_like(self.prompt, requires_grad=False)
@@ -163,12 +176,11 @@ class _Trainer:
             self.examples, number - 1, self.context.seed, balanced=settings.balanced_batches
         )
         seen = _Seen(self.method)
-        title = f"Training the prompt, epoch {number} of {settings.epochs}"
-        with self.context.progress.stage(title, self.batches, "steps") as stage:
-            for index in range(self.batches):
-                before = (number - 1) * self.batches + index
-                self._step(order[index * size : (index + 1) * size], before, seen)
-                self._report(stage, seen, number)
+        for index in range(self.batches):
+            before = (number - 1) * self.batches + index
+            stage = self._reporting(before)
+            self._step(order[index * size : (index + 1) * size], before, seen)
+            self._report(stage, seen, number)
         self.history.append(seen.record())
         self._save(number, seen)
 
@@ -204,6 +216,21 @@ class _Trainer:
         self.optimizer.step()
         self.mean.lerp_(self.prompt.detach(), 1 / (before + 1))
 
+    def pause(self) -> None:
+        """End the stage that reports the training, so that another one can be shown."""
+        self._opened.close()
+        self._stage = None
+
+    def _reporting(self, before: int) -> Stage:
+        """The stage that reports the training; it goes on at a step."""
+        if self._stage is None:
+            stage = self.context.progress.stage(
+                "Training the prompt", self.batches * self.settings.epochs, "steps"
+            )
+            self._stage = self._opened.enter_context(stage)
+            self._stage.advance(before)
+        return self._stage
+
     def _report(self, stage: Stage, seen: _Seen, number: int) -> None:
         loss = seen.record().loss
         if not torch.isfinite(torch.tensor(loss)) or not torch.isfinite(self.prompt).all():
@@ -223,6 +250,43 @@ class _Trainer:
             Epoch(self.prompt.detach(), self.history[-1], read),
             OptimizerState(number, self.mean, dict(state)),
         )
+
+
+class _Pausing:
+    """Measures after the stage of the training has ended, because stages follow each other."""
+
+    def __init__(self, trainer: _Trainer, measure: MeasureFunction) -> None:
+        self._trainer, self._measure = trainer, measure
+
+    def __call__(
+        self,
+        queries: Queries,
+        condition: Condition,
+        *,
+        description: str,
+        protocol: Protocol | None = None,
+        epoch: int | None = None,
+    ) -> Measurement:
+        self._trainer.pause()
+        return self._measure(
+            queries, condition, description=description, protocol=protocol, epoch=epoch
+        )
+
+
+class _PausingProgress:
+    """Reports progress after the stage of the training has ended."""
+
+    def __init__(self, trainer: _Trainer, progress: Progress) -> None:
+        self._trainer, self._progress = trainer, progress
+
+    def stage(
+        self, description: str, total: float, unit: str = ""
+    ) -> AbstractContextManager[Stage]:
+        self._trainer.pause()
+        return self._progress.stage(description, total, unit)
+
+    def message(self, text: str) -> None:
+        self._progress.message(text)
 
 
 class _Seen:

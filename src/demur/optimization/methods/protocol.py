@@ -131,8 +131,8 @@ class Method(ABC, Generic[OwnSettings]):
         name: name on the command line.
         title: full name, for people.
         paper: address of the paper that describes the method, or None.
-        terms: the terms of the loss: for each name a description in one line, which starts in
-            lower case. Reports and tables take both from here.
+        terms: the terms of the loss, by name. Each is described in one line: a title in lower case,
+            a colon, and what it is. Reports and tables take both from here.
         Settings: type of the method's own settings, a `MethodSettings` whose every field has a
             description and a range. Their defaults are those of the preset `standard`. Their names
             must differ from those of the common settings.
