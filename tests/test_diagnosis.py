@@ -26,9 +26,9 @@ from demur import (
     load_query_set,
     optimize,
 )
-from demur.cli import main
 from demur.diagnosis.verdict import make_verdict
 from demur.progress import SilentProgress, Stage
+from tests.command_line import demur, done, mistake
 from tests.interruption import check_interrupts, check_kills, content
 from tests.tiny import save_tiny_model
 
@@ -368,7 +368,7 @@ def test_the_verdict_follows_from_the_numbers(model: ChatModel, arguments: dict[
         ({"components": 1}, "must be 2 to"),
         ({"components": 32}, "less than 32"),
         ({"harmful": "missing.txt"}, "missing.txt"),
-        ({"run": "missing"}, "not the folder of a run"),
+        ({"run": "missing"}, "A run brings its own settings: leave out --preset"),
     ],
 )
 def test_mistakes_are_named(
@@ -406,6 +406,8 @@ def test_a_run_of_another_model_is_refused(model: ChatModel, arguments: dict[str
     record = replace(run.settings, model=replace(run.settings.model, identity="sha256:0"))
     with pytest.raises(DemurError, match="not of"):
         diagnose(model, run=replace(run, settings=record))
+    with pytest.raises(DemurError, match="not the folder of a run"):
+        diagnose(model, run="missing")
     with pytest.raises(DemurError, match="leave out --seed"):
         diagnose(model, run="r", seed=3)
     with pytest.raises(DemurError, match="leave out --harmful"):
@@ -436,38 +438,36 @@ def test_code_that_only_a_runs_folder_names_is_not_run(
 
 
 @quick
-def test_a_runs_name_is_no_path(model: ChatModel, arguments: dict[str, Any]) -> None:
-    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="x/..name $(touch y)")
-    found = diagnose(model, run="x/..name $(touch y)", prompts=["other.txt"])
+def test_names_are_never_paths(model: ChatModel, arguments: dict[str, Any], tmp_path: Path) -> None:
+    outside = sorted(tmp_path.parent.iterdir())
+    basic = SafetyPrompt("../../up", "w1 w2 w3 w4 w5 .")
+    optimize(model, basic_prompt=basic, **arguments, **TRAINING, output="x/..name $(touch y)")
+    prompts = [SafetyPrompt("../../away", "w9 w9 ."), SafetyPrompt("/tmp/x/y.jsonl", "w8 .")]
+    found = diagnose(model, run="x/..name $(touch y)", prompts=prompts)
     assert found.path == Path("demur-diagnoses/name-touch-y")
+    assert [one.condition for one in found.sheet.conditions][1:] == [
+        *("../../up", "../../away", "/tmp/x/y.jsonl"),
+    ]
+    assert sorted(tmp_path.parent.iterdir()) == outside
+    assert not [
+        name for name in content(Path()) if "up" in name or "away" in name or "y.js" in name
+    ]
 
 
 def test_the_command_prints_the_verdict_and_show_prints_it_again(
-    arguments: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     save_tiny_model(tmp_path / "tiny")
-
-    def demur(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["demur", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
     words = ["diagnose", "tiny", "--harmful", "bad.txt", "--harmless", "good.txt"]
     words += ["--samples", "4", "--tokens", "4", "--dtype", "float32", "--prompt", "basic.txt"]
-    status, out, err = demur(*words)
-    assert status == 0, err
+    result = demur(*words)
+    out = done(result)
     for expected in ("This model tells", "none", "basic.txt", "AUC by layer", "demur-diagnoses"):
         assert expected in out
-    assert "Reading every layer: basic.txt" in err
-    assert demur("show", "demur-diagnoses/tiny")[1] == out
-    status, out, err = demur("diagnose", "--run", "r", "--seed", "3")
-    assert (status, out) == (2, "")
-    assert "leave out --seed" in err
+    assert "Reading every layer: basic.txt" in result.err
+    assert Path("demur-diagnoses/tiny/report.html").is_file()
+    assert done(demur("show", "demur-diagnoses/tiny")) == out
+    assert "leave out --seed" in mistake(demur("diagnose", "--run", "r", "--seed", "3"))
 
 
 def table(file: str) -> list[dict[str, str]]:
