@@ -75,6 +75,8 @@ def test_the_settings_of_a_run_do_it_again(
         assert "belongs to a run with another" in line
     line = mistake(demur("diagnose", "--config", run / SETTINGS))
     assert "does not hold a demur diagnosis" in line
+    line = mistake(demur("diagnose", "--run", run, "--seed", "3"))
+    assert "A run brings its own settings: leave out --seed." in line
     line = mistake(demur("evaluate", "--output", run))
     assert "does not hold a demur evaluation" in line
 
