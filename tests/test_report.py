@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +27,9 @@ from demur import (
     optimize,
     write_report,
 )
+from demur.diagnosis.movement import draw_movement
 from demur.evaluation.answerers.files import ResponseFiles
+from demur.optimization.recorded import EpochRecord, TermRecord
 from demur.report.collecting import MOST_RESPONSES
 from tests.command_line import demur, done, mistake
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
@@ -242,6 +245,28 @@ def test_a_basic_prompt_called_optimized_is_told_apart(tmp_path: Path) -> None:
     names = [one["name"] for one in page.data[0]["views"][0]["series"]]
     assert names == page.data[0]["conditions"] == ["none", "optimized", "optimized (2)"]
     assert "optimized (basic)" in " ".join(page.words)
+
+
+def test_a_method_that_reads_no_anchors_is_shown_too(run: Path, tmp_path: Path) -> None:
+    """Another method has other terms, or none, and may measure nothing while it trains."""
+    whole = Run.load(run)
+    method = replace(whole.settings.method, terms=(TermRecord("own", "my own term"),))
+    history = tuple(EpochRecord(2.0 / epoch, {"own": 0.5}) for epoch in (1, 2))
+    other = replace(
+        whole,
+        settings=replace(whole.settings, method=method),
+        results=replace(whole.results, readings=(), history=history),
+    )
+    page = read(write_report(other, tmp_path / "r.html"))
+    assert [view["title"] for view in page.data[0]["views"]] == ["Held-out queries"]
+    assert page.data[0]["frame"] is not None
+    assert "my own term" in page.words
+    assert "refusal loss" not in " ".join(page.words)
+    bare = replace(other, settings=replace(other.settings, method=replace(method, terms=())))
+    assert "loss" in read(write_report(bare, tmp_path / "r.html")).words
+    figure = draw_movement(other)
+    assert figure is not None
+    assert figure.startswith(b"\x89PNG")
 
 
 def test_a_users_own_method_is_shown_and_not_run(tmp_path: Path) -> None:

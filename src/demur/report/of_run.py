@@ -82,7 +82,7 @@ def _views(
     except DemurError:  # a query without any verdict has no place in the plane
         return [], None
     start = next((one for one in anchors if _is_start(run, one)), None)
-    steps = run.steps()
+    steps = () if start is None else run.steps()
     if start is not None and steps:
         views.append(scatter.training(ANCHORS, start, steps))
     return views, scatter.frame
