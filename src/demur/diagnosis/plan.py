@@ -148,6 +148,8 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     """
     given = given or Given()
     run = given.run
+    if run is not None or settings.run is not None:
+        _refuse_beside_run(settings, given)
     if run is None and settings.run is not None:
         run = Run.load(settings.run)
     prompts = _prompts(settings.prompt if given.prompts is None else given.prompts)
@@ -179,7 +181,6 @@ def _plan_of_run(
     settings: DiagnoseSettings, run: Run, prompts: Sequence[SafetyPrompt], given: Given
 ) -> Plan:
     """A finished run with its own queries, system prompt and settings; its basic prompt first."""
-    _refuse_beside_run(settings, given)
     record = run.settings
     basic = record.basic_prompt
     if basic.text is None:
