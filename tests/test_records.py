@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from demur.errors import DemurError
+from demur.files import append_bytes
 from demur.prompts import Condition, SafetyPrompt, distinct_names
 from demur.records import (
     ConditionRecord,
@@ -193,12 +194,9 @@ def test_a_measurement_grows_by_appending(tmp_path: Path, monkeypatch: pytest.Mo
     def count(path: Path, data: bytes, *, at: int) -> None:
         nonlocal written
         written += len(data)
-        append(path, data, at=at)
+        append_bytes(path, data, at=at)
 
-    from demur.records import journal
-
-    append = journal.append_bytes
-    monkeypatch.setattr(journal, "append_bytes", count)
+    monkeypatch.setattr("demur.records.journal.append_bytes", count)
     _go_on(tmp_path)
     assert written <= sum(map(len, _files(tmp_path).values()))
 
