@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+import torch
 
 from demur import ChatModel, Condition, DemurError, SafetyPrompt, optimize
 from demur.chat.engine import SamplingSettings
-from demur.geometry import Directions
+from demur.geometry import estimate_directions
 from demur.prompts import load_basic_prompt
 from demur.queries import Label, load_query_set
 from tests.real_models import load_real_model
@@ -49,15 +49,20 @@ def test_a_short_optimization_moves_the_groups_apart(
         reanchor_every=0,  # losses under one pair of directions can be compared
         output=tmp_path / "run",
     )
-    assert run.history[-1]["refusal"] < run.history[0]["refusal"] - 0.02
-    assert run.evaluation["optimized"].divergence > 0
+    assert run.history[-1].terms["refusal"] < run.history[0].terms["refusal"] - 0.02
+    assert run.comparison.costs[-1].divergence > 0
 
     # The saved prompt moves harmful held-out queries further along the refusal direction than
     # harmless ones.
     prompt = SafetyPrompt.load(tmp_path / "run")
     basic = load_basic_prompt("long")
     shift = {}
-    directions = Directions(**load_file(tmp_path / "run/directions.safetensors"))
+    measured = [reading.measurement for reading in run.readings()]
+    directions = estimate_directions(
+        torch.cat([one.states for one in measured]),
+        torch.cat([one.refusal_probabilities() for one in measured]),
+        torch.cat([one.queries.label_tensor() for one in measured]),
+    )
     for label in LABELS:
         queries = load_query_set("held-out", label).head(10).texts
         before = default_model.represent(queries, Condition(basic))

@@ -4,7 +4,7 @@ from demur import ChatModel, optimize
 
 model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct")
 run = optimize(model, basic_prompt="long")
-print(run.evaluation)
+print(run)
 run.safety_prompt.save("my-prompt")
 """
 
