@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
@@ -241,6 +242,29 @@ class Plain(Method[MethodSettings]):
         return Losses(size, {"size": size})
 
 
+class Undescribed(MethodSettings):
+    rate: float = 1.0
+
+
+class Taken(MethodSettings):
+    epochs: int = Field(default=1, description="passes")
+
+
+class Nested(MethodSettings):
+    inner: Taken = Taken()
+
+
+class Several(MethodSettings):
+    """Method: with settings of every kind."""
+
+    sizes: tuple[int, ...] = Field(default=(1, 2), description="sizes")
+    share: float | None = Field(default=None, description="share")
+    whole: float = Field(default=1.0, description="number")
+    kind: Literal["a", "b"] = Field(default="a", description="kind")
+    place: Path = Field(default=Path("x"), description="place")
+    sure: bool = Field(default=True, description="whether")
+
+
 def changed(**attributes: Any) -> type[Method[Any]]:
     return type("Changed", (Plain,), attributes)
 
@@ -253,11 +277,14 @@ def changed(**attributes: Any) -> type[Method[Any]]:
         ({"terms": {}}, "has no terms: set it"),
         ({"terms": {"loss": "all"}}, "called 'loss'.*rename the term"),
         ({"Settings": int}, "not a MethodSettings: derive them"),
+        ({"Settings": Nested}, "have a group: put them all into one model"),
+        ({"Settings": Undescribed}, "'rate' of Undescribed has no description"),
+        ({"Settings": Taken}, "two settings 'epochs': rename one"),
     ],
 )
 def test_a_method_that_is_incomplete_is_refused(attributes: dict[str, Any], message: str) -> None:
     with pytest.raises(DemurError, match=message):
-        get_method(changed(**attributes))
+        presets(changed(**attributes))
 
 
 def test_a_method_without_a_loss_is_refused() -> None:
@@ -280,6 +307,22 @@ def test_a_method_as_a_class_trains_a_prompt(
     assert run.settings.objects == ("harmful", "harmless", "method")
     assert run.readings() == ()
     assert [step.title for step in run.steps()] == [f"during epoch {n}" for n in (1, 2, 3, 4)]
+
+
+def test_settings_of_every_kind_are_recorded(
+    model: ChatModel, words: dict[str, Any], tmp_path: Path
+) -> None:
+    method = changed(Settings=Several)
+    arguments = {**words, "epochs": 1, "output": tmp_path / "run", "method": method}
+    run = optimize(model, **arguments, sizes=(3, 4, 5))
+    stored = Run.load(tmp_path / "run").settings.settings.method_settings
+    assert stored == run.settings.settings.method_settings
+    expected = {"sizes": (3, 4, 5), "share": None, "whole": 1.0, "kind": "a", "place": "x"}
+    assert stored.model_extra == {**expected, "sure": True}
+    assert type((stored.model_extra or {})["whole"]) is float
+    assert optimize(model, **arguments, sizes=(3, 4, 5)).results == run.results
+    with pytest.raises(DemurError, match=r"another method settings\.sizes"):
+        optimize(model, **arguments, sizes=(3, 4))
 
 
 def test_terms_that_a_method_does_not_describe_are_an_error(

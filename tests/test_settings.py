@@ -160,6 +160,17 @@ def test_the_options_of_settings_give_the_same_settings_again(tmp_path: Path) ->
     assert build(settings_type(), values, presets()["quick"]) == settings
 
 
+def test_the_file_in_the_docs_is_one_of_settings(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[1] / "docs" / "presets.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", docs.read_text(), re.DOTALL)
+    file = tmp_path / "demur.toml"
+    file.write_text(text)
+    values = read_toml(file, settings_type())
+    chosen = of(str(values.pop("preset")), **values)
+    assert chosen.queries.harmful == ("anchors", "mine.csv:query")
+    assert (chosen.training.epochs, chosen.method_settings.components) == (5, 3)
+
+
 def test_settings_are_listed_without_loading_torch() -> None:
     script = (
         "import sys; from demur.optimization import presets; presets(); sys.exit('torch' in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -254,6 +254,9 @@ class OptimizeSettings(_Group, Generic[Own]):
         return self.sampling.protocol(self.seed)
 
 
+Scalar: TypeAlias = bool | int | float | str
+
+
 class StoredMethodSettings(BaseModel):
     """The method's own settings as a run recorded them, by name; never trusted.
 
@@ -261,7 +264,7 @@ class StoredMethodSettings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, bool | int | float | str | tuple[str, ...] | None]
+    __pydantic_extra__: dict[str, Scalar | tuple[Scalar, ...] | None]
 
 
 StoredSettings = OptimizeSettings[StoredMethodSettings]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from demur.errors import DemurError
 from demur.optimization.methods.protocol import Method, MethodSettings
 from demur.plugins import is_plugin_spec, load_plugin
+from demur.settings import options_in
 
 BUILT_IN = {"dro": "demur.optimization.methods.dro:DirectedRepresentation"}
 """Module and class of each built-in method. A new method is one file and one line here."""
@@ -69,5 +70,9 @@ def _checked(method: object) -> type[Method[Any]]:
     if not issubclass(method.Settings, MethodSettings):
         raise DemurError(
             f"The settings of the method {name!r} are not a MethodSettings: derive them from it."
+        )
+    if any(option.groups for option in options_in(method.Settings)):
+        raise DemurError(
+            f"The settings of the method {name!r} have a group: put them all into one model."
         )
     return method
