@@ -14,6 +14,8 @@ from demur import ChatModel, Condition, DemurError, Dialogue, SafetyPrompt
 from demur.chat.engine import SamplingSettings
 from demur.cli.app import app
 from demur.cli.talk import Talk
+from demur.prompts import Provenance
+from demur.records import ModelRecord
 from tests.tiny import save_tiny_model
 
 SHORT = SamplingSettings(most_tokens=12, least_tokens=4)
@@ -188,3 +190,18 @@ def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
     settings = SamplingSettings(most_tokens=5, temperature=0.0)
     model = ChatModel.load(saved, dtype="float32")
     assert "".join(Dialogue(model, None, settings).ask("w10 w11")) in found.stdout
+
+
+@pytest.mark.parametrize("name", ["../../models/x", "/etc", "my-model", "a/b/c"])
+def test_a_model_that_a_prompt_names_is_never_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The prompt may be a stranger's: what it names is in the catalog or on the hub."""
+    record = ModelRecord(name, "folder:1", "float32", "cpu", None, "template")
+    SafetyPrompt("mine", None, torch.ones(2, 4), Provenance(model=record)).save(tmp_path / "mine")
+    loaded: list[object] = []
+    monkeypatch.setattr(ChatModel, "load", lambda *args, **_: loaded.append(args))
+    result = CliRunner().invoke(app, ["chat", "--prompt", str(tmp_path / "mine")])
+    assert isinstance(result.exception, DemurError)
+    assert "give that model's folder or file" in str(result.exception)
+    assert not loaded

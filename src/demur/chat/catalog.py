@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from demur.errors import DemurError
+from demur.hub import HubName
 
 
 @dataclass(frozen=True)
@@ -115,3 +116,11 @@ def hub_model_of(name: str, identity: str) -> str | None:
     """
     model = CATALOG.get(name)
     return model.hub_repo if model is not None and identity == f"sha256:{model.sha256}" else None
+
+
+def is_public_name(name: str) -> bool:
+    """Whether a model's name is one of the catalog or can be one of the hub, and never a path.
+
+    Names in prompts and runs that somebody else made are loaded only where this holds.
+    """
+    return name in CATALOG or HubName.parse(name) is not None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.catalog import DEFAULT_MODEL, is_public_name
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.screen import TerminalProgress, console
+from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    from demur.prompts import SafetyPrompt
 
 
 class ChatOptions(BaseModel):
@@ -47,17 +53,32 @@ def run_chat(options: ChatOptions) -> None:
     # Mistakes are found before the model is fetched.
     prompts = [None if one == "none" else load_prompt(one) for one in options.prompt]
     system = load_system_prompt(options.system_prompt) if options.system_prompt else None
-    trained_on = [
-        one.provenance.model.name
-        for one in prompts
-        if one is not None and one.provenance.model is not None
-    ]
-    model = options.load.load(TerminalProgress(), next(iter(trained_on), DEFAULT_MODEL))
+    model = options.load.load(TerminalProgress(), _model_of(options, prompts))
     settings = SamplingSettings(
         most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )
     dialogue = Dialogue(model, Condition(prompts[0], system), settings)
     Talk(dialogue, prompts, console).run()
+
+
+def _model_of(options: ChatOptions, prompts: list[SafetyPrompt | None]) -> str:
+    """The model to load where none was named: the one of the first trained prompt.
+
+    Raises:
+        DemurError: that prompt does not name a model of the catalog or the hub. A prompt may be a
+            stranger's, so its model is never taken for a path.
+    """
+    trained = [one for one in prompts if one is not None and one.provenance.model is not None]
+    if options.load.model is not None or not trained:
+        return DEFAULT_MODEL
+    model = trained[0].provenance.model
+    assert model is not None
+    if not is_public_name(model.name):
+        raise DemurError(
+            f"The safety prompt {trained[0].name!r:.60} was trained on {model.name!r:.200}, which "
+            "is neither in the catalog nor a hub name: give that model's folder or file."
+        )
+    return model.name
 
 
 CHAT = Command(

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demur.chat import ChatModel
-from demur.chat.catalog import CATALOG
+from demur.chat.catalog import is_public_name
 from demur.errors import DemurError
-from demur.hub import HubName
 from demur.optimization import Run
 from demur.prompts import SafetyPrompt, load_prompt
 from demur.prompts.fetching import hub_name_of
@@ -59,7 +58,7 @@ class Subject:
         """
         name = "" if self.model is None else self.model.name
         # A prompt may be a stranger's, so its model is never taken for a path.
-        if name in CATALOG or HubName.parse(name) is not None:
+        if is_public_name(name):
             return name
         known = f"was trained on {name!r:.200}" if name else "does not say what it was trained on"
         raise DemurError(
