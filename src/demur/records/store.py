@@ -255,9 +255,7 @@ class MeasurementStore:
                 continue
             there = other.header
             called, of_set = name or there.condition.name, set or there.set
-            own.begin(
-                replace(there, condition=replace(there.condition, name=called), set=of_set)
-            )
+            own.begin(replace(there, condition=replace(there.condition, name=called), set=of_set))
             renamed = [replace(row, prompt=called, set=of_set) for row in rows]
             own.append(renamed, other.items, states)
             own.finish()
