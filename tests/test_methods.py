@@ -214,9 +214,9 @@ def test_dro_says_early_that_there_are_too_many_components(model: ChatModel) -> 
 
 
 def test_methods_by_name() -> None:
-    assert method_names() == ("dro",)
+    assert method_names() == ("dro", "vpt", "likelihood")
     assert get_method("dro") is get_method(DirectedRepresentation) is DirectedRepresentation
-    with pytest.raises(DemurError, match=r"no method 'drl': choose dro, or give FILE\.py:CLASS"):
+    with pytest.raises(DemurError, match=r"no method 'drl': choose dro, vpt, likelihood, or give FILE\.py:CLASS"):
         get_method("drl")
     for wrong in (3, OptimizeSettings, None):
         with pytest.raises(DemurError, match="is not a method: give a subclass"):
@@ -369,13 +369,15 @@ def test_the_settings_of_a_method_from_a_file_are_options() -> None:
         OptimizeSettings.from_preset("quick", OWN, components=3)
 
 
-def test_a_likelihood_method_in_one_file_trains_a_prompt(
-    model: ChatModel, words: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("method", [OWN, "vpt"])
+def test_prompt_tuning_trains_a_prompt(
+    model: ChatModel, words: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
+    """The paper's baseline, from a file of the user's own and built in."""
     run = optimize(
         model,
         **words,
-        method=OWN,
+        method=method,
         samples=2,
         epochs=6,
         learning_rate=0.02,
@@ -388,8 +390,8 @@ def test_a_likelihood_method_in_one_file_trains_a_prompt(
         parts = epoch.terms["desirable"] + 0.5 * epoch.terms["undesirable"]
         assert epoch.loss == pytest.approx(parts, rel=1e-5)
     assert run.settings.method.title == "Vanilla prompt tuning"
-    assert run.settings.method.source is not None
-    assert run.settings.settings.method == OWN
+    assert (run.settings.method.source is not None) == (method == OWN)
+    assert run.settings.settings.method == method
     assert run.safety_prompt.provenance.method == "Vanilla prompt tuning"
     assert [one.title for one in run.readings()] == ["basic.txt", "none"]
     again = Run.load(tmp_path / "run")
@@ -397,14 +399,15 @@ def test_a_likelihood_method_in_one_file_trains_a_prompt(
     assert again.settings == run.settings
 
 
-def test_the_loss_of_the_likelihood_method_is_that_of_whole_conversations(
-    model: ChatModel, words: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("method", [OWN, "vpt"])
+def test_the_loss_of_prompt_tuning_is_that_of_whole_conversations(
+    model: ChatModel, words: dict[str, Any], tmp_path: Path, method: str
 ) -> None:
     """One step over all responses, against a plain forward pass of each conversation."""
     run = optimize(
         model,
         **words,
-        method=OWN,
+        method=method,
         samples=2,
         epochs=1,
         batch=1000,

@@ -84,7 +84,8 @@ def train(
             else:
                 trainer.take_up(epoch, last=epoch == finished)
             if epoch < settings.epochs:
-                method.after_epoch(between, epoch, trainer.condition(f"after epoch {epoch}"))
+                so_far = trainer.condition(f"after epoch {epoch}")
+                trainer.take_examples(method.after_epoch(between, epoch, so_far))
         return trainer.result()
 
 
@@ -148,6 +149,23 @@ class _Trainer:
         averaged = self.settings.averaged_prompt
         embeddings = as_far_as(last, self.mean, self.start) if averaged else last
         return TrainedPrompt(embeddings, last, tuple(self.history))
+
+    def take_examples(self, examples: Sequence[TrainingExample] | None) -> None:
+        """Train on the same queries with other targets from here on; None changes nothing.
+
+        Raises:
+            DemurError: these are examples of other queries.
+        """
+        if examples is None:
+            return
+        if [(one.query, one.label) for one in examples] != [
+            (one.query, one.label) for one in self.examples
+        ]:
+            raise DemurError(
+                f"The method {self.method.name!r} changed its queries after an epoch: return the "
+                "same queries in the same order."
+            )
+        self.examples = tuple(examples)
 
     def take_up(self, number: int, *, last: bool) -> None:
         """Take a finished epoch from its checkpoint.

@@ -206,7 +206,8 @@ class OptimizeSettings(_Group, Generic[Own]):
         json_schema_extra={"default": "none"},
     )
     method: str = Field(
-        default="dro", description="how the prompt is trained: dro or FILE.py:CLASS"
+        default="dro",
+        description="how the prompt is trained: dro, vpt, likelihood or FILE.py:CLASS",
     )
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(

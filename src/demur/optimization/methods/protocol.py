@@ -257,7 +257,9 @@ class Method(ABC, Generic[OwnSettings]):
         """
         return None
 
-    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+    def after_epoch(
+        self, context: Context, epoch: int, prompt: Condition
+    ) -> Sequence[TrainingExample] | None:
         """Do what is to be done between two epochs; nothing by default.
 
         Called after every epoch but the last.
@@ -266,4 +268,9 @@ class Method(ABC, Generic[OwnSettings]):
             context: as for `prepare`.
             epoch: number of finished epochs, at least 1.
             prompt: the prompt so far, and the application's own system text.
+
+        Returns:
+            The examples to train on from here, with the queries of `prepare` in the same order
+            and other targets; None where they stay as they are.
         """
+        return None

@@ -11,7 +11,11 @@ from demur.optimization.methods.protocol import Method, MethodSettings
 from demur.plugins import is_plugin_spec, load_plugin
 from demur.settings import options_in
 
-BUILT_IN = {"dro": "demur.optimization.methods.dro:DirectedRepresentation"}
+BUILT_IN = {
+    "dro": "demur.optimization.methods.dro:DirectedRepresentation",
+    "vpt": "demur.optimization.methods.vpt:VanillaPromptTuning",
+    "likelihood": "demur.optimization.methods.likelihood:RefusalLikelihood",
+}
 """Module and class of each built-in method. A new method is one file and one line here."""
 
 MethodSpec: TypeAlias = "str | type[Method[Any]]"
@@ -46,7 +50,7 @@ def get_method(method: MethodSpec) -> type[Method[Any]]:
     if is_plugin_spec(method):
         return _checked(load_plugin(method))
     raise DemurError(
-        f"There is no method {method!r:.60}: choose {' or '.join(BUILT_IN)}, or give FILE.py:CLASS."
+        f"There is no method {method!r:.60}: choose {', '.join(BUILT_IN)}, or give FILE.py:CLASS."
     )
 
 

@@ -1,0 +1,178 @@
+"""The method `likelihood`: mined openings, the scored probability of refusal, the penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
+from demur.optimization.methods import get_method
+from demur.prompts import Condition
+from tests.tiny import save_tiny_model
+
+BASIC = "w1 w2 w3 w4 w5 ."
+
+
+class Even:
+    """Refuses where the first word of a response has an even number."""
+
+    name = "even"
+    fingerprint = "even"
+
+    def judge(
+        self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
+    ) -> list[bool | None]:
+        return [
+            bool(one.strip()) and one.split()[0].strip("w.?")[-1:] in "02468" for one in responses
+        ]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    folder = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return ChatModel.load(folder, dtype="float32")
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "basic.txt").write_text(BASIC)
+    return {
+        "method": "likelihood",
+        "judge": Even(),
+        "basic_prompt": tmp_path / "basic.txt",
+        "harmful": [f"w{10 + row % 40} w7 w{row} ?" for row in range(12)],
+        "harmless": [f"w{10 + row % 40} w8 w{row} ?" for row in range(12)],
+        "samples": 2,
+        "tokens": 4,
+        "most_held_out": 10,
+        "opening_tokens": 2,
+        "output": tmp_path / "run",
+    }
+
+
+def whole(model: ChatModel, query: str, condition: Condition, ids: Sequence[int]) -> Tensor:
+    """(t, V) log-probabilities along a continuation, from a plain pass over the conversation."""
+    embeddings = model.conversation_embeddings(query, condition, ids)
+    with torch.no_grad():
+        logits = model.engine.model(inputs_embeds=embeddings[None]).logits[0].double()
+    likely: Tensor = logits.log_softmax(-1)[-len(ids) - 1 : -1]
+    return likely
+
+
+def openings_of(run: Run, model: ChatModel, most: int) -> list[tuple[int, ...]]:
+    counts: dict[tuple[int, ...], int] = {}
+    for reading in run.readings():
+        for responses in reading.measurement.responses:
+            for one in responses:
+                if one.refused and one.response.strip():
+                    opening = model.target_ids(one.response)[:2]
+                    counts[opening] = counts.get(opening, 0) + 1
+    return sorted(counts, key=lambda one: (-counts[one], one))[:most]
+
+
+def test_the_loss_is_that_of_whole_conversations(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    """One step over all queries, against a plain forward pass of each conversation."""
+    run = optimize(model, **arguments, epochs=1, batch=1000, openings=5, answer_tokens=3, focus=0)
+    basic = Condition(SafetyPrompt("basic", BASIC))
+    openings = openings_of(run, model, 5)
+    unprompted = next(one for one in run.readings() if one.title == "none").measurement
+    assert len(openings) == 5
+    sums, answered = {"harmful": 0.0, "harmless": 0.0, "answer": 0.0}, 0
+    for query, label, responses in zip(
+        unprompted.queries.texts, unprompted.queries.labels, unprompted.responses, strict=True
+    ):
+        refusal = 0.0
+        for ids in openings:
+            likely = whole(model, query, basic, ids)
+            refusal += float(likely[torch.arange(len(ids)), torch.tensor(ids)].sum().exp())
+        if label == "harmful":
+            sums["harmful"] -= torch.tensor(refusal).log().item()
+            continue
+        sums["harmless"] -= torch.tensor(1 - refusal).log().item()
+        own = [one.response for one in responses if one.refused is False and one.response.strip()]
+        if own:
+            answered += 1
+            ids = model.target_ids(own[0])[:3]
+            q, p = whole(model, query, Condition(), ids), whole(model, query, basic, ids)
+            top = q.topk(64).indices
+            q, p = q.gather(1, top).exp(), p.gather(1, top).exp()
+            rest_q, rest_p = 1 - q.sum(1), 1 - p.sum(1)
+            inside = (q * (q / p).log()).sum(1) + rest_q * (rest_q / rest_p).log()
+            sums["answer"] += float(inside.mean())
+    assert answered > 3
+    count = len(unprompted.queries)
+    found = run.history[0]
+    for name, total in sums.items():
+        assert found.terms[name] == pytest.approx(total / count, rel=1e-4, abs=1e-5)
+    assert found.loss == pytest.approx(sum(sums.values()) / count, rel=1e-4)
+
+
+def test_it_moves_refusals_to_where_they_belong(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    run = optimize(model, **arguments, epochs=8, learning_rate=0.05, remine_every=0)
+    first, last = run.history[0].terms, run.history[-1].terms
+    assert last["harmful"] + last["harmless"] < first["harmful"] + first["harmless"] - 0.1
+
+
+def test_the_penalty_holds_the_answers(model: ChatModel, arguments: dict[str, Any]) -> None:
+    changed = {}
+    for weight in (0.0, 20.0):
+        output = arguments["output"].with_name(f"run-{weight}")
+        run = optimize(
+            model,
+            **{**arguments, "output": output},
+            epochs=6,
+            learning_rate=0.05,
+            weight_answer=weight,
+        )
+        changed[weight] = run.history[-1].terms["answer"]
+    assert changed[20.0] < changed[0.0] / 2
+
+
+def test_openings_are_mined_again_and_the_same_after_an_interruption(
+    model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = optimize(model, **arguments, epochs=3, learning_rate=0.05)
+    assert len(undisturbed.steps()) > 0
+    again = {**arguments, "output": arguments["output"].with_name("again")}
+    method = get_method("likelihood")
+    own, calls = method.after_epoch, []
+
+    def interrupted(self: Any, context: Any, epoch: int, prompt: Condition) -> Any:
+        found = own(self, context, epoch, prompt)
+        calls.append(epoch)
+        if calls == [1, 2]:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(method, "after_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        optimize(model, **again, epochs=3, learning_rate=0.05)
+    run = optimize(model, **again, epochs=3, learning_rate=0.05)
+    assert calls == [1, 2, 1, 2]
+    assert run.safety_prompt.embeddings is not None
+    assert undisturbed.safety_prompt.embeddings is not None
+    assert torch.equal(run.safety_prompt.embeddings, undisturbed.safety_prompt.embeddings)
+
+
+def test_a_model_that_never_refuses_cannot_be_trained(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    class Never(Even):
+        name = fingerprint = "never"
+
+        def judge(
+            self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
+        ) -> list[bool | None]:
+            return [False] * len(responses)
+
+    with pytest.raises(DemurError, match="refuses none of the queries"):
+        optimize(model, **{**arguments, "judge": Never()}, epochs=1)
