@@ -216,7 +216,8 @@ def test_dro_says_early_that_there_are_too_many_components(model: ChatModel) -> 
 def test_methods_by_name() -> None:
     assert method_names() == ("dro", "vpt", "likelihood")
     assert get_method("dro") is get_method(DirectedRepresentation) is DirectedRepresentation
-    with pytest.raises(DemurError, match=r"no method 'drl': choose dro, vpt, likelihood, or give FILE\.py:CLASS"):
+    message = r"no method 'drl': choose dro, vpt, likelihood, or give FILE\.py:CLASS"
+    with pytest.raises(DemurError, match=message):
         get_method("drl")
     for wrong in (3, OptimizeSettings, None):
         with pytest.raises(DemurError, match="is not a method: give a subclass"):
