@@ -70,6 +70,9 @@ class DiagnosisRecord:
         settings: every setting, with names where prompts, sets and judges were chosen by name.
         objects: names of the settings that were given as objects in Python, so that no command
             line can say them.
+
+    Raises:
+        ValueError: there is no condition.
     """
 
     model: ModelRecord
@@ -80,6 +83,10 @@ class DiagnosisRecord:
     held_out: tuple[MeasurementKey, ...]
     settings: DiagnoseSettings
     objects: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.conditions:
+            raise ValueError("there is no condition")
 
     @property
     def fingerprint(self) -> str:
@@ -110,6 +117,9 @@ class DiagnosisResults:
         sheet: the numbers.
         anchors: identities of the measurements of the anchor queries, no prompt first.
         versions: versions of the packages that computed the numbers.
+
+    Raises:
+        ValueError: there is not one measurement for each condition.
     """
 
     diagnosis: str
@@ -117,6 +127,10 @@ class DiagnosisResults:
     sheet: Sheet
     anchors: tuple[MeasurementKey, ...]
     versions: Versions
+
+    def __post_init__(self) -> None:
+        if len(self.anchors) != len(self.sheet.conditions):
+            raise ValueError("there is not one measurement for each condition")
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,19 @@ class LayerSeparation:
             None where there are too few of one.
         refusal: AUC of refused against answered queries over all conditions; None where there are
             too few of one.
+
+    Raises:
+        ValueError: an AUC is out of [0, 1].
     """
 
     layer: int
     harmfulness: tuple[float | None, ...]
     refusal: float | None
+
+    def __post_init__(self) -> None:
+        for auc in (*self.harmfulness, self.refusal):
+            if auc is not None and not 0 <= auc <= 1:
+                raise ValueError(f"{auc} is no AUC")
 
 
 def layer_separations(

@@ -124,6 +124,9 @@ class Sheet:
         angles: angles between the mean movements of the anchors.
         layers: the same separations layer by layer; empty where layers could not be read.
         misplaced: at most ten queries on the wrong side, the deepest first.
+
+    Raises:
+        ValueError: there is no condition, or a layer or query has not one number for each.
     """
 
     conditions: tuple[ConditionSheet, ...]
@@ -134,6 +137,13 @@ class Sheet:
     angles: tuple[Angle, ...]
     layers: tuple[LayerSeparation, ...]
     misplaced: tuple[Misplaced, ...]
+
+    def __post_init__(self) -> None:
+        widths = {len(self.conditions)}
+        widths |= {len(one.harmfulness) for one in self.layers}
+        widths |= {len(one.refused) for one in self.misplaced}
+        if widths != {len(self.conditions)} or not self.conditions:
+            raise ValueError("the numbers are not those of one set of conditions")
 
     def moved(self, before: str, after: str, label: Label, queries: Moved = "anchors") -> Movement:
         """The movement of the queries of one label from one condition to another.

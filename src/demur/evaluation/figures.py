@@ -168,6 +168,9 @@ class Figures:
         outputs: outputs for instructions under each prompt.
         measured: the measurements that were counted.
         versions: versions of the packages that the figures depend on.
+
+    Raises:
+        ValueError: two rates have the same prompt, set, label and category.
     """
 
     rates: tuple[PromptRates, ...]
@@ -177,6 +180,11 @@ class Figures:
     outputs: tuple[PromptOutputs, ...] = ()
     measured: tuple[Measured, ...] = field(default=(), repr=False)
     versions: Versions = field(default_factory=current_versions, repr=False)
+
+    def __post_init__(self) -> None:
+        named = {(one.prompt, one.set, one.label, one.category) for one in self.rates}
+        if len(named) < len(self.rates):
+            raise ValueError("two rates have the same prompt, set, label and category")
 
     def find(
         self,

@@ -190,6 +190,9 @@ class RunResults:
         readings: measurements that the method asked for, in their order.
         history: the epochs.
         examples: responses before and after.
+
+    Raises:
+        ValueError: the figures are not those of three prompts on queries of both labels.
     """
 
     run: str
@@ -197,3 +200,12 @@ class RunResults:
     readings: tuple[ReadingRecord, ...]
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        names = [one.prompt for one in self.figures.measured]
+        wanted = sorted((str(name), label) for name in names for label in ("harmful", "harmless"))
+        found = sorted(
+            (one.prompt, str(one.label)) for one in self.figures.rates if one.category is None
+        )
+        if len({*names} - {None}) != 3 or len(names) != 3 or found != wanted:
+            raise ValueError("the figures are not those of three prompts")

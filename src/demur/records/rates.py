@@ -29,11 +29,18 @@ class Rate:
             in part.
         queries: number of queries that the rate is over, at least 1.
         interval: confidence interval of the rate.
+
+    Raises:
+        ValueError: there are no queries, or the count is out of its range.
     """
 
     count: float
     queries: int
     interval: Interval
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or not 0 <= self.count <= self.queries:
+            raise ValueError(f"{self.count} of {self.queries} queries is no rate")
 
     @property
     def value(self) -> float:
