@@ -194,7 +194,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
         ("epochs = 2026-01-01", "must be a whole number"),
         ("judge = 3", "--judge 3 (in demur.toml): must be text."),
         ("basic_prompt = {a = 1}", "There is no setting 'basic_prompt.a' (in demur.toml)"),
-        ('method = "magic"', "no method 'magic': choose dro, or give FILE.py:CLASS"),
+        ('method = "magic"', "no method 'magic': choose dro, vpt, likelihood, or give FILE.py:CLASS"),
         ("epochs = [", "cannot be read as TOML"),
     ],
 )

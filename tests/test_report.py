@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from demur import (
 )
 from demur.diagnosis.movement import draw_movement
 from demur.evaluation.answerers.files import ResponseFiles
+from demur.optimization.methods import method_names
 from demur.optimization.recorded import EpochRecord, TermRecord
 from demur.report.collecting import MOST_RESPONSES
 from tests.command_line import demur, done, mistake
@@ -350,6 +352,26 @@ def test_the_command_of_a_run_does_it_again(model: ChatModel) -> None:
     assert "--no-learning-rate-decay" in words
     assert "--batch" not in words  # a default
     assert_same_work(run.path, words)
+
+
+@pytest.mark.parametrize("method", [one for one in method_names() if one != "dro"])
+def test_the_command_of_another_method_does_it_again(model: ChatModel, method: str) -> None:
+    run = optimize(
+        model,
+        basic_prompt=PROMPT,
+        **SETS,
+        method=method,
+        preset="quick",
+        samples=4,
+        tokens=4,
+        epochs=1,
+        output="first",
+    )
+    words = again(run.path)
+    assert words[words.index("--method") + 1] == method
+    assert_same_work(run.path, words)
+    shutil.rmtree("again")
+    assert_same_work(run.path, ["optimize", "--config", "first"])
 
 
 def test_the_command_of_an_evaluation_does_it_again(model: ChatModel) -> None:

@@ -29,6 +29,16 @@ class Recorded:
     objects: tuple[str, ...] = ()
 
 
+def settings_file(path: Path) -> Path:
+    """The file that `--config` means: a file, or the settings in the folder of some work."""
+    return path / SETTINGS if path.is_dir() else path
+
+
+def is_recorded(file: Path) -> bool:
+    """Whether a file holds settings that work recorded; else it is taken for TOML."""
+    return file.suffix == ".json" or format_of(file) is not None
+
+
 ReadRecorded: TypeAlias = Callable[[Path], Recorded]
 """Reads what work recorded in a `settings.json`."""
 
@@ -53,8 +63,8 @@ def read_config(
         DemurError: the file cannot be read, has an unknown key, belongs to another command, or
             names code that the user has not named.
     """
-    file = path / SETTINGS if path.is_dir() else path
-    if file.suffix != ".json" and format_of(file) is None:
+    file = settings_file(path)
+    if not is_recorded(file):
         return read_toml(file, settings)
     if recorded is None:
         raise DemurError(f"demur {verb} reads no {SETTINGS}: give a TOML file.")

@@ -9,10 +9,11 @@ from typing import cast
 from pydantic import create_model
 
 from demur.cli.command import CONFIG, Command
-from demur.cli.config import Recorded
+from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
 from demur.errors import DemurError
+from demur.optimization.methods import method_names
 from demur.optimization.settings import expanded, presets, settings_type
 from demur.settings import build, load_toml, part_of, values_of
 
@@ -84,7 +85,10 @@ def recorded(file: Path) -> Recorded:
 
 
 def method_in(arguments: Sequence[str]) -> str:
-    """The method that a command line names, itself or in its TOML file; else the built-in one.
+    """The method that a command line names, itself or in its file of settings; else the default.
+
+    A method of the user's own is not taken from the settings of a run, whose folder may be a
+    stranger's; reading them refuses it.
 
     Args:
         arguments: the command line, without the name of the program.
@@ -108,9 +112,12 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
 
 
 def _method_of_file(config: Path) -> str | None:
+    file = settings_file(config)
     try:
-        document = load_toml(config)
-    except DemurError:  # not TOML, or explained when the whole file is read
+        if is_recorded(file):
+            named = recorded(file).values["method"]
+            return str(named) if named in method_names() else None
+        named = load_toml(file).get("method")
+    except DemurError:  # explained when the whole file is read
         return None
-    named = document.get("method")
     return named if isinstance(named, str) else None

@@ -19,6 +19,9 @@ from demur.settings import NONE, build, command_line, options_of, values_of
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+_CHOOSING = {"preset", "method"}
+"""Settings that the defaults of others follow from."""
+
 
 @dataclass(frozen=True)
 class Again:
@@ -73,9 +76,9 @@ def _items(settings: Settings, defaults: Settings, objects: Collection[str]) -> 
     """Items of the settings that differ from those of their preset."""
     kind = type(settings)
     known = values_of(defaults)
-    if "preset" in known:
+    for name in _CHOOSING & known.keys():
         # The one that holds where none is named, so that another one becomes an option.
-        known["preset"] = values_of(kind())["preset"]
+        known[name] = values_of(kind())[name]
     values = {
         name: known[name] if name in objects else value
         for name, value in values_of(settings).items()
