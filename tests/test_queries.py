@@ -185,7 +185,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_unknown_name(spec: str) -> None:
     message = message_of(spec)
     assert "No query set is called" in message
-    assert "anchors or held-out" in message
+    assert "anchors, held-out" in message
 
 
 def test_unknown_extension_of_a_missing_file() -> None:

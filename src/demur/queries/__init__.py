@@ -14,14 +14,16 @@ from demur.queries.choosing import (
     labelled,
 )
 from demur.queries.instructions import load_instructions
-from demur.queries.loading import BUILT_IN, load_query_set
+from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.records.responses import Label
 
 __all__ = [
     "BENCHMARKS",
     "BUILT_IN",
+    "KINDS",
     "MINIMUM_QUERIES",
+    "SPLITS",
     "Benchmark",
     "BenchmarkState",
     "Columns",

@@ -12,8 +12,17 @@ from demur.queries.query_set import QuerySet
 from demur.queries.tables import decode, read_csv, read_jsonl, text_lines
 from demur.records import Label
 
-#: The query sets that come with the package; each holds both labels.
 BUILT_IN = ("anchors", "held-out")
+"""Query sets of pairs that come with the package; each holds both labels."""
+
+SPLITS = ("training", "validation", "test")
+"""Larger sets that come with the package, in three splits that share no scenario.
+
+Each has harmful queries and two kinds of harmless ones: `borderline`, the harmless twins of the
+harmful queries, and `ordinary`.
+"""
+
+KINDS = ("borderline", "ordinary")
 
 _TABLES = {".csv": read_csv, ".jsonl": read_jsonl}
 _EXTENSIONS = (".txt", *_TABLES)
@@ -24,7 +33,9 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
 
     Args:
         spec: one of
-            - a built-in name: `anchors` or `held-out` (for a file so called, write `./anchors`);
+            - a built-in name: `anchors` or `held-out`, or `training`, `validation` or `test` (for a
+              file so called, write `./anchors`); the harmless queries of the last three in part:
+              `training:borderline`, `training:ordinary`;
             - `queries.txt`: one query a line, blank lines skipped;
             - `table.csv:column` or `table.jsonl:column`;
             - `hf:org/name:column` or `hf:org/name@split:column`: a dataset on the Hugging Face
@@ -40,8 +51,9 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
     Raises:
         DemurError: `spec` names nothing that can be read, or holds no query.
     """
-    if spec in BUILT_IN:
-        return _built_in(spec, label)
+    built_in = _built_in(spec, label)
+    if built_in is not None:
+        return built_in
     if spec.startswith(HUB_PREFIX):
         name, texts = read_hub(spec)
     else:
@@ -57,12 +69,21 @@ def _distinct(texts: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in stripped if text))
 
 
-def _built_in(name: str, label: Label) -> QuerySet:
+def _built_in(spec: str, label: Label) -> QuerySet | None:
+    """The built-in set that `spec` names, or None where it names none."""
+    name, colon, kind = spec.partition(":")
+    if spec not in BUILT_IN and name not in SPLITS:
+        return None
+    if colon and (kind not in KINDS or label == "harmful"):
+        raise DemurError(
+            f"There are no {label} queries {spec!r:.60}: give {name} for all of them, or "
+            f"{' or '.join(f'{name}:{one}' for one in KINDS)} for a part of the harmless ones."
+        )
     source = files("demur.queries") / "sets" / f"{name}.jsonl"
     rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row["label"] == label]
+    rows = [row for row in rows if row["label"] == label and kind in ("", row.get("kind"))]
     return QuerySet(
-        name=name,
+        name=spec,
         label=label,
         texts=tuple(row["text"] for row in rows),
         categories=tuple(row["category"] for row in rows),
@@ -75,8 +96,8 @@ def _read_file(spec: str) -> tuple[str, list[str]]:
     suffix = path.suffix.lower()
     if not path.suffix and not _exists(path):
         raise DemurError(
-            f"No query set is called {spec!r}: give {' or '.join(BUILT_IN)}, a .txt file, "
-            f"FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN."
+            f"No query set is called {spec!r}: give {', '.join((*BUILT_IN, *SPLITS))}, "
+            f"a .txt file, FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN."
         )
     text = decode(_read_bytes(path), path)
     if suffix in _TABLES:

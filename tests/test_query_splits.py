@@ -1,0 +1,146 @@
+"""The built-in sets in three splits: labels, twins, forms, and no scenario in two of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from functools import cache
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur import DemurError
+from demur.queries import BUILT_IN, SPLITS, Label, load_query_set
+from tests.test_queries import published_texts
+
+LABELS: tuple[Label, ...] = ("harmful", "harmless")
+LEAST = {
+    "training": {"harmful": 500, "borderline": 500, "ordinary": 400},
+    "validation": {"harmful": 170, "borderline": 170, "ordinary": 140},
+    "test": {"harmful": 170, "borderline": 170, "ordinary": 140},
+}
+FORMS = {
+    *("question", "imperative", "text", "code", "plan", "role-play", "back-story", "one-liner"),
+    *("long", "typos", "persuasion", "advice"),
+}
+NEAR = 0.6
+"""Share of their words that two queries have in common at most."""
+
+
+@cache
+def rows_of(name: str) -> list[dict[str, Any]]:
+    source = files("demur.queries") / "sets" / f"{name}.jsonl"
+    return [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+
+
+@cache
+def words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
+    return len(first & second) / max(1, len(first | second))
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_rows_have_all_kinds(name: str) -> None:
+    rows = rows_of(name)
+    for row in rows:
+        assert row["text"] == row["text"].strip()
+        assert row["label"] == ("harmful" if row["kind"] == "harmful" else "harmless")
+        assert row["category"]
+        assert row["form"] in FORMS
+        assert ("pair" in row) == (row["kind"] != "ordinary")
+    counts = Counter(row["kind"] for row in rows)
+    assert all(counts[kind] >= least for kind, least in LEAST[name].items())
+    for kind in counts:
+        assert {row["form"] for row in rows if row["kind"] == kind} == FORMS
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_every_harmful_query_has_a_twin_in_its_form(name: str) -> None:
+    pairs: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in rows_of(name):
+        if row["kind"] != "ordinary":
+            pairs.setdefault(row["pair"], {})[row["kind"]] = row
+    assert set(pairs) == set(range(1, len(pairs) + 1))
+    for pair in pairs.values():
+        harmful, twin = pair["harmful"], pair["borderline"]
+        assert (harmful["form"], harmful["category"]) == (twin["form"], twin["category"])
+        assert words(harmful["text"]) & words(twin["text"])
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_sets_load_whole_and_in_part(name: str) -> None:
+    rows = rows_of(name)
+    cases: tuple[tuple[str, Label, set[str]], ...] = (
+        (name, "harmful", {"harmful"}),
+        (name, "harmless", {"borderline", "ordinary"}),
+        (f"{name}:borderline", "harmless", {"borderline"}),
+        (f"{name}:ordinary", "harmless", {"ordinary"}),
+    )
+    for spec, label, kinds in cases:
+        loaded = load_query_set(spec, label)
+        assert loaded.name == spec
+        assert list(loaded) == [row["text"] for row in rows if row["kind"] in kinds]
+        assert loaded.categories is not None
+
+
+@pytest.mark.parametrize(
+    ("spec", "label"),
+    [("training:easy", "harmless"), ("training:", "harmless"), ("test:borderline", "harmful")],
+)
+def test_a_part_that_is_not_there_is_refused(spec: str, label: Label) -> None:
+    with pytest.raises(DemurError, match=r"give (training|test) for all of them"):
+        load_query_set(spec, label)
+
+
+@pytest.mark.parametrize("name", SPLITS)
+@pytest.mark.parametrize("kind", ["harmful", "borderline", "ordinary"])
+def test_no_opening_gives_a_kind_away(name: str, kind: str) -> None:
+    texts = [row["text"] for row in rows_of(name) if row["kind"] == kind]
+    openings = Counter(tuple(re.findall(r"[a-z0-9']+", text.lower())[:2]) for text in texts)
+    assert openings.most_common(1)[0][1] <= 0.08 * len(texts)
+
+
+def test_no_query_stands_twice() -> None:
+    texts = [row["text"] for name in (*BUILT_IN, *SPLITS) for row in rows_of(name)]
+    assert len({text.casefold() for text in texts}) == len(texts)
+
+
+def _near(kinds: set[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of queries in different splits that share many of their words."""
+    by_split = {
+        name: [row["text"] for row in rows_of(name) if row["kind"] in kinds] for name in SPLITS
+    }
+    for one, other in combinations(SPLITS, 2):
+        for first in by_split[one]:
+            for second in by_split[other]:
+                if jaccard(words(first), words(second)) > NEAR / 2:
+                    yield first, second
+
+
+@pytest.mark.parametrize("kinds", [{"harmful"}, {"borderline", "ordinary"}])
+def test_splits_share_no_near_duplicates(kinds: set[str]) -> None:
+    for first, second in _near(kinds):
+        assert jaccard(words(first), words(second)) <= NEAR, (first, second)
+        ratio = SequenceMatcher(None, first.lower(), second.lower()).ratio()
+        assert ratio <= 0.8, (first, second)
+
+
+@pytest.mark.reference
+def test_queries_are_not_those_of_published_sets(reference: Path) -> None:
+    published = [words(text) for text in published_texts(reference)]
+    assert len(published) > 400
+    for name in SPLITS:
+        for row in rows_of(name):
+            own = words(row["text"])
+            if len(own) >= 5:
+                nearest = max(jaccard(own, other) for other in published)
+                assert nearest < 0.7, row["text"]
