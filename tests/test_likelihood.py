@@ -95,7 +95,7 @@ def test_the_loss_is_that_of_whole_conversations(
         if label == "harmful":
             sums["harmful"] -= torch.tensor(refusal).log().item()
             continue
-        sums["harmless"] -= torch.tensor(1 - refusal).log().item()
+        sums["harmless"] -= torch.tensor((1 - refusal + 1e-3) / (1 + 1e-3)).log().item()
         own = [one.response for one in responses if one.refused is False and one.response.strip()]
         if own:
             answered += 1

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from demur.prompts import Condition
     from demur.records import Measurement
 
+LEAST = 1e-3
+"""Added to the probability of no refusal, which bounds the slope of its logarithm."""
+
 _KEPT_TOKENS = 64
 """Most likely next tokens of the model without a prompt that the penalty looks at one by one."""
 
@@ -89,7 +92,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
     title = "Refusal likelihood"
     terms: ClassVar[Mapping[str, str]] = {
         "harmful": "loss of harmful queries: -log of the probability of a refusal",
-        "harmless": "loss of harmless queries: -log of the probability of no refusal",
+        "harmless": "loss of harmless queries: -log of the probability of no refusal, bounded",
         "answer": "penalty on changed answers: KL divergence, in nats a token, from the model "
         "without a prompt on its own answer",
     }
@@ -145,7 +148,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
                 loss = -log_refusal * ((1 - refusal).detach() ** settings.focus)
                 parts = (-log_refusal, zero, zero)
             else:
-                answered = -torch.log1p(-refusal)
+                answered = -((1 - refusal + LEAST) / (1 + LEAST)).log()
                 changed = values[count][:, 1].mean() if len(values) > count else zero
                 loss = settings.weight_harmless * answered * (refusal.detach() ** settings.focus)
                 loss = loss + settings.weight_answer * changed
