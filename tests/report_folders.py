@@ -63,7 +63,7 @@ COUNT = 20
 """Queries of each label."""
 WIDTH = 8
 BASIC = "<i>mine.txt"
-MODEL = ModelRecord("tiny <b>model", "sha256:0", "float32", "cpu", None, "template")
+MODEL = ModelRecord("tiny <b>model", "sha256:0", "float32", "cpu", None, "template", True)
 _SIDES: tuple[Label, Label] = ("harmful", "harmless")
 _LABELS = tuple(side for side in _SIDES for _ in range(COUNT))
 

@@ -26,7 +26,7 @@ def prompt(text: str = "Be careful.", **known: Any) -> SafetyPrompt:
 
 
 def model(name: str, identity: str) -> ModelRecord:
-    return ModelRecord(name, identity, "float32", "cpu", None, "template")
+    return ModelRecord(name, identity, "float32", "cpu", None, "template", True)
 
 
 def result(role: Role, name: str, harmful: float, cost: float | None = 0.5) -> MeasuredPrompt:

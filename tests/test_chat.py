@@ -197,7 +197,7 @@ def test_a_model_that_a_prompt_names_is_never_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The prompt may be a stranger's: what it names is in the catalog or on the hub."""
-    record = ModelRecord(name, "folder:1", "float32", "cpu", None, "template")
+    record = ModelRecord(name, "folder:1", "float32", "cpu", None, "template", True)
     SafetyPrompt("mine", None, torch.ones(2, 4), Provenance(model=record)).save(tmp_path / "mine")
     loaded: list[object] = []
     monkeypatch.setattr(ChatModel, "load", lambda *args, **_: loaded.append(args))

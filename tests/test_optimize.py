@@ -607,6 +607,32 @@ def test_a_run_of_other_settings_is_left_alone(
     assert content(tmp_path / "run") == before
 
 
+def test_the_paths_of_the_engine_are_not_mixed(
+    model: ChatModel,
+    arguments: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """They agree up to rounding only, so neither goes on with what the other measured."""
+    monkeypatch.chdir(tmp_path)
+    run = optimize(model, **arguments, output="run")
+    diagnoses = tmp_path / "demur-diagnoses"
+    shutil.copytree(run.path, diagnoses / "shared")
+    (run.path / "results.json").unlink()
+    folder = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    progress = Telling()
+    plain = ChatModel.load(folder, dtype="float32", prefix_sharing="off", progress=progress)
+    with pytest.raises(DemurError, match=r"run with another model\.prefix sharing"):
+        optimize(plain, **arguments, output="run")
+    alone = optimize(plain, **arguments, output="plain", progress=progress)
+    assert not [text for text in progress.messages if "taking it from there" in text]
+    shared, own = ({one.key for one in each.results.readings} for each in (run, alone))
+    assert not shared & own
+    again = ChatModel.load(folder, dtype="float32", prefix_sharing="on")
+    assert optimize(again, **arguments, output="run").results == run.results
+
+
 def test_a_folder_that_is_no_run_is_left_alone(
     model: ChatModel, arguments: dict[str, Any], tmp_path: Path
 ) -> None:

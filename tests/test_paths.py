@@ -112,14 +112,18 @@ def test_a_model_that_cannot_be_run_is_an_error() -> None:
 
 def test_either_path_can_be_chosen(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "tiny")
-    found = []
+    found, records = [], {}
     ways: dict[PrefixSharing, bool] = {"auto": True, "on": True, "off": False}
     for sharing, shares in ways.items():
         remarks = Remarks()
         model = ChatModel.load(folder, prefix_sharing=sharing, dtype="float32", progress=remarks)
         assert model.engine.shares_prefix is shares
         assert not [text for text in remarks.said if "path" in text]  # as asked for
+        assert model.record.prefix_sharing is shares
         found.append(model.represent(QUERIES, Condition()))
+        records[sharing] = model.record
+    assert records["auto"] == records["on"]
+    assert records["auto"].fingerprint != records["off"].fingerprint
     assert model.engine.verdict.cause == "turned off"
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[0], found[2], rtol=1e-4, atol=1e-4)
@@ -129,9 +133,14 @@ def test_either_path_can_be_chosen(tmp_path: Path) -> None:
 
 def test_loading_reports_the_plain_path(tmp_path: Path) -> None:
     folder, remarks = save_tiny_model(tmp_path / "tiny-mamba", MAMBA), Remarks()
-    ChatModel.load(folder, dtype="float32", progress=remarks)
+    model = ChatModel.load(folder, dtype="float32", progress=remarks)
     (said,) = [text for text in remarks.said if "path" in text]
-    assert said.startswith("tiny-mamba takes the plain path, which is slower")
+    assert said.startswith(
+        "tiny-mamba takes the plain path, which is slower and gives the same results up to rounding"
+    )
+    off = ChatModel.load(folder, dtype="float32", prefix_sharing="off")
+    assert model.record == off.record  # the path is the same, whatever led to it
+    assert not model.record.prefix_sharing
     assert "because its cache cannot be expanded" in said
     with pytest.raises(DemurError, match="tiny-mamba cannot share a prefix because its cache"):
         ChatModel.load(folder, dtype="float32", prefix_sharing="on")

@@ -25,7 +25,7 @@ from demur.records import Interval, ModelRecord, Rate, from_plain, to_plain
 
 RATE = Rate(3.5, 10, Interval(0.2, 0.6))
 PROVENANCE = Provenance(
-    model=ModelRecord("some/model", "some/model@12", "float32", "cpu", None, "template"),
+    model=ModelRecord("some/model", "some/model@12", "float32", "cpu", None, "template", True),
     base_model="some/model",
     method="ä method",
     paper="https://arxiv.org/abs/2401.18018",

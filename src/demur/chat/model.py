@@ -134,8 +134,8 @@ class ChatModel:
         verdict = self.engine.verdict
         if not verdict.shares_prefix and verdict.cause != "turned off":
             progress.message(
-                f"{self.name} takes the plain path, which is slower and gives the same results,"
-                f" because {verdict.reason}."
+                f"{self.name} takes the plain path, which is slower and gives the same results up"
+                f" to rounding, because {verdict.reason}."
             )
 
     @property
@@ -148,6 +148,7 @@ class ChatModel:
             device=str(self.device),
             quantization=self.quantization,
             chat_template=self.renderer.fingerprint,
+            prefix_sharing=self.engine.shares_prefix,
         )
 
     def prompt_embeddings(self, safety_prompt: SafetyPrompt) -> Tensor:

@@ -47,7 +47,7 @@ class LoadSettings(BaseModel):
     )
 
     def like(self, other: LoadSettings) -> LoadSettings:
-        """These settings, with the model of others and its number format where none was chosen.
+        """These settings, with the model of others and how it computes where nothing was chosen.
 
         Whether code of the model is run is never taken from others.
         """
@@ -55,7 +55,7 @@ class LoadSettings(BaseModel):
         return self.model_copy(
             update={
                 name: getattr(other, name)
-                for name in ("model", "dtype", "quantization")
+                for name in ("model", "dtype", "quantization", "prefix_sharing")
                 if getattr(self, name) == getattr(default, name)
             }
         )

@@ -18,6 +18,8 @@ class ModelRecord:
         device: device of the computation, for example `cpu` or `cuda:0`.
         quantization: `4bit`, or None.
         chat_template: fingerprint of the chat template and its options.
+        prefix_sharing: whether the opening of conversations is computed once for all of them. The
+            other path gives the same up to rounding, which can change a sampled response.
     """
 
     name: str
@@ -26,6 +28,7 @@ class ModelRecord:
     device: str
     quantization: str | None
     chat_template: str
+    prefix_sharing: bool
 
     @property
     def fingerprint(self) -> str:
@@ -37,6 +40,7 @@ class ModelRecord:
             device=self.device,
             quantization=self.quantization,
             chat_template=self.chat_template,
+            prefix_sharing=self.prefix_sharing,
         )
 
 

@@ -24,6 +24,7 @@ def facts_of_answerer(record: ModelRecord | ServerRecord | FilesRecord) -> dict[
         "device": record.device,
         "quantization": record.quantization or "none",
         "chat template": record.chat_template,
+        "opening of conversations": "computed once" if record.prefix_sharing else "read each time",
     }
 
 
