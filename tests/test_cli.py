@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.run import KIND, RESULTS, RESULTS_FORMAT
 from demur.records import SETTINGS, read_record, write_record
 from tests.command_line import demur, done, mistake
+from tests.report_folders import finished_evaluation, finished_run
 from tests.tiny import save_tiny_model
 
 REPORT = "report.html"
@@ -74,11 +76,11 @@ def test_the_settings_of_a_run_do_it_again(
         line = mistake(demur("optimize", "--config", run, "--output", run, *changed))
         assert "belongs to a run with another" in line
     line = mistake(demur("diagnose", "--config", run / SETTINGS))
-    assert "does not hold a demur diagnosis" in line
+    assert "settings.json holds no diagnosis of demur: check the path." in line
     line = mistake(demur("diagnose", "--run", run, "--seed", "3"))
     assert "A run brings its own settings: leave out --seed." in line
     line = mistake(demur("evaluate", "--output", run))
-    assert "does not hold a demur evaluation" in line
+    assert "is the folder of a run: choose another --output." in line
 
 
 def test_code_that_only_a_file_of_settings_names_is_never_run(
@@ -104,6 +106,37 @@ def test_code_that_only_a_file_of_settings_names_is_never_run(
     write_record(Path(SETTINGS), replace(record, objects=("harmful",)), KIND)
     line = mistake(demur("optimize", "--config", SETTINGS))
     assert "was given 'harmful' as an object in Python: give --harmful here as well." in line
+
+
+@pytest.mark.parametrize("make", [finished_run, finished_evaluation])
+def test_files_that_are_lost_or_mixed_up_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make(Path("work"))
+    settings, results = folder / SETTINGS, folder / RESULTS
+    for verb in ("show", "report"):
+        settings.rename("kept")
+        line = mistake(demur(verb, folder))
+        assert "work/settings.json is missing: run the command that made this folder again." in line
+        results.rename(settings)
+        Path("kept").rename(results)
+        line = mistake(demur(verb, folder))
+        assert "work/settings.json is damaged: delete it and run the same command again." in line
+        settings.rename("kept")
+        results.rename(settings)
+        Path("kept").rename(results)
+        results.rename("kept")
+        results.write_bytes(settings.read_bytes())
+        line = mistake(demur(verb, folder))
+        assert "work/results.json is damaged: delete it and run the same command again." in line
+        results.unlink()
+        results.mkdir()
+        assert "work/results.json is damaged: delete it" in mistake(demur(verb, folder))
+        results.rmdir()
+        assert "is not finished: run its command again" in mistake(demur(verb, folder))
+        Path("kept").rename(results)
+        done(demur(verb, folder))
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,10 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
         ("epochs = 2026-01-01", "must be a whole number"),
         ("judge = 3", "--judge 3 (in demur.toml): must be text."),
         ("basic_prompt = {a = 1}", "There is no setting 'basic_prompt.a' (in demur.toml)"),
-        ('method = "magic"', "no method 'magic': choose dro, vpt, likelihood, or give FILE.py:CLASS"),
+        (
+            'method = "magic"',
+            "no method 'magic': choose dro, vpt, likelihood, or give FILE.py:CLASS",
+        ),
         ("epochs = [", "cannot be read as TOML"),
     ],
 )
@@ -217,7 +220,7 @@ def test_a_file_that_no_command_reads_is_refused(tmp_path: Path) -> None:
     line = mistake(demur("pull", "--config", tmp_path / "settings.json"))
     assert "demur pull reads no settings.json: give a TOML file." in line
     line = mistake(demur("optimize", "--config", tmp_path / "settings.json"))
-    assert "settings.json does not hold a demur run: check the path." in line
+    assert "settings.json holds no run of demur: check the path." in line
 
 
 OWN_METHOD = '''

@@ -114,7 +114,7 @@ def test_no_forged_results_end_in_a_traceback(
 
 def test_a_rate_is_one_of_queries() -> None:
     for count, queries in ((1, 0), (-1, 4), (5, 4)):
-        with pytest.raises(ValueError, match="is no rate"):
+        with pytest.raises(ValueError, match="a rate must lie between 0 and 1"):
             Rate(count, queries, Interval(0, 1))
 
 

@@ -4,7 +4,10 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -140,6 +143,23 @@ def test_trained_prompt_comes_back(tmp_path: Path) -> None:
         "safety_prompt.safetensors",
     }
     assert [file.name for file in folder.parent.iterdir()] == ["my-prompt"]
+
+
+def test_a_prompt_that_a_killed_save_moved_away_comes_back(tmp_path: Path) -> None:
+    """A process is killed between moving the old prompt away and the new one into its place."""
+    folder, gone = tmp_path / "my-prompt", subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    workspace = tmp_path / f".my-prompt.{gone.pid}.part"
+    trained().save(folder)
+    workspace.mkdir()
+    folder.rename(workspace / "old")
+    with (
+        patch("demur.prompts.storage._write", Mock(side_effect=OSError(28, "full"))),
+        pytest.raises(DemurError, match="No space"),
+    ):
+        SafetyPrompt("p", "Be kind.").save(folder)
+    assert_same(SafetyPrompt.load(folder), trained())
+    assert [file.name for file in tmp_path.iterdir()] == ["my-prompt"]
 
 
 def test_text_prompt_comes_back(tmp_path: Path) -> None:
@@ -320,7 +340,7 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
     json_file.write_bytes(b"\xff\xfe")
     assert_load_fails(folder, "damaged")
     json_file.write_text("{}", encoding="utf-8")
-    assert_load_fails(folder, "does not hold a demur safety prompt")
+    assert_load_fails(folder, "holds no safety prompt of demur")
 
 
 def test_one_changed_number_is_noticed(tmp_path: Path) -> None:
@@ -363,7 +383,7 @@ def test_wrong_fields_are_refused(tmp_path: Path, key: str, value: object, word:
 
 @pytest.mark.parametrize(
     ("key", "value", "word"),
-    [("format", "demur run", "does not hold"), ("version", 99, "another version")],
+    [("format", "demur run", "holds no safety prompt"), ("version", 99, "another version")],
 )
 def test_other_formats_are_refused(tmp_path: Path, key: str, value: object, word: str) -> None:
     trained().save(tmp_path / "p")

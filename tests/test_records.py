@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +17,7 @@ import pytest
 import torch
 
 from demur.errors import DemurError
-from demur.files import append_bytes
+from demur.files import append_bytes, new_folder
 from demur.prompts import Condition, SafetyPrompt, distinct_names
 from demur.records import (
     ConditionRecord,
@@ -86,7 +90,7 @@ def test_a_record_cut_short_is_noticed(tmp_path: Path, length: int) -> None:
 def test_other_records_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_record(file, SETTINGS, "thing")
-    with pytest.raises(DemurError, match="does not hold a demur run"):
+    with pytest.raises(DemurError, match="holds no run of demur: check the path"):
         read_record(file, Settings, "run")
     document = json.loads(file.read_text())
     file.write_text(json.dumps({**document, "version": 1}))
@@ -101,7 +105,7 @@ def test_other_records_are_refused(tmp_path: Path) -> None:
 
 def test_a_number_that_is_none_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        write_record(tmp_path / "a.json", Rate(float("nan"), 1, Interval(0, 1)), "rate")
+        write_record(tmp_path / "a.json", Interval(0, 1, float("nan")), "interval")
     assert not list(tmp_path.iterdir())
 
 
@@ -288,6 +292,46 @@ def test_random_damage_is_never_used(tmp_path: Path) -> None:
         (tmp_path / "measurements" / name).write_bytes(whole[name])
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "f32", "journal"])
+@pytest.mark.parametrize("queries", [0, 2, 6])
+def test_a_folder_in_the_place_of_a_file_is_named(
+    tmp_path: Path, suffix: str, queries: int
+) -> None:
+    _go_on(tmp_path / "whole")
+    stored = MeasurementStore(tmp_path).stored(KEY)
+    stored.begin(HEADER)
+    if queries:
+        _append(stored, 0, queries)
+    file = next((tmp_path / "measurements").glob(f"*.{suffix}"))
+    file.unlink()
+    file.mkdir()
+    named = rf"damaged \(it is a folder\): delete \S+{suffix} and run"
+    with pytest.raises(DemurError, match=named):
+        MeasurementStore(tmp_path).stored(KEY).read()
+    with pytest.raises(DemurError, match=named):
+        stored.begin(HEADER)
+    file.rmdir()  # what the message says
+    _go_on(tmp_path)
+    assert _files(tmp_path) == _files(tmp_path / "whole")
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _go_on(tmp_path)
+    for error in (PermissionError(13, "Permission denied"), OSError(5, "Input/output error")):
+
+        def fail(*_: object, error: OSError = error, **__: object) -> bytes:
+            raise error
+
+        stored = MeasurementStore(tmp_path).stored(KEY)
+        with monkeypatch.context() as patches:
+            patches.setattr(Path, "read_bytes", fail)
+            with pytest.raises(DemurError) as caught:
+                stored.read()
+        assert f"({error.strerror}): make it readable." in str(caught.value)
+
+
 def test_a_measurement_is_found_by_what_it_is(tmp_path: Path) -> None:
     _go_on(tmp_path)
     store = MeasurementStore(tmp_path)
@@ -357,7 +401,9 @@ def test_a_folder_of_work_knows_what_it_is(tmp_path: Path) -> None:
         WorkFolder.check(path, replace(SETTINGS, epochs=4), "run")
     with pytest.raises(DemurError, match=r"another rate\.count"):
         WorkFolder.check(path, replace(SETTINGS, rate=Rate(2, 4, SETTINGS.rate.interval)), "run")
-    with pytest.raises(DemurError, match="not hold a demur evaluation"):
+    with pytest.raises(
+        DemurError, match=r"work is not the folder of an evaluation \(that of a run\): check"
+    ):
         WorkFolder.open(path, Settings, "evaluation")
     with pytest.raises(DemurError, match="is not the folder of a run"):
         WorkFolder.open(tmp_path, Settings, "run")
@@ -367,6 +413,70 @@ def test_a_folder_of_work_knows_what_it_is(tmp_path: Path) -> None:
         WorkFolder.check(tmp_path / "full", SETTINGS, "run")
     with pytest.raises(DemurError, match="is a file"):
         WorkFolder.check(tmp_path / "full" / "notes.txt", SETTINGS, "run")
+
+
+def test_a_folder_of_work_without_good_settings_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    WorkFolder.start(path, SETTINGS, "run")
+    file = path / "settings.json"
+    whole = file.read_bytes()
+    write_record(path / "results.json", SETTINGS, "run results")
+    for damage in (whole[:50], (path / "results.json").read_bytes()):
+        file.write_bytes(damage)
+        for use in (
+            lambda: WorkFolder.check(path, SETTINGS, "run"),
+            lambda: WorkFolder.open(path, Settings, "run"),
+            lambda: kind_of(path),
+        ):
+            with pytest.raises(DemurError, match=r"settings\.json is damaged: delete it and run"):
+                use()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(DemurError, match=r"settings\.json is damaged: delete it"):
+        WorkFolder.check(path, SETTINGS, "run")
+    file.rmdir()
+    assert kind_of(path) is None
+    with pytest.raises(DemurError, match=r"settings\.json is missing: run the command that made"):
+        WorkFolder.open(path, Settings, "run")
+    WorkFolder.start(path, SETTINGS, "run")
+    assert file.read_bytes() == whole
+    with pytest.raises(DemurError, match="is the folder of a run: choose another --output"):
+        WorkFolder.check(path, SETTINGS, "evaluation")
+
+
+def test_what_a_killed_process_left_is_swept_when_work_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    WorkFolder.start(path, SETTINGS, "run")
+    (path / "measurements").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+        dead = [path / f".report.html.{gone.pid}.part"]
+        dead.append(path / "measurements" / f".abc.f32.{gone.pid}.part")
+        alive = path / "measurements" / f".abc.jsonl.{running.pid}.part"
+        others = [path / "notes.part", path / ".mine.part", alive]
+        for file in (*dead, *others):
+            file.touch()
+        WorkFolder.start(path, SETTINGS, "run")
+        assert not any(file.exists() for file in dead)
+        assert all(file.exists() for file in others)
+        two_days_ago = time.time() - 2 * 86400
+        os.utime(alive, (two_days_ago, two_days_ago))  # its number is another process's by now
+        WorkFolder.start(path, SETTINGS, "run")
+        assert not alive.exists()
+        running.communicate(b"\n")
+
+
+def test_a_new_folder_sweeps_what_a_killed_process_left_of_it(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in ("export", "other"):
+        (tmp_path / f".{name}.{gone.pid}.part").mkdir()
+        (tmp_path / f".{name}.{gone.pid}.part" / "weights").touch()
+    with new_folder(tmp_path / "export") as new:
+        (new / "weights").write_text("new")
+    assert sorted(one.name for one in tmp_path.iterdir()) == [f".other.{gone.pid}.part", "export"]
+    assert (tmp_path / "export" / "weights").read_text() == "new"
 
 
 def test_the_first_write_may_be_interrupted(tmp_path: Path) -> None:

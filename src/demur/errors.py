@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class DemurError(Exception):
-    """Something the user can mend.
+    """Something that the user can fix.
 
-    The message is a single line that says what is wrong and how to mend it. The command line
+    The message is a single line that says what is wrong and how to fix it. The command line
     prints it without a traceback and exits with status 2.
     """
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, with errors that a user can mend; where downloads are kept."""
+"""Writing files whole or not at all, with errors that a user can fix; where downloads are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +18,8 @@ import platformdirs
 from demur.errors import DemurError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEMPORARY = ".part"
+_DAY = 86400
 
 
 def cache_directory() -> Path:
@@ -34,7 +36,7 @@ def cache_directory() -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into a `DemurError` that names the mend."""
+    """Turn a failure to write into a `DemurError` that says how to fix it."""
     try:
         yield
     except OSError as error:
@@ -47,24 +49,75 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary(path: Path) -> Path:
+    """Where this process writes what is then moved to `path`; beside it, on the same disk."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+
+
+def leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Temporary files and folders that processes which were killed left behind.
+
+    What a process that still runs is writing is not among them.
+
+    Args:
+        folder: an existing folder.
+        name: name of the file or folder that they were written for; None for any in `folder`.
+    """
+    found: list[Path] = []
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        of, _, process = path.name[1:].removesuffix(_TEMPORARY).rpartition(".")
+        is_ours = process.isdecimal() and name in (None, of)
+        if is_ours and not _may_be_written(path, int(process)):
+            found.append(path)
+    return found
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what `leftovers` finds."""
+    for path in leftovers(folder, name):
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _may_be_written(path: Path, process: int) -> bool:
+    """Whether the process that began to write a file is still there and may go on."""
+    with suppress(OSError):
+        if time.time() - path.lstat().st_mtime > _DAY:
+            return False  # the number belongs to another process by now
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # there, asking for a process would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content at once: a reader sees the old one or the new one.
 
     Raises:
         DemurError: the disk is full or the place cannot be written; the old content stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    new = temporary(path)
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
+            with new.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.replace(path)
+            new.replace(path)
         except BaseException:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                new.unlink(missing_ok=True)
             raise
 
 
@@ -103,16 +156,16 @@ def new_folder(path: Path) -> Iterator[Path]:
     target = path.resolve()
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        workspace = Path(tempfile.mkdtemp(prefix=".demur-new-", dir=target.parent))
+        remove_leftovers(target.parent, target.name)
+        new = temporary(target)
         try:
-            new = workspace / "new"
             new.mkdir()
             yield new
             if target.exists():
                 target.rmdir()
             new.rename(target)
         finally:
-            shutil.rmtree(workspace, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def safe_name(text: str) -> str:

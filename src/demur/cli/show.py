@@ -27,7 +27,7 @@ def run_show(options: ShowOptions) -> None:
     from demur.records import kind_of
 
     path = Path(options.folder)
-    kind = kind_of(path)
+    kind = kind_of(path, finished=True)
     if kind == "run":
         _show_run(path)
     elif kind == "evaluation":

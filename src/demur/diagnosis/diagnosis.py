@@ -188,9 +188,9 @@ class Diagnosis:
             DemurError: its results are damaged.
         """
         file = folder.path / RESULTS
-        if not file.is_file():
+        if not file.exists():
             return None
-        results = read_record(file, DiagnosisResults, f"{KIND} results")
+        results = read_record(file, DiagnosisResults, f"{KIND} results", in_work=True)
         if results.diagnosis != folder.settings.fingerprint:
             return None
         return cls(folder.path, folder.settings, results)

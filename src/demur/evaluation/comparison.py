@@ -121,9 +121,9 @@ class Comparison(Figures):
             DemurError: the file is damaged.
         """
         file = folder.path / RESULTS
-        if not file.is_file():
+        if not file.exists():
             return None
-        results = read_record(file, Results, _FORMAT)
+        results = read_record(file, Results, _FORMAT, in_work=True)
         if results.settings != _fingerprint_of(folder.settings):
             return None
         return cls.of(results.figures, folder.path, folder.settings)

@@ -92,7 +92,7 @@ class CostMeter:
         queries = tuple(test_set.queries.texts[row] for row in rows)
         file = self._file(stored.key)
         if file.exists():
-            kept = read_record(file, Divergences, _FORMAT)
+            kept = read_record(file, Divergences, _FORMAT, in_work=True)
             if (kept.prompted, kept.unprompted, kept.queries) != (
                 stored.key,
                 self.unprompted.fingerprint,

@@ -263,7 +263,7 @@ def read_run(folder: WorkFolder[RunRecord]) -> Run | None:
     prompt_files = (folder.path / PROMPT / name for name in (JSON_FILE, TENSOR_FILE))
     if not all(file.exists() for file in (folder.path / RESULTS, *prompt_files)):
         return None
-    results = read_record(folder.path / RESULTS, RunResults, RESULTS_FORMAT)
+    results = read_record(folder.path / RESULTS, RunResults, RESULTS_FORMAT, in_work=True)
     try:
         prompt = SafetyPrompt.load(folder.path / PROMPT)
     except DemurError as error:

@@ -51,12 +51,6 @@ class MeasuredPrompt:
     divergence: float | None = None
 
     def __post_init__(self) -> None:
-        for rate in (self.harmful_refused, self.harmless_refused):
-            bounds = (rate.interval.low, rate.interval.high)
-            if rate.queries < 1 or not 0 <= rate.count <= rate.queries:
-                raise ValueError("a rate must lie between 0 and 1")
-            if not all(math.isfinite(bound) for bound in bounds):
-                raise ValueError("an interval must be finite")
         if self.divergence is not None and not math.isfinite(self.divergence):
             raise ValueError("a divergence must be finite")
 

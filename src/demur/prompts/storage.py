@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
-from demur.files import DISK_FULL
+from demur.files import DISK_FULL, leftovers, remove_leftovers, temporary
 from demur.prompts.checks import check_shape, shown
 from demur.prompts.provenance import Provenance
 from demur.records import read_record, record_bytes, tensor_fingerprint
@@ -201,9 +200,11 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _recover(target)
     # Beside the target, so that renaming it into place neither copies nor stops half-way.
-    workspace = Path(tempfile.mkdtemp(prefix=".demur-save-", dir=target.parent))
+    workspace = temporary(target)
     new, old = workspace / "new", workspace / "old"
+    workspace.mkdir()
     try:
         new.mkdir()
         for name, data in files.items():
@@ -220,6 +221,15 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
         # Where even putting the old prompt back failed, its only copy is in the workspace.
         if target.exists() or not old.exists():
             shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _recover(target: Path) -> None:
+    """Put a prompt back that a process which was killed had moved away, and clean up after it."""
+    for workspace in leftovers(target.parent, target.name):
+        old = workspace / "old"
+        if old.is_dir() and not target.exists():
+            old.rename(target)
+    remove_leftovers(target.parent, target.name)
 
 
 def _check_replaceable(target: Path) -> None:

@@ -101,13 +101,15 @@ def write_record(path: Path, record: object, format: str) -> None:
     write_bytes(path, record_bytes(record, format))
 
 
-def read_record(path: Path, kind: type[Record], format: str) -> Record:
+def read_record(path: Path, kind: type[Record], format: str, *, in_work: bool = False) -> Record:
     """Read a file that `write_record` wrote.
 
     Args:
         path: the file.
         kind: type of the record.
         format: what the file must hold.
+        in_work: whether the file belongs to a folder of work, where anything else in its place is
+            damage; otherwise the user may have named the wrong file.
 
     Raises:
         DemurError: the file is missing, damaged, of another format or of another version of demur.
@@ -117,7 +119,9 @@ def read_record(path: Path, kind: type[Record], format: str) -> Record:
     if {"sha256", "content"} & parts and len(parts) < 4:
         raise damaged(path)
     if document.get("format") != f"demur {format}":
-        raise DemurError(f"{path} does not hold a demur {format}: check the path.")
+        if in_work:
+            raise damaged(path)
+        raise DemurError(f"{path} holds no {format} of demur: check the path.")
     if document.get("version") != VERSION:
         raise DemurError(
             f"{path} was written by another version of demur: use that version, or run the command "
@@ -148,15 +152,22 @@ def damaged(path: Path) -> DemurError:
     return DemurError(f"{path} is damaged: delete it and run the same command again.")
 
 
+def unreadable(path: Path, error: OSError) -> DemurError:
+    """The error for a file that the system does not let demur read."""
+    reason = error.strerror or error
+    fix = "check the path" if isinstance(error, FileNotFoundError) else "make it readable"
+    return DemurError(f"Cannot read {path} ({reason}): {fix}.")
+
+
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DemurError(f"{path} is larger than any file that demur writes: check the path.")
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise DemurError(
-            f"Cannot read {path} ({error.strerror or error}): check the path."
-        ) from error
+        if path.is_dir():
+            raise damaged(path) from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise damaged(path) from error
     if not isinstance(document, dict):

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from demur.errors import DemurError
-from demur.records.codec import format_of, read_record, to_plain, write_record
+from demur.files import remove_leftovers
+from demur.records.codec import damaged, format_of, read_record, to_plain, write_record
 from demur.records.store import MeasurementStore
 
 Settings = TypeVar("Settings")
 
 SETTINGS = "settings.json"
+RESULTS = "results.json"
+KINDS = ("run", "evaluation", "diagnosis")
 _MOST_SHOWN = 40
 
 
@@ -46,8 +49,10 @@ class WorkFolder(Generic[Settings]):
         """
         folder = cls.check(path, settings, kind)
         file = path / SETTINGS
-        if not file.exists() or read_record(file, type(settings), kind) != settings:
+        if not file.exists() or read_record(file, type(settings), kind, in_work=True) != settings:
             write_record(file, settings, kind)
+        for place in (path, *(one for one in path.iterdir() if one.is_dir())):
+            remove_leftovers(place)
         return folder
 
     @classmethod
@@ -59,10 +64,17 @@ class WorkFolder(Generic[Settings]):
         """
         if path.exists() and not path.is_dir():
             raise DemurError(f"{path} is a file: choose a folder with --output.")
-        if (path / SETTINGS).exists():
-            found = read_record(path / SETTINGS, type(settings), kind)
+        other = kind_of(path)
+        if other is None and (path / SETTINGS).exists():
+            raise damaged(path / SETTINGS)
+        if other is not None:
+            if other != kind:
+                raise DemurError(
+                    f"{path} is the folder of {_named(other)}: choose another --output."
+                )
+            found = read_record(path / SETTINGS, type(settings), kind, in_work=True)
             _require_same(path, found, settings, kind)
-        elif path.exists() and any(_not_ours(path)) and not MeasurementStore(path).is_begun:
+        elif path.exists() and any(_not_ours(path)) and not _is_work(path):
             raise DemurError(f"{path} holds something else: choose another --output.")
         return cls(path, settings)
 
@@ -73,17 +85,43 @@ class WorkFolder(Generic[Settings]):
         Raises:
             DemurError: it is not such a folder, or its settings are damaged.
         """
-        if not (path / SETTINGS).is_file():
+        found = kind_of(path, finished=True)
+        if found != kind:
+            what = f"that of {_named(found)}" if found is not None else f"it has no {SETTINGS}"
             raise DemurError(
-                f"{path} is not the folder of {_named(kind)} (it has no {SETTINGS}): check the "
-                "path."
+                f"{path} is not the folder of {_named(kind)} ({what}): check the path."
             )
-        return cls(path, read_record(path / SETTINGS, settings_type, kind))
+        return cls(path, read_record(path / SETTINGS, settings_type, kind, in_work=True))
 
 
-def kind_of(path: Path) -> str | None:
-    """What the folder `path` holds: `run`, `evaluation`, `diagnosis`, or None for anything else."""
-    return format_of(path / SETTINGS)
+def kind_of(path: Path, *, finished: bool = False) -> str | None:
+    """What the folder `path` holds: `run`, `evaluation`, `diagnosis`, or None for anything else.
+
+    Args:
+        path: any path.
+        finished: whether it must be known what the work is: a folder of work without its settings
+            is an error then. Otherwise it counts as none, because work may begin there again.
+
+    Raises:
+        DemurError: it is a folder of work whose settings are damaged.
+    """
+    file = path / SETTINGS
+    if file.is_dir():
+        raise damaged(file)
+    if file.exists():
+        format = format_of(file)
+        if format not in KINDS and (format is not None or _is_work(path)):
+            raise damaged(file)
+        return format
+    if finished and _is_work(path):
+        raise DemurError(f"{file} is missing: run the command that made this folder again.")
+    return None
+
+
+def _is_work(path: Path) -> bool:
+    """Whether a folder without good settings is one of work nevertheless."""
+    results = [f"{kind} results" for kind in KINDS]
+    return MeasurementStore(path).is_begun or format_of(path / RESULTS) in results
 
 
 def folders_of_work(places: list[Path]) -> list[Path]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
-from demur.files import append_bytes, write_bytes
-from demur.records.codec import VERSION, canonical
+from demur.files import append_bytes, write_bytes, writing
+from demur.records.codec import VERSION, canonical, unreadable
 
 _CHUNK = 1 << 20
 _MOST_BYTES = 256 << 20
@@ -77,10 +77,28 @@ class Journal:
             none, and the work starts again.
 
         Raises:
-            DemurError: a file is damaged.
+            DemurError: a file is damaged or cannot be read.
         """
+        try:
+            return self._read()
+        except OSError as error:
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: OSError) -> DemurError:
+        """The error for a file that cannot be read, or for a folder in its place."""
+        for file in (self.path, *self.data):
+            if file.is_dir():
+                return DemurError(
+                    f"{file} is damaged (it is a folder): delete {file} and run the same command "
+                    "again."
+                )
+        return unreadable(Path(error.filename or self.path), error)
+
+    def _read(self) -> bool:
         if not self.path.exists():
             return False
+        if any(file.is_dir() for file in self.data):
+            raise IsADirectoryError
         lines = self._lines()
         if not lines or any(not file.exists() for file in self.data):
             return False
@@ -102,8 +120,12 @@ class Journal:
         """
         self.header, self.last, self._check = header, None, ""
         self._digests = [hashlib.sha256() for _ in self.data]
+        for file in (self.path, *self.data):
+            if file.is_dir():
+                raise self.unreadable(IsADirectoryError())
         # The journal goes last: without it the data files count for nothing.
-        self.path.unlink(missing_ok=True)
+        with writing(self.path):
+            self.path.unlink(missing_ok=True)
         for file in self.data:
             write_bytes(file, b"")
         head = {"format": "demur journal", "version": VERSION, "header": header}

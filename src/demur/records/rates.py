@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,18 @@ class Interval:
         low: lower bound; of a rate, in [0, 1].
         high: upper bound; of a rate, in [0, 1].
         confidence: confidence level, in (0, 1).
+
+    Raises:
+        ValueError: a bound is not a finite number.
     """
 
     low: float
     high: float
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.low) or not isfinite(self.high):
+            raise ValueError("the bounds of an interval must be finite")
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,9 @@ class Rate:
 
     def __post_init__(self) -> None:
         if self.queries < 1 or not 0 <= self.count <= self.queries:
-            raise ValueError(f"{self.count} of {self.queries} queries is no rate")
+            raise ValueError(
+                f"a rate must lie between 0 and 1, not be {self.count} of {self.queries} queries"
+            )
 
     @property
     def value(self) -> float:

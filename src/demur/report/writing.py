@@ -73,7 +73,7 @@ def write_report(
 
 
 def _open(path: Path) -> Work:
-    kind = kind_of(path)
+    kind = kind_of(path, finished=True)
     if kind == "run":
         return Run.load(path)
     if kind == "evaluation":
