@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ def is_recorded(file: Path) -> bool:
     """Whether a file holds settings that work recorded; else it is taken for TOML."""
     return file.suffix == ".json" or format_of(file) is not None
 
+
+_ADDRESS = re.compile(r"endpoint:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+"""What asks a server: an address, or a judge behind one."""
 
 ReadRecorded: TypeAlias = Callable[[Path], Recorded]
 """Reads what work recorded in a `settings.json`."""
@@ -78,11 +82,24 @@ def read_config(
                 f"{str(file)!r} belongs to work that was given {option.name!r} as an object in "
                 f"Python: give {option.flag} here as well."
             )
-        # The folder may be a stranger's, so nothing in it makes code run.
-        own_code = is_plugin_spec(value) if isinstance(value, str) else False
-        if own_code or (option.name == "trust_remote_code" and value):
+        # The folder may be a stranger's: it makes no code run, and no server learns the user's
+        # key or files.
+        if _runs_code(value) or (option.name == "trust_remote_code" and value):
             raise DemurError(
                 f"{str(file)!r} has code run through {option.flag}: give that option here as well, "
                 "if you trust the code."
             )
+        if _asks_a_server(value):
+            raise DemurError(
+                f"{str(file)!r} has a server asked through {option.flag}, which would receive your "
+                "key, queries and texts: give that option here as well, if you trust the server."
+            )
     return dict(found.values)
+
+
+def _runs_code(value: object) -> bool:
+    return isinstance(value, str) and is_plugin_spec(value)
+
+
+def _asks_a_server(value: object) -> bool:
+    return isinstance(value, str) and bool(_ADDRESS.match(value.strip()))
