@@ -9,9 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from demur.errors import DemurError
+
 REGULARIZATION = 1.0
 """Strength of the L2 penalty on the weights of the regressions (scikit-learn's `1 / C`). Without a
 penalty the harmfulness regression often has no finite solution: the labels are separable."""
+
+_SAME = 1e-15
+"""Share of the mean square that a variance has where points are the same but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,17 @@ def estimate_directions(
 
     Raises:
         ValueError: there are more components or folds than N or d allows.
+        DemurError: all representations are the same.
     """
     from sklearn.decomposition import PCA
     from sklearn.model_selection import KFold
 
     points = representations.double().numpy()
+    if points.var(axis=0).sum() <= _SAME * (points**2).mean(axis=0).sum():
+        raise DemurError(
+            "The model has the same representation of every query, so there is no direction to "
+            "estimate: use another model, or other queries."
+        )
     pca = PCA(n_components=components, svd_solver="full").fit(points)
     projected = pca.transform(points)
     splits = [train for train, _ in KFold(folds, shuffle=True, random_state=seed).split(projected)]

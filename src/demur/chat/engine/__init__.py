@@ -7,6 +7,7 @@ model and takes the plain path where it does not hold.
 
 from demur.chat.engine.capability import PrefixSharing, Verdict
 from demur.chat.engine.engine import Engine, Sampled
+from demur.chat.engine.finite import NotFiniteError
 from demur.chat.engine.gradient import PartialLoss
 from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.sampler import Sample, SamplingSettings
@@ -15,6 +16,7 @@ from demur.chat.engine.targets import Read, TargetTokens, TokenReader, log_proba
 __all__ = [
     "Engine",
     "Inputs",
+    "NotFiniteError",
     "PartialLoss",
     "PrefixSharing",
     "Read",

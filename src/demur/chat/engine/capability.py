@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from demur.chat.engine.architecture import shortest_window, takes_position_ids
 from demur.chat.engine.decoding import step
+from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import embedding_table
 from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.plain import read_whole
@@ -132,12 +133,9 @@ def _example(model: PreTrainedModel, name: str) -> _Example:
             " inputs_embeds."
         ) from error
     assert read.logits is not None
-    if not bool(read.hidden.isfinite().all()) or bool(read.logits.isnan().any()):
-        raise DemurError(
-            f"{name} computes values that are not numbers (NaN or infinity) in"
-            f" {_short(model.dtype)}: load it in another dtype, such as float32, or get its weights"
-            " again."
-        )
+    numbers = FiniteNumbers(model, name)
+    numbers.check_any(read.hidden)
+    numbers.check_logits(read.logits)
     return _Example(
         inputs=inputs,
         answers=(first, second),

@@ -15,6 +15,7 @@ from demur.chat.engine.attention import use_grouped_attention
 from demur.chat.engine.buckets import halving
 from demur.chat.engine.capability import PrefixSharing, judge_paths
 from demur.chat.engine.decoding import Prefilled, decode
+from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import input_device, read_positions
 from demur.chat.engine.gradient import PartialLoss, gradient_of
 from demur.chat.engine.head import Head
@@ -92,7 +93,8 @@ class Engine:
         use_grouped_attention(model)
         self.verdict = judge_paths(model, prefix_sharing, name)
         self.shares_prefix = self.verdict.shares_prefix
-        self.head = Head(model, room.logits)
+        self._numbers = FiniteNumbers(model, name)
+        self.head = Head(model, room.logits, self._numbers)
         self._window = shortest_window(model)
 
     def represent(
@@ -129,6 +131,9 @@ class Engine:
         Returns:
             Representations (N, d) and token values (n,), or (n, k) as the reader returns them, on
             the CPU.
+
+        Raises:
+            DemurError: the model computes values that are not numbers.
         """
         stage = stage or SilentStage()
         with torch.inference_mode():
@@ -136,6 +141,7 @@ class Engine:
 
             def read(rows: list[int]) -> list[tuple[Tensor, Tensor]]:
                 positions = read_part(self.model, inputs.select(rows), prefix, prompt)
+                self._numbers.check_hidden(positions.hidden)
                 part = read_targets(self.head, positions, inputs, rows, reader)
                 counts = [sum(some) for some in part.lengths]
                 stage.advance(len(rows))
@@ -204,6 +210,7 @@ class Engine:
                 positions = read_part(self.model, chosen, prefix, prompt, layers=True)
                 stage.advance(len(rows))
                 assert positions.layers is not None
+                self._numbers.check_hidden(positions.layers)
                 return list(positions.layers)
 
             return torch.stack(self._in_parts(inputs, read))
@@ -230,7 +237,7 @@ class Engine:
             stage: advanced by one for each response.
         """
         stage = stage or SilentStage()
-        writer = ResponseWriter(self.model, self.tokenizer, settings, settled)
+        writer = ResponseWriter(self.model, self.tokenizer, settings, settled, self._numbers)
         limits = limits or [settings.most_tokens] * len(queries)
         streams = [
             (query, sample, random_stream(settings, text, sample)[:limit])
@@ -257,12 +264,14 @@ class Engine:
 
     def stream(self) -> Stream:
         """A new conversation that is answered token by token, while its answer is shown."""
-        return Stream(self.model, self.tokenizer, reuses=self.shares_prefix)
+        return Stream(self.model, self.tokenizer, self._numbers, reuses=self.shares_prefix)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """Logits of the next token at representations (N, d); (N, V) float32 on the CPU."""
         with torch.inference_mode():
-            return self.head.logits(representations).float().cpu()
+            logits = self.head.logits(representations).float().cpu()
+        self._numbers.check_logits(logits)
+        return logits
 
     def prompt_gradient(
         self,
@@ -318,6 +327,7 @@ class Engine:
         cache = prefix.cache() if prefix is not None else None
         last = read_part(self.model, chosen, prefix, prompt, cache=cache, logits=True)
         assert last.logits is not None
+        self._numbers.check_hidden(last.hidden)
         states: list[tuple[Tensor, ...]] = [()] * len(rows)
         if cache is not None:
             states = suffix_states(cache, packing_of(chosen, inside=False))

@@ -21,6 +21,7 @@ from transformers.utils.generic import ModelOutput
 
 from demur.chat.engine.architecture import backbone, shape_of
 from demur.chat.engine.buckets import is_out_of_memory
+from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import input_device
 from demur.chat.engine.targets import TargetTokens, TokenReader
 
@@ -31,10 +32,12 @@ class Head:
     Args:
         model: a causal language model.
         most_logits: number of logits that are computed at once, unless one position has more.
+        numbers: checks logits that are read without a gradient.
     """
 
-    def __init__(self, model: PreTrainedModel, most_logits: int) -> None:
+    def __init__(self, model: PreTrainedModel, most_logits: int, numbers: FiniteNumbers) -> None:
         self.model = model
+        self._numbers = numbers
         self.positions = max(1, most_logits // shape_of(model).vocabulary)
         self._alone = backbone(model) is not None
 
@@ -68,11 +71,15 @@ class Head:
 
         Raises:
             ValueError: the reader returned another shape.
+            DemurError: logits are not numbers, where no gradient is wanted. A training tells that
+                from its loss, because its steps may be the cause.
         """
         size = self.positions
 
         def read(some: Tensor, start: int) -> Tensor:
             logits = self.logits(some).float()  # a spread model may have them elsewhere
+            if not torch.is_grad_enabled():
+                self._numbers.check_logits(logits)
             chosen = tokens[start : start + size].to(logits.device)
             found = reader(logits, chosen)
             if found.shape[:1] != chosen.ids.shape or found.dim() > 2:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from demur.chat.engine.architecture import end_tokens
+from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, draw
 
 
@@ -38,10 +39,12 @@ class ResponseWriter:
         tokenizer: PreTrainedTokenizerBase,
         settings: SamplingSettings,
         settled: Settled | None,
+        numbers: FiniteNumbers,
     ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.settled = settled
+        self.numbers = numbers
         self.end_tokens = end_tokens(model, tokenizer)
 
     def write(self, responses: list[Growing], logits: Tensor) -> list[Sample | None]:
@@ -53,7 +56,11 @@ class ResponseWriter:
 
         Returns:
             For each response the finished sample, or None where it goes on.
+
+        Raises:
+            DemurError: logits are not numbers.
         """
+        self.numbers.check_logits(logits)
         logits = logits.float()
         young = [
             row

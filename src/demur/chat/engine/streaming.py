@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import input_embeddings, read_positions
 from demur.chat.engine.plain import replace_rows
 from demur.chat.engine.responses import Growing, ResponseWriter
@@ -23,15 +24,22 @@ class Stream:
     Args:
         model: a causal language model.
         tokenizer: tokenizer of the model.
+        numbers: checks the model's logits.
         reuses: whether the model's cache can be carried from turn to turn. If not, the whole
             conversation is read again for every token.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, reuses: bool
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        numbers: FiniteNumbers,
+        *,
+        reuses: bool,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self._numbers = numbers
         self._reuses = reuses
         self._cache: DynamicCache | None = None
         self._read: list[int] = []
@@ -55,7 +63,7 @@ class Stream:
             prompt_span: [start, end) in `token_ids`.
         """
         self._prompt = None if prompt is None or prompt_span is None else (prompt_span, prompt)
-        writer = ResponseWriter(self.model, self.tokenizer, settings, None)
+        writer = ResponseWriter(self.model, self.tokenizer, settings, None, self._numbers)
         growing = Growing(0, 0, random_stream(settings, text, 0))
         said, ended = "", None
         while ended is None:

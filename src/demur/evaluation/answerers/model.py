@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from demur.chat import ChatModel
+from demur.chat.engine import NotFiniteError
 from demur.chat.settings import LoadSettings
-from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import (
     Answer,
     Batch,
@@ -172,19 +171,17 @@ class ModelTask:
         stage.advance(start * samples)
         for first in range(start, len(queries), at_once):
             rows = range(first, min(first + at_once, len(queries)))
-            reading = self.model.read_and_sample(
-                [queries.texts[row] for row in rows],
-                self.question.condition,
-                protocol.sampling,
-                limits=protocol.limits([queries.harmful[row] for row in rows]),
-                settled=None if protocol.reads_whole_responses else settled,
-                stage=stage,
-            )
-            if not bool(torch.isfinite(reading.representations).all()):
-                raise DemurError(
-                    f"{self.model.name} computed numbers that are not finite under "
-                    f"{self.question.name}: load it with another dtype, for example float32."
+            try:
+                reading = self.model.read_and_sample(
+                    [queries.texts[row] for row in rows],
+                    self.question.condition,
+                    protocol.sampling,
+                    limits=protocol.limits([queries.harmful[row] for row in rows]),
+                    settled=None if protocol.reads_whole_responses else settled,
+                    stage=stage,
                 )
+            except NotFiniteError as error:
+                raise error.under(self.question.name) from None
             answers = [
                 self._answer(row, sample.text, sample.end)
                 for row, drawn in zip(rows, reading.samples, strict=True)
