@@ -64,6 +64,10 @@ def test_the_settings_of_a_run_do_it_again(
         again = demur("optimize", "--config", config, "--output", run)
         assert done(again) == out
         assert "finished already" in again.err
+    report = (run / REPORT).read_bytes()
+    (run / REPORT).write_bytes(report[:100])
+    done(demur("optimize", "--config", run, "--output", run))
+    assert (run / REPORT).read_bytes() == report
     copy = tmp_path / "copy"
     done(demur("optimize", "--config", run, "--output", copy))
     assert Run.load(copy).comparison.rates == Run.load(run).comparison.rates

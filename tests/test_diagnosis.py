@@ -180,6 +180,25 @@ def test_what_was_deleted_is_read_again(model: ChatModel, arguments: dict[str, A
         assert content(Path("d")) == whole
 
 
+def test_figures_that_are_lost_or_damaged_are_drawn_again(
+    model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="run")
+    diagnose(model, run=run, prompts=["other.txt"], output="d")
+    whole = content(Path("d"))
+    damaged = [name for name in whole if name.startswith(("figures/", "directions"))]
+    assert len(damaged) == 4 * 3 + 1
+    monkeypatch.setattr(ChatModel, "read_and_sample", None)
+    monkeypatch.setattr(ChatModel, "represent_layers", None)
+    for place, name in enumerate(damaged):
+        file = Path("d", name)
+        file.unlink() if place % 2 else file.write_bytes(file.read_bytes()[:10])
+    listening = Listening()
+    diagnose(model, run=run, prompts=["other.txt"], output="d", progress=listening)
+    assert listening.stages == ["Drawing the figures"]
+    assert content(Path("d")) == whole
+
+
 @quick
 def test_layers_of_another_condition_are_never_used(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ from demur.chat.catalog import DEFAULT_MODEL
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
-from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
+from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.optimization.settings import expanded
 from demur.settings import build, part_of, values_of
@@ -58,7 +58,7 @@ def run_diagnose(options: DiagnoseOptions) -> None:
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
     diagnosis = carry_out(plan, load.load(progress), options.output, progress)
-    write_missing_report(diagnosis)
+    write_own_report(diagnosis)
     print_diagnosis(console, diagnosis)
 
 

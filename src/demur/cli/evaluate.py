@@ -11,7 +11,7 @@ from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
-from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
+from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
 from demur.settings import options_in, part_of, values_of
@@ -65,7 +65,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
         answerer = ModelAnswerer(options.load.load(progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
-    write_missing_report(comparison)
+    write_own_report(comparison)
     print_comparison(console, comparison)
 
 

@@ -11,7 +11,7 @@ from pydantic import create_model
 from demur.cli.command import CONFIG, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import TerminalProgress, console
-from demur.cli.work import OFF, WorkOptions, check_output, write_missing_report
+from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import method_names
 from demur.optimization.settings import expanded, presets, settings_type
@@ -68,7 +68,7 @@ def run_optimize(options: WorkOptions) -> None:
     check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
     model = options.load.load(progress)
     run = carry_out(model, plan, output=options.output, progress=progress)
-    write_missing_report(run)
+    write_own_report(run)
     print_run(console, run)
 
 

@@ -57,9 +57,9 @@ def check_output(
     WorkFolder.check(output, renewed(stored), kind)
 
 
-def write_missing_report(work: Run | Comparison | Diagnosis) -> None:
-    """Write the report of finished work into its folder, unless it is there."""
-    from demur.report import REPORT, write_report
+def write_own_report(work: Run | Comparison | Diagnosis) -> None:
+    """Write the report of finished work into its folder, again where one is there."""
+    from demur.report import write_report
 
-    if work.path is not None and not (work.path / REPORT).exists():
+    if work.path is not None:
         write_report([work])

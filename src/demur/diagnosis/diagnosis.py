@@ -14,12 +14,14 @@ from demur.optimization.recorded import QueriesRecord
 from demur.optimization.settings import ResponseSettings
 from demur.records import (
     ConditionRecord,
+    ListedFile,
     Measurement,
     MeasurementKey,
     MeasurementStore,
     ModelRecord,
     Versions,
     WorkFolder,
+    are_listed,
     fingerprint,
     read_record,
     to_plain,
@@ -28,6 +30,10 @@ from demur.records import (
 
 KIND = "diagnosis"
 RESULTS = "results.json"
+DIRECTIONS = "directions.safetensors"
+FIGURES = "figures"
+BESIDE = (DIRECTIONS, FIGURES)
+"""What a diagnosis computes from its measurements."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class DiagnosisResults:
         sheet: the numbers.
         anchors: identities of the measurements of the anchor queries, no prompt first.
         versions: versions of the packages that computed the numbers.
+        files: figures and directions in the folder.
 
     Raises:
         ValueError: there is not one measurement for each condition.
@@ -127,6 +134,7 @@ class DiagnosisResults:
     sheet: Sheet
     anchors: tuple[MeasurementKey, ...]
     versions: Versions
+    files: tuple[ListedFile, ...]
 
     def __post_init__(self) -> None:
         if len(self.anchors) != len(self.sheet.conditions):
@@ -199,6 +207,11 @@ class Diagnosis:
         """Write `results.json`, which marks the diagnosis as finished."""
         write_record(self.path / RESULTS, self.results, f"{KIND} results")
 
+    @property
+    def has_all_files(self) -> bool:
+        """Whether all figures and the directions are in the folder, unchanged."""
+        return are_listed(self.path, BESIDE, self.results.files)
+
     def anchors(self) -> tuple[Measurement, ...]:
         """The measurements of the anchor queries, no prompt first.
 
@@ -206,7 +219,13 @@ class Diagnosis:
             DemurError: one is missing or damaged.
         """
         store = MeasurementStore(self.path)
-        return tuple(map(store.require, self.results.anchors))
+        found = map(store.require, self.results.anchors)
+        # A prompt may have got another name since it was measured.
+        known = {one.fingerprint: one for one in self.settings.conditions}
+        return tuple(
+            replace(one, condition=known.get(one.condition.fingerprint, one.condition))
+            for one in found
+        )
 
     def held_out(self) -> tuple[Measurement, ...]:
         """A run's held-out queries under no prompt, the basic prompt and the optimized one.

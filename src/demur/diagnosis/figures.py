@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURES = "figures"
 WIDTH = 6.6
 MARGIN = 0.05
 FLATTEST = 0.65
@@ -41,16 +40,13 @@ DIRECTION = 0.24
 """Length of the refusal direction, as a share of the frame."""
 
 
-def draw_figures(folder: Path, plane: Plane, sheet: Sheet) -> tuple[Path, ...]:
+def draw_figures(folder: Path, plane: Plane, sheet: Sheet) -> None:
     """Write every figure as PNG and SVG, with the data behind it as CSV.
 
     Args:
-        folder: folder of the diagnosis; the files go into its subfolder `figures`.
+        folder: folder of the figures.
         plane: points, boundaries and centres.
         sheet: numbers, of which the layers are drawn.
-
-    Returns:
-        The PNG files.
     """
     with drawing():
         figures = {
@@ -61,13 +57,10 @@ def draw_figures(folder: Path, plane: Plane, sheet: Sheet) -> tuple[Path, ...]:
             figures["c-optimized"] = (movement_figure(plane), groups_csv(plane.held_out))
         if sheet.layers:
             figures["d-layers"] = (_layers(sheet), _layers_csv(sheet))
-        written = []
         for name, (figure, data) in figures.items():
             for kind in ("svg", "png"):
-                write_bytes(folder / FIGURES / f"{name}.{kind}", render(figure, kind))
-            write_bytes(folder / FIGURES / f"{name}.csv", data)
-            written.append(folder / FIGURES / f"{name}.png")
-    return tuple(written)
+                write_bytes(folder / f"{name}.{kind}", render(figure, kind))
+            write_bytes(folder / f"{name}.csv", data)
 
 
 def _groups(plane: Plane) -> Figure:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from demur.chat import ChatModel
-from demur.diagnosis.diagnosis import KIND, Diagnosis, DiagnosisRecord, DiagnosisResults
+from demur.diagnosis.diagnosis import (
+    BESIDE,
+    DIRECTIONS,
+    FIGURES,
+    KIND,
+    Diagnosis,
+    DiagnosisRecord,
+    DiagnosisResults,
+)
 from demur.diagnosis.figures import draw_figures
 from demur.diagnosis.plan import Given, Plan, PromptChoice, make_plan
 from demur.diagnosis.plane import make_plane
 from demur.diagnosis.readings import Readings, directions_of
 from demur.diagnosis.settings import DiagnoseSettings, presets
-from demur.diagnosis.sheet import make_sheet
+from demur.diagnosis.sheet import Sheet, make_sheet
 from demur.diagnosis.verdict import make_verdict
 from demur.errors import DemurError
 from demur.evaluation.measuring import measure
@@ -28,6 +37,7 @@ from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.queries.choosing import QueryChoice
 from demur.records import (
+    ListedFile,
     Measurement,
     MeasurementKey,
     Queries,
@@ -35,12 +45,12 @@ from demur.records import (
     current_versions,
     fingerprint,
     folders_of_work,
+    list_files,
     read_tensors,
     write_tensors,
 )
 from demur.settings import build
 
-DIRECTIONS = "directions.safetensors"
 _LAYERS = "layers"
 _MOST_NAME = 80
 
@@ -127,15 +137,10 @@ def carry_out(
     if finished is not None:
         progress.message(f"This diagnosis is finished already: showing {path}.")
         shutil.rmtree(path / _LAYERS, ignore_errors=True)
-        return finished
-    numbers = plan.settings.numbers
+        return finished if finished.has_all_files else _drawn_again(finished, progress)
     readings = _read(model, plan, folder, progress)
     with progress.stage("Computing the numbers", 1) as stage:
-        sheet = make_sheet(readings, numbers.folds)
-        stage.advance()
-    write_tensors(path / DIRECTIONS, readings.directions.tensors())
-    with progress.stage("Drawing the figures", 1) as stage:
-        draw_figures(path, make_plane(readings, numbers.folds, plan.settings.seed), sheet)
+        sheet = make_sheet(readings, plan.settings.numbers.folds)
         stage.advance()
     results = DiagnosisResults(
         diagnosis=folder.settings.fingerprint,
@@ -143,11 +148,39 @@ def carry_out(
         sheet=sheet,
         anchors=tuple(one.key for one in readings.anchors),
         versions=current_versions(),
+        files=_draw(path, readings, sheet, plan.settings, progress),
     )
     diagnosis = Diagnosis(path, folder.settings, results)
     diagnosis.save()
     shutil.rmtree(path / _LAYERS, ignore_errors=True)
     return diagnosis
+
+
+def _drawn_again(found: Diagnosis, progress: Progress) -> Diagnosis:
+    """A finished diagnosis whose figures are drawn again, from the numbers that it has."""
+    settings, anchors = found.settings.settings, found.anchors()
+    numbers = settings.numbers
+    readings = Readings(
+        anchors=anchors,
+        directions=directions_of(anchors, numbers.components, numbers.folds, settings.seed),
+        held_out=found.held_out(),
+    )
+    files = _draw(found.path, readings, found.sheet, settings, progress)
+    found = replace(found, results=replace(found.results, files=files))
+    found.save()
+    return found
+
+
+def _draw(
+    path: Path, readings: Readings, sheet: Sheet, settings: DiagnoseSettings, progress: Progress
+) -> tuple[ListedFile, ...]:
+    """Write the directions and the figures."""
+    write_tensors(path / DIRECTIONS, readings.directions.tensors())
+    with progress.stage("Drawing the figures", 1) as stage:
+        plane = make_plane(readings, settings.numbers.folds, settings.seed)
+        draw_figures(path / FIGURES, plane, sheet)
+        stage.advance()
+    return list_files(path, BESIDE)
 
 
 def default_output(model: ChatModel, plan: Plan) -> Path:

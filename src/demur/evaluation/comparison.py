@@ -13,17 +13,23 @@ from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.records import (
     JudgedResponse,
+    ListedFile,
     Measurement,
     MeasurementStore,
     StoredMeasurement,
     WorkFolder,
+    are_listed,
     fingerprint,
+    list_files,
     read_record,
     to_plain,
     write_record,
 )
 
 RESULTS = "results.json"
+BESIDE = ("costs", "outputs", "preferences")
+"""Subfolders of what an evaluation computes from its measurements."""
+
 _FORMAT = f"{KIND} results"
 
 __all__ = [
@@ -45,10 +51,12 @@ class Results:
     Attributes:
         settings: fingerprint of the settings that the figures belong to.
         figures: the figures.
+        files: costs, outputs and preferences in the folder.
     """
 
     settings: str
     figures: Figures
+    files: tuple[ListedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -58,18 +66,24 @@ class Comparison(Figures):
     Attributes:
         path: folder with every judged response; None where there is none.
         settings: what was measured and how, of an evaluation; None for another kind of work.
+        files: costs, outputs and preferences that lie in the folder of a finished evaluation.
     """
 
     path: Path | None = None
     settings: EvaluationRecord | None = field(default=None, repr=False)
+    files: tuple[ListedFile, ...] = field(default=(), repr=False, compare=False)
 
     @classmethod
     def of(
-        cls, figures: Figures, path: Path | None = None, settings: EvaluationRecord | None = None
+        cls,
+        figures: Figures,
+        path: Path | None = None,
+        settings: EvaluationRecord | None = None,
+        files: tuple[ListedFile, ...] = (),
     ) -> Comparison:
         """Figures that were read or counted, with their folder."""
         plain = {each.name: getattr(figures, each.name) for each in fields(Figures)}
-        return cls(**plain, path=path, settings=settings)
+        return cls(**plain, path=path, settings=settings, files=files)
 
     @property
     def figures(self) -> Figures:
@@ -95,7 +109,8 @@ class Comparison(Figures):
         """
         if self.settings is None:
             raise DemurError("This comparison is not that of an evaluation: save its own folder.")
-        results = Results(_fingerprint_of(self.settings), self.figures)
+        files = list_files(self.folder, BESIDE)
+        results = Results(_fingerprint_of(self.settings), self.figures, files)
         write_record(self.folder / RESULTS, results, _FORMAT)
 
     @classmethod
@@ -126,7 +141,12 @@ class Comparison(Figures):
         results = read_record(file, Results, _FORMAT, in_work=True)
         if results.settings != _fingerprint_of(folder.settings):
             return None
-        return cls.of(results.figures, folder.path, folder.settings)
+        return cls.of(results.figures, folder.path, folder.settings, results.files)
+
+    @property
+    def has_all_files(self) -> bool:
+        """Whether all costs, outputs and preferences are in the folder, unchanged."""
+        return are_listed(self.folder, BESIDE, self.files)
 
     def stored(self) -> Iterator[tuple[Measured, StoredMeasurement]]:
         """Every measurement that was counted, checked.

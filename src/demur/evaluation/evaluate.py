@@ -260,10 +260,10 @@ class _Work:
         return any(file.stat().st_size for file in self.store.path.glob("*.jsonl"))
 
     def is_complete(self, found: Comparison) -> bool:
-        """Whether everything that the figures were counted from is there and undamaged.
+        """Whether everything that belongs to the figures is there and undamaged.
 
         Raises:
-            DemurError: a file is damaged.
+            DemurError: a measurement is damaged.
         """
         keys = [measured.key for measured in found.measured]
         keys += [outputs.key for outputs in found.outputs]
@@ -271,9 +271,7 @@ class _Work:
             stored = self.store.stored(key)
             if not stored.read() or not stored.finished:
                 return False
-        if self.outputs is not None:
-            self.outputs.run()  # writes the files again that are missing
-        return True
+        return found.has_all_files
 
     def run(self) -> Comparison:
         """Answer, judge and count everything."""

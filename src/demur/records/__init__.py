@@ -11,6 +11,7 @@ from demur.records.codec import (
 )
 from demur.records.fingerprint import fingerprint, tensor_fingerprint
 from demur.records.folder import SETTINGS, WorkFolder, folders_of_work, kind_of
+from demur.records.listing import ListedFile, are_listed, list_files
 from demur.records.measurements import (
     NO_PROMPT,
     ConditionRecord,
@@ -35,6 +36,7 @@ __all__ = [
     "Interval",
     "JudgedResponse",
     "Label",
+    "ListedFile",
     "Measurement",
     "MeasurementHeader",
     "MeasurementKey",
@@ -47,6 +49,7 @@ __all__ = [
     "StoredTensors",
     "Versions",
     "WorkFolder",
+    "are_listed",
     "current_versions",
     "damaged",
     "fingerprint",
@@ -54,6 +57,7 @@ __all__ = [
     "format_of",
     "from_plain",
     "kind_of",
+    "list_files",
     "read_record",
     "read_tensors",
     "record_bytes",
