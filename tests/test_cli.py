@@ -240,3 +240,41 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
     line = mistake(demur("optimize", "--epochs", "\x1b[2J7"))
     assert "--epochs" in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("optimize --epoch 3", "demur optimize has no option '--epoch': write --epochs."),
+        ("evaluate --no-trust-code", "no option '--no-trust-code': write --no-trust-remote-code."),
+        ("show --xyz", "no option '--xyz': run 'demur show --help' to see what there is."),
+        ("--verson", "demur has no option '--verson': write --version."),
+        ("optmize", "There is no command 'optmize': write optimize."),
+        ("frobnicate x", "no command 'frobnicate': run 'demur --help' to see what there is."),
+        (
+            "optimize --epochs",
+            "Option '--epochs' requires an argument: run 'demur optimize --help'",
+        ),
+        ("pull a b", "unexpected extra argument"),
+        ("pull x --[red]bold", "no option '--[red]bold': run"),
+    ],
+)
+def test_a_line_that_is_not_understood_ends_in_one_line(line: str, told: str) -> None:
+    assert told in mistake(demur(*line.split()))
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("demur.chat.download.pull", interrupt)
+    result = demur("pull", "qwen2.5-coder-0.5b")
+    assert result.status == 130
+    assert "Interrupted: run the same command again to go on." in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_usage_says_which_arguments_are_required() -> None:
+    assert "Usage: demur push [OPTIONS] RUN NAME" in done(demur("push", "--help"))
+    assert "Usage: demur optimize [OPTIONS] [MODEL]" in done(demur("optimize", "--help"))
+    assert "Commands" in done(demur())

@@ -14,6 +14,7 @@ from demur.cli.command import Command
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
+from demur.cli.mistakes import PROGRAM, UsageError, explained
 from demur.cli.optimize import BUILT_IN, method_in, optimize_command
 from demur.cli.pull import PULL
 from demur.cli.push import PUSH
@@ -68,7 +69,6 @@ def build_app(method: str = BUILT_IN) -> typer.Typer:
     """
     app = typer.Typer(
         help=HELP,
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
@@ -92,16 +92,30 @@ app = build_app()
 
 def main() -> None:
     """Run `demur`. A mistake of the user's ends in one line and status 2."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        method = method_in(sys.argv[1:])
-        (app if method == BUILT_IN else build_app(method))()
+        status = _run(arguments)
     except DemurError as error:
         show_error(f"error: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("\nInterrupted: run the same command again to go on.")
-        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
     except BrokenPipeError:
         # The reader went away; what is left to flush must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    if status == INTERRUPTED:
+        errors.print("\nInterrupted: run the same command again to go on.")
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command line, and return its status."""
+    method = method_in(arguments)
+    chosen = app if method == BUILT_IN else build_app(method)
+    try:
+        status = chosen(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except UsageError as error:
+        verbs = [str(one.name) for one in chosen.registered_commands]
+        raise explained(error, arguments, verbs) from None
+    return status if isinstance(status, int) else 0

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import typer
 from pydantic import BaseModel
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
 from demur.errors import DemurError
@@ -52,7 +53,7 @@ class Command(Generic[Settings]):
         """Make the command one of an application's."""
         paragraphs = inspect.cleandoc(self.help).split("\n\n")
         text = "\n\n".join(escape(" ".join(part.split())) for part in paragraphs)
-        app.command(self.verb, help=text)(self._function())
+        app.command(self.verb, cls=self._kind(), help=text)(self._function())
 
     def choose(self, given: Mapping[str, object], config: Path | None = None) -> Settings:
         """Checked settings: those given win over the file, and the file wins over the preset.
@@ -72,6 +73,18 @@ class Command(Generic[Settings]):
             build(self.settings, values, self._base({**values, **given}), str(config))
         values = {**values, **self.expand(given)}
         return build(self.settings, values, self._base(values))
+
+    def _kind(self) -> type[TyperCommand]:
+        """A command whose usage line says which arguments are required."""
+        required = [one.metavar for one in options_in(self.settings) if one.required]
+
+        class Kind(TyperCommand):
+            # Typer takes all for optional, since a file may have them.
+            def collect_usage_pieces(self, ctx: Any) -> list[str]:
+                pieces = super().collect_usage_pieces(ctx)
+                return [one.strip("[]") if one.strip("[]") in required else one for one in pieces]
+
+        return Kind
 
     def _base(self, values: Mapping[str, object]) -> Settings | None:
         if not self.presets:

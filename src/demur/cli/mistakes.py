@@ -1,0 +1,54 @@
+"""Command lines that cannot be understood, in the one line that all mistakes have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+
+from demur.errors import DemurError, first_line
+
+PROGRAM = "demur"
+
+# Typer brings its own click in some versions and imports it in others, so that only the class that
+# it exports itself can be named.
+UsageError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError"
+)
+"""What typer raises where it does not understand a command line."""
+
+
+def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) -> DemurError:
+    """The error for users.
+
+    Args:
+        error: a `UsageError`.
+        arguments: the command line, without the name of the program.
+        verbs: names of the commands.
+    """
+    context: Any = getattr(error, "ctx", None)
+    verb = next(iter(arguments), "")
+    command = f"{PROGRAM} {verb}" if verb in verbs else PROGRAM
+    see = f"run '{command} --help' to see what there is"
+    if verb not in verbs and not verb.startswith("-"):
+        return DemurError(f"There is no command {verb!r:.60}: {_write(verb, verbs) or see}.")
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption" and isinstance(option, str):
+        known = [] if context is None else _options(context.command)
+        return DemurError(
+            f"{command} has no option {option!r:.60}: {_write(option, known) or see}."
+        )
+    told = first_line(Exception(getattr(error, "message", "") or str(error)))
+    return DemurError(f"{told[:1].upper()}{told[1:]}: {see}.")
+
+
+def _write(given: str, known: Sequence[str]) -> str | None:
+    near = get_close_matches(given, known, 1)
+    return f"write {near[0]}" if near else None
+
+
+def _options(command: Any) -> list[str]:
+    names = [name for one in command.params for name in (*one.opts, *one.secondary_opts)]
+    return [name for name in names if name.startswith("-")]
