@@ -498,6 +498,105 @@ def test_the_fingerprint_is_of_what_was_loaded(file: Path) -> None:
     assert judge.judge([None], ["no"]) == [True]
 
 
+FILES = {
+    "mine.py": "from words import WORDS\n"
+    "def judge(queries, responses): return [WORDS[0] in text for text in responses]\n"
+    "class Kind:\n    def judge(self, queries, responses): return judge(queries, responses)\n",
+    "words.py": "from importlib import import_module\n"
+    "from deeper.list import WORDS\nimport_module('late')\n",
+    "late.py": "VALUE = 1\n",
+    "deeper/__init__.py": "",
+    "deeper/list.py": "from .more import WORDS\n",
+    "deeper/more.py": "WORDS = ['sorry']\n",
+    "other.py": "VALUE = 2\n",
+}
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["judge", "Kind"])
+def test_the_fingerprint_covers_what_a_file_imports_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, FILES)
+    spec = f"mine.py:{name}"
+    first = as_refusal_judge(spec)
+    assert first.judge([None], ["sorry"]) == [True]
+    write_files(tmp_path, {"other.py": "VALUE = 3\n"})  # which nothing imports
+    assert as_refusal_judge(spec).fingerprint == first.fingerprint
+    seen = {first.fingerprint}
+    changed = {"deeper/more.py": "WORDS = ['sure']\n", "late.py": "VALUE = 3\n"}
+    changed |= {"words.py": FILES["words.py"] + "# changed\n", "deeper/__init__.py": "# changed\n"}
+    for file, text in changed.items():
+        write_files(tmp_path, {file: text})
+        judge = as_refusal_judge(spec)
+        assert judge.fingerprint not in seen
+        assert judge.judge([None], ["sure"]) == [True]
+        seen.add(judge.fingerprint)
+    assert first.judge([None], ["sorry"]) == [True]
+    write_files(tmp_path, FILES)
+    assert as_refusal_judge(spec).fingerprint == first.fingerprint
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_neighbours_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    write_files(tmp_path / "one", FILES)
+    write_files(tmp_path / "two", FILES | {"deeper/more.py": "WORDS = ['sure']\n"})
+    one, two = (as_refusal_judge(f"{tmp_path}/{name}/mine.py:judge") for name in ("one", "two"))
+    assert one.judge([None], ["sorry"]) == two.judge([None], ["sure"]) == [True]
+    assert one.fingerprint != two.fingerprint
+    again = as_refusal_judge(f"{tmp_path}/one/mine.py:judge")
+    assert again.fingerprint == one.fingerprint
+
+
+def test_the_fingerprint_of_an_object_covers_what_its_module_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    write_files(tmp_path / "mypackage", {"__init__.py": "", "judges/__init__.py": ""})
+    write_files(
+        tmp_path / "mypackage",
+        {
+            "words.py": "WORDS = ['sorry']\n",
+            "judges/mine.py": FILES["mine.py"].replace("words", "..words"),
+        },
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("mypackage.judges.mine")
+    for judge in (module.judge, module.Kind()):
+        before = as_refusal_judge(judge).fingerprint
+        write_files(tmp_path / "mypackage", {"words.py": "WORDS = ['sure']\n"})
+        assert as_refusal_judge(judge).fingerprint != before
+        write_files(tmp_path / "mypackage", {"words.py": "WORDS = ['sorry']\n"})
+        assert as_refusal_judge(judge).fingerprint == before
+
+
+def test_the_fingerprint_covers_the_variables_of_a_notebook() -> None:
+    space: dict[str, Any] = {"__name__": "notebook", "WORDS": ["sorry"]}
+    code = (
+        "def found(text): return any(word in text for word in WORDS)\n"
+        "def judge(queries, responses): return [found(text) and WORDS for text in responses]\n"
+    )
+    exec(code, space)
+    before = as_refusal_judge(space["judge"]).fingerprint
+    assert as_refusal_judge(space["judge"]).fingerprint == before
+    space["WORDS"].append("sure")
+    after = as_refusal_judge(space["judge"]).fingerprint
+    assert after != before
+    exec("def found(text): return False", space)
+    assert as_refusal_judge(space["judge"]).fingerprint != after
+    space["WORDS"] = threading.Lock()
+    assert "holds a value of type" in failure(space["judge"])
+    space["judge"].fingerprint = "version 1"
+    assert as_refusal_judge(space["judge"]).fingerprint
+
+
 def test_a_file_may_hold_one_of_demurs_judges_set_up(file: Path) -> None:
     file.write_text(
         "from demur.judges import EndpointJudge, EndpointSettings\n"

@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 from demur.errors import DemurError
 from demur.plugins.loading import load_file, load_plugin, loaded_module, split_spec
+from demur.plugins.neighbours import digests_of, is_installed, neighbours_of
 from demur.records.fingerprint import fingerprint
 
 Plain: TypeAlias = "bool | int | str | list[Plain] | None"
@@ -37,11 +38,12 @@ class _Opaque(Exception):
 def source_fingerprint(thing: object) -> str:
     """Fingerprint of an object, class or function that a user hands over.
 
-    It covers the qualified name and the bytes of the source file (the bytecode where there is no
-    file, as in a notebook), those of base classes, and the values that an object holds, or that a
-    function has as defaults or encloses. Of an object with an attribute `fingerprint`, that stands
-    for its values. What the code reads elsewhere is not covered: other modules, files, global
-    variables of a notebook.
+    It covers the qualified name, the bytes of the source file and of every module that it imports
+    from its folder or package, directly or through others, those of base classes, and the values
+    that an object holds, or that a function has as defaults or encloses. Where there is no file, as
+    in a notebook, it covers the bytecode, and of a function the global values that it names. Of an
+    object with an attribute `fingerprint`, that stands for its values. What the code reads
+    elsewhere is not covered: data files, installed packages, modules of other folders.
 
     Raises:
         DemurError: the object holds a value whose content cannot be identified, for example a
@@ -61,8 +63,10 @@ def source_fingerprint(thing: object) -> str:
 def plugin_fingerprint(spec: str) -> str:
     """Fingerprint of what `load_plugin(spec)` returns.
 
-    It covers the name and the file's bytes; for a class or a function that the file imports, the
-    bytes of the file that defines it too. What an object holds follows from the file.
+    It covers the name, the file's bytes and those of every module that it imports from its folder,
+    directly or through others; for a class or a function that the file imports, the bytes of the
+    file that defines it too. What an object holds follows from the file. Data files and installed
+    packages are not covered.
 
     Raises:
         DemurError: as `load_plugin`.
@@ -71,7 +75,7 @@ def plugin_fingerprint(spec: str) -> str:
     thing = load_plugin(spec)
     defined = thing if isinstance(thing, (type, FunctionType)) else type(thing)
     source: Plain = _class(defined) if isinstance(defined, type) else _source(defined)
-    return fingerprint("own file", name=name, file=load_file(path).digest, source=source)
+    return fingerprint("own file", name=name, file=load_file(path).content, source=source)
 
 
 def _describe(value: object, depth: int) -> Plain:
@@ -169,21 +173,53 @@ def _function(function: FunctionType, below: int) -> Plain:
     return ["function", function.__qualname__, _source(function), *described]
 
 
+def _globals(function: FunctionType, below: int) -> Plain:
+    """The global values that a function names; of other functions their code."""
+    waiting, names = [function.__code__], set[str]()
+    while waiting:
+        code = waiting.pop()
+        names.update(code.co_names)
+        waiting += [each for each in code.co_consts if isinstance(each, CodeType)]
+    found: list[Plain] = []
+    for name in sorted(names & function.__globals__.keys()):
+        value = function.__globals__[name]
+        other = isinstance(value, FunctionType)
+        found.append([name, _code(value.__code__) if other else _describe(value, below)])
+    return found
+
+
 def _source(thing: type | FunctionType) -> Plain:
-    """Digest of the file that defines a class or function; its bytecode where there is none."""
+    """Digests of the file that defines a class or function, and of what it imports nearby.
+
+    Where there is no file, its bytecode, and the global values of a function.
+    """
     loaded = loaded_module(thing.__module__)
     if loaded is not None:
-        return loaded.digest
+        return [*loaded.content]
     try:
         file = inspect.getsourcefile(thing)
         if file is not None and Path(file).is_file():
-            return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            return _file(Path(file).resolve(), thing.__module__)
     except (TypeError, OSError):
         pass
     if isinstance(thing, FunctionType):
-        return _code(thing.__code__)
+        return [_code(thing.__code__), _globals(thing, _DEEPEST - 3)]
     members = ([name, _member(name, each)] for name, each in sorted(vars(thing).items()))
     return [thing.__module__, *(member for member in members if member[1] is not None)]
+
+
+def _file(file: Path, module: str) -> Plain:
+    """Digests of a module's file and of the modules that it imports from its folder or package."""
+    source = file.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
+    if is_installed(file) or module.split(".", maxsplit=1)[0] == "demur":
+        return digest
+    package = getattr(sys.modules.get(module), "__package__", None) or ""
+    folder = file.parent
+    for _ in range(package.count(".")):  # up to the outermost package
+        folder = folder.parent
+    near = neighbours_of(source, folder, package)
+    return [digest, *digests_of(one for one in near if one.file != file)]
 
 
 def _member(name: str, value: object) -> Plain:

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from demur.errors import DemurError
 from demur.plugins.errors import describe_error
+from demur.plugins.neighbours import Neighbour, digests_of, loaded_beneath, neighbours_of
 
 _ENDING = ".py"
 _NAMES_SHOWN = 8
@@ -30,14 +32,28 @@ class LoadedFile:
     Attributes:
         module: module object that the file filled.
         digest: SHA-256 (64 hex digits) of the bytes that were run.
+        neighbours: modules of the file's folder that it imports, directly or through others.
     """
 
     module: ModuleType
     digest: str
+    neighbours: tuple[Neighbour, ...]
+
+    @property
+    def content(self) -> list[str]:
+        """Digests of everything that was run, and the names that it was imported by."""
+        return [self.digest, *digests_of(self.neighbours)]
+
+    def is_current(self, digest: str) -> bool:
+        """Whether the file, which has a digest now, and its neighbours are as they were."""
+        return self.digest == digest and all(one.is_unchanged for one in self.neighbours)
 
 
 _loaded: dict[str, LoadedFile] = {}
 """Files that were run in this process, by the names of their modules."""
+
+_imported_here: set[str] = set()
+"""Modules that such files imported from their folders, so that they can be imported again."""
 
 
 def is_plugin_spec(spec: str) -> bool:
@@ -49,9 +65,9 @@ def is_plugin_spec(spec: str) -> bool:
 def load_plugin(spec: str) -> object:
     """The object, class or function that `spec` names in a Python file of the user.
 
-    The file is run once in a process, and again after its content has changed. While it runs, its
-    folder can be imported from, as with `python file.py`; afterwards `sys.path` is as before. No
-    bytecode is written or read.
+    The file is run once in a process, and again after its content or that of a module has changed
+    that it imports from its folder. While it runs, its folder can be imported from, as with `python
+    file.py`; afterwards `sys.path` is as before. No bytecode is written.
 
     Args:
         spec: path of a Python file, a colon and a name that the file defines, for example
@@ -103,15 +119,33 @@ def load_file(path: Path) -> LoadedFile:
         ) from error
     name, digest = _module_name(absolute), hashlib.sha256(source).hexdigest()
     known = _loaded.get(name)
-    if known is None or known.digest != digest:
+    if known is None or not known.is_current(digest):
+        _forget(known, absolute.parent)
+        before = loaded_beneath(absolute.parent)
         try:
-            known = LoadedFile(_run(absolute, name, source), digest)
+            module = _run(absolute, name, source)
         except (Exception, SystemExit) as error:
             raise DemurError(
                 f"{str(path)!r} cannot be imported ({describe_error(error)}): correct the file."
             ) from error
-        _loaded[name] = known
+        new = loaded_beneath(absolute.parent) - {*before, name}
+        _imported_here.update(new)
+        neighbours = neighbours_of(source, absolute.parent, more=new)
+        known = _loaded[name] = LoadedFile(module, digest, neighbours)
     return known
+
+
+def _forget(known: LoadedFile | None, folder: Path) -> None:
+    """Let a file import its neighbours as they are now, and not those of another folder."""
+    old = {one.name for one in known.neighbours} if known is not None else set[str]()
+    for name in _imported_here:  # what something else imported is left alone
+        top = name.partition(".")[0]
+        wanted = PathFinder.find_spec(top, [str(folder)])
+        loaded = getattr(sys.modules.get(top), "__file__", None)
+        if name in old or (wanted is not None and wanted.origin != loaded):
+            old.add(name)
+    for name in old & _imported_here:
+        sys.modules.pop(name, None)
 
 
 def loaded_module(name: str) -> LoadedFile | None:
@@ -146,11 +180,13 @@ def _run(path: Path, name: str, source: bytes) -> ModuleType:
 
 @contextmanager
 def _folder_importable(folder: Path) -> Iterator[None]:
-    entry = str(folder)
+    entry, writes_none = str(folder), sys.dont_write_bytecode
     sys.path.insert(0, entry)
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes_none
         with suppress(ValueError):
             sys.path.remove(entry)
 
