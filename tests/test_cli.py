@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from demur.chat import keep_freed_memory
+from demur.cli.screen import short_name
 from demur.optimization import Run
 from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.run import KIND, RESULTS, RESULTS_FORMAT
@@ -110,6 +111,17 @@ def test_code_that_only_a_file_of_settings_names_is_never_run(
     write_record(Path(SETTINGS), replace(record, objects=("harmful",)), KIND)
     line = mistake(demur("optimize", "--config", SETTINGS))
     assert "was given 'harmful' as an object in Python: give --harmful here as well." in line
+
+
+def test_long_names_are_told_apart(tmp_path: Path) -> None:
+    name = "a very long name of a prompt, number " + "x" * 80
+    out = done(demur("show", finished_run(tmp_path / "run", basic=f"{name}.txt")))
+    assert out.count("(basic)") == 1
+    assert ".txt" in out  # the end of the name
+    numbered = [short_name(f"{name} ({number})") for number in range(2)]
+    assert [one[-3:] for one in numbered] == ["(0)", "(1)"]
+    assert {len(one) for one in numbered} == {40}
+    assert short_name("short\n \x1b name") == "short \N{REPLACEMENT CHARACTER} name"
 
 
 @pytest.mark.parametrize("make", [finished_run, finished_evaluation])

@@ -244,7 +244,8 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--prompt", "long", "--prompt", "long"], "'long' and 'long (2)' are the same prompt"),
+        (["--prompt", "long", "--prompt", "long"], "The prompt 'long' is given twice: leave one"),
+        (["--prompt", "./none", "--prompt", "none.txt"], "'./none' and 'none.txt' are the same"),
         (["--prompt", "missing.txt"], "missing.txt"),
         (["--judge", "jury"], "jury"),
         (["--samples", "0"], "--samples 0"),
@@ -283,5 +284,7 @@ def test_mistakes_end_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("r.csv").write_text("response\nSure.\n")
+    for name in ("none", "none.txt"):
+        Path(name).write_text("Be kind.")
     assert expected in mistake(demur("evaluate", *arguments))
     assert not (tmp_path / "demur-evaluations").exists()

@@ -411,10 +411,10 @@ def test_several_sets_have_rates_of_their_own(model: ChatModel, arguments: dict[
     [
         (
             {"prompts": ["long", "long"]},
-            r"'long' and 'long \(2\)' are the same prompt",
+            "The prompt 'long' is given twice: leave one out",
         ),
-        ({"prompts": ["COPY", "BASIC"]}, "'copy.txt' and 'basic.txt' are the same prompt"),
-        ({"prompts": ["none", None]}, "'none' and 'none' are the same prompt"),
+        ({"prompts": ["COPY", "BASIC"]}, r"copy\.txt' and '\S+basic\.txt' are the same"),
+        ({"prompts": ["none", None]}, "The prompt 'none' is given twice"),
         ({"prompts": []}, "no prompt to evaluate"),
         ({"prompts": ["missing.txt"]}, "no file 'missing.txt'"),
         ({"prompts": ["FOLDER"]}, "holds no safety prompt"),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line, print_again, printable
+from demur.cli.screen import new_table, print_again, printable, short_name
 from demur.cli.tables import name_text, rate_text
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import Figures, PromptRates
@@ -111,7 +111,7 @@ def _costs_table(figures: Figures) -> Table | None:
     for cost in figures.costs:
         if shown is not None and cost.set != shown:
             table.add_section()
-        title = f"{one_line(cost.set)} ({cost.queries})" if cost.set != shown else ""
+        title = f"{short_name(cost.set)} ({cost.queries})" if cost.set != shown else ""
         table.add_row(Text(title), name_text(cost.prompt), str(cost) if cost.divergence else "0")
         shown = cost.set
     return table
@@ -202,7 +202,7 @@ def _differences_table(figures: Figures) -> Table | None:
         p_value = difference.adjusted_p_value
         table.add_row(
             Text(queries),
-            Text(f"{one_line(difference.first)} to {one_line(difference.second)}"),
+            Text(f"{short_name(difference.first)} to {short_name(difference.second)}"),
             f"{100 * difference.difference:+.1f}",
             "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
             "yes" if difference.more_than_chance else "no",
@@ -216,4 +216,4 @@ def _wholes(figures: Figures) -> list[PromptRates]:
 
 def _of(group: _Group) -> str:
     name, label = group
-    return one_line(name) if label is None else f"{one_line(name)}, {label}"
+    return short_name(name) if label is None else f"{short_name(name)}, {label}"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line, print_again, printable
+from demur.cli.screen import new_table, one_line, print_again, printable, short_name
 from demur.cli.tables import rate_text
 from demur.diagnosis import Diagnosis, Sheet
 from demur.records import Rate
@@ -130,7 +130,7 @@ def _misplaced(sheet: Sheet) -> Table:
     table.add_column("query", overflow="fold")
     table.add_column("logits", justify="right")
     for one in sheet.misplaced:
-        table.add_row(one.label, Text(_short(one.query, _LONGEST_QUERY)), f"{one.depth:.2f}")
+        table.add_row(one.label, Text(one_line(one.query, _LONGEST_QUERY)), f"{one.depth:.2f}")
     return table
 
 
@@ -138,8 +138,8 @@ def _name(text: str) -> Text:
     return Text(_short(text))
 
 
-def _short(text: str, most: int = _LONGEST_NAME) -> str:
-    return one_line(text, most)
+def _short(text: str) -> str:
+    return short_name(text, _LONGEST_NAME)
 
 
 def _rate(rate: Rate | None) -> str:

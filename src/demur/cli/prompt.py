@@ -30,11 +30,12 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
     if origin.results:
         rows = [
             Row(
-                f"{one.prompt} (basic)" if one.role == "basic" else one.prompt,
+                one.prompt,
                 one.harmful_refused,
                 one.harmless_refused,
                 "" if one.divergence is None else f"{one.divergence:.2f}",
                 main=one.role == "this",
+                basic=one.role == "basic",
             )
             for one in origin.results
         ]

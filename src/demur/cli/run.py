@@ -27,17 +27,18 @@ def print_run(console: Console, run: Run) -> None:
 
 
 def _rows(run: Run) -> list[Row]:
-    none, basic, optimized = run.names
+    _, basic, optimized = run.names
     costs = {cost.prompt: f"{cost.divergence:.2f}" for cost in run.comparison.costs}
     return [
         Row(
-            shown,
+            name,
             run.comparison.find(name, label="harmful").refused,
             run.comparison.find(name, label="harmless").refused,
             costs.get(name, ""),
             main=name == optimized,
+            basic=name == basic,
         )
-        for name, shown in ((none, none), (basic, f"{basic} (basic)"), (optimized, optimized))
+        for name in run.names
     ]
 
 

@@ -49,6 +49,18 @@ def one_line(text: str, most: int = 40) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
+def short_name(name: str, most: int = 40) -> str:
+    """A name in one line of at most `most` characters.
+
+    A long one is cut in the middle: what tells two names apart, `(2)` or `.txt`, is at the end.
+    """
+    line = " ".join(printable(name).split())
+    if len(line) <= most:
+        return line
+    tail = most // 3
+    return f"{line[: most - tail - 3]}...{line[-tail:]}"
+
+
 def new_table(title: str | None = None, caption: str | None = None) -> Table:
     """An empty table in the style that all tables have."""
     return Table(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line
+from demur.cli.screen import new_table, short_name
 from demur.records import Rate
 
 NO_VERDICT = "no verdict"
@@ -27,6 +27,7 @@ class Row:
         harmless: rate at which harmless queries are refused, likewise.
         cost: KL cost in nats, as text; empty where it was not measured.
         main: whether the row is the one to look at.
+        basic: whether the prompt is the basic one.
     """
 
     prompt: str
@@ -34,6 +35,7 @@ class Row:
     harmless: Rate | None
     cost: str
     main: bool = False
+    basic: bool = False
 
 
 def refusal_table(title: str, rows: Sequence[Row]) -> Table:
@@ -47,7 +49,10 @@ def refusal_table(title: str, rows: Sequence[Row]) -> Table:
     for row in rows:
         cells = [rate_text(row.harmful), rate_text(row.harmless), row.cost]
         style = "bold" if row.main else None
-        table.add_row(name_text(row.prompt), *cells[: len(table.columns) - 1], style=style)
+        prompt = name_text(row.prompt)
+        if row.basic:
+            prompt.append(" (basic)")
+        table.add_row(prompt, *cells[: len(table.columns) - 1], style=style)
     return table
 
 
@@ -61,4 +66,4 @@ def rate_text(rate: Rate | None, digits: int = 1) -> str:
 
 def name_text(name: str, most: int = 40) -> Text:
     """A name as text, shortened."""
-    return Text(one_line(name, most))
+    return Text(short_name(name, most))

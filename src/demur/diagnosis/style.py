@@ -63,7 +63,9 @@ def marker(label: Label, place: int, size: float = 17.0) -> dict[str, Any]:
 def shown(name: str) -> str:
     """A name from the user as text in a figure: short, printable, and no formula."""
     text = "".join(one if one.isprintable() else "?" for one in name)
-    text = text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+    if len(text) > _LONGEST_NAME:
+        # The end tells two names apart: `(2)`, or the ending of a file.
+        text = f"{text[: 2 * _LONGEST_NAME // 3]}...{text[-_LONGEST_NAME // 3 :]}"
     return text.replace("$", r"\$")
 
 

@@ -61,26 +61,31 @@ def choose_prompts(choices: Sequence[PromptChoice]) -> tuple[SafetyPrompt | None
 
 
 def choose_conditions(
-    prompts: Sequence[SafetyPrompt | None], system_prompt: str | None
+    prompts: Sequence[SafetyPrompt | None],
+    system_prompt: str | None,
+    given: Sequence[PromptChoice] = (),
 ) -> tuple[list[Condition], list[str]]:
     """The conditions of an evaluation, and a name for each; no two names are the same.
 
     Args:
         prompts: safety prompts; None for none.
         system_prompt: the application's own system text, or None.
+        given: what the caller named each of them by; by default their own names.
 
     Raises:
-        DemurError: two prompts are the same; the message names both.
+        DemurError: two prompts are the same; the message says both as the caller did.
     """
     conditions = [Condition(prompt, system_prompt) for prompt in prompts]
-    names = distinct_names(conditions)
     known: dict[str, str] = {}
-    for condition, name in zip(conditions, names, strict=True):
+    for condition, choice in zip(conditions, given or prompts, strict=True):
+        text = _text(choice)
         other = known.get(condition.fingerprint)
+        if other == text:
+            raise DemurError(f"The prompt {text!r:.80} is given twice: leave one out.")
         if other is not None:
-            raise DemurError(f"{other!r:.80} and {name!r:.80} are the same prompt: leave one out.")
-        known[condition.fingerprint] = name
-    return conditions, names
+            raise DemurError(f"{other!r:.80} and {text!r:.80} are the same prompt: leave one out.")
+        known[condition.fingerprint] = text
+    return conditions, distinct_names(conditions)
 
 
 def choose_sets(
@@ -138,6 +143,13 @@ def _several(choices: QueryChoices) -> list[QueryChoice]:
         return [choices]
     texts = [each for each in choices if isinstance(each, str)]
     return [texts] if len(texts) == len(choices) else list(choices)
+
+
+def _text(choice: PromptChoice) -> str:
+    """What a caller named a prompt by."""
+    if choice is None:
+        return NO_PROMPT
+    return choice.name if isinstance(choice, SafetyPrompt) else str(choice)
 
 
 def _prompt(choice: PromptChoice) -> SafetyPrompt | None:

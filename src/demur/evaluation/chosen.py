@@ -23,7 +23,7 @@ from demur.judges import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress
-from demur.prompts import Condition, SafetyPrompt, load_system_prompt
+from demur.prompts import Condition, load_system_prompt
 
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
@@ -119,11 +119,12 @@ def choose(
     """
     given = given or Given()
     system = None if settings.system_prompt is None else load_system_prompt(settings.system_prompt)
-    prompts: tuple[SafetyPrompt | None, ...] = ()
+    named: Sequence[PromptChoice] = ()
     if default_prompts:
         named = settings.prompt or tuple(default_prompts)
-        prompts = choose_prompts(named if given.prompts is None else given.prompts)
-    conditions, names = choose_conditions(prompts, system)
+        named = named if given.prompts is None else given.prompts
+    prompts = choose_prompts(named) if default_prompts else ()
+    conditions, names = choose_conditions(prompts, system, named)
     _check_base_url(settings)
     compared = given.preference_judge is not None or settings.judges.preference_judge is not None
     named_instructions = settings.queries.instructions
