@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.queries import BUILT_IN, Label, QuerySet, load_query_set, require
+from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -78,7 +78,58 @@ def test_require_wants_ten() -> None:
     assert require(enough) is enough
     with pytest.raises(DemurError, match=r"'mine' holds 9 distinct harmful queries.*at least 10"):
         require(enough.head(9))
-    assert len(require(enough.head(3), minimum=3)) == 3
+    assert len(require(enough.head(3), most=3)) == 3
+    with pytest.raises(DemurError, match=r"holds 2 .*at least 3\."):
+        require(enough.head(2), most=3)
+    with pytest.raises(DemurError, match=r"holds 9 .*at least 10\."):
+        require(enough.head(9), most=20)
+
+
+def test_choices_of_every_kind(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("first\nsecond")
+    texts = ("first", "second")
+    one, two = QuerySet("a", "harmful", texts[:1]), QuerySet("b", "harmful", texts)
+    choices: list[Any] = [str(file), file, list(texts), iter(texts), two, [one, two], (two,)]
+    for choice in choices:
+        assert as_query_set(choice, "harmful").texts == texts
+    assert as_query_set([one, two], "harmful").name == "a+b"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["anchors"],
+        ["anchors", "held-out", "test:borderline"],
+        ["mine.csv:query", "mine.txt"],
+        ["hf:some/set:column"],
+        [f"mine{number}.txt" for number in range(12)],
+    ],
+)
+def test_names_in_a_list_are_not_taken_for_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        if "mine" in name:
+            (tmp_path / name.partition(":")[0]).write_text("query\na")
+    with pytest.raises(DemurError, match=r"names? .*sets?: give .*load_query_set") as caught:
+        as_query_set(names, "harmless")
+    assert repr(names[0]) in str(caught.value)
+    # One that is no name makes it a list of queries, and so does a file that is not there.
+    for other in ("Is hf: a prefix?", "missing.txt", "What is mine.txt?"):
+        assert other in as_query_set([*names, other], "harmless").texts
+
+
+@pytest.mark.parametrize("choice", [3, None, b"first", {"a": 1}, [3], [None], ["a", 3], [], [" "]])
+def test_other_things_are_not_queries(choice: Any) -> None:
+    with pytest.raises(DemurError, match=r"^The (list of )?harm(ful|less) quer.*: give .*\.$"):
+        as_query_set(choice, "harmful")
+
+
+def test_sets_and_texts_are_not_mixed() -> None:
+    with pytest.raises(DemurError, match="query number 2 is not a text"):
+        as_query_set(["a", QuerySet("b", "harmful", ("c",))], "harmful")  # type: ignore[list-item]
 
 
 # --- Files ------------------------------------------------------------------------------------

@@ -292,8 +292,8 @@ def _set(settings: DiagnoseSettings, given: QueryChoice | None, label: Label) ->
     else:
         names = settings.queries.harmful if label == "harmful" else settings.queries.harmless
         found = join_query_sets([as_query_set(name, label) for name in names])
-    require(found)
     most = settings.queries.most_anchors
+    require(found, most)
     return found if most is None else found.head(most)
 
 

@@ -32,7 +32,7 @@ from demur.records import Label, ModelRecord, Queries
 PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
 """A basic prompt: its name, a text file, or the object."""
 
-SetChoice: TypeAlias = "QueryChoice | PathLike[str] | Sequence[QuerySet]"
+SetChoice: TypeAlias = "QueryChoice"
 """Queries of one label: a set by name, texts, a `QuerySet`, or several of these to be joined."""
 
 _LABELS: dict[str, Label] = {
@@ -190,19 +190,15 @@ def _resolved(
     basic = _basic_prompt(objects.get("basic_prompt", settings.basic_prompt))
     judge = as_refusal_judge(objects.get("judge", settings.judge), base_url=settings.base_url)
     system = settings.system_prompt
-    sets = {
-        name: _query_set(objects[name], label)
-        if name in objects
-        else _named_sets(getattr(queries, name), label)
-        for name, label in _LABELS.items()
-    }
-    for name, most in (
-        ("harmful", queries.most_anchors),
-        ("harmless", queries.most_anchors),
-        ("held_out_harmful", queries.most_held_out),
-        ("held_out_harmless", queries.most_held_out),
-    ):
-        sets[name] = sets[name] if most is None else sets[name].head(most)
+    sets: dict[str, QuerySet] = {}
+    for name, label in _LABELS.items():
+        most = queries.most_held_out if name.startswith("held_out") else queries.most_anchors
+        found = (
+            as_query_set(objects[name], label)
+            if name in objects
+            else _named_sets(getattr(queries, name), label)
+        )
+        sets[name] = require(found, most) if most is None else require(found, most).head(most)
     anchors, held_out = (
         (sets["harmful"], sets["harmless"]),
         (sets["held_out_harmful"], sets["held_out_harmless"]),
@@ -240,15 +236,7 @@ def _basic_prompt(choice: object) -> SafetyPrompt:
 
 def _named_sets(names: Sequence[str], label: Label) -> QuerySet:
     """The query sets with some names, joined."""
-    return require(join_query_sets([as_query_set(name, label) for name in names]))
-
-
-def _query_set(choice: Any, label: Label) -> QuerySet:
-    """A query set from one object, or from several to be joined."""
-    several = isinstance(choice, (list, tuple)) and len(choice) > 0
-    if several and all(isinstance(one, QuerySet) for one in choice):
-        return require(join_query_sets([as_query_set(one, label) for one in choice]))
-    return require(as_query_set(choice, label))
+    return join_query_sets([as_query_set(name, label) for name in names])
 
 
 def _held_out_sets(held_out: object) -> list[QuerySet]:

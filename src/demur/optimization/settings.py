@@ -34,8 +34,8 @@ class QuerySettings(_Group):
     harmful: tuple[str, ...] = Field(
         default=("anchors",),
         min_length=1,
-        description="harmful queries to train on: anchors, FILE.txt, FILE.csv:COLUMN or "
-        "hf:ORG/NAME:COLUMN; several sets are joined",
+        description="harmful queries to train on, at least 10: anchors, FILE.txt, FILE.csv:COLUMN "
+        "or hf:ORG/NAME:COLUMN; several sets are joined",
     )
     harmless: tuple[str, ...] = Field(
         default=("anchors",), min_length=1, description="harmless queries to train on, likewise"
@@ -43,7 +43,8 @@ class QuerySettings(_Group):
     held_out_harmful: tuple[str, ...] = Field(
         default=("held-out",),
         min_length=1,
-        description="harmful queries that only the final measurement reads, likewise",
+        description="harmful queries that only the final measurement reads, likewise; at least 10, "
+        "or as many as --most-held-out asks for where that is less",
     )
     held_out_harmless: tuple[str, ...] = Field(
         default=("held-out",),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike, fspath
 
+from demur.arguments import described
 from demur.errors import DemurError
-from demur.queries.loading import load_query_set
+from demur.queries.loading import is_name_of_set, load_query_set
 from demur.queries.query_set import QuerySet
 from demur.records import Label, Queries
 
-QueryChoice = str | QuerySet | Sequence[str]
-"""A set by name (as `load_query_set` takes it), a `QuerySet`, or the texts of queries."""
+QueryChoice = str | PathLike[str] | QuerySet | Sequence[str] | Sequence[QuerySet]
+"""A set by name (as `load_query_set` takes it), a `QuerySet`, the texts of queries, or several
+`QuerySet`, which are joined."""
 
 OWN_NAME = "own queries"
 """Name of a set that is given as texts."""
@@ -20,20 +23,20 @@ def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
     """The query set that a caller gave.
 
     Args:
-        choice: name of a set (see `load_query_set`), a `QuerySet` with the right label, or a list
-            of queries.
+        choice: name of a set (see `load_query_set`), a `QuerySet` with the right label, a list of
+            queries, or a list of `QuerySet`, which are joined.
         label: label that the queries must have.
 
     Raises:
         DemurError: the set cannot be read, has the other label, or holds something other than
-            text.
+            text; or the texts are names of sets, which a list of texts never is.
 
     Example:
         >>> as_query_set(["How do I kill a process?"], "harmless").texts
         ('How do I kill a process?',)
     """
-    if isinstance(choice, str):
-        return load_query_set(choice, label)
+    if isinstance(choice, (str, PathLike)):
+        return load_query_set(fspath(choice), label)
     if isinstance(choice, QuerySet):
         if choice.label != label:
             raise DemurError(
@@ -41,7 +44,11 @@ def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
                 f"ones are needed: give a set of {label} queries."
             )
         return choice
-    texts = _texts(choice, label)
+    given = _listed(choice, label)
+    sets = [one for one in given if isinstance(one, QuerySet)]
+    if sets and len(sets) == len(given):
+        return join_query_sets([as_query_set(one, label) for one in sets])
+    texts = _texts(given, label)
     return QuerySet(OWN_NAME, label, tuple(dict.fromkeys(texts)))
 
 
@@ -96,20 +103,32 @@ def labelled(name: str, *sets: QuerySet) -> Queries:
     )
 
 
-def _texts(choice: Sequence[str], label: Label) -> list[str]:
-    try:
-        given = list(choice)
-    except TypeError as error:
+def _listed(choice: object, label: Label) -> list[object]:
+    if isinstance(choice, (bytes, dict)) or not hasattr(choice, "__iter__"):
         raise DemurError(
-            f"{type(choice).__name__} is no set of {label} queries: give the name of a set, a "
-            "QuerySet or a list of texts."
-        ) from error
+            f"The {label} queries are {described(choice)}: give the name of a set, a QuerySet or a "
+            "list of texts."
+        )
+    given = list(choice)
+    if not given:
+        raise DemurError(f"The list of {label} queries is empty: give at least one query.")
+    return given
+
+
+def _texts(given: Sequence[object], label: Label) -> list[str]:
+    texts: list[str] = []
     for place, text in enumerate(given, start=1):
         if not isinstance(text, str) or not text.strip():
             raise DemurError(
                 f"The {label} query number {place} is not a text with something in it: give a list "
                 "of texts."
             )
-    if not given:
-        raise DemurError(f"The list of {label} queries is empty: give at least one query.")
-    return [text.strip() for text in given]
+        texts.append(text.strip())
+    if all(map(is_name_of_set, texts)):
+        shown = ", ".join(map(repr, texts))
+        raise DemurError(
+            f"A list of texts is the {label} queries themselves, and {shown:.120} "
+            f"{'names a set' if len(texts) == 1 else 'are names of sets'}: give one name as a "
+            f"text, or load_query_set(name, {label!r}) for each."
+        )
+    return texts

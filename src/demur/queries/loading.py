@@ -64,6 +64,20 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
     return QuerySet(name=name, label=label, texts=kept)
 
 
+def is_name_of_set(text: str) -> bool:
+    """Whether a text names a query set: a built-in one, a file that is there, or one on the hub."""
+    name, _, kind = text.partition(":")
+    if text in BUILT_IN or (name in SPLITS and kind in ("", *KINDS)):
+        return True
+    if text.startswith(HUB_PREFIX):
+        return " " not in text and ":" in text.removeprefix(HUB_PREFIX)
+    try:
+        path, _ = _path_and_column(text)
+    except DemurError:  # a text file with a column, which is a name that does not fit
+        return True
+    return path.suffix.lower() in _EXTENSIONS and _exists(path)
+
+
 def _distinct(texts: list[str]) -> tuple[str, ...]:
     stripped = (text.strip() for text in texts)
     return tuple(dict.fromkeys(text for text in stripped if text))

@@ -68,15 +68,20 @@ class QuerySet:
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-def require(query_set: QuerySet, minimum: int = MINIMUM_QUERIES) -> QuerySet:
-    """Return `query_set` if it holds at least `minimum` queries.
+def require(query_set: QuerySet, most: int | None = None) -> QuerySet:
+    """Return `query_set` if it holds enough queries: 10, or `most` where that is less.
+
+    Args:
+        query_set: the queries.
+        most: number of queries that are asked for, at most; None for all of them.
 
     Raises:
         DemurError: it holds fewer.
     """
+    minimum = MINIMUM_QUERIES if most is None else min(most, MINIMUM_QUERIES)
     if len(query_set) < minimum:
         raise DemurError(
             f"Query set {query_set.name!r} holds {len(query_set)} distinct {query_set.label} "
-            f"queries: give at least {minimum}"
+            f"queries: give at least {minimum}."
         )
     return query_set
