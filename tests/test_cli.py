@@ -88,6 +88,39 @@ def test_the_settings_of_a_run_do_it_again(
     assert "is the folder of a run: choose another --output." in line
 
 
+def test_files_that_settings_name_must_be_where_the_work_was_started(
+    finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = read_record(finished[0] / SETTINGS, RunRecord, KIND)
+    Path("work").mkdir()
+    Path("elsewhere").mkdir()
+    Path("mine.csv").write_text("q\na\n")
+    cases = {
+        "--basic-prompt": ({"basic_prompt": "shop.txt"}, "shop.txt"),
+        "--system-prompt": ({"system_prompt": "sub/app.TXT"}, "sub/app.TXT"),
+        "MODEL": ({}, "./no-such-model"),
+        "--harmful": ({}, "mine.csv:q"),
+    }
+    for flag, (changes, named) in cases.items():
+        settings, load = record.settings.model_copy(update=changes), record.load
+        if flag == "MODEL":
+            load = load.model_copy(update={"model": named})
+        if flag == "--harmful":
+            queries = settings.queries.model_copy(update={"harmful": ("anchors", named)})
+            settings = settings.model_copy(update={"queries": queries})
+        write_record(
+            tmp_path / "work" / SETTINGS, replace(record, settings=settings, load=load), KIND
+        )
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        line = mistake(demur("optimize", "--config", "../work"))
+        assert f"names {named!r}, which is not here" in line
+        assert f"run the command there, or give {flag} here as well." in line
+        monkeypatch.chdir(tmp_path)
+        if flag == "--harmful":
+            assert "give at least 10" in mistake(demur("optimize", "--config", "work"))
+
+
 def test_code_that_only_a_file_of_settings_names_is_never_run(
     finished: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,9 @@ def is_recorded(file: Path) -> bool:
 _ADDRESS = re.compile(r"endpoint:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 """What asks a server: an address, or a judge behind one."""
 
+_FILE = re.compile(r"\.(txt|csv|tsv|jsonl?|md|gguf|safetensors)$", re.IGNORECASE)
+"""The ending of a file that a setting may name."""
+
 ReadRecorded: TypeAlias = Callable[[Path], Recorded]
 """Reads what work recorded in a `settings.json`."""
 
@@ -65,7 +68,7 @@ def read_config(
 
     Raises:
         DemurError: the file cannot be read, has an unknown key, belongs to another command, or
-            names code that the user has not named.
+            names code or a server that the user has not named, or a file that is not here.
     """
     file = settings_file(path)
     if not is_recorded(file):
@@ -94,7 +97,37 @@ def read_config(
                 f"{str(file)!r} has a server asked through {option.flag}, which would receive your "
                 "key, queries and texts: give that option here as well, if you trust the server."
             )
+        missing = next((one for one in _texts(value) if _is_missing_file(one)), None)
+        if missing is not None and not option.choices:
+            raise DemurError(
+                f"{str(file)!r} names {missing!r:.200}, which is not here, because its paths start "
+                "at the folder where that work was started: run the command there, or give "
+                f"{option.metavar if option.positional else option.flag} here as well."
+            )
     return dict(found.values)
+
+
+def _texts(value: object) -> list[str]:
+    several = value if isinstance(value, tuple | list) else [value]
+    return [one for one in several if isinstance(one, str)]
+
+
+def _is_missing_file(value: str) -> bool:
+    """Whether a text can only mean a file or folder, and that is not here.
+
+    A name on the hub looks like a path as well, and so do names that demur knows.
+    """
+    path = value if _FILE.search(value) else value.rpartition(":")[0] or value
+    if not _FILE.search(path) and not value.startswith(("./", "../")):
+        return False
+    return not any(_exists(one) for one in (value, path))
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _runs_code(value: object) -> bool:
