@@ -107,7 +107,7 @@ def test_files_that_settings_name_must_be_where_the_work_was_started(
         if flag == "MODEL":
             load = load.model_copy(update={"model": named})
         if flag == "--harmful":
-            queries = settings.queries.model_copy(update={"harmful": ("anchors", named)})
+            queries = settings.queries.model_copy(update={"harmful": (named,)})
             settings = settings.model_copy(update={"queries": queries})
         write_record(
             tmp_path / "work" / SETTINGS, replace(record, settings=settings, load=load), KIND
@@ -118,7 +118,7 @@ def test_files_that_settings_name_must_be_where_the_work_was_started(
         assert f"run the command there, or give {flag} here as well." in line
         monkeypatch.chdir(tmp_path)
         if flag == "--harmful":
-            assert "give at least 10" in mistake(demur("optimize", "--config", "work"))
+            assert "mine.csv" in mistake(demur("optimize", "--config", "work"))  # too few
 
 
 def test_code_that_only_a_file_of_settings_names_is_never_run(
