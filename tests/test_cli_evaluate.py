@@ -47,6 +47,30 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     assert "another tokens" in mistake(demur(*arguments, "--tokens", "5"))
 
 
+def test_sets_of_one_name_are_told_apart_and_those_of_one_file_joined(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, word in ((".", "w7"), ("one", "w8"), ("two", "w9")):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, "q.txt").write_text("\n".join(f"{word} w{row} ?" for row in range(4)))
+    arguments = ["evaluate", tiny, "--dtype", "float32", "--tokens", "4", "--prompt", "none"]
+    sets = ["--harmful", "q.txt", "--harmful", "one/q.txt", "--harmful", "held-out"]
+    sets += ["--harmless", "two/q.txt", "--harmless", "./one/../q.txt", "--harmless", "held-out"]
+    done(demur(*arguments, *sets, "--output", "out"))
+    found = Comparison.load("out")
+    assert [(one.set, one.label) for one in found.rates if one.category is None] == [
+        ("q.txt", "harmful"),
+        ("q.txt", "harmless"),
+        ("q.txt (2)", "harmful"),
+        ("held-out", "harmful"),
+        ("held-out", "harmless"),
+        ("q.txt (3)", "harmless"),
+    ]
+    line = mistake(demur(*arguments, "--harmful", "q.txt", "--harmful", "./q.txt"))
+    assert "Two sets of harmful queries are called 'q.txt': leave one out." in line
+
+
 def test_responses_are_judged_without_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

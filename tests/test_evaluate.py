@@ -427,7 +427,7 @@ def test_several_sets_have_rates_of_their_own(model: ChatModel, arguments: dict[
         ({"harm_judge": "jury"}, "no harm judge 'jury'"),
         ({"base_url": "http://localhost:9/v1"}, "--base-url belongs to a judge"),
         ({"harmful": []}, "list of harmful queries is empty"),
-        ({"harmful": 3}, "no set of harmful queries"),
+        ({"harmful": 3}, "The harmful queries are an int: give the name of a set"),
         ({"harmful": QuerySet("mine", "harmless", ("w1",))}, "holds harmless queries"),
         ({"benchmarks": ["nothing"]}, "nothing"),
         ({"harmful": "missing.txt"}, "missing.txt"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -130,9 +130,28 @@ def choose_sets(
     return tuple(TestSet(name, tuple(parts)) for name, parts in together.items())
 
 
-def load_sets(names: Sequence[str], label: Label) -> list[QuerySet] | None:
-    """Query sets by name, each on its own; None where there is no name."""
-    return [as_query_set(name, label) for name in names] or None
+def load_sets(
+    harmful: Sequence[str], harmless: Sequence[str]
+) -> tuple[list[QuerySet], list[QuerySet]]:
+    """Query sets by name, each on its own: the harmful ones, and the harmless ones.
+
+    Files of one name in different folders are different sets: the second one is called
+    `name (2)`.
+    """
+    names: dict[Path, str] = {}
+
+    def load(spec: str, label: Label) -> QuerySet:
+        found, source = as_query_set(spec, label), Path(spec).resolve()
+        if source not in names:
+            name, number = found.name, 2
+            while name in names.values():
+                name, number = f"{found.name} ({number})", number + 1
+            names[source] = name
+        return replace(found, name=names[source])
+
+    return [load(spec, "harmful") for spec in harmful], [
+        load(spec, "harmless") for spec in harmless
+    ]
 
 
 def _several(choices: QueryChoices) -> list[QueryChoice]:
