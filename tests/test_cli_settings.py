@@ -187,6 +187,10 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
             "[traning]\nepochs = 1",
             "no setting 'traning.epochs' (in demur.toml): write 'training.epochs'",
         ),
+        ("[training.more]\nx = 1", "no setting 'training.more.x' (in demur.toml): leave it out."),
+        ("training = 3", "'training' is a group of settings (in demur.toml): write [training]"),
+        ('epochs = "3"', "--epochs '3' (in demur.toml): must be a whole number, 1 to 100000, with"),
+        ('top_p = "0.5"', "--top-p '0.5' (in demur.toml): must be a number, "),
         ("epochs = 0", "--epochs 0 (in demur.toml): must be 1 to 100000."),
         ("epochs = true", "--epochs True (in demur.toml): must be a whole number, 1 to 100000."),
         ('preset = "fast"', "no preset 'fast': choose standard, quick, paper"),
@@ -215,7 +219,9 @@ def test_options_that_contradict_each_other_are_refused() -> None:
 
 
 def test_a_file_that_no_command_reads_is_refused(tmp_path: Path) -> None:
-    assert "cannot be read as TOML" in mistake(demur("pull", "--config", tmp_path / "none.toml"))
+    assert "none.toml': check the path." in mistake(
+        demur("pull", "--config", tmp_path / "none.toml")
+    )
     (tmp_path / "settings.json").write_text("{}")
     line = mistake(demur("pull", "--config", tmp_path / "settings.json"))
     assert "demur pull reads no settings.json: give a TOML file." in line

@@ -257,7 +257,7 @@ def test_arrays_and_tensors_of_booleans_are_taken() -> None:
 @pytest.mark.parametrize(
     ("returned", "words"),
     [
-        ([True], "returned 1 verdicts on 2 responses"),
+        ([True], "returned 1 verdict on 2 responses"),
         ([True] * 3, "returned 3 verdicts on 2 responses"),
         ([], "returned 0 verdicts on 2 responses"),
         (True, "returned a bool: return a list"),
@@ -265,9 +265,9 @@ def test_arrays_and_tensors_of_booleans_are_taken() -> None:
         ("yn", "returned a str: return a list"),
         ({0: True, 1: False}, "returned a dict: return a list"),
         ([True, "yes"], "returned a str as a verdict"),
-        ([1, 0], "returned a int as a verdict"),
+        ([1, 0], "returned an int as a verdict"),
         ([0.9, 0.1], "returned a float as a verdict"),
-        (np.array([1, 0]), "returned a int as a verdict"),
+        (np.array([1, 0]), "returned an int as a verdict"),
         (np.array([[True], [False]]), "returned a list as a verdict"),
     ],
 )
@@ -375,7 +375,7 @@ def test_the_fingerprint_is_the_judges_own() -> None:
     assert len(set(fingerprints)) == 3
     assert fingerprints[1] == fingerprints[3]
     assert all(len(fingerprint) == 64 for fingerprint in fingerprints)
-    assert "'fingerprint' of the judge 'keywords' is a int" in failure(
+    assert "'fingerprint' of the judge 'keywords' is an int" in failure(
         type("Own", (KeywordJudge,), {"fingerprint": 3})
     )
 

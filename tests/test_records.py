@@ -399,6 +399,9 @@ def test_a_folder_of_work_knows_what_it_is(tmp_path: Path) -> None:
     WorkFolder.start(path, SETTINGS, "run")
     with pytest.raises(DemurError, match=r"another epochs \(3 there, 4 now\)"):
         WorkFolder.check(path, replace(SETTINGS, epochs=4), "run")
+    hashed = replace(SETTINGS, names=("a" * 64,))
+    with pytest.raises(DemurError, match=r"a run with another names: choose another --output"):
+        WorkFolder.check(path, hashed, "run")
     with pytest.raises(DemurError, match=r"another rate\.count"):
         WorkFolder.check(path, replace(SETTINGS, rate=Rate(2, 4, SETTINGS.rate.interval)), "run")
     with pytest.raises(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from demur.arguments import described
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.default import DefaultRefusalJudge
@@ -82,20 +83,20 @@ class OwnJudge:
     def _checked(self, returned: object, count: int) -> list[Verdict]:
         if not isinstance(returned, (list, tuple)):
             raise DemurError(
-                f"The judge {self.name!r} returned {_kind(returned)}: return a list with True, "
+                f"The judge {self.name!r} returned {described(returned)}: return a list with True, "
                 "False or None for each response."
             )
         if len(returned) != count:
             raise DemurError(
-                f"The judge {self.name!r} returned {len(returned)} verdicts on {count} responses: "
-                "return one for each."
+                f"The judge {self.name!r} returned {_counted(len(returned), 'verdict')} on "
+                f"{_counted(count, 'response')}: return one for each."
             )
         verdicts: list[Verdict] = []
         for verdict in returned:
             if verdict is not None and not isinstance(verdict, (bool, np.bool_)):
                 raise DemurError(
-                    f"The judge {self.name!r} returned {_kind(verdict)} as a verdict: return True, "
-                    "False or None."
+                    f"The judge {self.name!r} returned {described(verdict)} as a verdict: "
+                    "return True, False or None."
                 )
             verdicts.append(None if verdict is None else bool(verdict))
         return verdicts
@@ -133,8 +134,8 @@ class OwnSettlingJudge(OwnJudge):
             raise _failed(self.name, error) from error
         if not isinstance(settled, (bool, np.bool_)):
             raise DemurError(
-                f"The judge {self.name!r} returned {_kind(settled)} from is_settled: return True "
-                "or False."
+                f"The judge {self.name!r} returned {described(settled)} from is_settled: return "
+                "True or False."
             )
         return bool(settled)
 
@@ -225,8 +226,8 @@ def _needs_query(judge: object, name: str) -> bool:
     needs = _attribute(judge, "needs_query", name)
     if needs is not None and not isinstance(needs, bool):
         raise DemurError(
-            f"The attribute 'needs_query' of the judge {name!r} is {_kind(needs)}: make it True or "
-            "False."
+            f"The attribute 'needs_query' of the judge {name!r} is {described(needs)}: make it "
+            "True or False."
         )
     return bool(needs)
 
@@ -238,8 +239,8 @@ def _own_fingerprint(judge: object, name: str, source: Callable[[], str]) -> str
         return source()
     if not isinstance(own, str) or not own:
         raise DemurError(
-            f"The attribute 'fingerprint' of the judge {name!r} is {_kind(own)}: make it a text "
-            "that changes whenever its verdicts may change."
+            f"The attribute 'fingerprint' of the judge {name!r} is {described(own)}: make it a "
+            "text that changes whenever its verdicts may change."
         )
     if _inherits_from_demur(judge, "fingerprint"):
         return fingerprint("own judge", name=name, inherited=own, source=source())
@@ -261,6 +262,5 @@ def _failed(name: str, error: Exception) -> DemurError:
     )
 
 
-def _kind(value: object) -> str:
-    """What a value is, for messages: the value itself is not trusted."""
-    return "None" if value is None else f"a {type(value).__name__:.60}"
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -254,7 +254,7 @@ class _Trainer:
         if not torch.isfinite(torch.tensor(loss)) or not torch.isfinite(self.prompt).all():
             raise DemurError(
                 f"The training left the range of numbers in epoch {number} (loss {loss}): give a "
-                "lower --learning-rate, or load the model as float32."
+                "lower --learning-rate or lower weights of its terms, or load the model as float32."
             )
         stage.advance()
         stage.note(f"loss {loss:.3f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ SETTINGS = "settings.json"
 RESULTS = "results.json"
 KINDS = ("run", "evaluation", "diagnosis")
 _MOST_SHOWN = 40
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 
 
 class WorkFolder(Generic[Settings]):
@@ -146,10 +148,13 @@ def _require_same(path: Path, old: object, new: object, kind: str) -> None:
         return
     key = differing[0]
     more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
+    values = [before.get(key), now.get(key)]
+    # A fingerprint tells a person nothing.
+    shown = [None if _FINGERPRINT.search(str(value)) else _short(value) for value in values]
+    told = "" if None in shown else f" ({shown[0]} there, {shown[1]} now)"
     raise DemurError(
-        f"{path} belongs to {_named(kind)} with another {key.replace('_', ' ')}{more} "
-        f"({_short(before.get(key))} there, {_short(now.get(key))} now): choose another --output "
-        "or delete that folder."
+        f"{path} belongs to {_named(kind)} with another {key.replace('_', ' ')}{more}{told}: "
+        "choose another --output or delete that folder."
     )
 
 

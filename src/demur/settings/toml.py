@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from demur.errors import DemurError
-from demur.settings.options import Option, options_in
-from demur.settings.values import unknown_setting
+from demur.settings.options import NONE, Option, options_in
+from demur.settings.values import mistake, unknown_setting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,8 +38,21 @@ def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
             raise unknown_setting(".".join(key), [one.key for one in options], str(path))
         if option.name in values:
             raise DemurError(f"{str(path)!r} has {option.name!r} twice: leave one out.")
+        # A number in quotes is one on the command line only.
+        if option.kind in (int, float) and any(_is_text(one, option) for one in _several(value)):
+            raise mistake(
+                option, repr(value), f"must be {option.wanted}, without quotes", str(path)
+            )
         values[option.name] = value
     return values
+
+
+def _several(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _is_text(value: object, option: Option) -> bool:
+    return isinstance(value, str) and not (option.optional and value == NONE)
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:
@@ -51,6 +64,8 @@ def load_toml(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
         document: dict[str, Any] = tomllib.loads(text)
+    except FileNotFoundError:
+        raise DemurError(f"There is no file {str(path)!r}: check the path.") from None
     except (OSError, ValueError, RecursionError) as error:
         told = error.strerror if isinstance(error, OSError) else None
         reason = told or " ".join(str(error).split())

@@ -81,7 +81,7 @@ def _read(option: Option, given: object, where: str) -> Value:
     if given is None or (option.optional and given == NONE):
         if option.optional:
             return None
-        raise _mistake(option, NONE, f"must be {option.wanted}", where)
+        raise mistake(option, NONE, f"must be {option.wanted}", where)
     if not option.repeatable:
         return _read_one(option, given, where)
     if given == "":
@@ -101,7 +101,7 @@ def _read_one(option: Option, given: object, where: str) -> Single:
     elif isinstance(given, (str, Path)) and str(given):
         found = Path(given)
     if found is None:
-        raise _mistake(option, given, f"must be {option.wanted}", where)
+        raise mistake(option, given, f"must be {option.wanted}", where)
     return found
 
 
@@ -141,20 +141,35 @@ def _explained(
         told = "must have a value"
     else:
         told = f"must be {option.range}" if own is None and option.range else message
-    return _mistake(option, values.get(option.name), told, where)
+    return mistake(option, values.get(option.name), told, where)
 
 
-def _mistake(option: Option, given: object, problem: str, where: str) -> DemurError:
+def mistake(option: Option, given: object, problem: str, where: str) -> DemurError:
+    """The error for a value that a setting cannot have."""
     value = " ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
     return DemurError(f"{option.flag} {_shown(value)}{_in(where)}: {problem.rstrip('.')}.")
 
 
 def unknown_setting(name: str, known: Sequence[str], where: str) -> DemurError:
-    """The error for a name that is no setting; it names the nearest one."""
-    near = get_close_matches(name, known, 1) or get_close_matches(
-        name.rpartition(".")[2], [one.rpartition(".")[2] for one in known], 1
-    )
-    fix = f"write {near[0]!r}" if near else "leave it out"
+    """The error for a name that is no setting; it names the nearest one.
+
+    Args:
+        name: the name, with the tables that it stands in.
+        known: names of the settings, with their groups.
+        where: file that the name is from; may be empty.
+    """
+    below = [one for one in known if one.startswith(f"{name}.")]
+    if below:
+        return DemurError(
+            f"{_shown(name)!r} is a group of settings{_in(where)}: write [{name}] and below it its "
+            f"settings, for example {below[0].rpartition('.')[2]}."
+        )
+    # A name is compared without its tables, which may be right where it is not.
+    last = {one.rpartition(".")[2]: one for one in known}
+    near = get_close_matches(name.rpartition(".")[2], last, 1)
+    fix = "leave it out"
+    if near:
+        fix = f"write {(last[near[0]] if '.' in name else near[0])!r}"
     return DemurError(f"There is no setting {_shown(name)!r}{_in(where)}: {fix}.")
 
 
