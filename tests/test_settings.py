@@ -241,7 +241,7 @@ def test_held_out_queries_can_be_chosen() -> None:
         make_plan(held_out=harmful, held_out_harmful=list(TEN))
     with pytest.raises(DemurError, match="several sets of one label"):
         make_plan(held_out=[harmful, harmful])
-    with pytest.raises(DemurError, match="held_out is a QuerySet or two of them"):
+    with pytest.raises(DemurError, match=r"'held_out' is an? .*, not one or two QuerySet"):
         make_plan(held_out="held-out")  # type: ignore[arg-type]
 
 
@@ -261,13 +261,13 @@ def test_queries_that_are_trained_on_and_held_out_are_counted() -> None:
         ({"harmful": TEN[:9]}, "holds 9 distinct harmful queries.*at least 10"),
         ({"harmful": "nowhere.csv:q"}, "nowhere.csv"),
         ({"harmful": QuerySet("own", "harmless", TEN)}, "holds harmless queries where harmful"),
-        ({"held_out_harmless": 3}, "int is no set of harmless queries"),
+        ({"held_out_harmless": 3}, "harmless queries are an int: give the name"),
         ({"judge": "nobody"}, "no refusal judge 'nobody'"),
         ({"judge": 7}, "7|int"),
         ({"method": "nothing"}, "no method 'nothing'"),
         ({"anchor_prompts": ("nowhere.txt",)}, "nowhere.txt"),
         ({"system_prompt": "nowhere.txt"}, "nowhere.txt"),
-        ({"system_prompt": 5}, "A system prompt is a text file"),
+        ({"system_prompt": 5}, "'system_prompt' is an int: give the path"),
     ],
     ids=str,
 )

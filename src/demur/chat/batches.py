@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from demur.arguments import described
 from demur.chat.engine import Inputs
 from demur.chat.rendering import ChatRenderer, Conversation
 from demur.errors import DemurError
@@ -72,6 +73,12 @@ def target_ids(
     Raises:
         DemurError: a target is empty, is no plain text, or holds an id outside the vocabulary.
     """
+    for some in (targets, *(targets if isinstance(targets, Sequence) else ())):
+        if isinstance(some, (str, bytes)) or not isinstance(some, Sequence):
+            raise DemurError(
+                f"The targets are {described(some)}: give a list of continuations for each query, "
+                "which may be empty."
+            )
     return [[_ids(target, renderer, vocabulary, name) for target in some] for some in targets]
 
 
@@ -80,6 +87,10 @@ def _ids(
 ) -> tuple[int, ...]:
     if isinstance(target, str):
         return renderer.answer_ids(target)
+    if not hasattr(target, "__len__") or not all(hasattr(token, "__index__") for token in target):
+        raise DemurError(
+            f"A target is {described(target)}, not a text or a list of token ids: give one of them."
+        )
     if len(target) == 0:
         raise DemurError("A target has no tokens: give at least one, or leave the target out.")
     if not all(0 <= token < vocabulary for token in target):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demur.chat.checks import require_model
 from demur.chat.engine import SamplingSettings
 from demur.chat.model import ChatModel
 from demur.errors import DemurError
@@ -30,6 +31,7 @@ class Dialogue:
         settings: SamplingSettings = SAMPLING,
         history: list[tuple[str, str]] | None = None,
     ) -> None:
+        require_model(model)
         self.model = model
         self.settings = settings
         self.history = list(history or [])

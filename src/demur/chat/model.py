@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from demur.arguments import require_kind
 from demur.chat.allocator import keep_freed_memory as tell_allocator
 from demur.chat.batches import inputs_of, target_ids
 from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.checks import require_condition, require_queries
 from demur.chat.engine import (
     Engine,
     Inputs,
@@ -127,16 +129,10 @@ class ChatModel:
             }
         )
         chat_model = cls(loaded, prefix_sharing, settings)
-        chat_model._report_path(progress)
+        remark = chat_model.engine.verdict.remark(chat_model.name)
+        if remark is not None:
+            progress.message(remark)
         return chat_model
-
-    def _report_path(self, progress: Progress) -> None:
-        verdict = self.engine.verdict
-        if not verdict.shares_prefix and verdict.cause != "turned off":
-            progress.message(
-                f"{self.name} takes the plain path, which is slower and gives the same results up"
-                f" to rounding, because {verdict.reason}."
-            )
 
     @property
     def record(self) -> ModelRecord:
@@ -153,6 +149,7 @@ class ChatModel:
 
     def prompt_embeddings(self, safety_prompt: SafetyPrompt) -> Tensor:
         """The rows of a safety prompt in a conversation, (L, d) float32 on the CPU."""
+        require_kind("safety_prompt", safety_prompt, SafetyPrompt, "a SafetyPrompt")
         if safety_prompt.embeddings is not None:
             safety_prompt.require_width(self.width)
             return safety_prompt.embeddings
@@ -199,7 +196,6 @@ class ChatModel:
         Raises:
             DemurError: a query is longer than the context.
         """
-        condition = condition or Condition()
         inputs = self.inputs(queries, condition)
         return self.engine.represent(inputs, self._rows(condition), stage)
 
@@ -225,7 +221,6 @@ class ChatModel:
         Raises:
             DemurError: a query is longer than the context.
         """
-        condition = condition or Condition()
         inputs = self.inputs(queries, condition)
         return self.engine.represent_layers(inputs, self._rows(condition), stage)
 
@@ -252,6 +247,8 @@ class ChatModel:
         Raises:
             DemurError: a query with its response is longer than the context.
         """
+        require_kind("settings", settings, SamplingSettings, "SamplingSettings")
+        queries = require_queries(queries)
         inputs = self.inputs(queries, condition, settings.most_tokens)
         return self.engine.read_and_sample(
             inputs, queries, settings, self._rows(condition), limits, settled, stage
@@ -294,7 +291,6 @@ class ChatModel:
             >>> read = model.score(queries, [openings] * len(queries))
             >>> [sum(float(one.sum().exp()) for one in some) for some in read.by_target()]
         """
-        condition = condition or Condition()
         inputs = self.inputs(queries, condition, targets=self._all_ids(targets))
         return self.engine.score(inputs, self._rows(condition), reader, stage)
 
@@ -307,6 +303,7 @@ class ChatModel:
         Raises:
             DemurError: the text is empty or cannot be tokenized as plain text.
         """
+        require_kind("text", text, str, "a text")
         return self.renderer.answer_ids(text)
 
     def prompt_gradient(
@@ -347,6 +344,8 @@ class ChatModel:
             ...     queries, condition, prompt, partial_loss, ids
             ... )
         """
+        require_condition(condition)
+        require_kind("prompt", prompt, Tensor, "the rows of a prompt, a tensor (L, d)")
         text = condition.safety_prompt.text if condition.safety_prompt else None
         trained = Condition(SafetyPrompt("training", text, prompt), condition.system_prompt)
         inputs = self.inputs(queries, trained, targets=self._all_ids(targets))
@@ -354,12 +353,15 @@ class ChatModel:
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """What the model would say next at representations (N, d): logits (N, V) float32."""
+        require_kind("representations", representations, Tensor, "a tensor (N, d)")
         return self.engine.next_token_logits(representations)
 
     def conversation(
         self, query: str, condition: Condition, history: Sequence[tuple[str, str]] = ()
     ) -> Conversation:
         """Render a query under a condition, behind earlier ones with their answers."""
+        require_queries([query])
+        require_condition(condition)
         prompt = condition.safety_prompt
         trained = prompt is not None and prompt.embeddings is not None
         return self.renderer.render(
@@ -373,22 +375,24 @@ class ChatModel:
     def inputs(
         self,
         queries: Sequence[str],
-        condition: Condition,
+        condition: Condition | None = None,
         new_tokens: int = 0,
         targets: Sequence[Sequence[Sequence[int]]] = (),
     ) -> Inputs:
         """Render queries under a condition.
 
         Args:
-            queries: N of them.
-            condition: what stands before every query.
+            queries: N of them, at least one.
+            condition: what stands before every query; nothing by default.
             new_tokens: number of tokens of the responses to come, at most.
             targets: for each query its continuations as token ids; `()` for none at all.
 
         Raises:
-            DemurError: a query, with the tokens to come, is longer than the context, or the lists
-                of targets are not as many as the queries.
+            DemurError: a query, with the tokens to come, is longer than the context, the lists of
+                targets are not as many as the queries, or an argument has the wrong type.
         """
+        queries, condition = require_queries(queries), condition or Condition()
+        require_condition(condition)
         prompt = condition.safety_prompt
         return inputs_of(
             queries,
@@ -406,8 +410,8 @@ class ChatModel:
         vocabulary = embedding_table(self.engine.model).shape[0]
         return target_ids(targets, self.renderer, vocabulary, self.name)
 
-    def _rows(self, condition: Condition) -> Tensor | None:
-        prompt = condition.safety_prompt
+    def _rows(self, condition: Condition | None) -> Tensor | None:
+        prompt = None if condition is None else condition.safety_prompt
         if prompt is None or prompt.embeddings is None:
             return None
         return self.prompt_embeddings(prompt)

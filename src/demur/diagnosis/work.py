@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike, fspath
 from pathlib import Path
 
 from torch import Tensor
 
+from demur.arguments import require_common, require_kind, require_several
 from demur.chat import ChatModel
+from demur.chat.checks import require_model
 from demur.diagnosis.diagnosis import (
     BESIDE,
     DIRECTIONS,
@@ -61,7 +64,7 @@ def diagnose(
     prompts: Sequence[PromptChoice] | None = None,
     harmful: QueryChoice | None = None,
     harmless: QueryChoice | None = None,
-    system_prompt: str | None = None,
+    system_prompt: str | Path | None = None,
     judge: JudgeSpec | None = None,
     preset: str = "standard",
     run: str | Path | Run | None = None,
@@ -101,13 +104,18 @@ def diagnose(
     Example:
         `print(diagnose(ChatModel.load(), prompts=["long", "my.txt"]))`
     """
-    values = {"system_prompt": system_prompt, **settings}
+    require_model(model)
+    require_common(output, progress, preset, system_prompt)
+    require_several("prompts", prompts, "prompts, such as ['long']")
+    require_kind("run", run, (str, Path, Run, type(None)), "a finished run or its folder")
+    file = None if system_prompt is None else str(system_prompt)
+    values = {"system_prompt": file, **settings}
     named = {name: value for name, value in values.items() if value is not None}
     if isinstance(run, str | Path):
         named["run"], run = str(run), None
     plan = make_plan(
         build(DiagnoseSettings, expanded(named), _preset(preset)),
-        Given(prompts, harmful, harmless, judge, run),
+        Given(prompts, _as_text(harmful), _as_text(harmless), judge, run),
     )
     return carry_out(plan, model, output, progress)
 
@@ -181,6 +189,11 @@ def _draw(
         draw_figures(path / FIGURES, plane, sheet)
         stage.advance()
     return list_files(path, BESIDE)
+
+
+def _as_text(choice: QueryChoice | None) -> QueryChoice | None:
+    """A path as the text that a command would have."""
+    return fspath(choice) if isinstance(choice, PathLike) else choice
 
 
 def default_output(model: ChatModel, plan: Plan) -> Path:

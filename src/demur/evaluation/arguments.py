@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 
+from demur.arguments import require_common, require_path, require_several
 from demur.evaluation.choices import PromptChoice, QueryChoices
 from demur.evaluation.chosen import Given
 from demur.evaluation.instructions import InstructionChoice
@@ -49,6 +51,17 @@ class Arguments:
             if value is not None and not (name == "benchmarks" and not value)
         }
 
+    def check(self) -> None:
+        """Check the types of those that are lists, paths or texts.
+
+        Raises:
+            DemurError: one has another type.
+        """
+        require_several("prompts", self.prompts, "prompts, such as ['none', 'long']")
+        require_several("benchmarks", self.benchmarks, "names of benchmarks")
+        require_common(system_prompt=self.system_prompt)
+        require_path("benchmark_dir", self.benchmark_dir, "a folder of benchmarks")
+
     def settings(self) -> EvaluateSettings:
         """The settings by name; what is an object is described by its name.
 
@@ -83,7 +96,7 @@ class Arguments:
             harmless=_unnamed(self.harmless),
             judge=None if isinstance(self.judge, str) else self.judge,
             harm_judge=None if isinstance(self.harm_judge, str) else self.harm_judge,
-            instructions=None if isinstance(self.instructions, str) else self.instructions,
+            instructions=None if isinstance(self.instructions, (str, PathLike)) else self.instructions,
             preference_judge=None if isinstance(preference, str) else preference,
         )
 
@@ -103,14 +116,14 @@ def _prompt_names(prompts: Sequence[PromptChoice] | None) -> tuple[str, ...]:
 
 
 def _unnamed(choices: QueryChoices) -> QueryChoices:
-    return None if isinstance(choices, str) else choices
+    return None if isinstance(choices, (str, PathLike)) else choices
 
 
 def _set_names(choices: QueryChoices) -> tuple[str, ...]:
     if choices is None:
         return ()
-    if isinstance(choices, str):
-        return (choices,)
+    if isinstance(choices, (str, PathLike)):
+        return (fspath(choices),)
     given = choices if isinstance(choices, Sequence) else [choices]
     sets = [each for each in given if isinstance(each, QuerySet)]
     return tuple(each.name for each in sets) or (OWN_NAME,)

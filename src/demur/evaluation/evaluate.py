@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.arguments import require_common
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
@@ -115,7 +116,6 @@ def evaluate(
         >>> evaluate(Server("http://localhost:8000/v1"), samples=5)  # doctest: +SKIP
         >>> evaluate(ResponseFiles(["answers.csv"]))  # doctest: +SKIP
     """
-    progress = progress or SilentProgress()
     arguments = Arguments(
         prompts=prompts,
         benchmarks=benchmarks,
@@ -132,12 +132,15 @@ def evaluate(
         seed=seed,
         benchmark_dir=benchmark_dir,
     )
+    arguments.check()
+    require_common(output, progress)
     answers = as_answerer(answerer)
     if not answers.takes_queries and arguments.sampled:
         raise DemurError(
             f"Responses that exist already are judged as they are: leave out "
             f"{next(iter(arguments.sampled))}."
         )
+    progress = progress or SilentProgress()
     chosen = choose(arguments.settings(), answers.default_prompts, progress, arguments.given())
     return run_evaluation(answers, chosen, output, progress)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from demur.arguments import require_common, require_kind
 from demur.chat import ChatModel
 from demur.errors import DemurError
 from demur.exports.base import Source, Subject
@@ -21,6 +23,7 @@ from demur.exports.transformers_folder import write_transformers_folder
 from demur.exports.vllm_payload import write_vllm_payload
 from demur.exports.vocabulary import Vocabulary
 from demur.files import SPACE_MARGIN, new_folder, safe_name, write_bytes
+from demur.optimization import Run
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
 
@@ -75,6 +78,11 @@ def export(
     Example:
         `export("demur-runs/my-run", "gguf", "exported")`
     """
+    require_common(progress=progress)
+    require_kind("prompt", prompt, (str, Path, Run, SafetyPrompt), "a run, a prompt or a path")
+    require_kind("folder", folder, (str, PathLike), "the path of a new folder")
+    require_kind("model", model, (str, PathLike, ChatModel, type(None)), "a ChatModel or a name")
+    require_kind("system_prompt", system_prompt, (str, type(None)), "the text itself")
     progress = progress or SilentProgress()
     target = Path(folder)
     if to not in FORMATS:

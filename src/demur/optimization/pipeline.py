@@ -7,7 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.arguments import require_common
 from demur.chat.catalog import hub_model_of
+from demur.chat.checks import require_model
 from demur.evaluation.comparison import compare
 from demur.evaluation.costs import Cost
 from demur.evaluation.divergence import kl_divergences
@@ -99,6 +101,8 @@ def optimize(
     Example:
         >>> optimize(model, harmful=my_queries, epochs=5).safety_prompt.save("my-prompt")
     """
+    require_model(model)
+    require_common(output, progress)
     plan = make_plan(
         basic_prompt=basic_prompt,
         harmful=harmful,

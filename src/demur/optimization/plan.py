@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, TypeAlias
 
+from demur.arguments import described, require_common
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
@@ -155,6 +156,7 @@ def make_plan(
     Raises:
         DemurError: something cannot be read or does not fit; the message says how to fix it.
     """
+    require_common(preset=preset, system_prompt=system_prompt)
     given = _Given(dict(settings))
     given.add("basic_prompt", basic_prompt)
     given.add("system_prompt", system_prompt)
@@ -176,8 +178,6 @@ def make_plan(
     for name, choice in chosen.items():
         given.add(name, choice)
     found = OptimizeSettings.from_preset(preset, method, **given.values)
-    if "system_prompt" in given.objects:
-        raise DemurError("A system prompt is a text file: give its path.")
     if not isinstance(method, str):
         given.objects["method"] = method
     return _resolved(found, method, given.objects)
@@ -245,12 +245,12 @@ def _held_out_sets(held_out: object) -> list[QuerySet]:
     sets = [held_out] if isinstance(held_out, QuerySet) else held_out
     if not isinstance(sets, (list, tuple)) or not all(isinstance(one, QuerySet) for one in sets):
         raise DemurError(
-            f"held_out is a QuerySet or two of them, not {held_out!r:.60}: give QuerySet objects, "
+            f"'held_out' is {described(held_out)}, not one or two QuerySet: give QuerySet objects, "
             "or held_out_harmful and held_out_harmless."
         )
     if len({one.label for one in sets}) < len(sets):
         raise DemurError(
-            "held_out has several sets of one label: give one of each label, or join them with "
+            "'held_out' has several sets of one label: give one of each label, or join them with "
             "join_query_sets."
         )
     return list(sets)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
+from demur.arguments import require_kind, require_path
 from demur.diagnosis import Diagnosis
 from demur.errors import DemurError
 from demur.evaluation.comparison import RESULTS, Comparison
@@ -53,9 +55,14 @@ def write_report(
     Example:
         `write_report(["demur-runs/first", "demur-runs/second"], "both.html")`
     """
+    wanted = "a run, a diagnosis, an evaluation or its folder"
+    require_path("output", output, "the path of a file for the report")
+    require_kind("items", items, (str, Path, *get_args(Work), Iterable), wanted)
     several = [items] if isinstance(items, str | Path | Work) else list(items)
     if not several:
         raise DemurError("There is nothing to report on: give a run, a diagnosis or an evaluation.")
+    for one in several:
+        require_kind("items", one, (str, Path, *get_args(Work)), wanted)
     opened = [_open(Path(one)) if isinstance(one, str | Path) else one for one in several]
     places = [_folder_of(one) for one in opened]
     if output is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
+from demur.arguments import require_common, require_kind
 from demur.chat.catalog import hub_model_of
 from demur.diagnosis.movement import draw_movement
 from demur.errors import DemurError
@@ -64,6 +66,7 @@ def push(
             be one, the repository holds something else, or the hub does not answer. Nothing is
             pushed then.
     """
+    _require_arguments(source, repo_id, progress)
     progress = progress or SilentProgress()
     name = HubName.require(repo_id)
     prompt, card = _prepare(source, license, base_model, progress)
@@ -108,6 +111,8 @@ def write_repository(
     Raises:
         DemurError: the run is not finished, or the folder holds something or cannot be written.
     """
+    _require_arguments(source, repo_id, progress)
+    require_kind("folder", folder, (str, PathLike), "the path of a new folder")
     name = HubName.require(repo_id)
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -118,6 +123,12 @@ def write_repository(
         for file, data in files.items():
             write_bytes(new / file, data)
     return {file: len(data) for file, data in files.items()}
+
+
+def _require_arguments(source: object, repo_id: object, progress: object) -> None:
+    require_kind("source", source, (str, Path, Run, SafetyPrompt), "a run, a prompt or a path")
+    require_kind("repo_id", repo_id, str, "the name of a repository, organisation/name")
+    require_common(progress=progress)
 
 
 def _prepare(

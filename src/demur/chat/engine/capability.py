@@ -50,6 +50,19 @@ class Verdict:
     cause: Cause | None = None
     reason: str = ""
 
+    def remark(self, name: str) -> str | None:
+        """What is reported of a model on the plain path; None where that is as asked for.
+
+        Args:
+            name: name of the model.
+        """
+        if self.shares_prefix or self.cause == "turned off":
+            return None
+        return (
+            f"{name} takes the plain path, which is slower and gives the same results up to "
+            f"rounding, because {self.reason}."
+        )
+
 
 @dataclass(frozen=True)
 class _Example:

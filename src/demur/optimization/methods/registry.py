@@ -6,6 +6,7 @@ import inspect
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from demur.arguments import described
 from demur.errors import DemurError
 from demur.optimization.methods.protocol import Method, MethodSettings
 from demur.plugins import is_plugin_spec, load_plugin
@@ -57,7 +58,8 @@ def get_method(method: MethodSpec) -> type[Method[Any]]:
 def _checked(method: object) -> type[Method[Any]]:
     if not isinstance(method, type) or not issubclass(method, Method):
         raise DemurError(
-            f"{method!r:.80} is not a method: give a subclass of demur.optimization.methods.Method."
+            f"The method is {described(method)}, which is not a method: give a subclass of "
+            "demur.optimization.methods.Method, or a name."
         )
     name = method.__name__
     if inspect.isabstract(method):

@@ -1,0 +1,63 @@
+"""Arguments of whatever runs a model: one clear error for what does not fit."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+from demur.arguments import described
+from demur.errors import DemurError
+from demur.prompts import Condition, SafetyPrompt
+
+
+def require_model(model: object) -> None:
+    """Check that something is a loaded model.
+
+    Raises:
+        DemurError: it is something else, such as the name of a model.
+    """
+    from demur.chat.model import ChatModel
+
+    if isinstance(model, ChatModel):
+        return
+    text = str(model) if isinstance(model, (str, PathLike)) else "NAME"
+    raise DemurError(
+        f"'model' is {described(model)}, not a ChatModel: give ChatModel.load({text[:100]!r})."
+    )
+
+
+def require_queries(queries: object) -> list[str]:
+    """The user messages that a method of a model is given.
+
+    Raises:
+        DemurError: they are none, a single text, or something other than texts.
+    """
+    if isinstance(queries, str):
+        raise DemurError(f"The queries are the single text {queries[:40]!r}: give a list of texts.")
+    if isinstance(queries, (bytes, dict)) or not hasattr(queries, "__iter__"):
+        raise DemurError(f"The queries are {described(queries)}: give a list of texts.")
+    texts: list[str] = []
+    for place, text in enumerate(queries, start=1):
+        if not isinstance(text, str):
+            raise DemurError(
+                f"The query number {place} is {described(text)}: give a list of texts."
+            )
+        texts.append(text)
+    if not texts:
+        raise DemurError("The list of queries is empty: give at least one query.")
+    return texts
+
+
+def require_condition(condition: object) -> None:
+    """Check what stands before queries.
+
+    Raises:
+        DemurError: it is no condition.
+    """
+    if isinstance(condition, Condition):
+        return
+    if isinstance(condition, SafetyPrompt):
+        raise DemurError("The condition is a SafetyPrompt: give Condition(prompt).")
+    raise DemurError(
+        f"The condition is {described(condition)}: give a Condition, such as "
+        "Condition(load_prompt('long'))."
+    )
