@@ -28,10 +28,13 @@ from demur import (
     optimize,
     write_report,
 )
+from demur.chat.settings import LoadSettings
 from demur.diagnosis.movement import draw_movement
 from demur.evaluation.answerers.files import ResponseFiles
+from demur.evaluation.settings import JudgeSettings
 from demur.optimization.methods import method_names
 from demur.optimization.recorded import EpochRecord, TermRecord
+from demur.report.again import evaluation_again
 from demur.report.collecting import MOST_RESPONSES
 from tests.command_line import demur, done, mistake
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
@@ -348,6 +351,8 @@ def test_the_command_of_a_run_does_it_again(model: ChatModel) -> None:
         output="first",
     )
     words = again(run.path)
+    page = " ".join(read(Path("report.html")).words)
+    assert "code or asks a server that you must trust: judge.py:mine." in page
     assert words[:2] == ["optimize", "it's mine"]
     assert "--no-learning-rate-decay" in words
     assert "--batch" not in words  # a default
@@ -421,6 +426,21 @@ def test_the_command_of_a_runs_diagnosis_does_it_again(model: ChatModel) -> None
     words = again(found.path)
     assert "--seed" not in words  # the run brings it
     assert_same_work(found.path, words)
+
+
+def test_code_and_servers_that_a_command_names_are_said(model: ChatModel) -> None:
+    found = evaluate(model, prompts=[None], **SETS, samples=1, tokens=2, output="first")
+    assert found.settings is not None
+    assert evaluation_again(found.settings).trusted == ()
+    load = LoadSettings(model="it's mine", trust_remote_code=True)
+    judges = JudgeSettings(judge="endpoint:m", base_url="HTTPS://strange.example/v1")
+    settings = found.settings.settings.model_copy(update={"judges": judges})
+    strange = replace(found.settings, source=load, settings=settings)
+    assert evaluation_again(strange).trusted == (
+        "--trust-remote-code",
+        "endpoint:m",
+        "HTTPS://strange.example/v1",
+    )
 
 
 def test_what_no_command_can_name_is_said(model: ChatModel) -> None:

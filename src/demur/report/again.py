@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,10 +16,13 @@ from demur.optimization import RunRecord
 from demur.optimization.methods import method_names
 from demur.optimization.settings import presets as presets_of_method
 from demur.optimization.settings import settings_type
+from demur.plugins import is_plugin_spec
 from demur.settings import NONE, build, command_line, options_of, values_of
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+_TRUST = "--trust-remote-code"
+_SERVER = re.compile(r"endpoint:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _CHOOSING = {"preset", "method"}
 """Settings that the defaults of others follow from."""
 
@@ -31,10 +35,13 @@ class Again:
         command: command for a POSIX shell.
         missing: names of the settings that were given as objects in Python, which no command can
             name.
+        trusted: what the command has run or asked that must be trusted: files of code, the model's
+            own code, and servers.
     """
 
     command: str
     missing: tuple[str, ...]
+    trusted: tuple[str, ...] = ()
 
 
 def run_again(record: RunRecord) -> Again:
@@ -50,26 +57,33 @@ def run_again(record: RunRecord) -> Again:
         # A method of the user's own is not loaded, so that its defaults are not known.
         items = options_of(chosen, every=True)
         items += _own_items(chosen.method_settings.model_extra or {})
-    return Again(_command("optimize", record.load, items), record.objects)
+    return _again("optimize", record.load, items, record.objects)
 
 
 def diagnosis_again(record: DiagnosisRecord) -> Again:
     """The command of a diagnosis."""
     chosen = record.settings.chosen
     items = _items(chosen, presets_of_diagnosis()[chosen.preset], record.objects)
-    return Again(_command("diagnose", record.load, items), record.objects)
+    return _again("diagnose", record.load, items, record.objects)
 
 
 def evaluation_again(record: EvaluationRecord) -> Again:
     """The command of an evaluation."""
     items = _items(record.settings, type(record.settings)(), record.objects)
-    return Again(_command("evaluate", record.source, items), record.objects)
+    return _again("evaluate", record.source, items, record.objects)
 
 
-def _command(verb: str, source: BaseModel, items: list[str]) -> str:
+def _again(verb: str, source: BaseModel, items: list[str], objects: tuple[str, ...]) -> Again:
     first = options_of(source)
     # What follows a `--` is positional.
-    return command_line(verb, [*items, *first] if "--" in first else [*first, *items])
+    words = [*items, *first] if "--" in first else [*first, *items]
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    trusted = [
+        word if word == _TRUST else value
+        for word, value in zip(words, values, strict=True)
+        if word == _TRUST or is_plugin_spec(value) or _SERVER.match(value)
+    ]
+    return Again(command_line(verb, words), objects, tuple(dict.fromkeys(trusted)))
 
 
 def _items(settings: Settings, defaults: Settings, objects: Collection[str]) -> list[str]:
