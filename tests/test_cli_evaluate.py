@@ -68,7 +68,7 @@ def test_sets_of_one_name_are_told_apart_and_those_of_one_file_joined(
         ("q.txt (3)", "harmless"),
     ]
     line = mistake(demur(*arguments, "--harmful", "q.txt", "--harmful", "./q.txt"))
-    assert "Two sets of harmful queries are called 'q.txt': leave one out." in line
+    assert "The harmful queries 'q.txt' are given twice: leave one out." in line
 
 
 def test_responses_are_judged_without_a_model(

@@ -19,11 +19,12 @@ from demur import (
     evaluate,
     load_query_set,
 )
+from demur.evaluation.choices import choose_sets
 from demur.judges import PaperRefusalJudge
 from demur.judges.protocol import Verdict
 from demur.progress import Progress, SilentProgress
 from demur.prompts.provenance import Provenance
-from demur.records import Harm, Rate
+from demur.records import Harm, Label, Rate
 from tests.benchmark_files import add_tiny, isolate, save
 from tests.interruption import content
 from tests.tiny import save_tiny_model
@@ -189,7 +190,7 @@ def test_benchmarks_beside_other_sets_with_their_categories(
         *[("q.csv:bad", "harmful", 12)] * 2,
         *[("tiny", "harmless", 3)] * 2,
     ]
-    with pytest.raises(DemurError, match="Two sets of harmless queries are called 'tiny'"):
+    with pytest.raises(DemurError, match="The harmless queries 'tiny' are given twice"):
         evaluate(model, **arguments, benchmarks=["tiny", "tiny"], benchmark_dir=folder)
 
 
@@ -404,6 +405,43 @@ def test_several_sets_have_rates_of_their_own(model: ChatModel, arguments: dict[
         ("yours", "harmful", "a", 3),
         ("own queries", "harmful", None, 3),
     ]
+
+
+def test_sets_of_one_name_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    def loaded(folder: str, label: Label, *texts: str) -> QuerySet:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "q.txt").write_text("\n".join(texts))
+        return load_query_set(str(tmp_path / folder / "q.txt"), label)
+
+    def parts(*choices: Any) -> list[tuple[str, list[tuple[str, tuple[str, ...]]]]]:
+        sets = choose_sets((), *choices)
+        return [(one.name, [(side.label, side.texts) for side in one.sides]) for one in sets]
+
+    one, two = loaded("one", "harmful", "a"), loaded("two", "harmful", "b")
+    assert parts([one, two], None) == [
+        ("q.txt", [("harmful", ("a",))]),
+        ("q.txt (2)", [("harmful", ("b",))]),
+    ]
+    # A set is joined with that of the same file alone.
+    assert parts([one], [loaded("two", "harmless", "b")]) == [
+        ("q.txt", [("harmful", ("a",))]),
+        ("q.txt (2)", [("harmless", ("b",))]),
+    ]
+    same = loaded("one", "harmless", "a")
+    assert parts([two, one], [same]) == [
+        ("q.txt", [("harmful", ("b",))]),
+        ("q.txt (2)", [("harmful", ("a",)), ("harmless", ("a",))]),
+    ]
+    mine, other = QuerySet("mine", "harmful", ("c",)), QuerySet("mine", "harmful", ("d",))
+    assert parts([mine, other], [QuerySet("mine", "harmless", ("e",))]) == [
+        ("mine", [("harmful", ("c",)), ("harmless", ("e",))]),
+        ("mine (2)", [("harmful", ("d",))]),
+    ]
+    with pytest.raises(DemurError, match=r"The harmful queries 'q.txt' are given twice: leave"):
+        parts([one, one], None)
+    renamed = QuerySet("renamed", "harmful", ("a",))
+    with pytest.raises(DemurError, match=r"'q.txt' and 'renamed' are the same harmful queries"):
+        parts([one, renamed], None)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ class Arguments:
             harmless=_unnamed(self.harmless),
             judge=None if isinstance(self.judge, str) else self.judge,
             harm_judge=None if isinstance(self.harm_judge, str) else self.harm_judge,
-            instructions=None if isinstance(self.instructions, (str, PathLike)) else self.instructions,
+            instructions=None
+            if isinstance(self.instructions, (str, PathLike))
+            else self.instructions,
             preference_judge=None if isinstance(preference, str) else preference,
         )
 

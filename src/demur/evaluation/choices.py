@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -103,13 +103,15 @@ def choose_sets(
         benchmarks: names of public benchmarks.
         harmful: harmful queries: the name of a set as `load_query_set` takes it, a `QuerySet`, a
             list of texts, or a list of query sets, each of which has rates of its own.
-        harmless: harmless queries, likewise; a set of the same name makes one set with both labels.
+        harmless: harmless queries, likewise; those from the same source (the same file, built-in
+            name or dataset; of your own queries, the same name) make one set with both labels. Of
+            several sets with one name, the second one is called `name (2)`.
         benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
         progress: reports downloads.
         built_in: whether the held-out queries stand in where no set is chosen.
 
     Raises:
-        DemurError: a set cannot be read, or is named twice.
+        DemurError: a set cannot be read, or is given twice.
     """
     if built_in and not benchmarks and not _several(harmful) and not _several(harmless):
         harmful = harmless = BUILT_IN_SET
@@ -119,39 +121,47 @@ def choose_sets(
     ]
     for benchmark in benchmarks:
         sides += load_benchmark(benchmark, benchmark_dir, progress)
-    together: dict[str, list[QuerySet]] = {}
+    together: list[list[QuerySet]] = []
     for side in sides:
-        others = together.setdefault(side.name, [])
-        if any(side.label == other.label for other in others):
-            raise DemurError(
-                f"Two sets of {side.label} queries are called {side.name!r:.80}: leave one out."
-            )
-        others.append(side)
-    return tuple(TestSet(name, tuple(parts)) for name, parts in together.items())
+        _join(side, together)
+    names: list[str] = []
+    for parts in together:
+        name, number = parts[0].name, 2
+        while name in names:
+            name, number = f"{parts[0].name} ({number})", number + 1
+        names.append(name)
+    return tuple(TestSet(*one) for one in zip(names, map(tuple, together), strict=True))
 
 
-def load_sets(
-    harmful: Sequence[str], harmless: Sequence[str]
-) -> tuple[list[QuerySet], list[QuerySet]]:
-    """Query sets by name, each on its own: the harmful ones, and the harmless ones.
+def load_sets(names: Sequence[str], label: Label) -> list[QuerySet] | None:
+    """Query sets by name, each on its own; None where there is no name."""
+    return [as_query_set(name, label) for name in names] or None
 
-    Files of one name in different folders are different sets: the second one is called
-    `name (2)`.
+
+def _join(side: QuerySet, together: list[list[QuerySet]]) -> None:
+    """Put a set beside that of the other label from the same source, or on its own.
+
+    Raises:
+        DemurError: there is one with the same queries already.
     """
-    names: dict[Path, str] = {}
-
-    def load(spec: str, label: Label) -> QuerySet:
-        found, source = as_query_set(spec, label), Path(spec).resolve()
-        if source not in names:
-            name, number = found.name, 2
-            while name in names.values():
-                name, number = f"{found.name} ({number})", number + 1
-            names[source] = name
-        return replace(found, name=names[source])
-
-    return [load(spec, "harmful") for spec in harmful], [
-        load(spec, "harmless") for spec in harmless
-    ]
+    origin = side.source or side.name
+    place: list[QuerySet] | None = None
+    for others in together:
+        for other in others:
+            if other.fingerprint == side.fingerprint:
+                raise DemurError(
+                    f"The {side.label} queries {side.name!r:.80} are given twice: leave one out."
+                    if other.name == side.name
+                    else f"{other.name!r:.80} and {side.name!r:.80} are the same {side.label} "
+                    "queries: leave one out."
+                )
+        same = (others[0].source or others[0].name) == origin
+        if place is None and same and all(other.label != side.label for other in others):
+            place = others
+    if place is None:
+        together.append([side])
+    else:
+        place.append(side)
 
 
 def _several(choices: QueryChoices) -> list[QueryChoice]:

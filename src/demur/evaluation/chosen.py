@@ -151,14 +151,11 @@ def _sets(
     settings: EvaluateSettings, given: Given, progress: Progress, *, built_in: bool
 ) -> tuple[TestSet, ...]:
     queries = settings.queries
-    harmful, harmless = load_sets(
-        queries.harmful if given.harmful is None else (),
-        queries.harmless if given.harmless is None else (),
-    )
+    harmful, harmless = given.harmful, given.harmless
     return choose_sets(
         queries.benchmark,
-        (harmful or None) if given.harmful is None else given.harmful,
-        (harmless or None) if given.harmless is None else given.harmless,
+        load_sets(queries.harmful, "harmful") if harmful is None else harmful,
+        load_sets(queries.harmless, "harmless") if harmless is None else harmless,
         queries.benchmark_dir,
         progress,
         built_in=built_in,

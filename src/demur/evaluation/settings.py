@@ -30,8 +30,8 @@ class QuerySettings(_Group):
     )
     harmless: tuple[str, ...] = Field(
         default=(),
-        description="harmless queries, likewise; a harmful and a harmless set of one name are one "
-        "set with both labels",
+        description="harmless queries, likewise; a harmful and a harmless set of one source are "
+        "one set with both labels",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
     benchmark_dir: str | None = Field(

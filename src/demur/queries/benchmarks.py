@@ -263,6 +263,7 @@ def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, 
             label=side,
             texts=tuple(queries),
             categories=tuple(queries.values()) if categorized else None,
+            source=f"benchmark {benchmark.name}",
         )
         for side, queries in found.items()
     )

@@ -55,13 +55,15 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
     if built_in is not None:
         return built_in
     if spec.startswith(HUB_PREFIX):
-        name, texts = read_hub(spec)
+        source, (name, texts) = spec, read_hub(spec)
     else:
         name, texts = _read_file(spec)
+        path, column = _path_and_column(spec)
+        source = f"file {path.resolve()}:{column or ''}"
     kept = _distinct(texts)
     if not kept:
         raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank.")
-    return QuerySet(name=name, label=label, texts=kept)
+    return QuerySet(name=name, label=label, texts=kept, source=source)
 
 
 def is_name_of_set(text: str) -> bool:
@@ -101,6 +103,7 @@ def _built_in(spec: str, label: Label) -> QuerySet | None:
         label=label,
         texts=tuple(row["text"] for row in rows),
         categories=tuple(row["category"] for row in rows),
+        source=spec,
     )
 
 

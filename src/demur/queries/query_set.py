@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from demur.errors import DemurError
@@ -25,6 +25,8 @@ class QuerySet:
         label: "harmful" or "harmless", the label of every query in the set.
         texts: the queries, each one user message.
         categories: one category a query, or None where the source names none.
+        source: what tells where the queries were read from, to see which sets of both labels
+            belong together; None for queries of your own, whose name does.
 
     Raises:
         DemurError: the label is neither of the two, or categories and texts differ in number.
@@ -34,6 +36,7 @@ class QuerySet:
     label: Label
     texts: tuple[str, ...]
     categories: tuple[str, ...] | None = None
+    source: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.label not in get_args(Label):
@@ -59,7 +62,7 @@ class QuerySet:
         if n < 0:
             raise DemurError(f"Cannot take the first {n} queries: give a number of 0 or more.")
         categories = None if self.categories is None else self.categories[:n]
-        return QuerySet(self.name, self.label, self.texts[:n], categories)
+        return replace(self, texts=self.texts[:n], categories=categories)
 
     @property
     def fingerprint(self) -> str:
