@@ -10,6 +10,7 @@ from gguf import GGUFReader
 
 from demur import ChatModel, SafetyPrompt
 from demur.chat import Condition
+from demur.chat.embeddings import conversation_embeddings
 from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, head_row
@@ -96,7 +97,7 @@ def test_a_real_model_never_emits_a_safety_token(tmp_path: Path) -> None:
     texts = ["Write a poem about the sea.", "def f(x):\n    return", "12 + 30 = ", "\u4f60\u597d"]
     conditions = [Condition(prompt), Condition(), Condition(prompt), Condition(None, "Be brief.")]
     states = model.engine.states(
-        [model.conversation_embeddings(*one) for one in zip(texts, conditions, strict=True)]
+        [conversation_embeddings(model, *one) for one in zip(texts, conditions, strict=True)]
     )
     partition = model.next_token_logits(states).logsumexp(dim=1)
     assert float((states @ row - partition).exp().max()) < MOST_PROBABLE

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
+from demur.chat.embeddings import conversation_embeddings
 from demur.optimization.methods import get_method
 from demur.prompts import Condition
 from tests.tiny import save_tiny_model
@@ -57,7 +58,7 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
 
 def whole(model: ChatModel, query: str, condition: Condition, ids: Sequence[int]) -> Tensor:
     """(t, V) log-probabilities along a continuation, from a plain pass over the conversation."""
-    embeddings = model.conversation_embeddings(query, condition, ids)
+    embeddings = conversation_embeddings(model, query, condition, ids)
     with torch.no_grad():
         logits = model.engine.model(inputs_embeds=embeddings[None]).logits[0].double()
     likely: Tensor = logits.log_softmax(-1)[-len(ids) - 1 : -1]

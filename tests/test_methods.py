@@ -18,6 +18,7 @@ from torch import Tensor
 
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
 from demur.chat import Read
+from demur.chat.embeddings import conversation_embeddings
 from demur.chat.engine import TargetTokens
 from demur.evaluation.protocol import Protocol
 from demur.geometry import dro_terms, estimate_directions
@@ -431,7 +432,7 @@ def test_the_loss_of_prompt_tuning_is_that_of_whole_conversations(
                 if not one.response or (desirable and reading.title == "none"):
                     continue
                 ids = model.target_ids(one.response)
-                embeddings = model.conversation_embeddings(query, basic, ids)
+                embeddings = conversation_embeddings(model, query, basic, ids)
                 with torch.no_grad():
                     logits = reference(inputs_embeds=embeddings[None]).logits[0].double()
                 likely = logits.log_softmax(-1)[-len(ids) - 1 : -1]

@@ -103,13 +103,7 @@ def load_model(
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)
-    if quantization not in (None, "4bit"):
-        raise DemurError(f"Unknown quantization {quantization!r}: the only one is 4bit.")
-    if spread:
-        _require_package("accelerate", "Device auto")
-    if quantization is not None:
-        _require_package("accelerate", "4bit")
-        _require_package("bitsandbytes", "4bit")
+    _require_packages(spread, quantization)
     with explained_errors(str(spec)), quiet_libraries():
         origin = _find(spec, trust_remote_code, progress)
         folder = origin.path
@@ -135,18 +129,19 @@ def load_model(
     if spread:
         chosen_device = input_device(model)
     progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
-    return LoadedModel(
-        model=model,
-        tokenizer=tokenizer,
-        name=origin.name,
-        identity=origin.identity,
-        device=chosen_device,
-        dtype=chosen_dtype,
-        dtype_reason=reason,
-        folder=folder,
-        gguf=origin.path if origin.key else None,
-        quantization=quantization,
-    )
+    gguf = origin.path if origin.key else None
+    how = (chosen_device, chosen_dtype, reason, folder, gguf, quantization)
+    return LoadedModel(model, tokenizer, origin.name, origin.identity, *how)
+
+
+def _require_packages(spread: bool, quantization: str | None) -> None:
+    if quantization not in (None, "4bit"):
+        raise DemurError(f"Unknown quantization {quantization!r}: the only one is 4bit.")
+    if spread:
+        _require_package("accelerate", "Device auto")
+    if quantization is not None:
+        _require_package("accelerate", "4bit")
+        _require_package("bitsandbytes", "4bit")
 
 
 def _short(dtype: torch.dtype) -> str:

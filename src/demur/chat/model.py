@@ -129,8 +129,7 @@ class ChatModel:
             }
         )
         chat_model = cls(loaded, prefix_sharing, settings)
-        remark = chat_model.engine.verdict.remark(chat_model.name)
-        if remark is not None:
+        if remark := chat_model.engine.verdict.remark(chat_model.name):
             progress.message(remark)
         return chat_model
 
@@ -159,23 +158,6 @@ class ChatModel:
         ids = torch.tensor(conversation.token_ids[start:end])
         with torch.no_grad():
             return input_embeddings(self.engine.model, ids).float().cpu()
-
-    def conversation_embeddings(
-        self, query: str, condition: Condition, more: Sequence[int] = ()
-    ) -> Tensor:
-        """The embeddings of a whole rendered conversation, (T, d) float32 on the CPU.
-
-        Args:
-            query: the user's message.
-            condition: what stands before it.
-            more: ids of further tokens, of an answer for example.
-        """
-        inputs = self.inputs([query, query], condition)
-        last = torch.tensor([*inputs.suffixes[0], *more])
-        with torch.no_grad():
-            opening = self.engine.prefix_embeddings(inputs, self._rows(condition))
-            rest = input_embeddings(self.engine.model, last)
-        return torch.cat([opening, rest]).float().cpu()
 
     def represent(
         self,

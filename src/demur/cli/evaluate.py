@@ -52,8 +52,9 @@ def run_evaluate(options: EvaluateOptions) -> None:
     from demur.cli.comparison import print_comparison
     from demur.evaluation.answerers.model import ModelAnswerer
     from demur.evaluation.chosen import choose
-    from demur.evaluation.evaluate import renewed, run_evaluation
+    from demur.evaluation.evaluate import run_evaluation
     from demur.evaluation.record import KIND, EvaluationRecord
+    from demur.evaluation.recording import renewed
 
     require_one_answerer(options)
     progress = TerminalProgress()

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.arguments import require_common
-from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
-from demur.evaluation.answerers.records import AnswererRecord, short_name
+from demur.evaluation.answerers.records import short_name
 from demur.evaluation.arguments import Arguments
-from demur.evaluation.choices import EVALUATIONS, PromptChoice, QueryChoices
+from demur.evaluation.choices import PromptChoice, QueryChoices
 from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.comparison import Comparison, Measured
 from demur.evaluation.cost import CostMeter
@@ -23,17 +22,15 @@ from demur.evaluation.figures import PromptOutputs
 from demur.evaluation.instructions import InstructionChoice
 from demur.evaluation.measuring import complete, key_of
 from demur.evaluation.outputs import OutputsWork
-from demur.evaluation.record import KIND, EvaluationRecord, JudgeRecord, SetRecord
-from demur.evaluation.settings import FileSettings, ServerSettings
+from demur.evaluation.record import KIND, EvaluationRecord
+from demur.evaluation.recording import default_output, record_of
 from demur.evaluation.tally import Tally
 from demur.evaluation.wins import PromptWins
-from demur.files import safe_name
 from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.records import (
-    ConditionRecord,
     MeasurementStore,
     StoredMeasurement,
     WorkFolder,
@@ -42,8 +39,6 @@ from demur.records import (
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel
-
-_MOST_NAME = 120
 
 
 def evaluate(
@@ -132,6 +127,16 @@ def evaluate(
         seed=seed,
         benchmark_dir=benchmark_dir,
     )
+    return _evaluate(answerer, arguments, output, progress)
+
+
+def _evaluate(
+    answerer: ChatModel | Answerer,
+    arguments: Arguments,
+    output: str | Path | None,
+    progress: Progress | None,
+) -> Comparison:
+    """Check the arguments, and evaluate."""
     arguments.check()
     require_common(output, progress)
     answers = as_answerer(answerer)
@@ -184,7 +189,7 @@ def run_evaluation(
     """
     progress = progress or SilentProgress()
     chosen = _named_for(answerer, chosen)
-    record = _record(answerer, chosen, progress)
+    record = record_of(answerer, chosen, progress)
     path = Path(output) if output is not None else default_output(record)
     folder = WorkFolder.check(path, record, KIND)
     work = _Work(answerer, chosen, record, folder.path, progress)
@@ -206,16 +211,6 @@ def run_evaluation(
     for remark in answerer.remarks():
         progress.message(remark)
     return comparison
-
-
-def default_output(record: EvaluationRecord) -> Path:
-    """Where an evaluation lies unless told otherwise."""
-    parts = [short_name(record.answerer), *(each.name for each in record.sets)]
-    if record.instructions is not None:
-        parts.append(record.instructions.name)
-    if not record.sets and record.instructions is None:
-        parts.append(record.judge.name)
-    return EVALUATIONS / safe_name("-".join(parts)[:_MOST_NAME])
 
 
 class _Work:
@@ -357,39 +352,3 @@ def _named_for(answerer: Answerer, chosen: Chosen) -> Chosen:
             name, number = f"{wanted} ({number})", number + 1
         names.append(name)
     return replace(chosen, names=tuple(names))
-
-
-def _record(answerer: Answerer, chosen: Chosen, progress: Progress) -> EvaluationRecord:
-    described: AnswererRecord = answerer.describe(progress)
-    named = zip(chosen.conditions, chosen.names, strict=True)
-    conditions = [answerer.condition(condition, name) for condition, name in named]
-    return _record_of(chosen, described, answerer.settings, conditions)
-
-
-def renewed(stored: EvaluationRecord, chosen: Chosen) -> EvaluationRecord:
-    """What is recorded of another evaluation with the model of a stored one."""
-    named = zip(chosen.conditions, chosen.names, strict=True)
-    conditions = [condition.record(name) for condition, name in named]
-    return _record_of(chosen, stored.answerer, stored.source, conditions)
-
-
-def _record_of(
-    chosen: Chosen,
-    answerer: AnswererRecord,
-    source: LoadSettings | ServerSettings | FileSettings,
-    conditions: Sequence[ConditionRecord],
-) -> EvaluationRecord:
-    harm, preference = chosen.judges.harm, chosen.preference_judge
-    instructions = chosen.instructions
-    return EvaluationRecord(
-        answerer=answerer,
-        conditions=tuple(conditions),
-        sets=tuple(SetRecord.of(test_set.queries) for test_set in chosen.sets),
-        instructions=None if instructions is None else SetRecord.of(instructions.queries),
-        judge=JudgeRecord.of(chosen.judges.refusal),
-        harm_judge=None if harm is None else JudgeRecord.of(harm),
-        preference_judge=None if preference is None else JudgeRecord.of(preference),
-        settings=chosen.settings,
-        source=source,
-        objects=chosen.objects,
-    )

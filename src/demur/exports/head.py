@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from demur.chat import ChatModel, Condition
+from demur.chat.embeddings import conversation_embeddings
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
 from demur.records import Label
@@ -99,6 +100,6 @@ def _conversations(model: ChatModel, prompt: SafetyPrompt) -> list[Tensor]:
     for pair in zip(*sets, strict=True):
         for query, condition in zip(pair, conditions, strict=True):
             more = torch.randint(most, (_RANDOM_TOKENS,), generator=generator).tolist()
-            found.append(model.conversation_embeddings(query, condition, more))
+            found.append(conversation_embeddings(model, query, condition, more))
         conditions = conditions[::-1]
     return found

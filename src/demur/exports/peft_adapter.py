@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from demur.chat import ChatModel, Condition
+from demur.chat.embeddings import conversation_embeddings
 from demur.errors import DemurError
 from demur.files import write_bytes, write_json
 from demur.prompts import SafetyPrompt
@@ -50,7 +51,7 @@ def write_peft_adapter(
     condition = Condition(prompt, system_prompt)
     template = _TEMPLATE.replace("BASE", model.renderer.template).replace("MARK", _MARK)
     opening = _opening(model, condition, template)
-    rows = model.conversation_embeddings(_QUERIES[0], condition)[:opening].clone()
+    rows = conversation_embeddings(model, _QUERIES[0], condition)[:opening].clone()
     config = model.engine.model.config.get_text_config()
     settings: dict[str, Any] = {
         "peft_type": "PROMPT_TUNING",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from demur.chat import ChatModel, Condition
+from demur.chat.embeddings import conversation_embeddings
 from demur.errors import DemurError
 from demur.exports.opening import Opening
 from demur.files import write_bytes, write_json
@@ -87,7 +88,7 @@ def write_vllm_payload(
     if opening.system_role:
         messages = [{"role": "system", "content": [rows]}, {"role": "user", "content": query}]
     write_json(folder / "chat.json", {"messages": messages, "max_tokens": _TOKENS})
-    whole = model.conversation_embeddings(_QUERY, Condition(prompt))
+    whole = conversation_embeddings(model, _QUERY, Condition(prompt))
     completion = {"prompt_embeds": encode(whole), "max_tokens": _TOKENS}
     write_json(folder / "completions.json", completion)
     code = _CLIENT.replace("SEPARATOR", f"{separator!r} + " if separator else "")

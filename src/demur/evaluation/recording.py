@@ -1,0 +1,75 @@
+"""What is recorded of an evaluation before it is done, and the folder that it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from demur.chat.settings import LoadSettings
+from demur.evaluation.answerers.protocol import Answerer
+from demur.evaluation.answerers.records import AnswererRecord, short_name
+from demur.evaluation.choices import EVALUATIONS
+from demur.evaluation.chosen import Chosen
+from demur.evaluation.record import EvaluationRecord, JudgeRecord, SetRecord
+from demur.evaluation.settings import FileSettings, ServerSettings
+from demur.files import safe_name
+from demur.progress import Progress
+from demur.records import ConditionRecord
+
+_MOST_NAME = 120
+
+
+def default_output(record: EvaluationRecord) -> Path:
+    """Where an evaluation lies unless told otherwise."""
+    parts = [short_name(record.answerer), *(each.name for each in record.sets)]
+    if record.instructions is not None:
+        parts.append(record.instructions.name)
+    if not record.sets and record.instructions is None:
+        parts.append(record.judge.name)
+    return EVALUATIONS / safe_name("-".join(parts)[:_MOST_NAME])
+
+
+def record_of(answerer: Answerer, chosen: Chosen, progress: Progress) -> EvaluationRecord:
+    """What is recorded of an evaluation.
+
+    Args:
+        answerer: what answers.
+        chosen: prompts, queries, judges and sampling.
+        progress: reports what the answerer does to describe itself.
+
+    Raises:
+        DemurError: a prompt does not suit the answerer.
+    """
+    described: AnswererRecord = answerer.describe(progress)
+    named = zip(chosen.conditions, chosen.names, strict=True)
+    conditions = [answerer.condition(condition, name) for condition, name in named]
+    return _recorded(chosen, described, answerer.settings, conditions)
+
+
+def renewed(stored: EvaluationRecord, chosen: Chosen) -> EvaluationRecord:
+    """What is recorded of another evaluation with the model of a stored one."""
+    named = zip(chosen.conditions, chosen.names, strict=True)
+    conditions = [condition.record(name) for condition, name in named]
+    return _recorded(chosen, stored.answerer, stored.source, conditions)
+
+
+def _recorded(
+    chosen: Chosen,
+    answerer: AnswererRecord,
+    source: LoadSettings | ServerSettings | FileSettings,
+    conditions: Sequence[ConditionRecord],
+) -> EvaluationRecord:
+    harm, preference = chosen.judges.harm, chosen.preference_judge
+    instructions = chosen.instructions
+    return EvaluationRecord(
+        answerer=answerer,
+        conditions=tuple(conditions),
+        sets=tuple(SetRecord.of(test_set.queries) for test_set in chosen.sets),
+        instructions=None if instructions is None else SetRecord.of(instructions.queries),
+        judge=JudgeRecord.of(chosen.judges.refusal),
+        harm_judge=None if harm is None else JudgeRecord.of(harm),
+        preference_judge=None if preference is None else JudgeRecord.of(preference),
+        settings=chosen.settings,
+        source=source,
+        objects=chosen.objects,
+    )
