@@ -6,17 +6,23 @@ were trained on, and their answer is short.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from demur.chat.engine import Engine, Inputs, SamplingSettings
 from demur.chat.engine.architecture import context_length
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendering import STAND_INS, Conversation, clean_text, message, split_segments
-from demur.chat.templates import pin_clock, template_options
+from demur.chat.rendering import (
+    STAND_INS,
+    Conversation,
+    apply_template,
+    clean_text,
+    message,
+    split_segments,
+)
+from demur.chat.templates import TemplateArguments, pin_clock, template_options
 from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.errors import DemurError
 from demur.progress import Progress, SilentStage, Stage
@@ -48,7 +54,7 @@ class ExchangeRenderer:
         self,
         tokenizer: PreTrainedTokenizerBase,
         template: str,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: TemplateArguments | None = None,
     ) -> None:
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layout = _layout(tokenizer, template, arguments or {})
@@ -121,7 +127,7 @@ class ExchangeModel:
             )
         )
 
-    def renderer(self, template: str, arguments: Mapping[str, Any]) -> ExchangeRenderer:
+    def renderer(self, template: str, arguments: TemplateArguments) -> ExchangeRenderer:
         """A renderer of exchanges for this model that uses `template`."""
         return ExchangeRenderer(self._tokenizer, template, arguments)
 
@@ -172,7 +178,7 @@ def _portions(rows: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]
 
 
 def _layout(
-    tokenizer: PreTrainedTokenizerBase, template: str, arguments: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase, template: str, arguments: TemplateArguments
 ) -> list[Segment]:
     """The template's markup around empty segments for query and response."""
     query, response = STAND_INS["query"], STAND_INS["response"]
@@ -180,15 +186,8 @@ def _layout(
     problem = ""
     for as_parts in (False, True):  # some templates take a message only as a list of parts
         try:
-            text = str(
-                tokenizer.apply_chat_template(
-                    [message("user", query, as_parts), message("assistant", response, as_parts)],
-                    chat_template=pin_clock(template),
-                    add_generation_prompt=True,
-                    tokenize=False,
-                    **options,
-                )
-            )
+            said = [message("user", query, as_parts), message("assistant", response, as_parts)]
+            text = apply_template(tokenizer, pin_clock(template), said, options)
         except Exception as error:  # a template may fail in any way
             problem = problem or " ".join(str(error).split())
             continue

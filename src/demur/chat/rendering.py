@@ -12,11 +12,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
-from demur.chat.templates import find_template, pin_clock, template_options
+from demur.chat.templates import TemplateArguments, find_template, pin_clock, template_options
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
 from demur.errors import DemurError
 
@@ -30,8 +30,19 @@ STAND_INS: dict[SegmentKind, str] = {
 _STAND_IN = re.compile("(" + "|".join(STAND_INS.values()) + ")")
 _KINDS = {stand_in: kind for kind, stand_in in STAND_INS.items()}
 
-# A message's content is text or a list of parts; transformers' annotations know only text.
-Message = dict[str, Any]
+
+class Part(TypedDict):
+    """A part of a message, as some templates take it."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(TypedDict):
+    """A message as templates take it: its content is text, or a list of parts."""
+
+    role: str
+    content: str | list[Part]
 
 
 @dataclass(frozen=True)
@@ -230,15 +241,29 @@ class ChatRenderer:
         )
 
     def _apply(self, messages: list[Message]) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._template,
-                add_generation_prompt=True,
-                tokenize=False,
-                **self.options,
-            )
+        return apply_template(self._tokenizer, self._template, messages, self.options)
+
+
+def apply_template(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    messages: Sequence[Message],
+    options: TemplateArguments,
+) -> str:
+    """Messages as a template renders them, up to where the assistant's answer begins.
+
+    A template may raise any exception.
+    """
+    apply: Any = tokenizer.apply_chat_template  # its annotations know no parts and no variables
+    return str(
+        apply(
+            messages,
+            chat_template=template,
+            add_generation_prompt=True,
+            tokenize=False,
+            **options,
         )
+    )
 
 
 def message(role: str, text: str, as_parts: bool) -> Message:

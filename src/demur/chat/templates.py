@@ -8,15 +8,24 @@ one from `templates_data/`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from demur.errors import DemurError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+TemplateValue: TypeAlias = (
+    "bool | int | float | str | Sequence[TemplateValue] | Mapping[str, TemplateValue] | None"
+)
+"""What a variable of a template may hold."""
+
+TemplateArguments: TypeAlias = Mapping[str, TemplateValue]
+"""Variables that a template is rendered with, by name."""
 
 PINNED_DATE = "26 Jul 2024"
 """The day that templates which print today's date are given, so that runs can be repeated."""
@@ -127,13 +136,13 @@ def pin_clock(template: str) -> str:
     return _PINNED_CLOCK + template if "strftime_now" in template else template
 
 
-def template_options(template: str) -> dict[str, Any]:
+def template_options(template: str) -> dict[str, TemplateValue]:
     """The variables a template is rendered with: no thinking where it offers that, a fixed date.
 
     Only switches whose names occur in the template are passed. Where thinking has an effort, it is
     "none" in templates that know that word, otherwise "low" (gpt-oss cannot be told not to think).
     """
-    options: dict[str, Any] = {
+    options: dict[str, TemplateValue] = {
         name: value
         for name, value in _THINKING_SWITCHES.items()
         if re.search(rf"\b{name}\b", template)

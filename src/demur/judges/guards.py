@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from demur.chat.templates import TemplateArguments
 from demur.errors import DemurError
 from demur.judges.protocol import Question, Verdict
 
@@ -100,7 +100,7 @@ class GuardFamily:
     marker: str
     read: Callable[[str], Verdict]
     new_tokens: int
-    arguments: tuple[Mapping[str, Any], ...] = ({},)
+    arguments: tuple[TemplateArguments, ...] = ({},)
     template: str | None = None
     read_refusal: Callable[[str], Verdict] | None = None
 
