@@ -177,6 +177,10 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
     assert (values["preset"], values["epochs"], values["samples"]) == ("paper", 9, 25)
     values = values_of(parsed(command, [*items, "--tokens", "6", "--tokens-harmless", "8"]))
     assert (values["tokens_harmful"], values["tokens_harmless"]) == (6, 8)
+    file.write_text("kept_samples = 3\n")
+    assert values_of(parsed(command, [*items, "--samples", "5"]))["kept_samples"] == 3
+    line = mistake(demur("optimize", *items))
+    assert "--kept-samples 3 is more than --samples 1: give at most as many (in /" in line
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from demur import DemurError, QuerySet, SafetyPrompt
+from demur.diagnosis.plan import Given
+from demur.diagnosis.plan import make_plan as plan_diagnosis
+from demur.diagnosis.settings import DiagnoseSettings
 from demur.optimization import PRESETS, OptimizeSettings, make_plan, presets, settings_type
 from demur.optimization.plan import plan_of
 from demur.optimization.settings import StoredSettings
@@ -49,6 +52,43 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert paper.protocol.kept == 20
     assert of("paper", samples=3).protocol.kept == 3
     assert of("paper", samples=3, kept_samples=2).protocol.kept == 2
+    assert of("paper", samples=30).protocol.kept == 20
+    assert of("paper", tokens=4).sampling.least_tokens == 4
+    assert of("paper", tokens_harmless=4, tokens_harmful=6).sampling.least_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"samples": 1, "kept_samples": 5}, "--kept-samples 5 is more than --samples 1: give"),
+        ({"kept_samples": 2}, "--kept-samples 2 is more than --samples 1: give"),
+        ({"tokens": 8, "least_tokens": 50}, "--least-tokens 50 is more than the 8 tokens"),
+        ({"least_tokens": 17}, "--least-tokens 17 is more than the 16 tokens"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(changes: dict[str, Any], told: str) -> None:
+    for preset in ("standard", "paper"):
+        if preset == "standard" or len(changes) == 2:
+            with pytest.raises(DemurError, match=told):
+                of(preset, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"folds": 1000}, "--folds 1000 is too many for the 40 readings of 20 queries under 2 co"),
+        ({"components": 40}, "--components 40 is too many for the 40 readings .* less than 40"),
+    ],
+)
+def test_too_few_readings_are_told_before_a_model_is_loaded(
+    changes: dict[str, Any], told: str
+) -> None:
+    sets: dict[str, Any] = {"harmful": TEN, "harmless": TEN}
+    with pytest.raises(DemurError, match=told):
+        make_plan(basic_prompt="long", **sets, **changes)
+    settings = build(DiagnoseSettings, {"prompt": ["long"], **changes})
+    with pytest.raises(DemurError, match=told):
+        plan_diagnosis(settings, Given(**sets))
 
 
 def test_standard_is_the_default_and_quick_is_a_part_of_it() -> None:

@@ -37,6 +37,7 @@ class Command(Generic[Settings]):
         recorded: reads the `settings.json` that the command's own work wrote; None where it writes
             none.
         expand: what given values stand for, where one of them stands for several.
+        settle: adapts values that follow from chosen ones, once all are known.
         default_texts: descriptions of defaults that differ from those that the model gives.
     """
 
@@ -47,6 +48,7 @@ class Command(Generic[Settings]):
     presets: Mapping[str, Settings] = field(default_factory=dict)
     recorded: ReadRecorded | None = None
     expand: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
+    settle: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
 
     def add_to(self, app: typer.Typer) -> None:
@@ -65,14 +67,19 @@ class Command(Generic[Settings]):
         Raises:
             DemurError: something cannot be read, is unknown or out of its range.
         """
-        values: Mapping[str, object] = {}
+        in_file: Mapping[str, object] = {}
         if config is not None:
-            values = self.expand(
+            in_file = self.expand(
                 read_config(config, self.settings, self.verb, self.recorded, given)
             )
-            build(self.settings, values, self._base({**values, **given}), str(config))
-        values = {**values, **self.expand(given)}
-        return build(self.settings, values, self._base(values))
+        values = self.settle({**in_file, **self.expand(given)})
+        base = self._base(values)
+        try:
+            return build(self.settings, values, base)
+        except DemurError:
+            if config is not None:  # the file is named where it is what is wrong
+                build(self.settings, self.settle(in_file), base, str(config))
+            raise
 
     def _kind(self) -> type[TyperCommand]:
         """A command whose usage line says which arguments are required."""

@@ -10,7 +10,7 @@ from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.diagnosis.settings import DiagnoseSettings, presets
-from demur.optimization.settings import expanded
+from demur.optimization.settings import expanded, settled
 from demur.settings import build, part_of, values_of
 
 HELP = f"""See where a model places harmful and harmless queries, and how safety prompts move them.
@@ -35,6 +35,7 @@ def diagnose_command() -> Command[DiagnoseOptions]:
         presets={name: build(DiagnoseOptions, values_of(one)) for name, one in presets().items()},
         recorded=recorded,
         expand=expanded,
+        settle=settled,
         default_texts={
             "model": f"the model of --run, else {DEFAULT_MODEL}",
             "output": "a new one in demur-diagnoses, named after the settings",

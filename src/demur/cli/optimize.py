@@ -14,7 +14,7 @@ from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import method_names
-from demur.optimization.settings import expanded, presets, settings_type
+from demur.optimization.settings import expanded, presets, settings_type, settled
 from demur.settings import build, load_toml, part_of, values_of
 
 VERB = "optimize"
@@ -49,6 +49,7 @@ def optimize_command(method: str = BUILT_IN) -> Command[WorkOptions]:
         presets={name: build(kind, values_of(one)) for name, one in presets(method).items()},
         recorded=recorded,
         expand=expanded,
+        settle=settled,
         default_texts={"output": "a new one in demur-runs, named after the settings"},
     )
 

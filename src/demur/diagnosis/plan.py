@@ -13,6 +13,7 @@ from demur.diagnosis.diagnosis import DiagnosisRecord
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
+from demur.geometry import require_readings
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
 from demur.optimization import Run
 from demur.optimization.recorded import QueriesRecord
@@ -71,6 +72,9 @@ class Plan:
         judge: judge of refusal.
         run: finished run whose optimized prompt is shown too, or None.
         objects: names of the settings that were given as objects in Python.
+
+    Raises:
+        DemurError: there are too many components or folds for the readings.
     """
 
     settings: DiagnoseSettings
@@ -80,6 +84,15 @@ class Plan:
     judge: Judge
     run: Run | None
     objects: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        numbers = self.settings.numbers
+        require_readings(
+            len(self.anchors),
+            len(self.conditions),
+            components=numbers.components,
+            folds=numbers.folds,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -123,11 +136,10 @@ class Plan:
             most_tokens = self.settings.protocol.sampling.most_tokens
             model.inputs(self.anchors.texts, condition, most_tokens)
         components = self.settings.numbers.components
-        most = min(len(self.anchors) * len(self.conditions), model.width)
-        if components >= most:
+        if components >= model.width:
             raise DemurError(
-                f"--components {components} does not suit {model.name} and these queries: give "
-                f"less than {most}."
+                f"--components {components} is too many for the width of {model.name}: give less "
+                f"than {model.width}."
             )
 
 

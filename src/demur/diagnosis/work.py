@@ -35,7 +35,7 @@ from demur.files import safe_name
 from demur.judges import JudgeSpec
 from demur.optimization import Run
 from demur.optimization.pipeline import DIAGNOSES, RUNS
-from demur.optimization.settings import expanded
+from demur.optimization.settings import expanded, settled
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.queries.choosing import QueryChoice
@@ -114,7 +114,7 @@ def diagnose(
     if isinstance(run, str | Path):
         named["run"], run = str(run), None
     plan = make_plan(
-        build(DiagnoseSettings, expanded(named), _preset(preset)),
+        build(DiagnoseSettings, settled({"preset": preset, **expanded(named)}), _preset(preset)),
         Given(prompts, _as_text(harmful), _as_text(harmless), judge, run),
     )
     return carry_out(plan, model, output, progress)

@@ -1,6 +1,6 @@
 """Directions in the space of representations, and the losses along them."""
 
-from demur.geometry.directions import Directions, estimate_directions
+from demur.geometry.directions import Directions, estimate_directions, require_readings
 from demur.geometry.losses import LossTerms, LossWeights, dro_terms
 from demur.geometry.movement import Movement, cosine, movement
 from demur.geometry.separation import Separation, paired_folds, principal_components, separation
@@ -17,5 +17,6 @@ __all__ = [
     "movement",
     "paired_folds",
     "principal_components",
+    "require_readings",
     "separation",
 ]

@@ -58,6 +58,28 @@ class Directions:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def require_readings(queries: int, conditions: int, *, components: int, folds: int) -> None:
+    """Check that there are enough readings to estimate directions from.
+
+    Args:
+        queries: number of anchor queries.
+        conditions: number of conditions, under each of which every query is read once.
+        components: number of principal components, m.
+        folds: number of folds.
+
+    Raises:
+        DemurError: there are too many components or folds.
+    """
+    readings = queries * conditions
+    there_are = f"for the {readings} readings of {queries} queries under {conditions} conditions"
+    if components >= readings:
+        raise DemurError(
+            f"--components {components} is too many {there_are}: give less than {readings}."
+        )
+    if folds > readings:
+        raise DemurError(f"--folds {folds} is too many {there_are}: give at most {readings}.")
+
+
 def estimate_directions(
     representations: Tensor,
     refusal_probabilities: Tensor,

@@ -214,7 +214,7 @@ def _resolved(
         judge=judge,
         objects=tuple(sorted(objects)),
     )
-    plan.new_method()  # reads what its settings name
+    plan.new_method().check_queries(plan.anchors, plan.basic)
     return plan
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from demur.errors import DemurError
 from demur.optimization.methods import MethodSpec, get_method
@@ -118,6 +118,21 @@ class ResponseSettings(_Group):
         le=1,
         description="probability that the likeliest tokens, which may be drawn, reach together",
     )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> ResponseSettings:
+        if self.kept_samples is not None and self.kept_samples > self.samples:
+            raise ValueError(
+                f"--kept-samples {self.kept_samples} is more than --samples {self.samples}: give "
+                "at most as many"
+            )
+        tokens = self.tokens or min(self.tokens_harmful, self.tokens_harmless)
+        if self.least_tokens > tokens:
+            raise ValueError(
+                f"--least-tokens {self.least_tokens} is more than the {tokens} tokens that a "
+                "response may have at most: give at most as many, or a higher --tokens"
+            )
+        return self
 
     def protocol(self, seed: int) -> Protocol:
         """How responses are sampled and counted.
@@ -248,7 +263,8 @@ class OptimizeSettings(_Group, Generic[Own]):
             DemurError: there is no such preset, method or setting, or a value is out of its range.
         """
         base = presets(method)[_known(name)]
-        return build(settings_type(method), expanded(changes), base)
+        values = settled({"preset": name, **expanded(changes)})
+        return build(settings_type(method), values, base)
 
     @property
     def protocol(self) -> Protocol:
@@ -342,6 +358,30 @@ def _known(name: str) -> Preset:
         if preset == name:
             return preset
     raise DemurError(f"There is no preset {name!r:.60}: choose {' or '.join(PRESETS)}.")
+
+
+def settled(values: Mapping[str, object]) -> dict[str, object]:
+    """Values by name, with what a preset limits made as small as chosen values need it.
+
+    For example, with 5 samples the preset `paper` keeps 5 and not 20. What was chosen itself is
+    left as it is, and is refused where it does not fit.
+
+    Args:
+        values: all values that were chosen, `preset` among them unless it is the standard one.
+    """
+    found = dict(values)
+    preset = next((one for name, one in PRESETS.items() if name == values.get("preset")), {})
+    for limited, limits in (
+        ("kept_samples", ("samples",)),
+        ("least_tokens", ("tokens_harmful", "tokens_harmless")),
+    ):
+        most, chosen = preset.get(limited), [found[name] for name in limits if name in found]
+        if limited in found or not isinstance(most, int):
+            continue
+        numbers = [int(str(one)) for one in chosen if str(one).isdecimal()]
+        if min([most, *numbers]) < most:
+            found[limited] = min(numbers)
+    return found
 
 
 def expanded(changes: Mapping[str, object]) -> dict[str, object]:

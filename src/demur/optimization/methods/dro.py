@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel, Read
     from demur.geometry import Directions
     from demur.prompts import Condition
-    from demur.records import Measurement
+    from demur.records import Measurement, Queries
 
 LEAST_OF_EACH = 10
 """How many readings must lean to refusing, and how many to complying, to fit a direction to."""
@@ -98,26 +98,33 @@ class DirectedRepresentation(Method[DROSettings]):
 
         return tuple(Condition(prompt).fingerprint for prompt in self._others)
 
-    def check(self, context: Context) -> None:
-        """Check the numbers of components and folds, and the length of the anchors.
+    def check_queries(self, anchors: Queries, basic: Condition) -> None:
+        """Check the numbers of components and folds.
 
         Raises:
-            DemurError: there are too many components or folds, or a query is too long.
+            DemurError: there are too many for the readings of the anchors.
         """
-        conditions = self._conditions(context)
-        most = min(len(context.anchors) * len(conditions), context.model.width)
-        if self.settings.components >= most:
+        from demur.geometry import require_readings
+
+        require_readings(
+            len(anchors),
+            len(self._conditions(basic)),
+            components=self.settings.components,
+            folds=self.settings.folds,
+        )
+
+    def check(self, context: Context) -> None:
+        """Check the number of components, and the length of the anchors.
+
+        Raises:
+            DemurError: there are too many components, or a query is too long.
+        """
+        if self.settings.components >= context.model.width:
             raise DemurError(
-                f"--components {self.settings.components} is too many for {context.model.name} and "
-                f"these queries: give less than {most}."
+                f"--components {self.settings.components} is too many for the width of "
+                f"{context.model.name}: give less than {context.model.width}."
             )
-        readings = len(context.anchors) * len(conditions)
-        if self.settings.folds > readings:
-            raise DemurError(
-                f"--folds {self.settings.folds} is too many for {readings} readings: give at most "
-                "as many."
-            )
-        for condition in conditions:
+        for condition in self._conditions(context.basic):
             context.model.inputs(context.anchors.texts, condition, context.protocol.tokens_harmful)
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
@@ -129,7 +136,7 @@ class DirectedRepresentation(Method[DROSettings]):
         self._seed = context.seed
         self._measured = [
             context.measure(context.anchors, condition, description=_READING)
-            for condition in self._conditions(context)
+            for condition in self._conditions(context.basic)
         ]
         _require_both_verdicts(context.model, self._measured)
         self._start = self._measured[-1].states  # x_0: under the basic prompt
@@ -177,13 +184,12 @@ class DirectedRepresentation(Method[DROSettings]):
             self._measured.append(again)
             self._directions = self._estimated(self._measured)
 
-    def _conditions(self, context: Context) -> list[Condition]:
+    def _conditions(self, basic: Condition) -> list[Condition]:
         """No prompt, other basic prompts, and last the one to optimize."""
         from demur.prompts import Condition
 
-        basic = context.basic
-        others = [Condition(prompt, basic.system_prompt) for prompt in self._others]
-        by_identity = {one.fingerprint: one for one in (context.unprompted, *others)}
+        others = [Condition(prompt, basic.system_prompt) for prompt in (None, *self._others)]
+        by_identity = {one.fingerprint: one for one in others}
         by_identity.pop(basic.fingerprint, None)
         return [*by_identity.values(), basic]
 

@@ -212,6 +212,17 @@ class Method(ABC, Generic[OwnSettings]):
         """
         return ()
 
+    def check_queries(self, anchors: Queries, basic: Condition) -> None:
+        """Check the anchor queries before the model is loaded; does nothing here.
+
+        Args:
+            anchors: the labelled queries to train on.
+            basic: the basic prompt, and the application's own system text.
+
+        Raises:
+            DemurError: they do not suit the settings; the message says how to fix it.
+        """
+
     def check(self, context: Context) -> None:
         """Check that the method can train such a prompt, before anything slow; does nothing here.
 
