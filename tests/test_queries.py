@@ -128,8 +128,9 @@ def test_other_things_are_not_queries(choice: Any) -> None:
 
 
 def test_sets_and_texts_are_not_mixed() -> None:
+    mixed: Any = ["a", QuerySet("b", "harmful", ("c",))]
     with pytest.raises(DemurError, match="query number 2 is not a text"):
-        as_query_set(["a", QuerySet("b", "harmful", ("c",))], "harmful")  # type: ignore[list-item]
+        as_query_set(mixed, "harmful")
 
 
 # --- Files ------------------------------------------------------------------------------------
