@@ -121,6 +121,6 @@ def hub_model_of(name: str, identity: str) -> str | None:
 def is_public_name(name: str) -> bool:
     """Whether a model's name is one of the catalog or can be one of the hub, and never a path.
 
-    Names in prompts and runs that somebody else made are loaded only where this holds.
+    Names in prompts and runs of other people are loaded only where this holds.
     """
     return name in CATALOG or HubName.parse(name) is not None

@@ -20,7 +20,8 @@ class Dialogue:
         model: is asked.
         condition: stands before the conversation; it may be changed between turns, and then holds
             for the whole conversation, the earlier turns included.
-        settings: of the sampling. The same query draws the same luck under every prompt.
+        settings: of the sampling. The same query has the same random numbers under every
+            prompt.
         history: each of the user's messages with the answer to it.
     """
 

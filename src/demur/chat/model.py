@@ -117,7 +117,7 @@ class ChatModel:
             progress=progress,
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
-            progress.message("This process keeps the memory that it frees: it stays at its peak.")
+            progress.message("This process keeps the memory that it frees, which is faster.")
         settings = LoadSettings.model_validate(
             {
                 "model": str(model),

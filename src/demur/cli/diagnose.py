@@ -10,7 +10,8 @@ from demur.cli.config import Recorded
 from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.diagnosis.settings import DiagnoseSettings, presets
-from demur.optimization.settings import expanded, settled
+from demur.optimization.preset_values import settled
+from demur.optimization.settings import expanded
 from demur.settings import build, part_of, values_of
 
 HELP = f"""See where a model places harmful and harmless queries, and how safety prompts move them.

@@ -14,7 +14,8 @@ from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import method_names
-from demur.optimization.settings import expanded, presets, settings_type, settled
+from demur.optimization.preset_values import settled
+from demur.optimization.settings import expanded, presets, settings_type
 from demur.settings import build, load_toml, part_of, values_of
 
 VERB = "optimize"

@@ -1,6 +1,6 @@
 """Tables of rates, as runs, evaluations, diagnoses and published prompts show them.
 
-Names, queries and responses may be anybody's: they are shown as text, never as markup.
+Names, queries and responses are not trusted: they are shown as text, never as markup.
 """
 
 from __future__ import annotations

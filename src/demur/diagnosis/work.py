@@ -35,7 +35,8 @@ from demur.files import safe_name
 from demur.judges import JudgeSpec
 from demur.optimization import Run
 from demur.optimization.pipeline import DIAGNOSES, RUNS
-from demur.optimization.settings import expanded, settled
+from demur.optimization.preset_values import settled
+from demur.optimization.settings import expanded
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.queries.choosing import QueryChoice

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from demur.optimization.methods import Method
     from demur.optimization.pipeline import carry_out, optimize
     from demur.optimization.plan import Plan, make_plan
+    from demur.optimization.preset_values import PRESETS
     from demur.optimization.run import Run, RunRecord
-    from demur.optimization.settings import PRESETS, OptimizeSettings, presets, settings_type
+    from demur.optimization.settings import OptimizeSettings, presets, settings_type
 
 __all__ = [
     "PRESETS",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PRESETS": "settings",
+    "PRESETS": "preset_values",
     "Method": "methods",
     "OptimizeSettings": "settings",
     "Plan": "plan",

@@ -80,16 +80,14 @@ def optimize(
         model: model that the prompt is for.
         basic_prompt: where the training starts: `long` (the default), `short`, `plain`, a text
             file, a text prompt on the hub, or a `SafetyPrompt`.
-        harmful, harmless: queries to train on, at least 10 of each: `anchors` (the default), a
-            text file, `file.csv:column`, `hf:org/name:column`, a list of texts, or one or more
-            `QuerySet`, which are joined.
+        harmful, harmless: at least 10 queries each to train on: `anchors` (the default), a text
+            file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`, which are joined.
         held_out: one or two `QuerySet` that only the final measurement reads. A label that is
             missing comes from the built-in held-out set.
         held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
         system_prompt: text file with the application's own system text, which is never trained.
-        judge: judge of refusal, see `demur.judges.Judge`: a name, `file.py:Name`, an object or a
-            function; by default `paper`.
-        method: `dro`, `file.py:Class`, or a subclass of `demur.optimization.Method`.
+        judge: judge of refusal: a name, `file.py:Name`, an object or a function.
+        method: `dro`, `vpt`, `likelihood`, `file.py:Class`, or a subclass of `Method`.
         preset: `standard`, `quick` or `paper`.
         output: folder of the run; by default one below `demur-runs`, named after model and prompt.
         progress: reports progress.

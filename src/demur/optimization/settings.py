@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from demur.errors import DemurError
-from demur.optimization.methods import MethodSpec, get_method
+from demur.optimization.methods import MethodSpec, get_method, method_names
+from demur.optimization.preset_values import PRESETS, Preset, settled
 from demur.settings import build
 
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
-
-Preset = Literal["standard", "quick", "paper"]
 
 MOST_SAMPLES = 10_000
 MOST_TOKENS = 100_000
@@ -223,7 +222,7 @@ class OptimizeSettings(_Group, Generic[Own]):
     )
     method: str = Field(
         default="dro",
-        description="how the prompt is trained: dro, vpt, likelihood or FILE.py:CLASS",
+        description=f"how the prompt is trained: {', '.join(method_names())} or FILE.py:CLASS",
     )
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(
@@ -289,27 +288,6 @@ StoredSettings = OptimizeSettings[StoredMethodSettings]
 """The settings of a run as they are recorded."""
 
 
-PRESETS: Mapping[Preset, Mapping[str, object]] = {
-    "standard": {},
-    "quick": {"epochs": 2, "most_anchors": 40, "most_held_out": 30},
-    "paper": {
-        "samples": 25,
-        "kept_samples": 20,
-        "tokens_harmful": 300,
-        "tokens_harmless": 200,
-        "least_tokens": 10,
-        "cut_unfinished": True,
-        "epochs": 40,
-        "batch": 50,
-        "learning_rate_decay": False,
-        "balanced_batches": False,
-        "averaged_prompt": False,
-    },
-}
-"""What each preset changes of the common settings; a method's `presets` add its own.
-`docs/presets.md` says why, with figures."""
-
-
 def settings_type(method: MethodSpec = "dro") -> type[OptimizeSettings[Any]]:
     """The type of the settings with a method's own ones: what the command line's options are.
 
@@ -358,30 +336,6 @@ def _known(name: str) -> Preset:
         if preset == name:
             return preset
     raise DemurError(f"There is no preset {name!r:.60}: choose {' or '.join(PRESETS)}.")
-
-
-def settled(values: Mapping[str, object]) -> dict[str, object]:
-    """Values by name, with what a preset limits made as small as chosen values need it.
-
-    For example, with 5 samples the preset `paper` keeps 5 and not 20. What was chosen itself is
-    left as it is, and is refused where it does not fit.
-
-    Args:
-        values: all values that were chosen, `preset` among them unless it is the standard one.
-    """
-    found = dict(values)
-    preset = next((one for name, one in PRESETS.items() if name == values.get("preset")), {})
-    for limited, limits in (
-        ("kept_samples", ("samples",)),
-        ("least_tokens", ("tokens_harmful", "tokens_harmless")),
-    ):
-        most, chosen = preset.get(limited), [found[name] for name in limits if name in found]
-        if limited in found or not isinstance(most, int):
-            continue
-        numbers = [int(str(one)) for one in chosen if str(one).isdecimal()]
-        if min([most, *numbers]) < most:
-            found[limited] = min(numbers)
-    return found
 
 
 def expanded(changes: Mapping[str, object]) -> dict[str, object]:

@@ -251,7 +251,7 @@ class MeasurementStore:
                 if not other.read() or not other.finished or other.header is None:
                     continue
                 rows, states = list(other.rows()), other.states()
-            except (DemurError, OSError, ValueError):  # somebody else's folder may hold anything
+            except (DemurError, OSError, ValueError):  # another folder may hold anything
                 continue
             there = other.header
             called, of_set = name or there.condition.name, set or there.set
