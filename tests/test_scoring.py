@@ -35,6 +35,9 @@ from tests.tiny import (
 LLAMA = "llama, grouped attention"
 LENGTHS = ((4, 1, 6), (), (2,), (1,), (1, 1), (), (3, 3, 2, 5))
 """Tokens of the targets of seven conversations."""
+MOST_APART = {"mamba, state-space": 1e-4}
+"""How far a single log-probability may be off; 1e-5 on other architectures. Mamba's scan adds up
+large numbers, in another order where conversations share a batch."""
 
 
 def with_targets(seed: int = 0) -> Inputs:
@@ -80,7 +83,7 @@ def one_by_one(model: PreTrainedModel, inputs: Inputs, prompt: Tensor) -> tuple[
 
 
 def apart(found: Tensor, expected: Tensor) -> float:
-    """The relative difference."""
+    """The relative difference: the norm of all differences by the norm of what is expected."""
     return float((found - expected).norm() / expected.norm())
 
 
@@ -106,13 +109,14 @@ def named_engine(request: pytest.FixtureRequest) -> tuple[str, Engine]:
 def test_scores_are_those_of_whole_conversations(
     named_engine: tuple[str, Engine], path: str, most_tokens: int
 ) -> None:
-    _, engine = named_engine
+    name, engine = named_engine
     inputs, prompt = with_targets(), random_prompt()
     hidden, expected = one_by_one(engine.model, inputs, prompt)
     with on_path(engine, path, most_tokens):
         read = engine.score(inputs, prompt)
     assert apart(read.representations, hidden) < 1e-5
     assert apart(read.token_values, expected) < 1e-5
+    assert float((read.token_values - expected).abs().max()) < MOST_APART.get(name, 1e-5)
     nested = read.by_target()
     assert tuple(tuple(map(len, some)) for some in nested) == LENGTHS
     assert torch.equal(torch.cat([one for some in nested for one in some]), read.token_values)
