@@ -212,7 +212,7 @@ def test_text_never_changes_what_the_template_does() -> None:
         ({"query": QUERY, "safety_prompt": ""}, "safety prompt is empty"),
         ({"query": QUERY, "system_prompt": " "}, "system prompt is empty"),
         ({"query": "half \ud83d"}, "surrogate"),
-        ({"query": QUERY, "prompt_rows": 0}, "at least 1 row"),
+        ({"query": QUERY, "prompt_rows": 0}, "give at least 1"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments: dict[str, Any], message: str) -> None:

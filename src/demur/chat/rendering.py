@@ -139,7 +139,7 @@ class ChatRenderer:
                 below 1, or the template cannot be used.
         """
         if prompt_rows is not None and prompt_rows < 1:
-            raise DemurError(f"prompt_rows is {prompt_rows}: a safety prompt has at least 1 row")
+            raise DemurError(f"prompt_rows is {prompt_rows}: give at least 1.")
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
         texts = _clean_texts(query, safety_prompt, system_prompt)
@@ -237,7 +237,7 @@ class ChatRenderer:
                     return split_segments(text)
         raise DemurError(
             "The model's chat template does not render a plain conversation"
-            f" ({problem or 'a message is missing from its output'}): use another chat model"
+            f" ({problem or 'a message is missing from its output'}): use another chat model."
         )
 
     def _apply(self, messages: list[Message]) -> str:
@@ -281,7 +281,7 @@ def split_segments(text: str) -> list[Segment]:
     if sum(segment.kind == "safety_prompt" for segment in segments) > 1:
         raise DemurError(
             "The model's chat template writes the system message more than once, so the safety"
-            " prompt has no single place: use another chat model"
+            " prompt has no single place: use another chat model."
         )
     return segments
 
@@ -309,11 +309,11 @@ def clean_text(name: str, text: str) -> str:
         DemurError: it is empty, or cannot be written as UTF-8.
     """
     if not text.strip():
-        raise DemurError(f"The {name} is empty: give a text, or leave the {name} out")
+        raise DemurError(f"The {name} is empty: give a text, or leave the {name} out.")
     try:
         text.encode()
     except UnicodeEncodeError:
         raise DemurError(
-            f"The {name} holds half of a surrogate pair, which is no character: remove it"
+            f"The {name} holds half of a surrogate pair, which is no character: remove it."
         ) from None
     return text.strip()

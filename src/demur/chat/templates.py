@@ -127,7 +127,7 @@ def find_template(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> s
             return _read_template(family.template)
     raise DemurError(
         f"{model_name or 'The model'} has no chat template and is of no family that demur has one"
-        " for: use a chat model whose tokenizer has a chat template"
+        " for: use a chat model whose tokenizer has a chat template."
     )
 
 

@@ -59,7 +59,7 @@ class SegmentTokenizer:
         if not tokenizer.is_fast:
             raise DemurError(
                 f"{type(tokenizer).__name__} tells no token offsets: use a model that comes with a"
-                " tokenizer.json file"
+                " tokenizer.json file."
             )
         self._tokenizer = _with_exact_offsets(tokenizer)
         self._bare: _Encode | None = None
@@ -110,7 +110,7 @@ class SegmentTokenizer:
             return ids, None
         inside = [i for i, t in enumerate(tokens) if prompt[0] <= t.start < prompt[1]]
         if not inside:
-            raise DemurError("The safety prompt has no tokens under this tokenizer: give another")
+            raise DemurError("The safety prompt has no tokens under this tokenizer: give another.")
         return ids, (inside[0], inside[-1] + 1)
 
     def _tokenize(self, pieces: _Pieces) -> list[_Token]:
@@ -149,7 +149,7 @@ class SegmentTokenizer:
                 return set()  # a letter of the model's own vocabulary, listed once more
             raise DemurError(
                 f"The text {text[slice(*character)]!r} can only be read as the token {content!r}:"
-                " leave it out"
+                " leave it out."
             )
         pieces.bare.add(character)
         pieces.done.pop(character, None)
@@ -164,7 +164,7 @@ class SegmentTokenizer:
             tokens = encode(anchor + text)
             if not any(t.start < n < t.end for t in tokens):
                 return [_Token(t.id, t.start - n, t.end - n) for t in tokens if t.start >= n]
-        raise DemurError(f"The tokenizer cannot tokenize {text[:40]!r} inside a text: reword it")
+        raise DemurError(f"The tokenizer cannot tokenize {text[:40]!r} inside a text: reword it.")
 
     def _encode(self, text: str) -> list[_Token]:
         encoding = self._tokenizer(

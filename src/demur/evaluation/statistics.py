@@ -38,11 +38,11 @@ def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> 
     Journal of the American Statistical Association 22 (1927).
     """
     if trials < 1:
-        raise DemurError("a rate needs at least one query; give some queries")
+        raise DemurError("A rate needs at least one query: give some queries.")
     if not 0 <= successes <= trials * (1 + _ROUNDING):
-        raise DemurError(f"{successes} successes in {trials} trials; give between 0 and {trials}")
+        raise DemurError(f"{successes} successes in {trials} trials: give between 0 and {trials}.")
     if not 0 < confidence < 1:
-        raise DemurError(f"the confidence is {confidence}; give one above 0 and below 1, say 0.95")
+        raise DemurError(f"The confidence is {confidence}: give one above 0 and below 1, say 0.95.")
 
     rate = min(successes / trials, 1.0)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -101,7 +101,7 @@ def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate
 def _check_rates(per_query_rates: Sequence[float]) -> None:
     for rate in per_query_rates:
         if not 0 <= rate <= 1:
-            raise DemurError(f"a query's rate is {rate}; give rates between 0 and 1")
+            raise DemurError(f"A query's rate is {rate}: give rates between 0 and 1.")
 
 
 def sign_flip_p_value(differences: Sequence[float]) -> float:
