@@ -25,6 +25,7 @@ from demur.geometry import dro_terms, estimate_directions
 from demur.judges import PaperRefusalJudge
 from demur.optimization import OptimizeSettings, presets, settings_type
 from demur.optimization.methods import (
+    DEFAULT,
     Context,
     Losses,
     Method,
@@ -34,6 +35,7 @@ from demur.optimization.methods import (
     method_names,
 )
 from demur.optimization.methods.dro import DirectedRepresentation, DROSettings
+from demur.optimization.plan import make_plan
 from demur.progress import SilentProgress
 from demur.prompts import Condition
 from demur.records import (
@@ -212,6 +214,18 @@ def test_dro_says_early_that_there_are_too_many_components(model: ChatModel) -> 
     method = DirectedRepresentation(DROSettings(components=32))
     with pytest.raises(DemurError, match=r"--components 32 is too many .* give less than 32\."):
         method.check(context_of(model, Measuring()))
+
+
+def test_a_method_is_named_in_the_registry_alone() -> None:
+    """Help and defaults are made from it."""
+    field = OptimizeSettings.model_fields["method"]
+    assert field.default == DEFAULT == method_names()[0]
+    assert field.description is not None
+    assert field.description.endswith(f": {', '.join(method_names())} or FILE.py:CLASS")
+    for function in (optimize, make_plan):
+        assert inspect.signature(function).parameters["method"].default == DEFAULT
+    for name in method_names():
+        assert get_method(name).name == name
 
 
 def test_methods_by_name() -> None:

@@ -15,13 +15,14 @@ from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
 from demur.cli.mistakes import PROGRAM, UsageError, explained
-from demur.cli.optimize import BUILT_IN, method_in, optimize_command
+from demur.cli.optimize import method_in, optimize_command
 from demur.cli.pull import PULL
 from demur.cli.push import PUSH
 from demur.cli.report import REPORT
 from demur.cli.screen import errors, show_error
 from demur.cli.show import SHOW
 from demur.errors import DemurError
+from demur.optimization.methods import DEFAULT
 
 INTERRUPTED = 130
 HELP = "Optimize a chat model's safety prompt; the weights never change."
@@ -35,7 +36,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def commands(method: str = BUILT_IN) -> tuple[Command[Any], ...]:
+def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
     """All commands, in the order of the help.
 
     Args:
@@ -58,7 +59,7 @@ def commands(method: str = BUILT_IN) -> tuple[Command[Any], ...]:
     )
 
 
-def build_app(method: str = BUILT_IN) -> typer.Typer:
+def build_app(method: str = DEFAULT) -> typer.Typer:
     """The application with all its commands.
 
     Args:
@@ -112,7 +113,7 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     """Run a command line, and return its status."""
     method = method_in(arguments)
-    chosen = app if method == BUILT_IN else build_app(method)
+    chosen = app if method == DEFAULT else build_app(method)
     try:
         status = chosen(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except UsageError as error:

@@ -13,13 +13,12 @@ from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import TerminalProgress, console
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
-from demur.optimization.methods import method_names
+from demur.optimization.methods import DEFAULT, method_names
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded, presets, settings_type
-from demur.settings import build, load_toml, part_of, values_of
+from demur.settings import build, part_of, read_toml_text, values_of
 
 VERB = "optimize"
-BUILT_IN = "dro"
 
 HELP = f"""Optimize a basic safety prompt and measure it before and after.
 
@@ -29,7 +28,7 @@ minutes on two cores. An interrupted run goes on when the same command is given 
 {OFF} With `--method FILE.py:CLASS`, this help lists the settings of that method."""
 
 
-def optimize_command(method: str = BUILT_IN) -> Command[WorkOptions]:
+def optimize_command(method: str = DEFAULT) -> Command[WorkOptions]:
     """The command, with the settings of a method.
 
     Args:
@@ -96,11 +95,11 @@ def method_in(arguments: Sequence[str]) -> str:
         arguments: the command line, without the name of the program.
     """
     if not arguments or arguments[0] != VERB:
-        return BUILT_IN
+        return DEFAULT
     named, config = _value_of("--method", arguments), _value_of(f"--{CONFIG}", arguments)
     if named is None and config is not None:
         named = _method_of_file(Path(config))
-    return named or BUILT_IN
+    return named or DEFAULT
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -119,7 +118,6 @@ def _method_of_file(config: Path) -> str | None:
         if is_recorded(file):
             named = recorded(file).values["method"]
             return str(named) if named in method_names() else None
-        named = load_toml(file).get("method")
+        return read_toml_text(file, "method")
     except DemurError:  # explained when the whole file is read
         return None
-    return named if isinstance(named, str) else None

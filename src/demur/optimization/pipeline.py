@@ -17,7 +17,7 @@ from demur.evaluation.measuring import measure
 from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
 from demur.optimization.loop import TrainedPrompt, train
-from demur.optimization.methods import Context, MethodSpec
+from demur.optimization.methods import DEFAULT, Context, MethodSpec
 from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
 from demur.optimization.provenance import provenance_of
 from demur.optimization.run import (
@@ -66,7 +66,7 @@ def optimize(
     held_out_harmless: SetChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
-    method: MethodSpec = "dro",
+    method: MethodSpec = DEFAULT,
     preset: str = "standard",
     output: str | Path | None = None,
     progress: Progress | None = None,
@@ -87,7 +87,7 @@ def optimize(
         held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
         system_prompt: text file with the application's own system text, which is never trained.
         judge: judge of refusal: a name, `file.py:Name`, an object or a function.
-        method: `dro`, `vpt`, `likelihood`, `file.py:Class`, or a subclass of `Method`.
+        method: a name in `methods.method_names()`, `file.py:Class`, or a subclass of `Method`.
         preset: `standard`, `quick` or `paper`.
         output: folder of the run; by default one below `demur-runs`, named after model and prompt.
         progress: reports progress.
@@ -162,7 +162,7 @@ def carry_out(
 def default_output(model: ChatModel, plan: Plan) -> Path:
     """The folder of a run for which none was chosen."""
     prompt = plan.basic.name[:_MOST_OF_NAME]
-    method = "" if plan.method.name == "dro" else f"-{plan.method.name[:_MOST_OF_NAME]}"
+    method = "" if plan.method.name == DEFAULT else f"-{plan.method.name[:_MOST_OF_NAME]}"
     name = f"{Path(model.name).name[:_MOST_OF_NAME]}-{prompt}{method}-{plan.settings.preset}"
     return RUNS / safe_name(name)
 

@@ -15,7 +15,7 @@ from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
-from demur.optimization.methods import Method, MethodSpec, get_method
+from demur.optimization.methods import DEFAULT, Method, MethodSpec, get_method
 from demur.optimization.recorded import MethodRecord, QueriesRecord, RunRecord, TermRecord
 from demur.optimization.settings import OptimizeSettings, StoredSettings
 from demur.plugins import source_fingerprint
@@ -108,18 +108,28 @@ class Plan:
         )
 
 
-@dataclass
-class _Given:
-    """What a caller gave: values of settings, and objects in the place of names."""
+@dataclass(frozen=True)
+class _Objects:
+    """What a caller gave in the place of names; None where the settings name it.
 
-    values: dict[str, object] = field(default_factory=dict)
-    objects: dict[str, Any] = field(default_factory=dict)
+    Attributes:
+        basic_prompt: basic prompt.
+        judge: judge of refusal.
+        method: class of the method.
+        sets: queries, by the names of the settings.
+    """
 
-    def add(self, name: str, value: object) -> None:
-        if isinstance(value, (str, PathLike)):
-            self.values[name] = str(value)
-        elif value is not None:
-            self.objects[name] = value
+    basic_prompt: SafetyPrompt | None = None
+    judge: JudgeSpec | None = None
+    method: MethodSpec | None = None
+    sets: Mapping[str, SetChoice] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the settings that objects stand for."""
+        single = {"basic_prompt": self.basic_prompt, "judge": self.judge, "method": self.method}
+        given = [name for name, value in single.items() if value is not None]
+        return tuple(sorted([*given, *self.sets]))
 
 
 def plan_of(settings: OptimizeSettings[Any]) -> Plan:
@@ -131,7 +141,7 @@ def plan_of(settings: OptimizeSettings[Any]) -> Plan:
     Raises:
         DemurError: something cannot be read or does not fit; the message says how to fix it.
     """
-    return _resolved(settings, settings.method, {})
+    return _resolved(settings, settings.method, _Objects())
 
 
 def make_plan(
@@ -144,7 +154,7 @@ def make_plan(
     held_out_harmless: SetChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
-    method: MethodSpec = "dro",
+    method: MethodSpec = DEFAULT,
     preset: str = "standard",
     **settings: object,
 ) -> Plan:
@@ -157,11 +167,7 @@ def make_plan(
         DemurError: something cannot be read or does not fit; the message says how to fix it.
     """
     require_common(preset=preset, system_prompt=system_prompt)
-    given = _Given(dict(settings))
-    given.add("basic_prompt", basic_prompt)
-    given.add("system_prompt", system_prompt)
-    given.add("judge", judge)
-    chosen = {
+    chosen: dict[str, SetChoice | None] = {
         "harmful": harmful,
         "harmless": harmless,
         "held_out_harmful": held_out_harmful,
@@ -175,27 +181,37 @@ def make_plan(
                 "join_query_sets."
             )
         chosen[name] = one
-    for name, choice in chosen.items():
-        given.add(name, choice)
-    found = OptimizeSettings.from_preset(preset, method, **given.values)
-    if not isinstance(method, str):
-        given.objects["method"] = method
-    return _resolved(found, method, given.objects)
+    choices = {
+        "basic_prompt": basic_prompt,
+        "system_prompt": system_prompt,
+        "judge": judge,
+        **chosen,
+    }
+    named = {name: str(one) for name, one in choices.items() if isinstance(one, (str, PathLike))}
+    found = OptimizeSettings.from_preset(preset, method, **settings, **named)
+    objects = _Objects(
+        basic_prompt=None if isinstance(basic_prompt, (str, PathLike)) else basic_prompt,
+        judge=None if isinstance(judge, (str, PathLike)) else judge,
+        method=None if isinstance(method, str) else method,
+        sets={name: one for name, one in chosen.items() if one is not None and name not in named},
+    )
+    return _resolved(found, method, objects)
 
 
-def _resolved(
-    settings: OptimizeSettings[Any], method: MethodSpec, objects: Mapping[str, Any]
-) -> Plan:
+def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Objects) -> Plan:
     queries = settings.queries
-    basic = _basic_prompt(objects.get("basic_prompt", settings.basic_prompt))
-    judge = as_refusal_judge(objects.get("judge", settings.judge), base_url=settings.base_url)
+    own = objects.basic_prompt
+    basic = _basic_prompt(settings.basic_prompt if own is None else own)
+    judge = as_refusal_judge(
+        settings.judge if objects.judge is None else objects.judge, base_url=settings.base_url
+    )
     system = settings.system_prompt
     sets: dict[str, QuerySet] = {}
     for name, label in _LABELS.items():
         most = queries.most_held_out if name.startswith("held_out") else queries.most_anchors
         found = (
-            as_query_set(objects[name], label)
-            if name in objects
+            as_query_set(objects.sets[name], label)
+            if name in objects.sets
             else _named_sets(getattr(queries, name), label)
         )
         sets[name] = require(found, most) if most is None else require(found, most).head(most)
@@ -212,7 +228,7 @@ def _resolved(
         anchor_names=(anchors[0].name, anchors[1].name),
         held_out_names=(held_out[0].name, held_out[1].name),
         judge=judge,
-        objects=tuple(sorted(objects)),
+        objects=objects.names,
     )
     plan.new_method().check_queries(plan.anchors, plan.basic)
     return plan
@@ -262,16 +278,16 @@ def _joint_name(harmful: QuerySet, harmless: QuerySet) -> str:
 
 def _named(
     settings: OptimizeSettings[Any],
-    objects: Mapping[str, Any],
+    objects: _Objects,
     basic: SafetyPrompt,
     judge: Judge,
     sets: Mapping[str, QuerySet],
 ) -> OptimizeSettings[Any]:
     """The settings with the names of the objects that were given."""
     own: dict[str, object] = {}
-    if "basic_prompt" in objects:
+    if objects.basic_prompt is not None:
         own["basic_prompt"] = basic.name
-    if "judge" in objects:
+    if objects.judge is not None:
         own["judge"] = judge.name
-    names = {name: (sets[name].name,) for name in sets if name in objects}
+    names = {name: (sets[name].name,) for name in objects.sets}
     return settings.model_copy(update={**own, "queries": settings.queries.model_copy(update=names)})

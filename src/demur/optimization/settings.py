@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from demur.errors import DemurError
-from demur.optimization.methods import MethodSpec, get_method, method_names
+from demur.optimization.methods import DEFAULT, MethodSpec, get_method, method_choices
 from demur.optimization.preset_values import PRESETS, Preset, settled
 from demur.settings import build
 
@@ -221,8 +221,8 @@ class OptimizeSettings(_Group, Generic[Own]):
         json_schema_extra={"default": "none"},
     )
     method: str = Field(
-        default="dro",
-        description=f"how the prompt is trained: {', '.join(method_names())} or FILE.py:CLASS",
+        default=DEFAULT,
+        description=f"how the prompt is trained: {method_choices()}",
     )
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(
@@ -247,7 +247,7 @@ class OptimizeSettings(_Group, Generic[Own]):
 
     @classmethod
     def from_preset(
-        cls, name: str = "standard", /, method: MethodSpec = "dro", **changes: object
+        cls, name: str = "standard", /, method: MethodSpec = DEFAULT, **changes: object
     ) -> OptimizeSettings[Any]:
         """The settings of a preset with some of them changed.
 
@@ -288,7 +288,7 @@ StoredSettings = OptimizeSettings[StoredMethodSettings]
 """The settings of a run as they are recorded."""
 
 
-def settings_type(method: MethodSpec = "dro") -> type[OptimizeSettings[Any]]:
+def settings_type(method: MethodSpec = DEFAULT) -> type[OptimizeSettings[Any]]:
     """The type of the settings with a method's own ones: what the command line's options are.
 
     Args:
@@ -300,7 +300,7 @@ def settings_type(method: MethodSpec = "dro") -> type[OptimizeSettings[Any]]:
     return _complete(get_method(method).Settings)
 
 
-def presets(method: MethodSpec = "dro") -> dict[Preset, OptimizeSettings[Any]]:
+def presets(method: MethodSpec = DEFAULT) -> dict[Preset, OptimizeSettings[Any]]:
     """The complete settings of every preset with a method; `standard`, the default, comes first.
 
     Args:

@@ -15,7 +15,7 @@ text `none` means None, and an empty text means an empty tuple.
 
 from demur.settings.commands import command_line, default_text, options_of
 from demur.settings.options import NONE, Option, options_in
-from demur.settings.toml import load_toml, read_toml
+from demur.settings.toml import read_toml, read_toml_text
 from demur.settings.values import build, part_of, values_of
 
 __all__ = [
@@ -24,10 +24,10 @@ __all__ = [
     "build",
     "command_line",
     "default_text",
-    "load_toml",
     "options_in",
     "options_of",
     "part_of",
     "read_toml",
+    "read_toml_text",
     "values_of",
 ]

@@ -29,7 +29,7 @@ def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
     Raises:
         DemurError: the file cannot be read, or has a key that is no setting.
     """
-    document = load_toml(path)
+    document = _load(path)
     options = options_in(model)
     values: dict[str, object] = {}
     for key, value in _leaves(document, ()):
@@ -55,7 +55,17 @@ def _is_text(value: object, option: Option) -> bool:
     return isinstance(value, str) and not (option.optional and value == NONE)
 
 
-def load_toml(path: str | Path) -> dict[str, Any]:
+def read_toml_text(path: str | Path, key: str) -> str | None:
+    """One text at the top of a TOML file, whatever else the file holds; None where there is none.
+
+    Raises:
+        DemurError: the file cannot be read.
+    """
+    found = _load(path).get(key)
+    return found if isinstance(found, str) else None
+
+
+def _load(path: str | Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:

@@ -7,9 +7,16 @@ from demur.optimization.methods.protocol import (
     MethodSettings,
     TrainingExample,
 )
-from demur.optimization.methods.registry import MethodSpec, get_method, method_names
+from demur.optimization.methods.registry import (
+    DEFAULT,
+    MethodSpec,
+    get_method,
+    method_choices,
+    method_names,
+)
 
 __all__ = [
+    "DEFAULT",
     "Context",
     "Losses",
     "Method",
@@ -17,5 +24,6 @@ __all__ = [
     "MethodSpec",
     "TrainingExample",
     "get_method",
+    "method_choices",
     "method_names",
 ]

@@ -19,6 +19,9 @@ BUILT_IN = {
 }
 """Module and class of each built-in method. A new method is one file and one line here."""
 
+DEFAULT = next(iter(BUILT_IN))
+"""The method that is used where none is chosen."""
+
 MethodSpec: TypeAlias = "str | type[Method[Any]]"
 """Whatever is taken as a method: a name, `file.py:Class`, or a class."""
 
@@ -26,6 +29,11 @@ MethodSpec: TypeAlias = "str | type[Method[Any]]"
 def method_names() -> tuple[str, ...]:
     """Names of the built-in methods."""
     return tuple(BUILT_IN)
+
+
+def method_choices() -> str:
+    """What may be given as a method on the command line, for help and messages."""
+    return f"{', '.join(BUILT_IN)} or FILE.py:CLASS"
 
 
 def get_method(method: MethodSpec) -> type[Method[Any]]:
