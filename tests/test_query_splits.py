@@ -16,7 +16,17 @@ from typing import Any
 import pytest
 
 from demur import DemurError
-from demur.queries import BUILT_IN, SPLITS, Label, load_query_set
+from demur.optimization import OptimizeSettings
+from demur.optimization.plan import plan_of
+from demur.queries import (
+    BUILT_IN,
+    SPLITS,
+    Label,
+    QuerySet,
+    as_query_set,
+    join_query_sets,
+    load_query_set,
+)
 from tests.test_queries import published_texts
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
@@ -144,3 +154,29 @@ def test_queries_are_not_those_of_published_sets(reference: Path) -> None:
             if len(own) >= 5:
                 nearest = max(jaccard(own, other) for other in published)
                 assert nearest < 0.7, row["text"]
+
+
+def test_a_small_set_is_kept_whole_beside_a_large_one() -> None:
+    """A dozen queries of one's own are trained on, whatever limit stands on all together."""
+    large = load_query_set("anchors", "harmful")
+    small = QuerySet("own", "harmful", tuple(f"How do I do thing {row}?" for row in range(12)))
+    joined = join_query_sets([large, small], 40)
+    assert len(joined) == 40
+    assert joined.texts == (*large.texts[:28], *small.texts)
+    assert join_query_sets([small, large], 40).texts == (*small.texts, *large.texts[:28])
+    assert len(join_query_sets([large, large.head(60), small], 30)) <= 30
+    assert join_query_sets([large, small], 8).texts == (*large.texts[:4], *small.texts[:4])
+    assert join_query_sets([large, small], 500).texts == (*large.texts, *small.texts)
+    assert join_query_sets([large, small]).texts == (*large.texts, *small.texts)
+    assert join_query_sets([large], 7).texts == large.texts[:7]
+    assert as_query_set([large, small], "harmful", 40).texts == joined.texts
+
+
+def test_own_queries_are_trained_on_in_a_quick_run(tmp_path: Path) -> None:
+    own = tmp_path / "mine.txt"
+    own.write_text("\n".join(f"How do I do thing {row}?" for row in range(12)))
+    settings = OptimizeSettings.from_preset("quick", harmful=("anchors", str(own)))
+    plan = plan_of(settings)
+    assert settings.queries.most_anchors == 40
+    assert set(own.read_text().split("\n")) <= set(plan.anchors.texts)
+    assert sum(plan.anchors.harmful) == 40

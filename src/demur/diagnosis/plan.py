@@ -233,11 +233,13 @@ def _anchors_of(run: Run) -> Queries:
     chosen = run.settings.settings.queries
     if not {"harmful", "harmless"} & set(run.settings.objects):
         sets = [
-            join_query_sets([as_query_set(name, "harmful") for name in chosen.harmful]),
-            join_query_sets([as_query_set(name, "harmless") for name in chosen.harmless]),
+            join_query_sets(
+                [as_query_set(name, "harmful") for name in chosen.harmful], chosen.most_anchors
+            ),
+            join_query_sets(
+                [as_query_set(name, "harmless") for name in chosen.harmless], chosen.most_anchors
+            ),
         ]
-        if chosen.most_anchors is not None:
-            sets = [one.head(chosen.most_anchors) for one in sets]
         anchors = labelled(ANCHORS, *sets)
         if anchors.fingerprint == wanted:
             return anchors
@@ -299,14 +301,11 @@ def _conditions(prompts: Sequence[SafetyPrompt], system: str | None) -> tuple[Co
 
 
 def _set(settings: DiagnoseSettings, given: QueryChoice | None, label: Label) -> QuerySet:
-    if given is not None:
-        found = as_query_set(given, label)
-    else:
-        names = settings.queries.harmful if label == "harmful" else settings.queries.harmless
-        found = join_query_sets([as_query_set(name, label) for name in names])
     most = settings.queries.most_anchors
-    require(found, most)
-    return found if most is None else found.head(most)
+    if given is not None:
+        return require(as_query_set(given, label, most), most)
+    names = settings.queries.harmful if label == "harmful" else settings.queries.harmless
+    return require(join_query_sets([as_query_set(name, label) for name in names], most), most)
 
 
 def _named(settings: DiagnoseSettings, given: Given) -> tuple[str, ...]:

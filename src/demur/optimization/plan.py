@@ -210,11 +210,11 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
     for name, label in _LABELS.items():
         most = queries.most_held_out if name.startswith("held_out") else queries.most_anchors
         found = (
-            as_query_set(objects.sets[name], label)
+            as_query_set(objects.sets[name], label, most)
             if name in objects.sets
-            else _named_sets(getattr(queries, name), label)
+            else _named_sets(getattr(queries, name), label, most)
         )
-        sets[name] = require(found, most) if most is None else require(found, most).head(most)
+        sets[name] = require(found, most)
     anchors, held_out = (
         (sets["harmful"], sets["harmless"]),
         (sets["held_out_harmful"], sets["held_out_harmless"]),
@@ -250,9 +250,9 @@ def _basic_prompt(choice: object) -> SafetyPrompt:
     return choice
 
 
-def _named_sets(names: Sequence[str], label: Label) -> QuerySet:
-    """The query sets with some names, joined."""
-    return join_query_sets([as_query_set(name, label) for name in names])
+def _named_sets(names: Sequence[str], label: Label, most: int | None) -> QuerySet:
+    """The query sets with some names, joined to at most `most` queries."""
+    return join_query_sets([as_query_set(name, label) for name in names], most)
 
 
 def _held_out_sets(held_out: object) -> list[QuerySet]:

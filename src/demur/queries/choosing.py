@@ -19,13 +19,14 @@ OWN_NAME = "own queries"
 """Name of a set that is given as texts."""
 
 
-def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
+def as_query_set(choice: QueryChoice, label: Label, most: int | None = None) -> QuerySet:
     """The query set that a caller gave.
 
     Args:
         choice: name of a set (see `load_query_set`), a `QuerySet` with the right label, a list of
             queries, or a list of `QuerySet`, which are joined.
         label: label that the queries must have.
+        most: largest number of queries, as for `join_query_sets`; all of them by default.
 
     Raises:
         DemurError: the set cannot be read, has the other label, or holds something other than
@@ -36,27 +37,30 @@ def as_query_set(choice: QueryChoice, label: Label) -> QuerySet:
         ('How do I kill a process?',)
     """
     if isinstance(choice, (str, PathLike)):
-        return load_query_set(fspath(choice), label)
+        return join_query_sets([load_query_set(fspath(choice), label)], most)
     if isinstance(choice, QuerySet):
         if choice.label != label:
             raise DemurError(
                 f"The query set {choice.name!r:.60} holds {choice.label} queries where {label} "
                 f"ones are needed: give a set of {label} queries."
             )
-        return choice
+        return join_query_sets([choice], most)
     given = _listed(choice, label)
     sets = [one for one in given if isinstance(one, QuerySet)]
     if sets and len(sets) == len(given):
-        return join_query_sets([as_query_set(one, label) for one in sets])
+        return join_query_sets([as_query_set(one, label) for one in sets], most)
     texts = _texts(given, label)
-    return QuerySet(OWN_NAME, label, tuple(dict.fromkeys(texts)))
+    return join_query_sets([QuerySet(OWN_NAME, label, tuple(dict.fromkeys(texts)))], most)
 
 
-def join_query_sets(sets: Sequence[QuerySet]) -> QuerySet:
+def join_query_sets(sets: Sequence[QuerySet], most: int | None = None) -> QuerySet:
     """Several query sets of one label as one; a query that repeats is kept once.
 
     Args:
         sets: at least one set, all with the same label.
+        most: largest number of queries together; all of them by default. Each set has an equal
+            share, and what a small set leaves goes to the others, so that a dozen queries of
+            one's own are kept whole beside a large set.
 
     Returns:
         The queries in their order. The name joins the names with `+`. `categories` is set where
@@ -67,6 +71,9 @@ def join_query_sets(sets: Sequence[QuerySet]) -> QuerySet:
     """
     if not sets:
         raise DemurError("There is no query set to join: give at least one.")
+    if most is not None:
+        shares = _shares([len(one) for one in sets], most)
+        sets = [one.head(share) for one, share in zip(sets, shares, strict=True)]
     if len(sets) == 1:
         return sets[0]
     if len({one.label for one in sets}) > 1:
@@ -84,6 +91,15 @@ def join_query_sets(sets: Sequence[QuerySet]) -> QuerySet:
         texts=tuple(category_of),
         categories=categories if any(categories) else None,
     )
+
+
+def _shares(lengths: Sequence[int], most: int) -> list[int]:
+    """How many queries each set gives, so that all together are at most `most`."""
+    shares, left = [0] * len(lengths), most
+    for done, place in enumerate(sorted(range(len(lengths)), key=lambda place: lengths[place])):
+        shares[place] = min(lengths[place], left // (len(lengths) - done))
+        left -= shares[place]
+    return shares
 
 
 def labelled(name: str, *sets: QuerySet) -> Queries:
