@@ -39,7 +39,7 @@ def diagnose_command() -> Command[DiagnoseOptions]:
         settle=settled,
         default_texts={
             "model": f"the model of --run, else {DEFAULT_MODEL}",
-            "output": "a new one in demur-diagnoses, named after the settings",
+            "output": "one in demur-diagnoses, named after the model or run",
         },
     )
 

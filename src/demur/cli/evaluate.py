@@ -43,7 +43,7 @@ def evaluate_command() -> Command[EvaluateOptions]:
         run=run_evaluate,
         help=HELP,
         recorded=recorded,
-        default_texts={"output": "a new one in demur-evaluations, named after the settings"},
+        default_texts={"output": "one in demur-evaluations, named after model and sets"},
     )
 
 

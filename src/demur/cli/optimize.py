@@ -50,7 +50,7 @@ def optimize_command(method: str = DEFAULT) -> Command[WorkOptions]:
         recorded=recorded,
         expand=expanded,
         settle=settled,
-        default_texts={"output": "a new one in demur-runs, named after the settings"},
+        default_texts={"output": "one in demur-runs, named after model, prompt, method and preset"},
     )
 
 

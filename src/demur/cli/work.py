@@ -29,7 +29,7 @@ class WorkOptions(BaseModel):
     output: Path | None = Field(
         default=None,
         description="folder of the results; the same folder with the same settings goes on",
-        json_schema_extra={"default": "a new one, named after the settings"},
+        json_schema_extra={"default": "one that is named after the work"},
     )
     load: LoadSettings = Field(default_factory=LoadSettings)
 

@@ -218,7 +218,8 @@ def _require_both_verdicts(model: ChatModel, measurements: Sequence[Measurement]
     what = "refuses (almost) none" if refusing < LEAST_OF_EACH else "refuses (almost) all"
     raise DemurError(
         f"{model.name} {what} of the anchor queries, so there is no refusal direction to "
-        f"estimate ({figures}): use a model that refuses some and answers some, or other queries."
+        f"estimate ({figures}): give more queries (--most-anchors) or other ones, use --method "
+        "likelihood, which needs no direction, or a model that refuses some and answers some."
     )
 
 
