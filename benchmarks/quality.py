@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from common import run, write_results
+from demur.chat.chosen import load_chosen
 from demur.cli.screen import TerminalProgress
 from demur.evaluation.measuring import measure
 from demur.evaluation.statistics import rate_over_queries
@@ -58,7 +59,7 @@ def main() -> None:
     )
     loading = record.load.model_copy(update={"model": arguments.model or record.load.model})
     progress = TerminalProgress()
-    model = loading.load(progress)
+    model = load_chosen(loading, progress)
     judge = as_refusal_judge(settings.judge)
     basic = SafetyPrompt("basic", record.basic_prompt.text)
     optimized = dataclasses.replace(optimized_run.safety_prompt, name="optimized")

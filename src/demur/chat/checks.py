@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from os import PathLike
-
 from demur.arguments import described
 from demur.errors import DemurError
 from demur.prompts import Condition, SafetyPrompt
-
-
-def require_model(model: object) -> None:
-    """Check that something is a loaded model.
-
-    Raises:
-        DemurError: it is something else, such as the name of a model.
-    """
-    from demur.chat.model import ChatModel
-
-    if isinstance(model, ChatModel):
-        return
-    text = str(model) if isinstance(model, (str, PathLike)) else "NAME"
-    raise DemurError(
-        f"'model' is {described(model)}, not a ChatModel: give ChatModel.load({text[:100]!r})."
-    )
 
 
 def require_queries(queries: object) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from demur.chat.checks import require_model
+from demur.chat.chosen import require_model
 from demur.chat.engine import SamplingSettings
 from demur.chat.model import ChatModel
 from demur.errors import DemurError

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.chat.catalog import DEFAULT_MODEL
-from demur.progress import Progress
-
-if TYPE_CHECKING:
-    from demur.chat.model import ChatModel
 
 
 class LoadSettings(BaseModel):
@@ -58,27 +54,4 @@ class LoadSettings(BaseModel):
                 for name in ("model", "dtype", "quantization", "prefix_sharing")
                 if getattr(self, name) == getattr(default, name)
             }
-        )
-
-    def load(self, progress: Progress, default: str = DEFAULT_MODEL) -> ChatModel:
-        """Load the model.
-
-        Args:
-            progress: reports downloads and the choice of dtype.
-            default: model to load where none was chosen.
-
-        Raises:
-            DemurError: the model cannot be found, read or used.
-        """
-        from demur.chat.model import ChatModel
-
-        return ChatModel.load(
-            self.model or default,
-            dtype=self.dtype,
-            device=None if self.device == "best" else self.device,
-            quantization=self.quantization,
-            trust_remote_code=self.trust_remote_code,
-            prefix_sharing=self.prefix_sharing,
-            keep_freed_memory=True,
-            progress=progress,
         )

@@ -46,6 +46,7 @@ class ChatOptions(BaseModel):
 def run_chat(options: ChatOptions) -> None:
     """Talk in the terminal until the user leaves."""
     from demur.chat import Condition, Dialogue
+    from demur.chat.chosen import load_chosen
     from demur.chat.engine import SamplingSettings
     from demur.cli.talk import Talk
     from demur.prompts import load_prompt, load_system_prompt
@@ -53,7 +54,7 @@ def run_chat(options: ChatOptions) -> None:
     # Mistakes are found before the model is fetched.
     prompts = [None if one == "none" else load_prompt(one) for one in options.prompt]
     system = load_system_prompt(options.system_prompt) if options.system_prompt else None
-    model = options.load.load(TerminalProgress(), _model_of(options, prompts))
+    model = load_chosen(options.load, TerminalProgress(), _model_of(options, prompts))
     settings = SamplingSettings(
         most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )

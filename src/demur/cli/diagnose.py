@@ -46,6 +46,7 @@ def diagnose_command() -> Command[DiagnoseOptions]:
 
 def run_diagnose(options: DiagnoseOptions) -> None:
     """Diagnose a model and print what was found."""
+    from demur.chat.chosen import load_chosen
     from demur.cli.diagnosis import print_diagnosis
     from demur.diagnosis import DiagnosisRecord, carry_out, make_plan
     from demur.diagnosis.diagnosis import KIND
@@ -59,7 +60,7 @@ def run_diagnose(options: DiagnoseOptions) -> None:
     load = options.load
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
-    diagnosis = carry_out(plan, load.load(progress), options.output, progress)
+    diagnosis = carry_out(plan, load_chosen(load, progress), options.output, progress)
     write_own_report(diagnosis)
     print_diagnosis(console, diagnosis)
 

@@ -49,6 +49,7 @@ def evaluate_command() -> Command[EvaluateOptions]:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Evaluate what was chosen and print the comparison."""
+    from demur.chat.chosen import load_chosen
     from demur.cli.comparison import print_comparison
     from demur.evaluation.answerers.model import ModelAnswerer
     from demur.evaluation.chosen import choose
@@ -64,7 +65,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
     chosen = choose(part_of(options, EvaluateSettings), prompts, progress)
     if answerer is None:
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
-        answerer = ModelAnswerer(options.load.load(progress))
+        answerer = ModelAnswerer(load_chosen(options.load, progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
     write_own_report(comparison)
     print_comparison(console, comparison)

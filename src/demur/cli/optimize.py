@@ -56,6 +56,7 @@ def optimize_command(method: str = DEFAULT) -> Command[WorkOptions]:
 
 def run_optimize(options: WorkOptions) -> None:
     """Optimize a prompt and print what came of it."""
+    from demur.chat.chosen import load_chosen
     from demur.cli.run import print_run
     from demur.optimization import carry_out
     from demur.optimization.plan import plan_of
@@ -67,7 +68,7 @@ def run_optimize(options: WorkOptions) -> None:
     settings = part_of(options, settings_type(str(values_of(options)["method"])))
     plan = plan_of(settings)
     check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
-    model = options.load.load(progress)
+    model = load_chosen(options.load, progress)
     run = carry_out(model, plan, output=options.output, progress=progress)
     write_own_report(run)
     print_run(console, run)

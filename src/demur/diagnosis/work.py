@@ -12,7 +12,7 @@ from torch import Tensor
 
 from demur.arguments import require_common, require_kind, require_several
 from demur.chat import ChatModel
-from demur.chat.checks import require_model
+from demur.chat.chosen import require_model
 from demur.diagnosis.diagnosis import (
     BESIDE,
     DIRECTIONS,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from demur.arguments import require_common
 from demur.chat.catalog import hub_model_of
-from demur.chat.checks import require_model
+from demur.chat.chosen import require_model
 from demur.evaluation.comparison import compare
 from demur.evaluation.costs import Cost
 from demur.evaluation.divergence import kl_divergences

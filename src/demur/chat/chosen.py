@@ -1,0 +1,51 @@
+"""The model that a user chose: by settings, or as an object."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+from demur.arguments import described
+from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.model import ChatModel
+from demur.chat.settings import LoadSettings
+from demur.errors import DemurError
+from demur.progress import Progress
+
+
+def load_chosen(
+    settings: LoadSettings, progress: Progress, default: str = DEFAULT_MODEL
+) -> ChatModel:
+    """Load the model that settings name, for a process that does nothing else.
+
+    Args:
+        settings: which model, and how it computes.
+        progress: reports downloads and the choice of dtype.
+        default: model to load where none was chosen.
+
+    Raises:
+        DemurError: the model cannot be found, read or used.
+    """
+    return ChatModel.load(
+        settings.model or default,
+        dtype=settings.dtype,
+        device=None if settings.device == "best" else settings.device,
+        quantization=settings.quantization,
+        trust_remote_code=settings.trust_remote_code,
+        prefix_sharing=settings.prefix_sharing,
+        keep_freed_memory=True,
+        progress=progress,
+    )
+
+
+def require_model(model: object) -> None:
+    """Check that something is a loaded model.
+
+    Raises:
+        DemurError: it is something else, such as the name of a model.
+    """
+    if isinstance(model, ChatModel):
+        return
+    text = str(model) if isinstance(model, (str, PathLike)) else "NAME"
+    raise DemurError(
+        f"'model' is {described(model)}, not a ChatModel: give ChatModel.load({text[:100]!r})."
+    )
