@@ -11,6 +11,7 @@ from demur.errors import DemurError
 from demur.evaluation.settings import BUILT_IN_SET
 from demur.progress import Progress
 from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
+from demur.prompts.checks import shown
 from demur.queries import QueryChoice, QuerySet, as_query_set, labelled, load_benchmark
 from demur.records import NO_PROMPT, Label, Queries
 
@@ -81,9 +82,11 @@ def choose_conditions(
         text = _text(choice)
         other = known.get(condition.fingerprint)
         if other == text:
-            raise DemurError(f"The prompt {text!r:.80} is given twice: leave one out.")
+            raise DemurError(f"The prompt {shown(text)} is given twice: leave one out.")
         if other is not None:
-            raise DemurError(f"{other!r:.80} and {text!r:.80} are the same prompt: leave one out.")
+            raise DemurError(
+                f"{shown(other)} and {shown(text)} are the same prompt: leave one out."
+            )
         known[condition.fingerprint] = text
     return conditions, distinct_names(conditions)
 
