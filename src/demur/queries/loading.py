@@ -154,7 +154,7 @@ def _read_bytes(path: Path) -> bytes:
     if path.suffix and path.suffix.lower() not in _EXTENSIONS and not path.is_dir():
         raise DemurError(
             f"Cannot tell what {str(path)!r} holds: queries are read from files that end in "
-            f"{', '.join(_EXTENSIONS)}"
+            f"{', '.join(_EXTENSIONS)}."
         )
     if not _exists(path):
         raise DemurError(f"There is no file {str(path)!r}: check the path of the queries.")

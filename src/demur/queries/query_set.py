@@ -40,7 +40,9 @@ class QuerySet:
 
     def __post_init__(self) -> None:
         if self.label not in get_args(Label):
-            raise DemurError(f"A query set's label is 'harmful' or 'harmless', not {self.label!r}")
+            raise DemurError(
+                f"The label of a query set is not {self.label!r:.40}: give 'harmful' or 'harmless'."
+            )
         if self.categories is not None and len(self.categories) != len(self.texts):
             raise DemurError(
                 f"Query set {self.name!r} has {len(self.texts)} queries but "

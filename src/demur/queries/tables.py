@@ -69,7 +69,7 @@ def read_csv_columns(text: str, path: Path, columns: Sequence[str | None]) -> li
             rows.append(tuple(row[index] for _, index in indices))
     except csv.Error as error:
         raise DemurError(
-            f"{str(path)!r} line {reader.line_num} is not valid CSV: {error}"
+            f"{str(path)!r} line {reader.line_num} is not valid CSV ({error}): correct that line."
         ) from error
     return rows
 
@@ -109,7 +109,7 @@ def check_column(source: str, column: str | None, present: list[str]) -> str:
     if column is None:
         raise DemurError(
             f"{source} needs the name of the column with the queries, after a colon: "
-            f"its columns are {listed}"
+            f"its columns are {listed}."
         )
     if column not in present:
         raise DemurError(f"{source} has no column {column!r}: its columns are {listed}")
