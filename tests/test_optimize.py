@@ -652,7 +652,8 @@ def test_a_model_that_never_refuses_or_always_does_is_refused(
 
     share = r"100\.0%" if refuses else r"0\.0%"
     with pytest.raises(
-        DemurError, match=rf"refuses \(almost\) {what}.*none: harmful {share}.*a model that refuses some"
+        DemurError,
+        match=rf"refuses \(almost\) {what}.*none: harmful {share}.*a model that refuses some",
     ):
         optimize(model, **arguments, judge=judge, output=tmp_path / "run")
     assert not (tmp_path / "run/training").exists()
