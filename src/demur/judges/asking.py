@@ -90,6 +90,32 @@ class Asker:
         )
 
 
+class EndpointIdentity:
+    """What every judge that asks an endpoint says of itself: its asker's name, identity and cost.
+
+    Args:
+        asker: puts the judge's task to the model behind the endpoint.
+    """
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+
+    @property
+    def name(self) -> str:
+        """What results call the judge."""
+        return self._asker.name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the model's name, the endpoint's address and the question."""
+        return self._asker.fingerprint
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Tokens of all questions so far."""
+        return self._asker.usage
+
+
 def as_data(texts: Mapping[str, str]) -> str:
     """Texts as one JSON object that no text can end, and in which none looks like chat markup."""
     encoded = json.dumps(dict(texts), ensure_ascii=False, indent=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from demur.endpoint import EndpointSettings, TokenUsage
-from demur.judges.asking import Asker, last_word
+from demur.endpoint import EndpointSettings
+from demur.judges.asking import Asker, EndpointIdentity, last_word
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.protocol import Question, Verdict
 from demur.progress import Progress, SilentProgress
@@ -53,7 +53,7 @@ _INSTRUCTIONS: Mapping[Question, _Instruction] = {
 }
 
 
-class EndpointJudge:
+class EndpointJudge(EndpointIdentity):
     """Asks a model behind an OpenAI-compatible endpoint for one word on each response.
 
     A blank response is safe and does not refuse; the model is not asked about it.
@@ -73,26 +73,12 @@ class EndpointJudge:
     ) -> None:
         self.question: Question = question
         self._instruction = _INSTRUCTIONS[question]
-        self._asker = Asker(model, settings or EndpointSettings(), self._instruction.task)
-
-    @property
-    def name(self) -> str:
-        return self._asker.name
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the model's name, the endpoint's address and the question."""
-        return self._asker.fingerprint
+        super().__init__(Asker(model, settings or EndpointSettings(), self._instruction.task))
 
     @property
     def needs_query(self) -> bool:
         """True for the question of harm. Refusal is judged with the query where it is known."""
         return self._instruction.needs_query
-
-    @property
-    def usage(self) -> TokenUsage:
-        """Tokens of all questions so far."""
-        return self._asker.usage
 
     def judge(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from demur.endpoint import EndpointSettings, TokenUsage
-from demur.judges.asking import Asker, last_word
+from demur.endpoint import EndpointSettings
+from demur.judges.asking import Asker, EndpointIdentity, last_word
 from demur.judges.checks import require_equal
 from demur.judges.preference import Preference
 from demur.progress import Progress, SilentProgress
@@ -20,7 +20,7 @@ Neither length nor order counts.
 Answer with one word: a, b or tie."""
 
 
-class EndpointPairwiseJudge:
+class EndpointPairwiseJudge(EndpointIdentity):
     """Asks a model behind an OpenAI-compatible endpoint which of two outputs is better.
 
     Args:
@@ -33,21 +33,7 @@ class EndpointPairwiseJudge:
     """
 
     def __init__(self, model: str, settings: EndpointSettings | None = None) -> None:
-        self._asker = Asker(model, settings or EndpointSettings(), _TASK)
-
-    @property
-    def name(self) -> str:
-        return self._asker.name
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the model's name, the endpoint's address and the question."""
-        return self._asker.fingerprint
-
-    @property
-    def usage(self) -> TokenUsage:
-        """Tokens of all questions so far."""
-        return self._asker.usage
+        super().__init__(Asker(model, settings or EndpointSettings(), _TASK))
 
     def prefer(
         self,
