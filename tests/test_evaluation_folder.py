@@ -14,7 +14,7 @@ import torch
 from demur import ChatModel, Comparison, DemurError, ResponseFiles, SafetyPrompt, evaluate
 from demur.chat.engine import SamplingSettings
 from demur.evaluation.answerers import model as model_answerer
-from demur.evaluation.measuring import measure, measurement_key
+from demur.evaluation.measuring import measure
 from demur.evaluation.protocol import Protocol
 from demur.judges import as_refusal_judge
 from demur.judges.preference import Preference
@@ -22,7 +22,7 @@ from demur.judges.protocol import Verdict
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.queries import labelled, load_query_set
-from demur.records import MeasurementStore
+from demur.records import MeasurementKey, MeasurementStore
 from tests.interruption import check_interrupts, check_kills, content
 from tests.tiny import save_tiny_model
 
@@ -161,7 +161,12 @@ def test_another_evaluation_may_lend_a_measurement(
     protocol = Protocol(SamplingSettings(samples=2, most_tokens=4), 4, 4, 2, False)
     condition = Condition(SafetyPrompt("mine", "w1 w2 w3 w4 w5 ."))
     queries = measurement.queries
-    key = measurement_key(model.record.fingerprint, queries, condition, protocol, judge)
+    key = MeasurementKey(
+        condition=condition.fingerprint,
+        queries=queries.fingerprint,
+        model=model.record.fingerprint,
+        protocol=protocol.fingerprint(judge, None),
+    )
     assert key == measurement.key
     messages: list[str] = []
 

@@ -26,32 +26,6 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel
 
 
-def measurement_key(
-    model: str,
-    queries: Queries,
-    condition: Condition,
-    protocol: Protocol,
-    judge: Judge,
-    harm_judge: Judge | None = None,
-) -> MeasurementKey:
-    """The identity of a measurement.
-
-    Args:
-        model: fingerprint of the model's record.
-        queries: the queries.
-        condition: what stands before them.
-        protocol: how responses are sampled.
-        judge: judge of refusal.
-        harm_judge: judge of harm, or None.
-    """
-    return MeasurementKey(
-        condition=condition.fingerprint,
-        queries=queries.fingerprint,
-        model=model,
-        protocol=protocol.fingerprint(judge, harm_judge),
-    )
-
-
 def measure(
     model: ChatModel,
     queries: Queries,
