@@ -15,6 +15,7 @@ from demur.evaluation.answerers.protocol import (
     Batch,
     Identity,
     Question,
+    QuestionTask,
     Settled,
     Task,
 )
@@ -104,7 +105,7 @@ class ModelAnswerer:
 
 
 @dataclass(frozen=True)
-class ModelTask:
+class ModelTask(QuestionTask):
     """A model answers queries under one condition.
 
     Attributes:
@@ -132,11 +133,6 @@ class ModelTask:
         return self.question.condition.record(self.question.name)
 
     @property
-    def set(self) -> str:
-        """Name of the query set; for people."""
-        return self.question.queries.name
-
-    @property
     def per_query(self) -> int | None:
         """Number of answers to each query that count."""
         return min(self.question.protocol.kept, self.question.protocol.sampling.samples)
@@ -150,16 +146,6 @@ class ModelTask:
     def description(self) -> str:
         """What the stage is called."""
         return f"{self.action or f'Measuring on {self.set}'}: {self.question.name}"
-
-    @property
-    def total(self) -> float:
-        """Number of responses that are sampled."""
-        return len(self.question.queries) * self.question.protocol.sampling.samples
-
-    @property
-    def unit(self) -> str:
-        """Unit of the stage."""
-        return "responses"
 
     def batches(
         self, start: int, most: int | None, settled: Settled | None, stage: Stage

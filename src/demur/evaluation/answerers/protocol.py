@@ -142,6 +142,31 @@ class Task(Protocol):
         """
 
 
+class QuestionTask:
+    """What all tasks have in common that put a question to something.
+
+    Attributes:
+        question: what is asked, and how responses are sampled.
+    """
+
+    question: Question
+
+    @property
+    def set(self) -> str:
+        """Name of the query set; for people."""
+        return self.question.queries.name
+
+    @property
+    def total(self) -> float:
+        """Number of responses."""
+        return len(self.question.queries) * self.question.protocol.sampling.samples
+
+    @property
+    def unit(self) -> str:
+        """Unit of the stage."""
+        return "responses"
+
+
 @runtime_checkable
 class Answerer(Protocol):
     """Anything that answers: it says what it is, finds mistakes early, and makes tasks."""

@@ -22,6 +22,7 @@ from demur.evaluation.answerers.protocol import (
     Batch,
     Identity,
     Question,
+    QuestionTask,
     Settled,
     Task,
 )
@@ -149,7 +150,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class ServerTask:
+class ServerTask(QuestionTask):
     """A server answers queries under one condition.
 
     Attributes:
@@ -174,11 +175,6 @@ class ServerTask:
         )
 
     @property
-    def set(self) -> str:
-        """Name of the query set; for people."""
-        return self.question.queries.name
-
-    @property
     def per_query(self) -> int | None:
         """Number of answers to each query."""
         return self.question.protocol.sampling.samples
@@ -192,16 +188,6 @@ class ServerTask:
     def description(self) -> str:
         """What the stage is called."""
         return f"Asking about {self.set}: {self.question.name}"
-
-    @property
-    def total(self) -> float:
-        """Number of responses."""
-        return len(self.question.queries) * self.question.protocol.sampling.samples
-
-    @property
-    def unit(self) -> str:
-        """Unit of the stage."""
-        return "responses"
 
     def batches(
         self, start: int, most: int | None, settled: Settled | None, stage: Stage
