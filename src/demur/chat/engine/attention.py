@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -72,11 +74,18 @@ def _grouped(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
 ) -> Tensor:
     """(B, Hq, T, D) queries on (B, Hkv, S, D) keys under a (B or 1, 1, T, S) mask."""
+    groups = query.shape[1] // key.shape[1]
+    return _folded(query, key, value, mask.repeat(1, 1, groups, 1), scaling)
+
+
+def _folded(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
+) -> Tensor:
+    """The same under a (B or 1, 1, G * T, S) mask, for the G query heads of each group of heads."""
     batch, heads, length, width = query.shape
-    groups = heads // key.shape[1]
-    folded = query.reshape(batch, key.shape[1], groups * length, width)
+    folded = query.reshape(batch, key.shape[1], heads // key.shape[1] * length, width)
     attended = torch.nn.functional.scaled_dot_product_attention(
-        folded, key, value, attn_mask=mask.repeat(1, 1, groups, 1), scale=scaling
+        folded, key, value, attn_mask=mask, scale=scaling
     )
     return attended.reshape(batch, heads, length, value.shape[-1])
 
@@ -108,23 +117,47 @@ def _fused_suffix_attention(
     scaling: float | None,
 ) -> Tensor:
     """Attention of suffixes by a fused kernel, which wants the prefix copied for every suffix."""
-    length, device = packing.prefix, query.device
     batch, longest = packing.padded.shape
-    places = packing.padded.flatten().to(device)
+    layout = _layout(packing, query.shape[0] // own[0].shape[0], query.device)
 
     def spread(states: Tensor) -> Tensor:
         """The suffixes' (H, S, D) as (B, H, longest, D)."""
-        rows = states.index_select(1, places)
+        rows = states.index_select(1, layout.padded)
         return rows.view(rows.shape[0], batch, longest, rows.shape[2]).transpose(0, 1)
 
-    own_visible = packing.own_visible.to(device).view(-1, 1, longest, longest)
-    visible = torch.nn.functional.pad(own_visible, (length, 0), value=True)
     key, value = (
         torch.cat([shared.expand(batch, -1, -1, -1), spread(states)], dim=2)
         for shared, states in zip(prefix, own, strict=True)
     )
-    attended = _grouped(spread(query), key, value, visible, scaling)
-    return attended.transpose(0, 1).flatten(1, 2).index_select(1, packing.flat.to(device))
+    attended = _folded(spread(query), key, value, layout.visible, scaling)
+    return attended.transpose(0, 1).flatten(1, 2).index_select(1, layout.flat)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the tokens of a packed row stand, on the device of its states.
+
+    Attributes:
+        padded: (B * L,), the token at each place of the padded suffixes.
+        flat: (S,), the place of each token among these.
+        visible: (1 or B, 1, G * L, P + L), what the G query heads of a group may see.
+    """
+
+    padded: Tensor
+    flat: Tensor
+    visible: Tensor
+
+
+@lru_cache(maxsize=4)  # the same for every layer, and each copy to a GPU waits for what runs there
+def _layout(packing: Packing, groups: int, device: torch.device) -> _Layout:
+    longest = packing.longest
+    own_visible = packing.own_visible.view(-1, 1, longest, longest)
+    visible = torch.nn.functional.pad(own_visible, (packing.prefix, 0), value=True)
+    return _Layout(
+        packing.padded.flatten().to(device),
+        packing.flat.to(device),
+        visible.repeat(1, 1, groups, 1).to(device),
+    )
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:
