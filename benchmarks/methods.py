@@ -1,11 +1,13 @@
 """Methods side by side: what each trained prompt does on queries that nobody trained on.
 
-    python benchmarks/methods.py [MODEL] [--methods dro vpt likelihood] [--split validation]
+    python benchmarks/methods.py [MODEL] [--methods dro vpt likelihood] [--texts long self-reminder]
+        [--split validation]
 
 Trains a prompt with each method under the same preset and queries, then compares no prompt, the
-basic prompt and the trained ones on harmful, borderline and ordinary queries of one of the built-in
-splits. Use `validation` to choose between methods and `test` to report a choice. An interrupted
-comparison goes on where it was. Prints the table and keeps it in `benchmarks/results/`.
+basic prompt, hand-written ones (by default all that are built in) and the trained ones on harmful,
+borderline and ordinary queries of one of the built-in splits. Use `validation` to choose between
+methods and `test` to report a choice. An interrupted comparison goes on where it was. Prints the
+table and keeps it in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from common import run, write_results
 from demur import ChatModel, Comparison, SafetyPrompt, evaluate, load_query_set, optimize
 from demur.cli.screen import TerminalProgress
 from demur.optimization.methods import method_names
+from demur.prompts import BASIC_PROMPTS
 from demur.queries import SPLITS, join_query_sets
 
 TOKENS = 64
@@ -32,6 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", default="qwen2.5-coder-0.5b")
     parser.add_argument("--methods", nargs="+", default=list(method_names()))
+    parser.add_argument(
+        "--texts", nargs="*", default=list(BASIC_PROMPTS), help="hand-written prompts to compare"
+    )
     parser.add_argument("--split", default="validation", choices=SPLITS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--basic-prompt", default="long")
@@ -49,7 +55,8 @@ def main() -> None:
     )
     harmful = join_query_sets([load_query_set(one, "harmful") for one in arguments.harmful])
     harmless = join_query_sets([load_query_set(one, "harmless") for one in arguments.harmless])
-    prompts: list[str | SafetyPrompt | None] = [None, arguments.basic_prompt]
+    texts = dict.fromkeys((arguments.basic_prompt, *arguments.texts))
+    prompts: list[str | SafetyPrompt | None] = [None, *texts]
     seconds: dict[str, float] = {}
     for method in arguments.methods:
         began = time.monotonic()

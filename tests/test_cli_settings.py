@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from demur.cli.app import commands
 from demur.cli.command import Command
 from demur.errors import DemurError
+from demur.prompts import BASIC_PROMPTS
 from demur.settings import Option, build, default_text, options_in, options_of, values_of
 from tests.command_line import demur, done, mistake
 
@@ -117,6 +118,8 @@ def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> 
             if not option.positional:
                 assert any(f" {option.flag} " in line for line in lines), (verb, option.flag)
     assert "demur[endpoint]" in done(demur("evaluate", "--help"))
+    for verb in ("optimize", "evaluate", "diagnose", "chat"):
+        assert ", ".join(BASIC_PROMPTS) in re.sub(r"[│\s]+", " ", done(demur(verb, "--help")))
     words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--help")))
     assert "[default: 3; quick 2, paper 40]" in words
 

@@ -4,9 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 from unittest.mock import Mock, patch
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from demur.errors import DemurError
+from demur.judges import as_refusal_judge
 from demur.prompts import (
     BASIC_PROMPTS,
     Fact,
@@ -24,7 +27,9 @@ from demur.prompts import (
     load_prompt,
     load_system_prompt,
 )
+from demur.queries import BUILT_IN, SPLITS, Label, load_query_set
 from demur.records import Interval, ModelRecord, Rate, from_plain, to_plain
+from tests.test_query_splits import NEAR, jaccard, words
 
 RATE = Rate(3.5, 10, Interval(0.2, 0.6))
 PROVENANCE = Provenance(
@@ -418,6 +423,43 @@ def test_built_in_prompts(name: str) -> None:
 
 def test_built_in_prompts_differ() -> None:
     assert len({load_basic_prompt(name).text for name in BASIC_PROMPTS}) == len(BASIC_PROMPTS)
+
+
+def test_the_baselines_are_built_in() -> None:
+    baselines = ("self-reminder", "goal-priority", "refusal-examples")
+    assert ("long", "short", "plain", *baselines) == BASIC_PROMPTS
+    texts = {name: load_prompt(name).text or "" for name in BASIC_PROMPTS[3:]}
+    assert "remind yourself" in texts["self-reminder"]
+    assert "the first goal decides" in texts["goal-priority"]
+
+
+def examples_in(name: str) -> list[tuple[str, str]]:
+    """The examples in a basic prompt, each with its reply."""
+    text = load_basic_prompt(name).text or ""
+    return re.findall(r"^User: (.+)\nAssistant: (.+)$", text, re.MULTILINE)
+
+
+def test_the_refusal_examples_refuse_and_answer() -> None:
+    examples = examples_in("refusal-examples")
+    replies = [reply for _, reply in examples]
+    judge = as_refusal_judge("default")
+    verdicts = judge.judge([query for query, _ in examples], replies)
+    assert 2 <= verdicts.count(True) <= 3
+    assert verdicts.count(False) == len(examples) - verdicts.count(True) >= 1
+    assert all(len(re.findall(r"[.!?](?:\s|$)", reply)) == 1 for reply in replies)
+
+
+def test_the_refusal_examples_are_in_no_query_set() -> None:
+    """An example from a set would be measured on itself."""
+    known = [
+        words(text)
+        for name in (*BUILT_IN, *SPLITS)
+        for label in get_args(Label)
+        for text in load_query_set(name, label)
+    ]
+    for query, _ in examples_in("refusal-examples"):
+        nearest = max(jaccard(words(query), other) for other in known)
+        assert nearest <= NEAR, query
 
 
 def test_a_prompt_is_read_from_a_file(tmp_path: Path) -> None:

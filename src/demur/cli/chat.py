@@ -11,6 +11,7 @@ from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.screen import TerminalProgress, console
 from demur.errors import DemurError
+from demur.prompts import BUILT_IN_PROMPTS
 
 if TYPE_CHECKING:
     from demur.prompts import SafetyPrompt
@@ -26,7 +27,7 @@ class ChatOptions(BaseModel):
         default=("none",),
         min_length=1,
         description="safety prompts to switch between, the first of which is used at first: none, "
-        "long, short, plain, a text file, the folder of a run or a safety prompt, or "
+        f"{BUILT_IN_PROMPTS}, a text file, the folder of a run or a safety prompt, or "
         "organisation/name on the hub",
     )
     system_prompt: str | None = Field(

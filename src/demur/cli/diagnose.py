@@ -16,7 +16,7 @@ from demur.settings import build, part_of, values_of
 
 HELP = f"""See where a model places harmful and harmless queries, and how safety prompts move them.
 
-Without options: the default model, the built-in queries, no prompt and the three basic ones. An
+Without options: the default model, the built-in queries, no prompt, and long, short and plain. An
 interrupted diagnosis goes on when the same command is given again.
 
 {OFF}"""

@@ -14,15 +14,16 @@ from rich.text import Text
 from demur.chat import Dialogue
 from demur.cli.screen import errors, printable, show_error, without_controls
 from demur.errors import DemurError
-from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
+from demur.prompts import BUILT_IN_PROMPTS, Condition, SafetyPrompt, distinct_names, load_prompt
 from demur.records import NO_PROMPT
 
 NARROWEST = 28
 """Columns that an answer needs to stand beside others; with fewer they stand below each other."""
 
-HELP = """\
+HELP = f"""\
 /prompt            list the prompts; a star marks the current one
-/prompt NAME       switch: none, long, short, plain, run, a file, a folder, or org/name on the hub
+/prompt NAME       switch: none, run, a file, a folder, org/name on the hub, or one of
+                   {BUILT_IN_PROMPTS}
 /compare           answer the last question under each prompt, side by side
 /compare QUESTION  the same for another question, which does not join the conversation
 /clear             forget the conversation

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from demur.optimization.preset_values import PRESETS, Preset
 from demur.optimization.settings import ResponseSettings
 from demur.plugins import is_plugin_spec
+from demur.prompts import BUILT_IN_PROMPTS
 from demur.settings import build, options_in
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class DiagnoseSettings(_Group):
     prompt: tuple[str, ...] = Field(
         default=("long", "short", "plain"),
         min_length=1,
-        description="safety prompt to look at: long, short, plain, a text file, the folder of a "
+        description=f"safety prompt to look at: {BUILT_IN_PROMPTS}, a text file, the folder of a "
         "run or of a saved prompt, or organisation/name on the hub",
     )
     run: str | None = Field(

@@ -48,7 +48,7 @@ def choose_prompts(choices: Sequence[PromptChoice]) -> tuple[SafetyPrompt | None
     """The safety prompts that a caller chose.
 
     Args:
-        choices: for each None or `none`, a built-in name (`long`, `short`, `plain`), a text file, a
+        choices: for each None or `none`, a built-in name (of `BASIC_PROMPTS`), a text file, a
             run's folder, a folder that `SafetyPrompt.save` wrote, a `.safetensors` file as the
             paper's authors release theirs, `organisation/name` on the hub, or a `SafetyPrompt`. A
             prompt from a file, a folder or the hub is called after it.

@@ -69,7 +69,8 @@ def evaluate(
     Args:
         answerer: what answers: a `ChatModel`, a `Server`, or `ResponseFiles`, whose responses exist
             already and which take none of the choices of prompts, queries and sampling.
-        prompts: for each `none` or None, `long`, `short`, `plain`, a text file, the folder of a run
+        prompts: for each `none` or None, a built-in name (`long`, `short`, `plain`,
+            `self-reminder`, `goal-priority`, `refusal-examples`), a text file, the folder of a run
             or of a saved safety prompt, `organisation/name` on the hub, or a `SafetyPrompt`. By
             default none and `long`; of a server none, which is then called `as-served`. A text
             prompt is sent to a server as the system message.

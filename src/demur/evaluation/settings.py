@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from demur.prompts import BUILT_IN_PROMPTS
+
 DEFAULT_TOKENS = 64
 WHOLE_TOKENS = 300
 """Largest number of tokens where whole responses are needed: for their harm, or as outputs."""
@@ -99,7 +101,7 @@ class EvaluateSettings(_Group):
 
     prompt: tuple[str, ...] = Field(
         default=(),
-        description="safety prompt: none, long, short, plain, a text file, the folder of a run or "
+        description=f"safety prompt: none, {BUILT_IN_PROMPTS}, a text file, the folder of a run or "
         "of a safety prompt, or organisation/name on the hub",
         json_schema_extra={"default": "none and long; of a server none"},
     )

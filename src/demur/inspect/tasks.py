@@ -44,8 +44,9 @@ def safeguard(
     that, and how many are under way at once.
 
     Args:
-        prompt: safety prompt: `none`, `long`, `short`, `plain`, a text file, or a text prompt on
-            the hub. A trained one is not text and reaches no model through Inspect.
+        prompt: safety prompt: `none`, `long`, `short`, `plain`, `self-reminder`, `goal-priority`,
+            `refusal-examples`, a text file, or a text prompt on the hub. A trained one is not text
+            and reaches no model through Inspect.
         benchmark: name of a public benchmark, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
             `hf:org/name:column`.

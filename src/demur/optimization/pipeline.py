@@ -78,7 +78,7 @@ def optimize(
 
     Args:
         model: model that the prompt is for.
-        basic_prompt: where the training starts: `long` (the default), `short`, `plain`, a text
+        basic_prompt: where the training starts: `long` (the default), another built-in name, a text
             file, a text prompt on the hub, or a `SafetyPrompt`.
         harmful, harmless: at least 10 queries each to train on: `anchors` (the default), a text
             file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`, which are joined.

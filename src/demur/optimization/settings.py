@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, MethodSpec, get_method, method_choices
 from demur.optimization.preset_values import PRESETS, Preset, settled
+from demur.prompts import BUILT_IN_PROMPTS
 from demur.settings import build
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class OptimizeSettings(_Group, Generic[Own]):
 
     basic_prompt: str = Field(
         default="long",
-        description="where to start: long, short, plain, a text file, or a text prompt on the hub",
+        description=f"where to start: {BUILT_IN_PROMPTS}, a text file, or a text prompt on the hub",
     )
     system_prompt: str | None = Field(
         default=None,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from demur.prompts.basic import BASIC_PROMPTS, load_basic_prompt, load_system_prompt
+from demur.prompts.basic import (
+    BASIC_PROMPTS,
+    BUILT_IN_PROMPTS,
+    load_basic_prompt,
+    load_system_prompt,
+)
 from demur.prompts.condition import Condition, distinct_names
 from demur.prompts.loading import load_prompt
 from demur.prompts.provenance import Fact, MeasuredPrompt, Provenance
@@ -10,6 +15,7 @@ from demur.prompts.safety_prompt import SafetyPrompt
 
 __all__ = [
     "BASIC_PROMPTS",
+    "BUILT_IN_PROMPTS",
     "Condition",
     "Fact",
     "MeasuredPrompt",

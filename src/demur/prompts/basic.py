@@ -10,8 +10,19 @@ from demur.prompts.checks import printable_name, shown
 from demur.prompts.fetching import fetch_prompt, hub_name_of
 from demur.prompts.safety_prompt import SafetyPrompt
 
-BASIC_PROMPTS: tuple[str, ...] = ("long", "short", "plain")
-"""The names of the built-in basic prompts."""
+BASIC_PROMPTS: tuple[str, ...] = (
+    *("long", "short", "plain"),
+    *("self-reminder", "goal-priority", "refusal-examples"),
+)
+"""The names of the built-in basic prompts.
+
+The last three are baselines in the manner of published ones, in words of their own: a reminder to
+be responsible (Xie et al., Nature Machine Intelligence 2023), an order of goals (Zhang et al.,
+arXiv 2311.09096), and examples of refusals in the context (Wei et al., arXiv 2310.06387).
+"""
+
+BUILT_IN_PROMPTS = ", ".join(BASIC_PROMPTS)
+"""The names of the built-in basic prompts as a help text lists them."""
 
 _MOST_BYTES = 1_000_000
 
@@ -44,8 +55,8 @@ def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
                 "text, write that into a file."
             )
         return prompt
-    built_in = ", ".join(BASIC_PROMPTS)
-    text = _read_prompt_file(name_or_file, or_else=f" or a built-in basic prompt ({built_in})")
+    or_else = f" or a built-in basic prompt ({BUILT_IN_PROMPTS})"
+    text = _read_prompt_file(name_or_file, or_else)
     return SafetyPrompt(name=printable_name(Path(name_or_file).name), text=text)
 
 

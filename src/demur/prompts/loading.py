@@ -24,7 +24,7 @@ def load_prompt(
     """Load a safety prompt by name.
 
     Args:
-        choice: built-in name (`long`, `short`, `plain`), text file, folder of a run, folder that
+        choice: built-in name (one of `BASIC_PROMPTS`), text file, folder of a run, folder that
             `SafetyPrompt.save` wrote, `.safetensors` file in the format of the paper's authors, or
             `organisation/name[@revision]` on the hub. What exists here comes before the hub.
         revision: branch, tag or commit on the hub, where `choice` names none.
