@@ -161,7 +161,11 @@ def finished_run(
         _measurement(conditions[1], anchors, 0.6, 4),
         _measurement(during, anchors, 0.8, 5),
     ]
-    costs = [Cost.of(one.name, one.fingerprint, "held-out", [0.25] * COUNT) for one in conditions]
+    changed = [row < 3 for row in range(COUNT)]
+    costs = [
+        Cost.of(one.name, one.fingerprint, "held-out", [0.25] * COUNT, changed)
+        for one in conditions
+    ]
     record = _record(held_out, anchors, conditions[1], method)
     folder = WorkFolder.start(path, record, KIND)
     store(path, [*measured, *readings])

@@ -53,7 +53,15 @@ def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
         without, with_prompt, log_target=True, reduction="none"
     ).sum(-1)
     none, basic = comparison.costs
-    assert (none.divergence, basic.queries) == (0, 12)
+    assert (none.divergence, none.changed.count, basic.queries) == (0, 0, 12)
+    changed = (with_prompt.argmax(-1) != without.argmax(-1)).tolist()
+    assert sum(changed) > 0
+    assert (basic.changed.count, basic.changed.queries) == (sum(changed), 12)
+    assert basic.changed.interval.low < basic.changed.value <= basic.changed.interval.high
+    assert basic.in_words == (
+        f"KL {basic.divergence:.2f} nats: the likeliest first word changed for {sum(changed)} of "
+        "12 harmless queries"
+    )
     assert basic.divergence == pytest.approx(float(expected.mean()), rel=1e-4)
     assert basic.interval is not None
     spread = 2.201 * float(expected.std()) / 12**0.5  # the t quantile at 11 degrees of freedom
@@ -65,12 +73,14 @@ def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
     (kept,) = (each for each in stored if each.prompted == comparison.measured[-1].key)
     assert list(kept.queries) == queries
     assert kept.values == pytest.approx(expected.tolist(), rel=1e-3)
+    assert list(kept.changed) == changed
     assert kept.unprompted == Condition().fingerprint
 
     # The same where the model without a prompt is no part of the comparison.
     alone = evaluate(model, **(arguments | {"prompts": [prompt], "output": tmp_path / "alone"}))
     assert [cost.prompt for cost in alone.costs] == ["basic.txt"]
     assert alone.costs[0].divergence == pytest.approx(basic.divergence, rel=1e-4)
+    assert alone.costs[0].changed == basic.changed
     del arguments["harmless"]
     harmful = evaluate(model, **(arguments | {"output": tmp_path / "harmful"}))
     assert harmful.costs == ()
@@ -102,8 +112,10 @@ def test_a_divergence_of_other_queries_is_not_used(
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_divergence_that_is_no_number_is_never_a_cost(value: float) -> None:
     with pytest.raises(DemurError, match="not a finite number"):
-        Cost.of("long", "fingerprint", "held-out", [0.1, value])
-    assert Cost.of("long", "fingerprint", "held-out", [-1e-12, 0.0]).divergence == 0
+        Cost.of("long", "fingerprint", "held-out", [0.1, value], [False, True])
+    cost = Cost.of("long", "fingerprint", "held-out", [-1e-12, 0.0], [False, True])
+    assert cost.divergence == 0
+    assert cost.changed.value == 0.5
 
 
 def test_the_interval_of_a_mean() -> None:

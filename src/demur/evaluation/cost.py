@@ -38,12 +38,14 @@ class Divergences:
         unprompted: fingerprint of the condition without a safety prompt.
         queries: the harmless queries.
         values: divergence of each query, in nats.
+        changed: for each query, whether its likeliest first token is another than without a prompt.
     """
 
     prompted: MeasurementKey
     unprompted: str
     queries: tuple[str, ...]
     values: tuple[float, ...]
+    changed: tuple[bool, ...]
 
 
 @dataclass
@@ -99,12 +101,12 @@ class CostMeter:
                 queries,
             ) or not all(map(isfinite, kept.values)):
                 raise damaged(file)
-            values = kept.values
+            values, changed = kept.values, kept.changed
         else:
-            values = self._values(condition, test_set, rows, stored, unprompted)
-        cost = Cost.of(name, condition.fingerprint, test_set.name, values)
+            values, changed = self._values(condition, test_set, rows, stored, unprompted)
+        cost = Cost.of(name, condition.fingerprint, test_set.name, values, changed)
         if not file.exists():
-            kept = Divergences(stored.key, self.unprompted.fingerprint, queries, values)
+            kept = Divergences(stored.key, self.unprompted.fingerprint, queries, values, changed)
             write_record(file, kept, _FORMAT)
         return cost
 
@@ -121,16 +123,17 @@ class CostMeter:
         rows: list[int],
         stored: StoredMeasurement,
         unprompted: StoredMeasurement | None,
-    ) -> tuple[float, ...]:
+    ) -> tuple[tuple[float, ...], tuple[bool, ...]]:
+        """The divergence of each query, and whether its likeliest first token changed."""
         if condition.safety_prompt is None:
-            return (0.0,) * len(rows)
+            return (0.0,) * len(rows), (False,) * len(rows)
         if test_set.name not in self._unprompted:
             self._unprompted[test_set.name] = self._states(
                 test_set, rows, self.unprompted, unprompted
             )
         states = self._states(test_set, rows, condition, stored)
-        found = self.model.divergences(states, self._unprompted[test_set.name])
-        return tuple(float(value) for value in found)
+        found = self.model.next_tokens(states, self._unprompted[test_set.name])
+        return tuple(found.divergences.tolist()), tuple(found.changed.tolist())
 
     def _states(
         self,

@@ -8,8 +8,8 @@ from math import isfinite
 from statistics import fmean
 
 from demur.errors import DemurError
-from demur.evaluation.statistics import mean_interval
-from demur.records import Interval
+from demur.evaluation.statistics import mean_interval, rate_over_queries
+from demur.records import Interval, Rate
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Cost:
         divergence: mean KL divergence, in nats, of the next-token distribution from that of the
             model without a safety prompt; 0 for the latter itself.
         interval: interval of that mean over queries, or None where there is a single query.
+        changed: share of the queries whose likeliest first token is another one than without a
+            safety prompt.
     """
 
     prompt: str
@@ -32,16 +34,25 @@ class Cost:
     queries: int
     divergence: float
     interval: Interval | None
+    changed: Rate
 
     @classmethod
-    def of(cls, prompt: str, condition: str, set: str, divergences: Sequence[float]) -> Cost:
-        """The mean of the divergences of single queries, with its interval.
+    def of(
+        cls,
+        prompt: str,
+        condition: str,
+        set: str,
+        divergences: Sequence[float],
+        changed: Sequence[bool],
+    ) -> Cost:
+        """The means over single queries, with their intervals.
 
         Args:
             prompt: name of the safety prompt.
             condition: fingerprint of the condition.
             set: name of the query set.
             divergences: divergence of each query, in nats; rounding may leave one below 0.
+            changed: for each query, whether its likeliest first token changed.
 
         Raises:
             DemurError: a divergence is not a finite number.
@@ -52,7 +63,27 @@ class Cost:
                 "load the model with another dtype, for example float32."
             )
         kept = [max(0.0, divergence) for divergence in divergences]
-        return cls(prompt, condition, set, len(kept), fmean(kept), mean_interval(kept))
+        return cls(
+            prompt,
+            condition,
+            set,
+            len(kept),
+            fmean(kept),
+            mean_interval(kept),
+            rate_over_queries([float(one) for one in changed]),
+        )
+
+    @property
+    def in_words(self) -> str:
+        """What the divergence means for these queries.
+
+        Example:
+            `KL 0.25 nats: the likeliest first word changed for 12 of 100 harmless queries`
+        """
+        return (
+            f"KL {self.divergence:.2f} nats: the likeliest first word changed for "
+            f"{round(self.changed.count)} of {self.queries} harmless queries"
+        )
 
     def __str__(self) -> str:
         if self.interval is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
@@ -12,10 +13,24 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel
 
 
-def kl_divergence(
+@dataclass(frozen=True)
+class NextTokens:
+    """How a prompt changes the first token of the response to each of N queries.
+
+    Attributes:
+        divergences: (N,) float64 on the CPU: KL divergence of the next-token distribution under
+            the prompt from the one without, in nats; rounding may leave one below 0.
+        changed: (N,) bool on the CPU: whether the likeliest next token is another one.
+    """
+
+    divergences: Tensor
+    changed: Tensor
+
+
+def next_tokens(
     model: ChatModel, prompted: Tensor, unprompted: Tensor, *, at_once: int = 64
-) -> float:
-    """Mean KL divergence of the next-token distribution from the un-prompted model's.
+) -> NextTokens:
+    """How a prompt changes the next token of queries.
 
     Args:
         model: model that the representations are from.
@@ -24,26 +39,15 @@ def kl_divergence(
         at_once: number of queries whose logits are held together.
 
     Returns:
-        The mean of D(P || Q) over the queries, in nats, at least 0.
+        D(P || Q) of each query, and whether the most probable token of P is another than that of Q.
 
     Raises:
-        DemurError: it is not a finite number.
-    """
-    divergences = kl_divergences(model, prompted, unprompted, at_once=at_once)
-    return max(0.0, float(divergences.mean()))
-
-
-def kl_divergences(
-    model: ChatModel, prompted: Tensor, unprompted: Tensor, *, at_once: int = 64
-) -> Tensor:
-    """The divergence of each query: (N,) float64 on the CPU, in nats; see `kl_divergence`.
-
-    Raises:
-        DemurError: one is not a finite number.
+        DemurError: a divergence is not a finite number.
     """
     import torch
 
-    parts: list[Tensor] = []
+    divergences: list[Tensor] = []
+    changed: list[Tensor] = []
     for start in range(0, len(prompted), at_once):
         rows = slice(start, start + at_once)
         log_p = model.next_token_logits(prompted[rows]).double().log_softmax(-1)
@@ -51,11 +55,12 @@ def kl_divergences(
         p = log_p.exp()
         # A token that is never said adds nothing, even where its logit is minus infinity. What is
         # not a number is kept, so that it is noticed below.
-        parts.append(torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1).cpu())
-    divergences = torch.cat(parts)
-    if not bool(torch.isfinite(divergences).all()):
+        divergences.append(torch.where(p == 0, 0.0, p * (log_p - log_q)).sum(-1).cpu())
+        changed.append((log_p.argmax(-1) != log_q.argmax(-1)).cpu())
+    found = NextTokens(torch.cat(divergences), torch.cat(changed))
+    if not bool(torch.isfinite(found.divergences).all()):
         raise DemurError(
             f"The KL divergence of {model.name} is not a finite number: load the model with "
             "another dtype, for example float32."
         )
-    return divergences
+    return found

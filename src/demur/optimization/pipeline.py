@@ -12,7 +12,7 @@ from demur.chat.catalog import hub_model_of
 from demur.chat.chosen import require_model
 from demur.evaluation.comparison import compare
 from demur.evaluation.costs import Cost
-from demur.evaluation.divergence import kl_divergences
+from demur.evaluation.divergence import next_tokens
 from demur.evaluation.measuring import measure
 from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
@@ -240,15 +240,13 @@ class _Work:
         """What each prompt costs on the harmless held-out queries."""
         rows = self.plan.held_out.rows(harmful=False)
         unprompted = measurements[0].states[rows]
-        return [
-            Cost.of(
-                one.name,
-                one.condition.fingerprint,
-                self.plan.held_out.name,
-                kl_divergences(self.model, one.states[rows], unprompted).tolist(),
-            )
-            for one in measurements
-        ]
+        costs: list[Cost] = []
+        for one in measurements:
+            found = next_tokens(self.model, one.states[rows], unprompted)
+            divergences, changed = found.divergences.tolist(), found.changed.tolist()
+            name, identity = one.name, one.condition.fingerprint
+            costs.append(Cost.of(name, identity, self.plan.held_out.name, divergences, changed))
+        return costs
 
     def _measure_for_method(
         self,

@@ -19,7 +19,7 @@ from demur.evaluation.answerers.protocol import (
     Settled,
     Task,
 )
-from demur.evaluation.divergence import kl_divergences
+from demur.evaluation.divergence import NextTokens, next_tokens
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import NO_PROMPT, ConditionRecord, ModelRecord
@@ -91,9 +91,9 @@ class ModelAnswerer:
         """Representations of queries, (N, d) float32 on the CPU."""
         return self.model.represent(queries, condition, stage)
 
-    def divergences(self, prompted: Tensor, unprompted: Tensor) -> Tensor:
-        """KL divergence of each query's next-token distributions; see `kl_divergences`."""
-        return kl_divergences(self.model, prompted, unprompted)
+    def next_tokens(self, prompted: Tensor, unprompted: Tensor) -> NextTokens:
+        """How a prompt changes the first token of the response to each query."""
+        return next_tokens(self.model, prompted, unprompted)
 
     def _compare_origin(self, prompt: SafetyPrompt, progress: Progress) -> None:
         trained_on = prompt.provenance.model

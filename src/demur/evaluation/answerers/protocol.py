@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from demur.evaluation.answerers.records import AnswererRecord
+from demur.evaluation.divergence import NextTokens
 from demur.evaluation.protocol import Protocol as Sampling
 from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.progress import Progress, Stage
@@ -222,8 +223,8 @@ class MeasuresCost(Protocol):
     def represent(self, queries: Sequence[str], condition: Condition, stage: Stage) -> Tensor:
         """Representations of queries, (N, d) float32 on the CPU."""
 
-    def divergences(self, prompted: Tensor, unprompted: Tensor) -> Tensor:
-        """KL divergence of each query's next-token distributions, (N,) float64, in nats.
+    def next_tokens(self, prompted: Tensor, unprompted: Tensor) -> NextTokens:
+        """How a prompt changes the first token of the response to each query.
 
         Args:
             prompted: (N, d), representations under a prompt.
