@@ -2,8 +2,11 @@
 
 from demur.endpoint.client import EndpointClient
 from demur.endpoint.requests import (
+    KEY_VARIABLE,
     Answer,
+    Asked,
     EndpointSettings,
+    Ledger,
     Message,
     Request,
     SamplingOptions,
@@ -11,9 +14,12 @@ from demur.endpoint.requests import (
 )
 
 __all__ = [
+    "KEY_VARIABLE",
     "Answer",
+    "Asked",
     "EndpointClient",
     "EndpointSettings",
+    "Ledger",
     "Message",
     "Request",
     "SamplingOptions",

@@ -9,10 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from typing import Any
 
-from demur.endpoint.explaining import KEY_VARIABLE, explained, printable
+from demur.endpoint.explaining import explained, printable
 from demur.endpoint.requests import (
     Answer,
+    Asked,
     EndpointSettings,
+    Ledger,
     Request,
     SamplingOptions,
     TokenUsage,
@@ -22,12 +24,13 @@ from demur.progress import Stage
 
 _NO_KEY = "none"  # the client insists on one; local servers ignore it
 _IN_BODY = ("top_k",)
+_OLD_LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"  # newer endpoints want the latter
 
 
 class EndpointClient:
     """Asks one model behind an OpenAI-compatible endpoint.
 
-    The key is that of the variable `OPENAI_API_KEY`; with a base URL none is needed.
+    The key is that of the variable that the settings name; with a base URL none is needed.
 
     Args:
         model: name of the model at the endpoint; empty where that is still to be found out.
@@ -38,6 +41,7 @@ class EndpointClient:
         model: name of the model at the endpoint.
         usage: tokens so far.
         refused: names of the options that the endpoint refused.
+        ledger: keeps answers and counts a budget, or None.
 
     Raises:
         DemurError: the `openai` package or the key is missing.
@@ -51,11 +55,11 @@ class EndpointClient:
                 "An endpoint needs the package openai: run `pip install 'demur[endpoint]'`."
             ) from error
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or None
-        key = os.environ.get(KEY_VARIABLE, "").strip()
+        key = os.environ.get(settings.key_variable, "").strip()
         if not key and base_url is None:
             raise DemurError(
-                f"OpenAI's endpoint needs a key: set {KEY_VARIABLE}, or give the base URL of "
-                "another server."
+                f"OpenAI's endpoint needs a key: set {settings.key_variable}, or give the base URL "
+                "of another server."
             )
         self.model = model
         self.usage = TokenUsage()
@@ -75,6 +79,8 @@ class EndpointClient:
         self._lock = threading.Lock()
         self._options = options
         self.refused: set[str] = set()
+        self.ledger: Ledger | None = None
+        self._wants_new_limit = False
 
     def models(self) -> list[str]:
         """The names of the models that the endpoint has.
@@ -99,11 +105,16 @@ class EndpointClient:
         Raises:
             DemurError: the endpoint refuses, or cannot be reached in time.
         """
-        answers: dict[int, Answer] = {}
+        asked = [self._asked(request) for request in requests]
+        kept = [None] * len(asked) if self.ledger is None else self.ledger.recall(asked)
+        answers = {row: answer for row, answer in enumerate(kept) if answer is not None}
+        stage.advance(len(answers))
         pool = ThreadPoolExecutor(min(self._settings.concurrency, max(1, len(requests))))
         try:
             rows: dict[Future[Answer], int] = {
-                pool.submit(self._ask, request): row for row, request in enumerate(requests)
+                pool.submit(self._ask_and_keep, one): row
+                for row, one in enumerate(asked)
+                if row not in answers
             }
             for future in as_completed(rows):
                 answers[rows[future]] = future.result()
@@ -111,7 +122,8 @@ class EndpointClient:
                 usage = self.usage
                 stage.note(f"{usage.prompt_tokens + usage.completion_tokens} tokens")
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # A ledger keeps the answers that are still under way after an interruption.
+            pool.shutdown(wait=self.ledger is not None, cancel_futures=True)
         return [answers[row] for row in range(len(requests))]
 
     @property
@@ -120,15 +132,28 @@ class EndpointClient:
         url = self._client.base_url
         return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
 
-    def _ask(self, request: Request) -> Answer:
+    def _asked(self, request: Request) -> Asked:
+        own: dict[str, Any] = dict(request.options.given())
+        options = replace(self._options, **own)
+        return Asked(self.place, self.model, tuple(request.messages), options)
+
+    def _ask_and_keep(self, asked: Asked) -> Answer:
+        answer = self._ask(asked)
+        if self.ledger is not None:
+            self.ledger.keep(asked, answer)
+        return answer
+
+    def _ask(self, asked: Asked) -> Answer:
         import openai
 
-        messages: Any = [asdict(message) for message in request.messages]
-        given = {**self._options.given(), **request.options.given()}
+        messages: Any = [asdict(message) for message in asked.messages]
+        given = asked.options.given()
         while True:
             options: dict[str, Any] = {
                 name: value for name, value in given.items() if name not in self.refused
             }
+            if self._wants_new_limit and _OLD_LIMIT in options:
+                options.setdefault(_NEW_LIMIT, options.pop(_OLD_LIMIT))
             # What the client does not know as a parameter of its own goes into the body.
             body = {name: options.pop(name) for name in _IN_BODY if name in options}
             try:
@@ -141,6 +166,9 @@ class EndpointClient:
                 if not refused:
                     raise self._explained(error) from error
                 with self._lock:
+                    if _OLD_LIMIT in refused and _NEW_LIMIT in said:
+                        self._wants_new_limit = True
+                        refused.remove(_OLD_LIMIT)
                     self.refused.update(refused)
             except (openai.OpenAIError, ValueError) as error:
                 # A body that is not JSON is a ValueError.
@@ -155,22 +183,23 @@ class EndpointClient:
                 "end in /v1)."
             )
         counts = getattr(completion, "usage", None)
+        read, written = _count(counts, "prompt_tokens"), _count(counts, "completion_tokens")
         with self._lock:
-            self.usage = replace(
-                self.usage,
-                prompt_tokens=self.usage.prompt_tokens + _count(counts, "prompt_tokens"),
-                completion_tokens=self.usage.completion_tokens
-                + _count(counts, "completion_tokens"),
-                answers=self.usage.answers + 1,
+            self.usage = TokenUsage(
+                self.usage.prompt_tokens + read,
+                self.usage.completion_tokens + written,
+                self.usage.answers + 1,
             )
         try:
             choice = completion.choices[0]
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError, TypeError):
-            return Answer(None, None)
+            return Answer(None, None, read, written)
         return Answer(
             _whole(content) if isinstance(content, str) else None,
             printable(finish) if isinstance(finish, str) else None,
+            read,
+            written,
         )
 
     def _explained(self, error: Exception) -> DemurError:

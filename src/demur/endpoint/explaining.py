@@ -5,8 +5,6 @@ from __future__ import annotations
 from demur.endpoint.requests import EndpointSettings
 from demur.errors import DemurError
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-
 _MOST_CHARACTERS = 120
 
 
@@ -23,8 +21,8 @@ def explained(error: Exception, place: str, model: str, settings: EndpointSettin
 
     if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
         return DemurError(
-            f"{place} refuses the key (status {error.status_code}): set {KEY_VARIABLE} to one that "
-            f"may use {model!r:.80}."
+            f"{place} refuses the key (status {error.status_code}): set {settings.key_variable} to "
+            f"one that may use {model!r:.80}."
         )
     if isinstance(error, openai.NotFoundError):
         return DemurError(

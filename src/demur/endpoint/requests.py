@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, Protocol
 
 from demur.errors import DemurError
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+"""Environment variable that holds the key, where no other is named."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class EndpointSettings:
         timeout: seconds to wait for an answer, above 0.
         retries: number of times that a question is repeated after a time-out, a lost connection or
             a status that may pass (408, 409, 429 and 5xx), each time after a longer pause.
+        key_variable: name of the environment variable that holds the key.
 
     Raises:
         DemurError: a value is out of its range, or the base URL is none.
@@ -30,6 +34,7 @@ class EndpointSettings:
     concurrency: int = 8
     timeout: float = 60.0
     retries: int = 4
+    key_variable: str = KEY_VARIABLE
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -104,10 +109,14 @@ class Answer:
         text: text of the answer, without lone surrogates; None where the answer holds no text.
         finish: reason why it ended, as the endpoint says: `stop`, `length`, ...; None where the
             endpoint does not say.
+        prompt_tokens: number of tokens read for this answer; 0 where the endpoint does not say.
+        completion_tokens: number of tokens written for it; 0 where the endpoint does not say.
     """
 
     text: str | None
     finish: str | None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,3 +132,37 @@ class TokenUsage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     answers: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with everything that its answer depends on.
+
+    Attributes:
+        place: address of the endpoint, without secrets.
+        model: name of the model there.
+        messages: messages of the conversation.
+        options: options of the request, those of the client included.
+    """
+
+    place: str
+    model: str
+    messages: tuple[Message, ...]
+    options: SamplingOptions
+
+
+class Ledger(Protocol):
+    """Keeps answers, so that nothing is asked twice, and may refuse requests beyond a budget."""
+
+    def recall(self, asked: Sequence[Asked]) -> list[Answer | None]:
+        """The answers that are kept already; None for each request that must be made.
+
+        Args:
+            asked: requests that are about to be made together.
+
+        Raises:
+            DemurError: they must not be made.
+        """
+
+    def keep(self, asked: Asked, answer: Answer) -> None:
+        """Keep an answer that just came. It is called from several threads."""

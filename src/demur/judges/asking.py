@@ -34,6 +34,7 @@ class Asker:
 
     Attributes:
         name: what results call a judge that asks here.
+        client: the client that asks the endpoint.
 
     Raises:
         DemurError: the `openai` package or the key is missing.
@@ -41,7 +42,7 @@ class Asker:
 
     def __init__(self, model: str, settings: EndpointSettings, task: str) -> None:
         self._options = SamplingOptions(temperature=0, max_completion_tokens=_ANSWER_TOKENS)
-        self._client = EndpointClient(model, settings, self._options)
+        self.client = EndpointClient(model, settings, self._options)
         self._task = task
         self.name = f"endpoint:{model}"
 
@@ -50,8 +51,8 @@ class Asker:
         """SHA-256 (64 hex digits) of the model's name, the endpoint's address and the task."""
         return fingerprint(
             "endpoint judge",
-            model=self._client.model,
-            address=self._client.place,
+            model=self.client.model,
+            address=self.client.place,
             task=self._task,
             options=self._options.given(),
         )
@@ -59,7 +60,7 @@ class Asker:
     @property
     def usage(self) -> TokenUsage:
         """Tokens of all questions so far."""
-        return self._client.usage
+        return self.client.usage
 
     def ask(
         self, data: Sequence[Mapping[str, str]], progress: Progress, description: str
@@ -79,7 +80,7 @@ class Asker:
             for texts in data
         ]
         with progress.stage(f"{description}: {self.name}", len(data), "answers") as stage:
-            return [answer.text for answer in self._client.chat_all(requests, stage)]
+            return [answer.text for answer in self.client.chat_all(requests, stage)]
 
     def report(self, progress: Progress, verdicts: Sequence[object]) -> None:
         """Say what the questions cost, and how many of the verdicts are None."""
@@ -114,6 +115,11 @@ class EndpointIdentity:
     def usage(self) -> TokenUsage:
         """Tokens of all questions so far."""
         return self._asker.usage
+
+    @property
+    def client(self) -> EndpointClient:
+        """The client that asks the endpoint."""
+        return self._asker.client
 
 
 def as_data(texts: Mapping[str, str]) -> str:
