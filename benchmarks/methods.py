@@ -21,7 +21,7 @@ from rich.console import Console
 
 from common import run, write_results
 from demur import ChatModel, Comparison, SafetyPrompt, evaluate, load_query_set, optimize
-from demur.cli.screen import TerminalProgress
+from demur.cli.stages import TerminalProgress
 from demur.optimization.methods import method_names
 from demur.prompts import BASIC_PROMPTS
 from demur.queries import SPLITS, join_query_sets

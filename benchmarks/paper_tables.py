@@ -25,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from common import reference, run, write_results
-from demur.cli.screen import TerminalProgress, printable
+from demur.cli.screen import printable
+from demur.cli.stages import TerminalProgress
 from demur.errors import DemurError, first_line
 from demur.judges import Judge, PaperRefusalJudge, as_harm_judge
 from demur.progress import Progress

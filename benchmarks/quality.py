@@ -20,7 +20,7 @@ from rich.console import Console
 
 from common import run, write_results
 from demur.chat.chosen import load_chosen
-from demur.cli.screen import TerminalProgress
+from demur.cli.stages import TerminalProgress
 from demur.evaluation.measuring import measure
 from demur.evaluation.statistics import rate_over_queries
 from demur.judges import as_refusal_judge

@@ -94,6 +94,9 @@ def test_progress_adds_up_to_the_size(server: Server, add: Add) -> None:
             pass
 
     class Recorder:
+        def plan(self, stages: object) -> None:
+            pass
+
         def stage(self, description: str, total: float, unit: str = "") -> Stage:
             return Stage((description, total, unit))
 

@@ -126,6 +126,9 @@ class Recorder:
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
 
+    def plan(self, stages: object) -> None:
+        pass
+
     def stage(self, description: str, total: float, unit: str = "") -> RecordedStage:
         self.sums[description] = 0
         return RecordedStage(self, description)

@@ -46,8 +46,8 @@ def require_common(
     require_kind("preset", preset, str, "the name of a preset, such as standard")
     if progress is not None and (isinstance(progress, type) or not _is_progress(progress)):
         raise DemurError(
-            f"'progress' is {described(progress)}: give an object with the methods stage and "
-            "message, see demur.progress.Progress."
+            f"'progress' is {described(progress)}: give an object with the methods plan, stage "
+            "and message, see demur.progress.Progress."
         )
 
 
@@ -87,4 +87,4 @@ def described(value: object) -> str:
 
 
 def _is_progress(value: object) -> bool:
-    return all(callable(getattr(value, name, None)) for name in ("stage", "message"))
+    return all(callable(getattr(value, name, None)) for name in ("plan", "stage", "message"))

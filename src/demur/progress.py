@@ -6,7 +6,7 @@ ignore.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -24,6 +24,16 @@ class Stage(Protocol):
 class Progress(Protocol):
     """Receives the stages of long work and remarks on it."""
 
+    def plan(self, stages: Sequence[str]) -> None:
+        """Announce all stages to come, so that each can be shown as the third of seven.
+
+        Leave it out where the stages are not known: then none of them is numbered.
+
+        Args:
+            stages: descriptions in the order of the work. The planned stage `Reading` also stands
+                for `Reading: long` and `Reading: short`. A new plan replaces the one before.
+        """
+
     def stage(
         self, description: str, total: float, unit: str = ""
     ) -> AbstractContextManager[Stage]:
@@ -39,6 +49,36 @@ class Progress(Protocol):
         """Report something once, for example which number format was chosen."""
 
 
+class StagePlan:
+    """Numbers the stages of announced work.
+
+    A stage that was not announced, or that belongs before the one reached, has no number. A stage
+    that is left out because its work is done already keeps its place, so the numbers stay right
+    when work goes on after an interruption.
+
+    Args:
+        stages: descriptions of all stages, as `Progress.plan` takes them.
+
+    Example:
+        >>> plan = StagePlan(["Reading", "Training"])
+        >>> plan.number("Reading: long"), plan.number("Downloading"), plan.number("Training")
+        ('1 of 2', '', '2 of 2')
+    """
+
+    def __init__(self, stages: Sequence[str] = ()) -> None:
+        self._stages = tuple(stages)
+        self._reached = 0
+
+    def number(self, description: str) -> str:
+        """The number of a stage that begins, for example `3 of 7`; empty where it has none."""
+        for place in range(self._reached, len(self._stages)):
+            planned = self._stages[place]
+            if description == planned or description.startswith(f"{planned}: "):
+                self._reached = place
+                return f"{place + 1} of {len(self._stages)}"
+        return ""
+
+
 class SilentStage:
     """A stage that is not shown."""
 
@@ -51,6 +91,9 @@ class SilentStage:
 
 class SilentProgress:
     """Shows nothing; the default outside the command line."""
+
+    def plan(self, stages: Sequence[str]) -> None:
+        """Ignore the plan."""
 
     @contextmanager
     def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from demur.chat.catalog import DEFAULT_MODEL, is_public_name
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
-from demur.cli.screen import TerminalProgress, console
+from demur.cli.screen import console
+from demur.cli.stages import TerminalProgress
 from demur.errors import DemurError
 from demur.prompts import BUILT_IN_PROMPTS
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.cli.command import Command
 from demur.cli.config import Recorded
-from demur.cli.screen import TerminalProgress, console
+from demur.cli.screen import console
+from demur.cli.stages import TerminalProgress
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.optimization.preset_values import settled

@@ -10,7 +10,8 @@ from pydantic import Field
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
-from demur.cli.screen import TerminalProgress, console
+from demur.cli.screen import console
+from demur.cli.stages import TerminalProgress
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 
 from demur.cli.command import Command
-from demur.cli.screen import TerminalProgress, console, show_path
+from demur.cli.screen import console, show_path
+from demur.cli.stages import TerminalProgress
 
 _WHOLE_MODELS = ("transformers", "gguf", "ollama")
 

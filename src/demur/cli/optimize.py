@@ -10,7 +10,8 @@ from pydantic import create_model
 
 from demur.cli.command import CONFIG, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
-from demur.cli.screen import TerminalProgress, console
+from demur.cli.screen import console
+from demur.cli.stages import TerminalProgress
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, method_names

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.cli.command import Command
-from demur.cli.screen import TerminalProgress, show_path
+from demur.cli.screen import show_path
+from demur.cli.stages import TerminalProgress
 
 
 class PullOptions(BaseModel):

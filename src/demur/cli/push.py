@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 
 from demur.cli.command import Command
-from demur.cli.screen import TerminalProgress, console, show_command
+from demur.cli.screen import console, show_command
+from demur.cli.stages import TerminalProgress
 
 
 class PushOptions(BaseModel):

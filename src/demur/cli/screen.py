@@ -1,29 +1,15 @@
-"""What the terminal shows: texts that cannot drive it, tables, and progress."""
+"""What the terminal shows: texts that cannot drive it, and tables."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from demur.progress import Stage
 from demur.settings import command_line
 
 console = Console()
@@ -100,52 +86,3 @@ def show_error(message: str) -> None:
     """Print a message in one red line on the error stream."""
     line = " ".join(printable(message).split())
     errors.print(Text(line, style="red"), highlight=False, soft_wrap=True)
-
-
-class TerminalProgress:
-    """Shows stages as bars with the time left; as plain lines where there is no terminal."""
-
-    @contextmanager
-    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
-        """Begin a stage; see `demur.progress.Progress`."""
-        started = time.monotonic()
-        if not errors.is_terminal:
-            errors.print(f"{description} ...", markup=False, highlight=False)
-        amount: ProgressColumn = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-        bars = Bars(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            amount,
-            TextColumn(unit if unit != "bytes" else "", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=errors,
-            disable=not errors.is_terminal,
-        )
-        with bars:
-            task = bars.add_task(description, total=total, note="")
-            yield _BarStage(bars, task)
-        if not errors.is_terminal:
-            seconds = time.monotonic() - started
-            errors.print(f"{description}: {seconds:.0f} s", markup=False, highlight=False)
-
-    def message(self, text: str) -> None:
-        """Print a remark."""
-        errors.print(text, style="dim", markup=False, highlight=False)
-
-
-class _BarStage:
-    """A stage that is shown as a bar."""
-
-    def __init__(self, bars: Bars, task: TaskID) -> None:
-        self._bars = bars
-        self._task = task
-
-    def advance(self, amount: float = 1) -> None:
-        """Move the bar."""
-        self._bars.advance(self._task, amount)
-
-    def note(self, text: str) -> None:
-        """Show a text beside the bar."""
-        self._bars.update(self._task, note=text)

@@ -55,6 +55,8 @@ from demur.records import (
 )
 from demur.settings import build
 
+_READING, _READING_LAYERS = "Reading the anchor queries", "Reading every layer"
+_COMPUTING, _DRAWING = "Computing the numbers", "Drawing the figures"
 _LAYERS = "layers"
 _MOST_NAME = 80
 
@@ -147,8 +149,9 @@ def carry_out(
         progress.message(f"This diagnosis is finished already: showing {path}.")
         shutil.rmtree(path / _LAYERS, ignore_errors=True)
         return finished if finished.has_all_files else _drawn_again(finished, progress)
+    progress.plan([_READING, _READING_LAYERS, _COMPUTING, _DRAWING])
     readings = _read(model, plan, folder, progress)
-    with progress.stage("Computing the numbers", 1) as stage:
+    with progress.stage(_COMPUTING, 1) as stage:
         sheet = make_sheet(readings, plan.settings.numbers.folds)
         stage.advance()
     results = DiagnosisResults(
@@ -185,7 +188,7 @@ def _draw(
 ) -> tuple[ListedFile, ...]:
     """Write the directions and the figures."""
     write_tensors(path / DIRECTIONS, readings.directions.tensors())
-    with progress.stage("Drawing the figures", 1) as stage:
+    with progress.stage(_DRAWING, 1) as stage:
         plane = make_plane(readings, settings.numbers.folds, settings.seed)
         draw_figures(path / FIGURES, plane, sheet)
         stage.advance()
@@ -241,7 +244,7 @@ def _read(
             name=name,
             lenders=lenders,
             progress=progress,
-            description="Reading the anchor queries",
+            description=_READING,
         )
         for condition, name in zip(plan.conditions, plan.names, strict=True)
     ]
@@ -284,7 +287,7 @@ def _read_layers(
     stored = read_tensors(file)
     if stored is not None and stored.notes == _layers_identity(anchors.key):
         return stored.tensors[_LAYERS]
-    described = f"Reading every layer: {anchors.name}"
+    described = f"{_READING_LAYERS}: {anchors.name}"
     with progress.stage(described, len(queries), "queries") as stage:
         outputs = model.represent_layers(queries.texts, condition, stage)
     if outputs is not None:

@@ -275,6 +275,7 @@ class _Work:
     def run(self) -> Comparison:
         """Answer, judge and count everything."""
         chosen = self.chosen
+        self.progress.plan([task.description for task in self.all_tasks])
         tally = Tally(
             harm_judged=chosen.judges.harm is not None,
             names={each.fingerprint: each.name for each in self.record.conditions},

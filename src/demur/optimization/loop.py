@@ -24,6 +24,7 @@ from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
 
+TRAINING = "Training the prompt"
 MOST_KEPT = 6
 """Epochs whose representations are kept."""
 
@@ -243,7 +244,7 @@ class _Trainer:
         """The stage that reports the training; it goes on at a step."""
         if self._stage is None:
             stage = self.context.progress.stage(
-                "Training the prompt", self.batches * self.settings.epochs, "steps"
+                TRAINING, self.batches * self.settings.epochs, "steps"
             )
             self._stage = self._opened.enter_context(stage)
             self._stage.advance(before)
@@ -296,6 +297,9 @@ class _PausingProgress:
 
     def __init__(self, trainer: _Trainer, progress: Progress) -> None:
         self._trainer, self._progress = trainer, progress
+
+    def plan(self, stages: Sequence[str]) -> None:
+        self._progress.plan(stages)
 
     def stage(
         self, description: str, total: float, unit: str = ""

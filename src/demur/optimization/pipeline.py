@@ -16,7 +16,7 @@ from demur.evaluation.divergence import next_tokens
 from demur.evaluation.measuring import measure
 from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
-from demur.optimization.loop import TrainedPrompt, train
+from demur.optimization.loop import TRAINING, TrainedPrompt, train
 from demur.optimization.methods import DEFAULT, Context, MethodSpec
 from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
 from demur.optimization.provenance import provenance_of
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 RUNS = Path("demur-runs")
 DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
+MEASURING = "Measuring on held-out queries"
 
 _MOST_OF_NAME = 60
 
@@ -153,6 +154,7 @@ def carry_out(
             f"{plan.shared_queries} of the {len(plan.held_out)} held-out queries are trained on "
             "as well, so the final figures flatter the prompt: give other held-out queries."
         )
+    progress.plan(work.stages(method.stages))
     before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
     checkpoints = checkpoints_of(path, record)
     trained = train(method, work.context, plan.settings.training, checkpoints)
@@ -208,8 +210,15 @@ class _Work:
     def measure_held_out(self, condition: Condition) -> Measurement:
         """Measure the held-out queries."""
         return self._measure(
-            self.plan.held_out, condition, self.protocol, "Measuring on held-out queries"
+            self.plan.held_out, condition, self.protocol, MEASURING
         )
+
+    def stages(self, preparation: Sequence[str] | None) -> list[str]:
+        """All stages of the run; none where those of the method's preparation are not known."""
+        if preparation is None:
+            return []
+        first = [f"{MEASURING}: {name}" for name in self.names.values()]
+        return [*first, *preparation, TRAINING, f"{MEASURING}: {self.optimized}"]
 
     def finish(self, before: Sequence[Measurement], trained: TrainedPrompt) -> Run:
         """Measure the trained prompt, and write it and the results."""

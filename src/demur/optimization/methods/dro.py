@@ -77,6 +77,7 @@ class DirectedRepresentation(Method[DROSettings]):
         "complement": "loss outside the components, L_U: mean square of the movement there",
     }
     Settings = DROSettings
+    stages = (_READING,)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {
             "anchor_prompts": ("long", "short", "plain"),

@@ -40,6 +40,7 @@ _KEPT_TOKENS = 64
 """Most likely next tokens of the model without a prompt that the penalty looks at one by one."""
 
 _MINING = "Sampling responses to find refusal openings"
+_ANSWERS = "Reading the answers without a prompt"
 
 
 class LikelihoodSettings(MethodSettings):
@@ -97,6 +98,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         "without a prompt on its own answer",
     }
     Settings = LikelihoodSettings
+    stages = (_MINING, _ANSWERS)
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
         """Mine refusal openings, and read the model's own answers to harmless queries.
@@ -243,7 +245,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         rows = list(answers)
         if not rows:
             return {}
-        title = "Reading the answers without a prompt"
+        title = _ANSWERS
         with context.progress.stage(title, len(rows), "queries") as stage:
             read = context.model.score(
                 [context.anchors.texts[row] for row in rows],

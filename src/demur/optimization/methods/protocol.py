@@ -136,6 +136,8 @@ class Method(ABC, Generic[OwnSettings]):
         Settings: type of the method's own settings, a `MethodSettings` whose every field has a
             description and a range. Their defaults are those of the preset `standard`. Their names
             must differ from those of the common settings.
+        stages: descriptions of the stages that `prepare` reports, in order; None where they are not
+            known, and then no stage of the run is numbered.
         presets: for `quick` and `paper` the settings, common or own, that differ from the common
             ones of that preset.
         settings: the method's own settings.
@@ -192,6 +194,7 @@ class Method(ABC, Generic[OwnSettings]):
     paper: ClassVar[str | None] = None
     terms: ClassVar[Mapping[str, str]]
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    stages: ClassVar[Sequence[str] | None] = None
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     def __init__(self, settings: OwnSettings) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LEAST = 1e-5
 """Smallest 1 - p whose logarithm is taken."""
 
+_SAMPLING = "Sampling responses to train on"
+
 _WEIGHED_FIVEFOLD = re.compile(r"llama-?2.*chat|code-?llama.*instruct", re.IGNORECASE)
 """Models whose undesirable tokens the paper weighs five times."""
 
@@ -67,6 +69,7 @@ class VanillaPromptTuning(Method[VPTSettings]):
         "undesirable": "loss of undesirable responses: -log (1 - p), mean over their tokens",
     }
     Settings = VPTSettings
+    stages = (_SAMPLING,)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"epochs": 5}}
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
@@ -82,7 +85,7 @@ class VanillaPromptTuning(Method[VPTSettings]):
             measured = context.measure(
                 context.anchors,
                 condition,
-                description="Sampling responses to train on",
+                description=_SAMPLING,
                 protocol=replace(context.protocol, whole=True),
             )
             for query, label, responses in zip(
