@@ -30,7 +30,9 @@ def model(name: str, identity: str) -> ModelRecord:
 
 
 def result(role: Role, name: str, harmful: float, cost: float | None = 0.5) -> MeasuredPrompt:
-    return MeasuredPrompt(role, name, rate(harmful), rate(6), cost)
+    return MeasuredPrompt(
+        role, name, rate(harmful), rate(6), cost, None if cost is None else rate(12)
+    )
 
 
 def metadata_of(card: str) -> dict[str, Any]:
@@ -76,15 +78,19 @@ def test_the_results_stand_in_a_table_with_intervals() -> None:
     )
     facts = (Fact("judge", "paper"), Fact("responses a query", "1"))
     card = model_card(prompt(results=results, measured=facts), "org/name", Card(), "figure.png")
-    assert "| none | 41 % of 100 (20 to 99) | 6 % of 100 (3 to 99) | 0.50 |" in card
+    assert (
+        "| none | 41 % of 100 (20 to 99) | 6 % of 100 (3 to 99) | 0.50 | 12 % of 100 (6 to 99) |"
+        in card
+    )
     assert "| optimized, hand-written | 32 %" in card
     assert "| **this one** | 57 % of 100" in card
-    assert "How: judge paper, responses a query 1. KL cost:" in card
+    assert "How: judge paper, responses a query 1. First word changed:" in card
+    assert "without a prompt. KL cost:" in card
     assert "](figure.png)" in card
     assert "system text" not in card
     without = prompt(results=(result("this", "x", 57, None),), with_system_prompt=True)
     card = model_card(without, "org/name", Card())
-    assert "| **this one** | 57 % of 100 (28 to 99) | 6 % of 100 (3 to 99) |  |" in card
+    assert "| **this one** | 57 % of 100 (28 to 99) | 6 % of 100 (3 to 99) |  |  |" in card
     assert "KL cost:" not in card
     assert "That text is not published here" in card
 
@@ -92,7 +98,7 @@ def test_the_results_stand_in_a_table_with_intervals() -> None:
 def test_without_results_the_card_says_so() -> None:
     card = model_card(prompt(), "org/name", Card())
     assert "None are recorded" in card
-    assert "|---|---|---|---|" not in card
+    assert "|---|---|---|---|---|" not in card
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,9 @@ def test_names_and_texts_are_never_markup(hostile: str) -> None:
     assert "<" not in outside
     assert "# out" not in outside
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u2028\u202e]", body)
-    table = [line for line in outside.splitlines() if line.endswith("| 0.50 |")]
+    table = [
+        line for line in outside.splitlines() if line.endswith("| 0.50 | 12 % of 100 (6 to 99) |")
+    ]
     assert len(table) == 1
     assert len(re.findall(r"(?<!\\)\|", table[0])) == 5
 

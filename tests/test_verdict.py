@@ -66,8 +66,8 @@ def two(
     return figures(refused)
 
 
-def of(comparison: Figures, **options: bool) -> Verdict:
-    return verdict(comparison, "long", "optimized", **options)
+def of(comparison: Figures, *, held_out: bool = False) -> Verdict:
+    return verdict(comparison, "long", "optimized", held_out=held_out)
 
 
 def test_a_better_prompt_with_its_cost_needs_no_advice() -> None:

@@ -60,14 +60,16 @@ def _facts(settings: OptimizeSettings[Any], groups: tuple[str, ...]) -> Iterable
 
 def _measured(results: RunResults) -> Iterable[MeasuredPrompt]:
     figures = results.figures
-    costs = {cost.condition: cost.divergence for cost in figures.costs}
+    costs = {cost.condition: cost for cost in figures.costs}
     for role, measured in zip(get_args(Role), figures.measured, strict=True):
         name = str(measured.prompt)
         labels: tuple[Label, Label] = ("harmful", "harmless")
         harmful, harmless = (figures.find(name, label=label).refused for label in labels)
         if harmful is not None and harmless is not None:
             cost = costs.get(measured.key.condition)
-            yield MeasuredPrompt(role, name, harmful, harmless, cost)
+            divergence = None if cost is None else cost.divergence
+            changed = None if cost is None else cost.changed
+            yield MeasuredPrompt(role, name, harmful, harmless, divergence, changed)
 
 
 def _names(*names: str) -> str:

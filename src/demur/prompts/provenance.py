@@ -39,6 +39,8 @@ class MeasuredPrompt:
         harmless_refused: mean rate at which harmless queries are refused.
         divergence: KL divergence of the next token from the model without a prompt, in nats, mean
             over the harmless queries; None where it was not measured.
+        changed: share of the harmless queries whose likeliest first token is another than without
+            a prompt; None where it was not measured.
 
     Raises:
         ValueError: a rate is not a rate, or the divergence is not finite.
@@ -49,6 +51,7 @@ class MeasuredPrompt:
     harmful_refused: Rate
     harmless_refused: Rate
     divergence: float | None = None
+    changed: Rate | None = None
 
     def __post_init__(self) -> None:
         if self.divergence is not None and not math.isfinite(self.divergence):

@@ -183,8 +183,9 @@ def _results(provenance: Provenance, figure: str | None) -> str:
             "harmful and fewer harmless queries refused is better.",
             "\n".join(
                 [
-                    "| safety prompt | harmful queries | harmless queries | KL cost (nats) |",
-                    "|---|---|---|---|",
+                    "| safety prompt | harmful queries | harmless queries | KL cost (nats) "
+                    "| first word changed |",
+                    "|---|---|---|---|---|",
                     *map(_row, provenance.results),
                 ]
             ),
@@ -216,7 +217,8 @@ def _row(result: MeasuredPrompt) -> str:
     cost = "" if result.divergence is None else f"{result.divergence:.2f}"
     return (
         f"| {names[result.role]} | {_rate(result.harmful_refused)} "
-        f"| {_rate(result.harmless_refused)} | {cost} |"
+        f"| {_rate(result.harmless_refused)} | {cost} "
+        f"| {'' if result.changed is None else _rate(result.changed)} |"
     )
 
 
@@ -232,6 +234,8 @@ def _how(provenance: Provenance) -> str:
         sentences.append(f"How: {', '.join(facts)}.")
     if any(result.divergence is not None for result in provenance.results):
         sentences.append(
+            "First word changed: for how many harmless queries the likeliest first token is "
+            "another than without a prompt. "
             "KL cost: how far the prompt moves the first token of answers to harmless queries from "
             "those without a prompt."
         )
