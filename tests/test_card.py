@@ -160,7 +160,7 @@ def test_names_and_texts_are_never_markup(hostile: str) -> None:
         line for line in outside.splitlines() if line.endswith("| 0.50 | 12 % of 100 (6 to 99) |")
     ]
     assert len(table) == 1
-    assert len(re.findall(r"(?<!\\)\|", table[0])) == 5
+    assert len(re.findall(r"(?<!\\)\|", table[0])) == 6
 
 
 @pytest.mark.parametrize(
