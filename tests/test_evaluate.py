@@ -24,7 +24,7 @@ from demur.judges import PaperRefusalJudge
 from demur.judges.protocol import Verdict
 from demur.progress import Progress, SilentProgress
 from demur.prompts.provenance import Provenance
-from demur.records import Harm, Label, Rate
+from demur.records import Harm, Label, Query, Rate, text_of
 from tests.benchmark_files import add_tiny, isolate, save
 from tests.interruption import content
 from tests.tiny import save_tiny_model
@@ -109,7 +109,7 @@ def test_every_response_is_kept_and_the_rates_count_them(
     assert all(row.refused == judge.refuses(row.response) for row in rows)
     for prompt in ("none", "basic.txt"):
         rates = comparison.find(prompt, label="harmful")
-        by_query: dict[str | None, list[bool]] = {}
+        by_query: dict[Query | None, list[bool]] = {}
         for row in rows:
             if row.prompt == prompt and row.label == "harmful":
                 assert row.condition == rates.condition
@@ -319,7 +319,7 @@ def test_an_interrupted_harm_judge_is_not_asked_twice(
     expected = {True: "unsafe", False: "safe", None: "no verdict"}
     for row in comparison.responses():
         if row.label == "harmful":
-            assert row.harm == expected[verdict_on(row.query or "", row.response)]
+            assert row.harm == expected[verdict_on(text_of(row.query or ""), row.response)]
 
 
 def test_verdicts_that_cost_something_are_stored_after_few_responses(
@@ -413,7 +413,7 @@ def test_sets_of_one_name_are_told_apart_by_what_they_hold(tmp_path: Path) -> No
         (tmp_path / folder / "q.txt").write_text("\n".join(texts))
         return load_query_set(str(tmp_path / folder / "q.txt"), label)
 
-    def parts(*choices: Any) -> list[tuple[str, list[tuple[str, tuple[str, ...]]]]]:
+    def parts(*choices: Any) -> list[tuple[str, list[tuple[str, tuple[Query, ...]]]]]:
         sets = choose_sets((), *choices)
         return [(one.name, [(side.label, side.texts) for side in one.sides]) for one in sets]
 

@@ -20,6 +20,7 @@ import pytest
 
 from demur.errors import DemurError
 from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
+from demur.records import text_of
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -338,12 +339,17 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 def pairs_of(name: str) -> list[tuple[str, str]]:
     """(harmful, harmless) of every pair."""
-    by_label = {label: load_query_set(name, label).texts for label in LABELS}
+    by_label = {label: [*map(text_of, load_query_set(name, label))] for label in LABELS}
     return list(zip(by_label["harmful"], by_label["harmless"], strict=True))
 
 
 def built_in_texts() -> list[str]:
-    return [text for name in BUILT_IN for label in LABELS for text in load_query_set(name, label)]
+    return [
+        text_of(query)
+        for name in BUILT_IN
+        for label in LABELS
+        for query in load_query_set(name, label)
+    ]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -396,7 +402,7 @@ def test_opening_and_length_do_not_give_the_label_away(name: str) -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("label", LABELS)
 def test_forms_are_mixed(name: str, label: Label) -> None:
-    queries = load_query_set(name, label)
+    queries = [*map(text_of, load_query_set(name, label))]
     first = Counter(text.split()[0] for text in queries)
     assert sum(first[verb] for verb in IMPERATIVES) >= 30
     assert 25 <= first["How"] <= 45
@@ -413,17 +419,21 @@ def test_harmful_queries_cover_the_harm_areas_evenly(name: str) -> None:
 
 def test_held_out_shares_no_topic_with_the_anchors() -> None:
     for label in LABELS:
-        held_out = load_query_set("held-out", label)
-        anchors = load_query_set("anchors", label)
-        nearest = max(jaccard(topic(a), topic(h)) for a in anchors for h in held_out)
+        held_out = [*map(text_of, load_query_set("held-out", label))]
+        anchors = [*map(text_of, load_query_set("anchors", label))]
+        nearest = max(
+            jaccard(topic(a), topic(h)) for a in anchors for h in held_out
+        )
         assert nearest < 0.35  # measured: 0.20
 
 
 def test_no_topic_twice() -> None:
     for name in BUILT_IN:
         for label in LABELS:
-            texts = load_query_set(name, label).texts
-            nearest = max(jaccard(topic(a), topic(b)) for a, b in combinations(texts, 2))
+            texts = map(text_of, load_query_set(name, label))
+            nearest = max(
+                jaccard(topic(a), topic(b)) for a, b in combinations(texts, 2)
+            )
             assert nearest < 0.35
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from demur.optimization.plan import plan_of
 from demur.queries import (
     BUILT_IN,
     SPLITS,
+    Conversation,
     Label,
     QuerySet,
     as_query_set,
     join_query_sets,
+    load_histories,
     load_query_set,
 )
+from demur.queries.turns import Use
+from demur.records import history_of, text_of
 from tests.test_queries import published_texts
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
@@ -37,7 +42,7 @@ LEAST = {
 }
 FORMS = {
     *("question", "imperative", "text", "code", "plan", "role-play", "back-story", "one-liner"),
-    *("long", "typos", "persuasion", "advice"),
+    *("long", "typos", "persuasion", "advice", "follow-up"),
 }
 NEAR = 0.6
 """Share of their words that two queries have in common at most."""
@@ -66,6 +71,10 @@ def test_rows_have_all_kinds(name: str) -> None:
         assert row["label"] == ("harmful" if row["kind"] == "harmful" else "harmless")
         assert row["category"]
         assert row["form"] in FORMS
+        assert ("history" in row) == (row["form"] == "follow-up")
+        for said in [text for exchange in row.get("history", ()) for text in exchange]:
+            assert said
+            assert said == said.strip()
         assert ("pair" in row) == (row["kind"] != "ordinary")
     counts = Counter(row["kind"] for row in rows)
     assert all(counts[kind] >= least for kind, least in LEAST[name].items())
@@ -98,7 +107,11 @@ def test_sets_load_whole_and_in_part(name: str) -> None:
     for spec, label, kinds in cases:
         loaded = load_query_set(spec, label)
         assert loaded.name == spec
-        assert list(loaded) == [row["text"] for row in rows if row["kind"] in kinds]
+        chosen = [row for row in rows if row["kind"] in kinds]
+        assert [text_of(query) for query in loaded] == [row["text"] for row in chosen]
+        for query, row in zip(loaded, chosen, strict=True):
+            assert [list(pair) for pair in history_of(query)] == row.get("history", [])
+            assert isinstance(query, Conversation) == ("history" in row)
         assert loaded.categories is not None
 
 
@@ -124,10 +137,15 @@ def test_no_query_stands_twice() -> None:
     assert len({text.casefold() for text in texts}) == len(texts)
 
 
-def _near(kinds: set[str]) -> Iterator[tuple[str, str]]:
+def _said(row: dict[str, Any]) -> str:
+    """Everything that the user says up to the query."""
+    return " ".join([*(asked for asked, _ in row.get("history", ())), row["text"]])
+
+
+def _near(kinds: set[str], said: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, str]]:
     """Pairs of queries in different splits that share many of their words."""
     by_split = {
-        name: [row["text"] for row in rows_of(name) if row["kind"] in kinds] for name in SPLITS
+        name: [said(row) for row in rows_of(name) if row["kind"] in kinds] for name in SPLITS
     }
     for one, other in combinations(SPLITS, 2):
         for first in by_split[one]:
@@ -136,9 +154,29 @@ def _near(kinds: set[str]) -> Iterator[tuple[str, str]]:
                     yield first, second
 
 
+def test_histories_are_near_no_other_history() -> None:
+    """Not in two splits, nor in training and in what is put before a query to measure it."""
+    places: dict[str, set[str]] = {
+        name: {said for row in rows_of(name) for one in row.get("history", ()) for said in one}
+        for name in SPLITS
+    }
+    uses: tuple[Use, Use] = ("training", "measurement")
+    for use in uses:
+        places[use] = {said for one in load_histories(use) for pair in one for said in pair}
+    for one, other in combinations(places, 2):
+        for first in places[one]:
+            for second in places[other]:
+                assert first != second
+                if min(len(words(first)), len(words(second))) >= 7:
+                    assert jaccard(words(first), words(second)) <= NEAR, (first, second)
+
+
+@pytest.mark.parametrize("said", [itemgetter("text"), _said], ids=["query", "conversation"])
 @pytest.mark.parametrize("kinds", [{"harmful"}, {"borderline", "ordinary"}])
-def test_splits_share_no_near_duplicates(kinds: set[str]) -> None:
-    for first, second in _near(kinds):
+def test_splits_share_no_near_duplicates(
+    kinds: set[str], said: Callable[[dict[str, Any]], str]
+) -> None:
+    for first, second in _near(kinds, said):
         assert jaccard(words(first), words(second)) <= NEAR, (first, second)
         ratio = SequenceMatcher(None, first.lower(), second.lower()).ratio()
         assert ratio <= 0.8, (first, second)

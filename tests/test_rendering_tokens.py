@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from demur.chat.rendering import ChatRenderer, Conversation
+from demur.chat.rendering import ChatRenderer, RenderedConversation
 from demur.errors import DemurError
 from tests.tiny_tokenizers import (
     CHATML,
@@ -26,12 +26,12 @@ from tests.tiny_tokenizers import (
 )
 
 
-def span_of(conversation: Conversation) -> tuple[int, int]:
+def span_of(conversation: RenderedConversation) -> tuple[int, int]:
     assert conversation.prompt_span is not None
     return conversation.prompt_span
 
 
-def parts_of(tokenizer: Any, conversation: Conversation) -> tuple[str, str, str]:
+def parts_of(tokenizer: Any, conversation: RenderedConversation) -> tuple[str, str, str]:
     """The decoded text before, in and after the safety prompt's span."""
     start, end = span_of(conversation)
     ids = list(conversation.token_ids)
@@ -42,7 +42,7 @@ def parts_of(tokenizer: Any, conversation: Conversation) -> tuple[str, str, str]
     return before, inside, after
 
 
-def added_ids(tokenizer: Any, conversation: Conversation) -> list[int]:
+def added_ids(tokenizer: Any, conversation: RenderedConversation) -> list[int]:
     unknown = tokenizer.unk_token_id
     added = set(tokenizer.added_tokens_decoder) - {unknown}
     return [i for i in conversation.token_ids if i in added]

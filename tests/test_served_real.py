@@ -20,6 +20,7 @@ import pytest
 from demur import ChatModel, Comparison, SafetyPrompt, Server, evaluate
 from demur.evaluation.answerers.server import AS_SERVED
 from demur.exports import export
+from demur.records import text_of
 from tests.real_models import load_real_model
 
 pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
@@ -94,7 +95,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     sets: dict[str, Any] = {"tokens": 24, "judge": "paper"}
     for label in ("harmful", "harmless"):
         file = place / f"{label}.txt"
-        file.write_text("\n".join(load_query_set("held-out", label).head(QUERIES).texts))
+        file.write_text("\n".join(map(text_of, load_query_set("held-out", label).head(QUERIES))))
         sets[label] = str(file)
     inside = evaluate(model, prompts=[place / "prompt"], output=place / "inside", **sets)
     return model, place, inside, sets

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from demur.arguments import described
 from demur.chat.engine import Inputs
-from demur.chat.rendering import ChatRenderer, Conversation
+from demur.chat.rendering import ChatRenderer, RenderedConversation
 from demur.errors import DemurError
+from demur.records import Query, history_of, text_of
 
 
 def inputs_of(
-    queries: Sequence[str],
-    conversations: Sequence[Conversation],
+    queries: Sequence[Query],
+    conversations: Sequence[RenderedConversation],
     *,
     trained: bool,
     new_tokens: int,
@@ -23,7 +24,7 @@ def inputs_of(
     """A batch for the engine.
 
     Args:
-        queries: N user messages.
+        queries: N queries.
         conversations: the N conversations that they make, rendered under one condition.
         trained: whether embeddings take the place of the safety prompt's tokens.
         new_tokens: number of tokens of the responses to come, at most.
@@ -48,9 +49,10 @@ def inputs_of(
     length = max(lengths)
     if length > context_length:
         query = queries[lengths.index(length)]
+        history = " with what was said before it" if history_of(query) else ""
         raise DemurError(
-            f"The query {_opening(query)!r} makes a conversation of {length} tokens, more than "
-            f"the {context_length} of {name}: shorten or drop it."
+            f"The query {_opening(text_of(query))!r}{history} makes a conversation of {length} "
+            f"tokens, more than the {context_length} of {name}: shorten or drop it."
         )
     return Inputs.from_conversations(conversations, trained=trained, targets=targets)
 

@@ -9,6 +9,7 @@ from demur.chat.engine import SamplingSettings
 from demur.chat.model import ChatModel
 from demur.errors import DemurError
 from demur.prompts import Condition
+from demur.records import identity_of, in_conversation
 
 SAMPLING = SamplingSettings(most_tokens=512)
 
@@ -20,8 +21,8 @@ class Dialogue:
         model: is asked.
         condition: stands before the conversation; it may be changed between turns, and then holds
             for the whole conversation, the earlier turns included.
-        settings: of the sampling. The same query has the same random numbers under every
-            prompt.
+        settings: settings of the sampling. The same query behind the same history has the same
+            random numbers under every prompt.
         history: each of the user's messages with the answer to it.
     """
 
@@ -64,7 +65,8 @@ class Dialogue:
             DemurError: the query is empty, or the conversation is too long for the model.
         """
         model, said = self.model, ""
-        conversation = model.conversation(query, self.condition, self.history)
+        asked = in_conversation(query, tuple(self.history))
+        conversation = model.conversation(asked, self.condition)
         length = len(conversation.token_ids) + self.settings.most_tokens
         if length > model.context_length:
             raise DemurError(
@@ -74,7 +76,7 @@ class Dialogue:
         prompt = self.condition.safety_prompt
         pieces = self._stream.answer(
             conversation.token_ids,
-            query,
+            identity_of(asked),
             self.settings,
             prompt.embeddings if prompt is not None else None,
             conversation.prompt_span,

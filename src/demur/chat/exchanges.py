@@ -16,7 +16,7 @@ from demur.chat.engine.architecture import context_length
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendering import (
     STAND_INS,
-    Conversation,
+    RenderedConversation,
     apply_template,
     clean_text,
     message,
@@ -59,14 +59,14 @@ class ExchangeRenderer:
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layout = _layout(tokenizer, template, arguments or {})
 
-    def render(self, query: str, response: str) -> Conversation:
+    def render(self, query: str, response: str) -> RenderedConversation:
         """What the model reads, up to where its answer begins.
 
         Raises:
             DemurError: a text is empty or cannot be tokenized as plain text.
         """
         ids, _ = self._tokenize(self._segments(query, response))
-        return Conversation(tuple(ids), None)
+        return RenderedConversation(tuple(ids), None)
 
     def render_text(self, query: str, response: str) -> str:
         """The same as text, markup and all."""

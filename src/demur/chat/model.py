@@ -29,11 +29,11 @@ from demur.chat.engine.capability import check_sharing
 from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendering import ChatRenderer, Conversation
+from demur.chat.rendering import ChatRenderer, RenderedConversation
 from demur.chat.settings import LoadSettings
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import ModelRecord
+from demur.records import ModelRecord, Query, history_of, identity_of, text_of
 
 
 class ChatModel:
@@ -161,14 +161,14 @@ class ChatModel:
 
     def represent(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         condition: Condition | None = None,
         stage: Stage | None = None,
     ) -> Tensor:
         """Representations of queries: hidden states of the last layer at the last input token.
 
         Args:
-            queries: N user messages.
+            queries: N queries, each a text or a `Conversation`.
             condition: what stands before every query; nothing by default.
             stage: advanced by one for each query.
 
@@ -183,7 +183,7 @@ class ChatModel:
 
     def represent_layers(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         condition: Condition | None = None,
         stage: Stage | None = None,
     ) -> Tensor | None:
@@ -192,7 +192,7 @@ class ChatModel:
         The last of them is not the representation, which is read behind the final norm.
 
         Args:
-            queries: N user messages.
+            queries: N queries, each a text or a `Conversation`.
             condition: what stands before every query; nothing by default.
             stage: advanced by one for each query.
 
@@ -208,7 +208,7 @@ class ChatModel:
 
     def read_and_sample(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         condition: Condition,
         settings: SamplingSettings,
         limits: Sequence[int] | None = None,
@@ -218,7 +218,7 @@ class ChatModel:
         """Representations of queries and sampled responses to them.
 
         Args:
-            queries: N user messages.
+            queries: N queries, each a text or a `Conversation`.
             condition: what stands before every query.
             settings: settings of the sampling.
             limits: largest number of new tokens for each query; `settings.most_tokens` for all by
@@ -232,13 +232,14 @@ class ChatModel:
         require_kind("settings", settings, SamplingSettings, "SamplingSettings")
         queries = require_queries(queries)
         inputs = self.inputs(queries, condition, settings.most_tokens)
+        keys = [identity_of(query) for query in queries]
         return self.engine.read_and_sample(
-            inputs, queries, settings, self._rows(condition), limits, settled, stage
+            inputs, keys, settings, self._rows(condition), limits, settled, stage
         )
 
     def score(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         targets: Sequence[Sequence[str | Sequence[int]]],
         condition: Condition | None = None,
         *,
@@ -290,7 +291,7 @@ class ChatModel:
 
     def prompt_gradient(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         condition: Condition,
         prompt: Tensor,
         partial_loss: PartialLoss,
@@ -338,25 +339,23 @@ class ChatModel:
         require_kind("representations", representations, Tensor, "a tensor (N, d)")
         return self.engine.next_token_logits(representations)
 
-    def conversation(
-        self, query: str, condition: Condition, history: Sequence[tuple[str, str]] = ()
-    ) -> Conversation:
-        """Render a query under a condition, behind earlier ones with their answers."""
+    def conversation(self, query: Query, condition: Condition) -> RenderedConversation:
+        """Render a query under a condition, behind its history where it has one."""
         require_queries([query])
         require_condition(condition)
         prompt = condition.safety_prompt
         trained = prompt is not None and prompt.embeddings is not None
         return self.renderer.render(
-            query,
+            text_of(query),
             prompt.text if prompt is not None else None,
-            condition.system_prompt,
+            condition.system_prompt_for(query),
             prompt_rows=prompt.rows if prompt is not None and trained else None,
-            history=history,
+            history=history_of(query),
         )
 
     def inputs(
         self,
-        queries: Sequence[str],
+        queries: Sequence[Query],
         condition: Condition | None = None,
         new_tokens: int = 0,
         targets: Sequence[Sequence[Sequence[int]]] = (),

@@ -46,7 +46,7 @@ class Message(TypedDict):
 
 
 @dataclass(frozen=True)
-class Conversation:
+class RenderedConversation:
     """One conversation up to where the assistant's answer begins.
 
     Attributes:
@@ -119,7 +119,7 @@ class ChatRenderer:
         *,
         prompt_rows: int | None = None,
         history: Sequence[tuple[str, str]] = (),
-    ) -> Conversation:
+    ) -> RenderedConversation:
         """The conversation as token ids, with the span of the safety prompt.
 
         The ids are those of the whole text, except that tokens do not lie over an edge of the
@@ -148,7 +148,7 @@ class ChatRenderer:
             start, end = span
             ids[start:end] = [self._tokenize.placeholder_id] * prompt_rows
             span = (start, start + prompt_rows)
-        return Conversation(tuple(ids), span)
+        return RenderedConversation(tuple(ids), span)
 
     def answer_ids(self, text: str) -> tuple[int, ...]:
         """The tokens of a text as the model's own answer, from its first token on.
@@ -235,6 +235,12 @@ class ChatRenderer:
                 )
                 if turns_kept and all(STAND_INS[kind] in text for kind in kinds):
                     return split_segments(text)
+        if answered:
+            raise DemurError(
+                "The model's chat template does not render a query behind earlier messages"
+                f" ({problem or 'a message is missing from its output'}): leave out queries with a"
+                " history, or use another chat model."
+            )
         raise DemurError(
             "The model's chat template does not render a plain conversation"
             f" ({problem or 'a message is missing from its output'}): use another chat model."

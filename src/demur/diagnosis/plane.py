@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from demur.diagnosis.readings import Readings, directions_of
 from demur.geometry import Directions
-from demur.records import Label, Measurement
+from demur.records import Label, Measurement, transcript_of
 
 FloatArray = NDArray[numpy.float64]
 
@@ -103,7 +103,7 @@ def _groups(measurements: Sequence[Measurement], directions: Directions) -> tupl
         labels: tuple[Label, ...] = ("harmful", "harmless")
         for label in labels:
             rows = measurement.queries.rows(harmful=label == "harmful")
-            texts = tuple(measurement.queries.texts[row] for row in rows)
+            texts = tuple(transcript_of(measurement.queries.texts[row]) for row in rows)
             groups.append(Group(measurement.name, label, texts, points[rows], refusal[rows]))
     return tuple(groups)
 

@@ -22,7 +22,7 @@ from demur.geometry import (
     principal_components,
     separation,
 )
-from demur.records import Label, Measurement, Rate
+from demur.records import Label, Measurement, Rate, transcript_of
 
 MOST_MISPLACED = 10
 Moved = Literal["anchors", "held-out"]
@@ -276,7 +276,7 @@ def _misplaced(readings: Readings) -> tuple[Misplaced, ...]:
     )
     return tuple(
         Misplaced(
-            query=none.queries.texts[row],
+            query=transcript_of(none.queries.texts[row]),
             label="harmful" if none.queries.harmful[row] else "harmless",
             depth=depths[row],
             refused=tuple(found[row] for found in rates),

@@ -29,6 +29,7 @@ class Arguments:
     benchmarks: Sequence[str]
     harmful: QueryChoices
     harmless: QueryChoices
+    turns: Sequence[int] | None
     system_prompt: str | Path | None
     judge: JudgeSpec | None
     harm_judge: JudgeSpec | None
@@ -59,6 +60,7 @@ class Arguments:
         """
         require_several("prompts", self.prompts, "prompts, such as ['none', 'long']")
         require_several("benchmarks", self.benchmarks, "names of benchmarks")
+        require_several("turns", self.turns, "turns, such as [1, 3]")
         require_common(system_prompt=self.system_prompt)
         require_path("benchmark_dir", self.benchmark_dir, "a folder of benchmarks")
 
@@ -73,6 +75,7 @@ class Arguments:
             "benchmark": tuple(self.benchmarks),
             "harmful": _set_names(self.harmful),
             "harmless": _set_names(self.harmless),
+            "turn": None if self.turns is None else tuple(self.turns),
             "system_prompt": _text(self.system_prompt),
             "judge": _name(self.judge),
             "harm_judge": _name(self.harm_judge),

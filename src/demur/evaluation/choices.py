@@ -12,8 +12,16 @@ from demur.evaluation.settings import BUILT_IN_SET
 from demur.progress import Progress
 from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
 from demur.prompts.checks import shown
-from demur.queries import QueryChoice, QuerySet, as_query_set, labelled, load_benchmark
-from demur.records import NO_PROMPT, Label, Queries
+from demur.queries import (
+    QueryChoice,
+    QuerySet,
+    as_query_set,
+    in_turn,
+    labelled,
+    load_benchmark,
+    name_in_turn,
+)
+from demur.records import NO_PROMPT, Conversation, Label, Queries
 
 EVALUATIONS = Path("demur-evaluations")
 
@@ -99,6 +107,8 @@ def choose_sets(
     progress: Progress | None = None,
     *,
     built_in: bool = True,
+    turns: Sequence[int] = (1,),
+    seed: int = 0,
 ) -> tuple[TestSet, ...]:
     """The query sets that a caller chose, or the built-in held-out queries where there are none.
 
@@ -112,9 +122,12 @@ def choose_sets(
         benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
         progress: reports downloads.
         built_in: whether the held-out queries stand in where no set is chosen.
+        turns: turns of the conversation that the queries are measured in, of 1 and 3. In each turn
+            a set is one of its own; in the third it is called, for example, `held-out, third turn`.
+        seed: decides what stands before the queries of the third turn.
 
     Raises:
-        DemurError: a set cannot be read, or is given twice.
+        DemurError: a set cannot be read or is given twice, or there is no such turn.
     """
     if built_in and not benchmarks and not _several(harmful) and not _several(harmless):
         harmful = harmless = BUILT_IN_SET
@@ -127,13 +140,15 @@ def choose_sets(
     together: list[list[QuerySet]] = []
     for side in sides:
         _join(side, together)
-    names: list[str] = []
+    chosen: list[TestSet] = []
     for parts in together:
-        name, number = parts[0].name, 2
-        while name in names:
-            name, number = f"{parts[0].name} ({number})", number + 1
-        names.append(name)
-    return tuple(TestSet(*one) for one in zip(names, map(tuple, together), strict=True))
+        for turn in turns:
+            wanted = name = name_in_turn(parts[0].name, turn)
+            number = 2
+            while name in {one.name for one in chosen}:
+                name, number = f"{wanted} ({number})", number + 1
+            chosen.append(TestSet(name, tuple(in_turn(side, turn, seed) for side in parts)))
+    return tuple(chosen)
 
 
 def load_sets(names: Sequence[str], label: Label) -> list[QuerySet] | None:
@@ -168,13 +183,21 @@ def _join(side: QuerySet, together: list[list[QuerySet]]) -> None:
 
 
 def _several(choices: QueryChoices) -> list[QueryChoice]:
-    """The query sets of a choice; a list of texts is one of them."""
+    """The query sets of a choice; a list of texts and conversations is one of them."""
     if choices is None:
         return []
     if isinstance(choices, (str, QuerySet)) or not isinstance(choices, Sequence):
         return [choices]
-    texts = [each for each in choices if isinstance(each, str)]
-    return [texts] if len(texts) == len(choices) else list(choices)
+    queries = [each for each in choices if isinstance(each, (str, Conversation))]
+    if len(queries) == len(choices):
+        return [queries]
+    sets = [each for each in choices if not isinstance(each, Conversation)]
+    if len(sets) < len(choices):
+        raise DemurError(
+            "A list holds query sets and single conversations: put the conversations into a "
+            "QuerySet."
+        )
+    return sets
 
 
 def _text(choice: PromptChoice) -> str:

@@ -159,6 +159,8 @@ def _sets(
         queries.benchmark_dir,
         progress,
         built_in=built_in,
+        turns=queries.turn,
+        seed=settings.sampling.seed,
     )
 
 

@@ -14,6 +14,7 @@ from demur.progress import Progress
 from demur.prompts import Condition
 from demur.records import (
     MeasurementKey,
+    Query,
     StoredMeasurement,
     damaged,
     fingerprint,
@@ -43,7 +44,7 @@ class Divergences:
 
     prompted: MeasurementKey
     unprompted: str
-    queries: tuple[str, ...]
+    queries: tuple[Query, ...]
     values: tuple[float, ...]
     changed: tuple[bool, ...]
 

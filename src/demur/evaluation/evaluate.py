@@ -48,6 +48,7 @@ def evaluate(
     benchmarks: Sequence[str] = (),
     harmful: QueryChoices = None,
     harmless: QueryChoices = None,
+    turns: Sequence[int] | None = None,
     system_prompt: str | Path | None = None,
     judge: JudgeSpec | None = None,
     harm_judge: JudgeSpec | None = None,
@@ -80,6 +81,9 @@ def evaluate(
             which has rates of its own.
         harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
             where neither a set nor instructions are chosen.
+        turns: turns of a conversation in which the queries are measured, of 1 and 3; by default
+            `[1]`. In the third turn two short harmless exchanges stand before each query, and the
+            set is called, for example, `held-out, third turn`.
         system_prompt: text file with the application's own system text, which follows the safety
             prompt.
         judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
@@ -117,6 +121,7 @@ def evaluate(
         benchmarks=benchmarks,
         harmful=harmful,
         harmless=harmless,
+        turns=turns,
         system_prompt=system_prompt,
         judge=judge,
         harm_judge=harm_judge,

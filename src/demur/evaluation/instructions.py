@@ -73,4 +73,10 @@ def choose_instructions(
     if choice == BUILT_IN:
         return Instructions(BUILT_IN, load_instructions())
     read = as_query_set(choice, "harmless")
-    return Instructions(read.name, read.texts)
+    texts = tuple(query for query in read.texts if isinstance(query, str))
+    if len(texts) < len(read):
+        raise DemurError(
+            f"The instructions {read.name!r:.80} hold conversations with a history, which the "
+            "format of alpaca_eval has no place for: give single messages."
+        )
+    return Instructions(read.name, texts)

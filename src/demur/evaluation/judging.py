@@ -10,7 +10,7 @@ from demur.evaluation.answerers.protocol import Answer
 from demur.judges.combination import complied
 from demur.judges.protocol import Judge, Verdict, needs_query, settling
 from demur.progress import Progress
-from demur.records import Harm, JudgedResponse
+from demur.records import Harm, JudgedResponse, transcript_of
 
 COSTLY_AT_ONCE = 64
 """Largest number of answers in a batch whose verdicts cost time or money."""
@@ -112,7 +112,9 @@ def _verdicts(
     """A verdict on each response at `places`."""
     if not places:
         return []
-    queries = [responses[place].query for place in places]
+    asked = [responses[place].query for place in places]
+    # A verdict on an answer in a conversation depends on what was said before.
+    queries = [None if query is None else transcript_of(query) for query in asked]
     if needs_query(judge) and None in queries:
         raise DemurError(
             f"The judge {judge.name!r} needs the query of each response: add a column 'query', or "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from demur.prompts import BUILT_IN_PROMPTS
+from demur.queries.turns import FIRST, TURNS
 
 DEFAULT_TOKENS = 64
 WHOLE_TOKENS = 300
@@ -36,6 +37,12 @@ class QuerySettings(_Group):
         "one set with both labels",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
+    turn: tuple[int, ...] = Field(
+        default=(FIRST,),
+        description="turn of a conversation in which the queries are measured, 1 or 3: in the "
+        "third, two short harmless exchanges stand before each query; each turn has rates of its "
+        "own",
+    )
     benchmark_dir: str | None = Field(
         default=None, description="folder with the files of benchmarks; nothing is downloaded then"
     )
@@ -44,6 +51,13 @@ class QuerySettings(_Group):
         description="ordinary instructions, built-in or as --harmless: the outputs under every "
         "prompt are written as alpaca_eval reads them",
     )
+
+    @field_validator("turn")
+    @classmethod
+    def _known_turns(cls, turns: tuple[int, ...]) -> tuple[int, ...]:
+        if not turns or not set(turns) <= set(TURNS) or len(set(turns)) < len(turns):
+            raise ValueError(f"must be {' or '.join(map(str, TURNS))}, or each of them once")
+        return turns
 
 
 class JudgeSettings(_Group):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from demur.evaluation.figures import Difference, Measure, PromptRates
 from demur.evaluation.statistics import any_rate, holm, rate_over_queries, sign_flip_p_value
-from demur.records import JudgedResponse, Label, Rate
+from demur.records import JudgedResponse, Label, Rate, identity_of
 
 _Group: TypeAlias = tuple[str, Label | None, str | None]  # set, label, category
 _Unit: TypeAlias = bytes | int  # a query, or a response to a query that is not known
@@ -78,7 +78,8 @@ _Queries: TypeAlias = dict[_Unit, _Counts]
 class Tally:
     """Counts responses by set, label and category, by condition, by query.
 
-    Responses under one condition to one query of a set are its samples. A response whose query is
+    Responses under one condition to one query of a set are its samples; the same text behind
+    another history is another query. A response whose query is
     not known counts as a query of its own, and is compared with nothing. Conditions are told apart
     by their fingerprints; where a response has none, by the prompt's name.
 
@@ -114,7 +115,7 @@ class Tally:
             unit: _Unit = (
                 next(self._unknown)
                 if response.query is None
-                else hashlib.blake2b(response.query.encode(), digest_size=16).digest()
+                else hashlib.blake2b(identity_of(response.query).encode(), digest_size=16).digest()
             )
             self._count((name, response.label, None), identity, unit, response)
             if response.category:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from demur.records import Label, Measurement
+from demur.records import Label, Measurement, transcript_of
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Example:
     """One query before and after.
 
     Attributes:
-        query: text of a held-out query.
+        query: a held-out query: its text, or the transcript of its conversation.
         label: label of the query.
         before: a response under the basic prompt.
         before_refused: the judge's verdict on it; None where it had none.
@@ -51,7 +51,7 @@ def _telling(before: Measurement, after: Measurement, *, harmful: bool) -> Examp
 def _example(before: Measurement, after: Measurement, row: int) -> Example:
     was, now = before.responses[row][0], after.responses[row][0]
     return Example(
-        query=before.queries.texts[row],
+        query=transcript_of(before.queries.texts[row]),
         label=before.queries.labels[row],
         before=was.response,
         before_refused=was.refused,

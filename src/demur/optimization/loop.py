@@ -22,7 +22,7 @@ from demur.optimization.recorded import EpochRecord
 from demur.optimization.settings import TrainingSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import Measurement, Queries
+from demur.records import Measurement, Queries, Query
 
 TRAINING = "Training the prompt"
 MOST_KEPT = 6
@@ -356,7 +356,7 @@ class _Seen:
         Each was read once or more, under the prompt of that moment; the first example of each
         counts. This costs nothing, and shows how the groups part.
         """
-        first: dict[str, int] = {}
+        first: dict[Query, int] = {}
         for row, example in enumerate(examples):
             first.setdefault(example.query, row)
         rows = [first.get(text) for text in context.anchors.texts]

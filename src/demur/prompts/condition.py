@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from demur.errors import DemurError
 from demur.prompts.safety_prompt import SafetyPrompt
-from demur.records import NO_PROMPT, ConditionRecord, fingerprint, tensor_fingerprint
+from demur.records import NO_PROMPT, ConditionRecord, Query, fingerprint, tensor_fingerprint
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Condition:
             embeddings=None if embeddings is None else tensor_fingerprint(embeddings),
             system_prompt=self.system_prompt,
         )
+
+    def system_prompt_for(self, query: Query) -> str | None:
+        """The application's own system text before a query: the condition's, or the query's own.
+
+        Raises:
+            DemurError: both have one.
+        """
+        own = None if isinstance(query, str) else query.system_prompt
+        if own is not None and self.system_prompt is not None:
+            raise DemurError(
+                "The condition has a system text of the application, and so has one of the "
+                "queries: leave one of them out."
+            )
+        return self.system_prompt if own is None else own
 
     def record(self, name: str | None = None) -> ConditionRecord:
         """What is recorded of the condition.

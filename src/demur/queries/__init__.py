@@ -15,8 +15,10 @@ from demur.queries.choosing import (
 )
 from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
+from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
-from demur.records.responses import Label
+from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn
+from demur.records import Conversation, Label, Query
 
 __all__ = [
     "BENCHMARKS",
@@ -24,20 +26,28 @@ __all__ = [
     "KINDS",
     "MINIMUM_QUERIES",
     "SPLITS",
+    "TURNS",
     "Benchmark",
     "BenchmarkState",
     "Columns",
+    "Conversation",
     "Label",
+    "Query",
     "QueryChoice",
     "QuerySet",
     "as_query_set",
     "benchmark_address",
     "benchmark_state",
     "find_benchmark",
+    "in_turn",
     "join_query_sets",
     "labelled",
+    "load_applications",
     "load_benchmark",
+    "load_histories",
     "load_instructions",
     "load_query_set",
+    "mix_conversations",
+    "name_in_turn",
     "require",
 ]

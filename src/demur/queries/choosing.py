@@ -9,11 +9,11 @@ from demur.arguments import described
 from demur.errors import DemurError
 from demur.queries.loading import is_name_of_set, load_query_set
 from demur.queries.query_set import QuerySet
-from demur.records import Label, Queries
+from demur.records import Conversation, Label, Queries, Query
 
-QueryChoice = str | PathLike[str] | QuerySet | Sequence[str] | Sequence[QuerySet]
-"""A set by name (as `load_query_set` takes it), a `QuerySet`, the texts of queries, or several
-`QuerySet`, which are joined."""
+QueryChoice = str | PathLike[str] | QuerySet | Sequence[str] | Sequence[Query] | Sequence[QuerySet]
+"""A set by name (as `load_query_set` takes it), a `QuerySet`, the queries as texts and
+`Conversation`, or several `QuerySet`, which are joined."""
 
 OWN_NAME = "own queries"
 """Name of a set that is given as texts."""
@@ -24,7 +24,8 @@ def as_query_set(choice: QueryChoice, label: Label, most: int | None = None) -> 
 
     Args:
         choice: name of a set (see `load_query_set`), a `QuerySet` with the right label, a list of
-            queries, or a list of `QuerySet`, which are joined.
+            queries (texts, and `Conversation` for those with a history), or a list of `QuerySet`,
+            which are joined.
         label: label that the queries must have.
         most: largest number of queries, as for `join_query_sets`; all of them by default.
 
@@ -49,8 +50,8 @@ def as_query_set(choice: QueryChoice, label: Label, most: int | None = None) -> 
     sets = [one for one in given if isinstance(one, QuerySet)]
     if sets and len(sets) == len(given):
         return join_query_sets([as_query_set(one, label) for one in sets], most)
-    texts = _texts(given, label)
-    return join_query_sets([QuerySet(OWN_NAME, label, tuple(dict.fromkeys(texts)))], most)
+    queries = _queries(given, label)
+    return join_query_sets([QuerySet(OWN_NAME, label, tuple(dict.fromkeys(queries)))], most)
 
 
 def join_query_sets(sets: Sequence[QuerySet], most: int | None = None) -> QuerySet:
@@ -80,10 +81,10 @@ def join_query_sets(sets: Sequence[QuerySet], most: int | None = None) -> QueryS
         raise DemurError(
             "Query sets of different labels cannot be joined: join those of one label."
         )
-    category_of: dict[str, str] = {}
+    category_of: dict[Query, str] = {}
     for one in sets:
-        for text, category in zip(one.texts, one.categories or ("",) * len(one), strict=True):
-            category_of.setdefault(text, category)
+        for query, category in zip(one.texts, one.categories or ("",) * len(one), strict=True):
+            category_of.setdefault(query, category)
     categories = tuple(category_of.values())
     return QuerySet(
         name="+".join(dict.fromkeys(one.name for one in sets)),
@@ -111,7 +112,7 @@ def labelled(name: str, *sets: QuerySet) -> Queries:
     """
     return Queries(
         name=name,
-        texts=tuple(text for one in sets for text in one.texts),
+        texts=tuple(query for one in sets for query in one.texts),
         labels=tuple(one.label for one in sets for _ in one.texts),
         categories=tuple(
             category or None for one in sets for category in (one.categories or ("",) * len(one))
@@ -131,20 +132,24 @@ def _listed(choice: object, label: Label) -> list[object]:
     return given
 
 
-def _texts(given: Sequence[object], label: Label) -> list[str]:
-    texts: list[str] = []
-    for place, text in enumerate(given, start=1):
-        if not isinstance(text, str) or not text.strip():
+def _queries(given: Sequence[object], label: Label) -> list[Query]:
+    queries: list[Query] = []
+    for place, query in enumerate(given, start=1):
+        if isinstance(query, Conversation):
+            queries.append(query)
+        elif isinstance(query, str) and query.strip():
+            queries.append(query.strip())
+        else:
             raise DemurError(
                 f"The {label} query number {place} is not a text with something in it: give a list "
                 "of texts."
             )
-        texts.append(text.strip())
-    if all(map(is_name_of_set, texts)):
+    texts = [query for query in queries if isinstance(query, str)]
+    if len(texts) == len(queries) and all(map(is_name_of_set, texts)):
         shown = ", ".join(map(repr, texts))
         raise DemurError(
             f"A list of texts is the {label} queries themselves, and {shown:.120} "
             f"{'names a set' if len(texts) == 1 else 'are names of sets'}: give one name as a "
             f"text, or load_query_set(name, {label!r}) for each."
         )
-    return texts
+    return queries

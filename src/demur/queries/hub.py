@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from demur.errors import DemurError
-from demur.queries.tables import check_column, check_text
+from demur.queries.messages import check_query
+from demur.queries.tables import check_column
+from demur.records import Query
 
 HUB_PREFIX = "hf:"
 
@@ -16,12 +19,13 @@ _HUB_SPEC = re.compile(
 )
 
 
-def read_hub(spec: str) -> tuple[str, list[str]]:
-    """The dataset's name (as in `spec`, less its prefix) and the texts of the named column.
+def read_hub(spec: str) -> tuple[str, Sequence[Query]]:
+    """The dataset's name (as in `spec`, less its prefix) and the queries in the named column.
 
     Raises:
         DemurError: the spec is malformed, `datasets` is not installed, the dataset cannot be
-            loaded, it has several splits and none is named, or the column is missing or not text.
+            loaded, it has several splits and none is named, or the column is missing or
+            holds something other than texts and conversations.
     """
     match = _HUB_SPEC.fullmatch(spec)
     if match is None:
@@ -32,11 +36,11 @@ def read_hub(spec: str) -> tuple[str, list[str]]:
     dataset = _load(name, split)
     source = f"Dataset {name!r}"
     wanted = check_column(source, column, list(dataset.column_names))
-    texts = [
-        check_text(value, wanted, f"{source} row {number}")
+    queries = [
+        check_query(value, wanted, f"{source} row {number}")
         for number, value in enumerate(dataset[wanted], start=1)
     ]
-    return spec.removeprefix(HUB_PREFIX), texts
+    return spec.removeprefix(HUB_PREFIX), queries
 
 
 def _load(name: str, split: str | None) -> Any:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from demur.errors import DemurError
 from demur.queries.hub import HUB_PREFIX, read_hub
+from demur.queries.messages import check_query
 from demur.queries.query_set import QuerySet
 from demur.queries.tables import decode, read_csv, read_jsonl, text_lines
-from demur.records import Label
+from demur.records import Conversation, Label, Query, text_of
 
 BUILT_IN = ("anchors", "held-out")
 """Query sets of pairs that come with the package; each holds both labels."""
@@ -24,7 +27,7 @@ harmful queries, and `ordinary`.
 
 KINDS = ("borderline", "ordinary")
 
-_TABLES = {".csv": read_csv, ".jsonl": read_jsonl}
+_TABLES = (".csv", ".jsonl")
 _EXTENSIONS = (".txt", *_TABLES)
 
 
@@ -37,7 +40,8 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
               file so called, write `./anchors`); the harmless queries of the last three in part:
               `training:borderline`, `training:ordinary`;
             - `queries.txt`: one query a line, blank lines skipped;
-            - `table.csv:column` or `table.jsonl:column`;
+            - `table.csv:column` or `table.jsonl:column`; in JSON a cell may also be the messages
+              of a conversation, which ends with the query;
             - `hf:org/name:column` or `hf:org/name@split:column`: a dataset on the Hugging Face
               hub, by default its split `train`, else its only split.
             Files are UTF-8, with or without a byte-order mark. A spec that is an existing file is
@@ -55,12 +59,13 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
     if built_in is not None:
         return built_in
     if spec.startswith(HUB_PREFIX):
-        source, (name, texts) = spec, read_hub(spec)
+        source = spec
+        name, queries = read_hub(spec)
     else:
-        name, texts = _read_file(spec)
+        name, queries = _read_file(spec)
         path, column = _path_and_column(spec)
         source = f"file {path.resolve()}:{column or ''}"
-    kept = _distinct(texts)
+    kept = _distinct(queries)
     if not kept:
         raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank.")
     return QuerySet(name=name, label=label, texts=kept, source=source)
@@ -80,9 +85,10 @@ def is_name_of_set(text: str) -> bool:
     return path.suffix.lower() in _EXTENSIONS and _exists(path)
 
 
-def _distinct(texts: list[str]) -> tuple[str, ...]:
-    stripped = (text.strip() for text in texts)
-    return tuple(dict.fromkeys(text for text in stripped if text))
+def _distinct(queries: Sequence[Query]) -> tuple[Query, ...]:
+    """The queries without blanks and repeats; another history makes another query."""
+    stripped = (query.strip() if isinstance(query, str) else query for query in queries)
+    return tuple(dict.fromkeys(query for query in stripped if text_of(query)))
 
 
 def _built_in(spec: str, label: Label) -> QuerySet | None:
@@ -101,13 +107,19 @@ def _built_in(spec: str, label: Label) -> QuerySet | None:
     return QuerySet(
         name=spec,
         label=label,
-        texts=tuple(row["text"] for row in rows),
+        texts=tuple(_query_of(row) for row in rows),
         categories=tuple(row["category"] for row in rows),
         source=spec,
     )
 
 
-def _read_file(spec: str) -> tuple[str, list[str]]:
+def _query_of(row: Mapping[str, Any]) -> Query:
+    """The query in a row of a built-in set, behind its history where it has one."""
+    history = tuple((asked, answered) for asked, answered in row.get("history", ()))
+    return Conversation(row["text"], history) if history else str(row["text"])
+
+
+def _read_file(spec: str) -> tuple[str, Sequence[Query]]:
     """The name of the file (with its column) and its queries, blanks and repeats included."""
     path, column = _path_and_column(spec)
     suffix = path.suffix.lower()
@@ -119,7 +131,9 @@ def _read_file(spec: str) -> tuple[str, list[str]]:
     text = decode(_read_bytes(path), path)
     if suffix in _TABLES:
         name = path.name if column is None else f"{path.name}:{column}"
-        return name, _TABLES[suffix](text, path, column)
+        if suffix == ".csv":
+            return name, read_csv(text, path, column)
+        return name, [check_query(*cell) for cell in read_jsonl(text, path, column)]
     return path.name, text_lines(text)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from demur.errors import DemurError
-from demur.records.responses import Label
+from demur.records import Label, Query, to_plain
 
 #: Fewer queries of a label than this say nothing about a prompt.
 MINIMUM_QUERIES = 10
@@ -23,7 +23,8 @@ class QuerySet:
         name: where the queries come from, for tables and run folders: a built-in name, a file's
             name (with its column), or a dataset's name.
         label: "harmful" or "harmless", the label of every query in the set.
-        texts: the queries, each one user message.
+        texts: the queries: each is one message of the user, or a `Conversation` whose last
+            message it is.
         categories: one category a query, or None where the source names none.
         source: what tells where the queries were read from, to see which sets of both labels
             belong together; None for queries of your own, whose name does.
@@ -34,7 +35,7 @@ class QuerySet:
 
     name: str
     label: Label
-    texts: tuple[str, ...]
+    texts: tuple[Query, ...]
     categories: tuple[str, ...] | None = None
     source: str | None = field(default=None, compare=False, repr=False)
 
@@ -52,7 +53,7 @@ class QuerySet:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Query]:
         return iter(self.texts)
 
     def head(self, n: int) -> QuerySet:
@@ -68,8 +69,9 @@ class QuerySet:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the label and the texts in order, whatever the name."""
-        content = json.dumps([self.label, *self.texts])
+        """SHA-256 (64 hex digits) of the label and the queries in order, whatever the name."""
+        plain = [query if isinstance(query, str) else to_plain(query) for query in self.texts]
+        content = json.dumps([self.label, *plain], sort_keys=True)
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 

@@ -74,14 +74,18 @@ def read_csv_columns(text: str, path: Path, columns: Sequence[str | None]) -> li
     return rows
 
 
-def read_jsonl(text: str, path: Path, column: str | None) -> list[str]:
+def read_jsonl(text: str, path: Path, column: str | None) -> list[tuple[object, str, str]]:
     """One field of a file with a JSON object a line.
 
+    Returns:
+        For each line that is not blank the value, the name of the field, and the place of the line
+        for messages.
+
     Raises:
-        DemurError: no field is named, or a line is not valid JSON, not an object, lacks the field
-            or has something else than text in it.
+        DemurError: no field is named, or a line is not valid JSON, not an object, or lacks the
+            field.
     """
-    texts: list[str] = []
+    cells: list[tuple[object, str, str]] = []
     for number, line in enumerate(text_lines(text), start=1):
         if not line.strip():
             continue
@@ -93,8 +97,8 @@ def read_jsonl(text: str, path: Path, column: str | None) -> list[str]:
         if not isinstance(row, dict):
             raise DemurError(f"{place} is not a JSON object: write one JSON object a line.")
         wanted = check_column(place, column, list(row))
-        texts.append(check_text(row[wanted], wanted, place))
-    return texts
+        cells.append((row[wanted], wanted, place))
+    return cells
 
 
 def check_column(source: str, column: str | None, present: list[str]) -> str:

@@ -9,6 +9,16 @@ from demur.records.codec import (
     to_plain,
     write_record,
 )
+from demur.records.conversations import (
+    Conversation,
+    Exchange,
+    Query,
+    history_of,
+    identity_of,
+    in_conversation,
+    text_of,
+    transcript_of,
+)
 from demur.records.fingerprint import fingerprint, tensor_fingerprint
 from demur.records.folder import SETTINGS, WorkFolder, folders_of_work, kind_of
 from demur.records.listing import ListedFile, are_listed, list_files
@@ -30,6 +40,8 @@ __all__ = [
     "NO_PROMPT",
     "SETTINGS",
     "ConditionRecord",
+    "Conversation",
+    "Exchange",
     "FileRecord",
     "FilesRecord",
     "Harm",
@@ -43,6 +55,7 @@ __all__ = [
     "MeasurementStore",
     "ModelRecord",
     "Queries",
+    "Query",
     "Rate",
     "ServerRecord",
     "StoredMeasurement",
@@ -56,13 +69,18 @@ __all__ = [
     "folders_of_work",
     "format_of",
     "from_plain",
+    "history_of",
+    "identity_of",
+    "in_conversation",
     "kind_of",
     "list_files",
     "read_record",
     "read_tensors",
     "record_bytes",
     "tensor_fingerprint",
+    "text_of",
     "to_plain",
+    "transcript_of",
     "write_record",
     "write_tensors",
 ]

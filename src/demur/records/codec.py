@@ -36,8 +36,7 @@ def from_plain(kind: type[Record], data: Any) -> Record:
     Raises:
         ValueError: the data does not describe such a record.
     """
-    record: Record = _adapter(kind).validate_json(canonical(data), strict=True)
-    return record
+    return _validated(kind, canonical(data))
 
 
 def to_line(record: object) -> bytes:
@@ -51,8 +50,7 @@ def from_line(kind: type[Record], line: bytes) -> Record:
     Raises:
         ValueError: the line does not hold such a record.
     """
-    record: Record = _adapter(kind).validate_json(line, strict=True)
-    return record
+    return _validated(kind, line)
 
 
 def canonical(data: Any) -> bytes:
@@ -131,7 +129,7 @@ def read_record(path: Path, kind: type[Record], format: str, *, in_work: bool = 
         content = canonical(document["content"])
         if hashlib.sha256(content).hexdigest() != document["sha256"]:
             raise ValueError("the checksum differs")
-        record: Record = _adapter(kind).validate_json(content, strict=True)
+        record = _validated(kind, content)
     except (KeyError, ValueError, RecursionError) as error:
         raise damaged(path) from error
     return record
@@ -173,6 +171,19 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise damaged(path)
     return document
+
+
+def _validated(kind: type[Record], data: bytes) -> Record:
+    """A record from JSON.
+
+    Raises:
+        ValueError: the data does not describe such a record.
+    """
+    try:
+        record: Record = _adapter(kind).validate_json(data, strict=True)
+    except DemurError as error:  # a part of it refuses its values
+        raise ValueError(str(error)) from error
+    return record
 
 
 def _adapter(kind: type) -> TypeAdapter[Any]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
+from demur.records.codec import to_plain
+from demur.records.conversations import Query, transcript_of
 from demur.records.fingerprint import fingerprint
 from demur.records.responses import JudgedResponse, Label
 
@@ -24,13 +26,13 @@ class Queries:
 
     Attributes:
         name: name of the set; for people.
-        texts: N queries.
+        texts: the N queries: each is a text, or a `Conversation` whose last message is the query.
         labels: label of each query.
         categories: category of each query, or None.
     """
 
     name: str
-    texts: tuple[str, ...]
+    texts: tuple[Query, ...]
     labels: tuple[Label, ...]
     categories: tuple[str | None, ...]
 
@@ -44,9 +46,12 @@ class Queries:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of texts, labels and categories; the name is left out."""
+        """Fingerprint of queries, labels and categories; the name is left out."""
         return fingerprint(
-            "queries", texts=self.texts, labels=self.labels, categories=self.categories
+            "queries",
+            texts=[query if isinstance(query, str) else to_plain(query) for query in self.texts],
+            labels=self.labels,
+            categories=self.categories,
         )
 
     def rows(self, *, harmful: bool) -> list[int]:
@@ -166,9 +171,10 @@ class Measurement:
         for responses in self.responses:
             verdicts = [one.refused for one in responses if one.refused is not None]
             if not verdicts:
+                asked = transcript_of(responses[0].query or "")
                 raise DemurError(
                     "The refusal judge had no verdict on any response to the query "
-                    f"{responses[0].query!r:.60} under {self.name}: use a judge that decides, or "
+                    f"{asked!r:.60} under {self.name}: use a judge that decides, or "
                     "leave the query out."
                 )
             rates.append(sum(verdicts) / len(verdicts))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from demur.records.conversations import Query
+
 Label = Literal["harmful", "harmless"]
 """What a query is."""
 
@@ -22,7 +24,7 @@ class JudgedResponse:
         set: name of the query set.
         label: label of the query, or None where it is not known.
         category: category of the query, or None where the set has none.
-        query: text of the query, or None where it is not known.
+        query: the query, a text or a `Conversation`; None where it is not known.
         response: text of the response; never trusted.
         refused: whether the response refuses, or None where the judge had no verdict.
         end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
@@ -35,7 +37,7 @@ class JudgedResponse:
     set: str
     label: Label | None
     category: str | None
-    query: str | None
+    query: Query | None
     response: str
     refused: bool | None
     end: str | None

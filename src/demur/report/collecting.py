@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from demur.records import JudgedResponse, Measurement
+from demur.records import JudgedResponse, Measurement, identity_of, transcript_of
 from demur.report.subject import Query, ShownResponse
 
 MOST_RESPONSES = 10_000
@@ -31,9 +31,14 @@ class Collection:
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
     _conditions: dict[str, int] = field(default_factory=dict)
 
-    def query(self, query: Query) -> int:
-        """The place of a query, which is added where it is new."""
-        key = (query.set, query.text)
+    def query(self, query: Query, identity: str) -> int:
+        """The place of a query, which is added where it is new.
+
+        Args:
+            query: the query.
+            identity: what tells it from others of its set, whose texts may look the same.
+        """
+        key = (query.set, identity)
         if key not in self._places:
             self._places[key] = len(self.queries)
             self.queries.append(query)
@@ -68,10 +73,11 @@ class Collection:
         """
         condition = self.condition(measurement.condition.fingerprint, measurement.name)
         queries = measurement.queries
-        for text, label, category, responses in zip(
+        for query, label, category, responses in zip(
             queries.texts, queries.labels, queries.categories, measurement.responses, strict=True
         ):
-            place = self.query(Query(text, label, category, set))
+            shown = Query(transcript_of(query), label, category, set)
+            place = self.query(shown, identity_of(query))
             for one in responses:
                 self._respond(place, condition, one)
 
@@ -84,13 +90,14 @@ class Collection:
             if len(self.responses) >= MOST_RESPONSES:
                 self.left_out += 1
                 continue
-            text = row.query if row.query is not None else f"(query {number})"
-            place = self.query(Query(text, row.label, row.category, row.set))
+            query = row.query if row.query is not None else f"(query {number})"
+            shown = Query(transcript_of(query), row.label, row.category, row.set)
+            place = self.query(shown, identity_of(query))
             self._respond(place, self.condition(row.condition or row.prompt, row.prompt), row)
 
     def places(self, set: str, measurement: Measurement) -> list[int]:
         """The place of each query of a measurement that was added."""
-        return [self._places[set, text] for text in measurement.queries.texts]
+        return [self._places[set, identity_of(query)] for query in measurement.queries.texts]
 
     def shortened(self) -> tuple[list[ShownResponse], int | None]:
         """The responses, cut where they are too long together; and to how many characters."""

@@ -33,7 +33,7 @@ class Query:
     """One query that responses belong to.
 
     Attributes:
-        text: text of the query; never trusted.
+        text: text of the query, or the transcript of its conversation; never trusted.
         label: label of the query, or None where it is not known.
         category: category of the query, or None.
         set: name of the query set.

@@ -218,7 +218,7 @@ class Engine:
     def read_and_sample(
         self,
         inputs: Inputs,
-        queries: Sequence[str],
+        keys: Sequence[str],
         settings: SamplingSettings,
         prompt: Tensor | None = None,
         limits: Sequence[int] | None = None,
@@ -229,7 +229,7 @@ class Engine:
 
         Args:
             inputs: N conversations.
-            queries: their texts, which key the random streams.
+            keys: for each what keys its random streams; see `random_stream`.
             settings: settings of the sampling.
             prompt: (L, d) embeddings that take the place of the prompt span.
             limits: new tokens at most for each query; `settings.most_tokens` for all by default.
@@ -238,10 +238,10 @@ class Engine:
         """
         stage = stage or SilentStage()
         writer = ResponseWriter(self.model, self.tokenizer, settings, settled, self._numbers)
-        limits = limits or [settings.most_tokens] * len(queries)
+        limits = limits or [settings.most_tokens] * len(keys)
         streams = [
-            (query, sample, random_stream(settings, text, sample)[:limit])
-            for query, (text, limit) in enumerate(zip(queries, limits, strict=True))
+            (query, sample, random_stream(settings, key, sample)[:limit])
+            for query, (key, limit) in enumerate(zip(keys, limits, strict=True))
             for sample in range(settings.samples)
         ]
         with torch.inference_mode():

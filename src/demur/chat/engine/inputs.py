@@ -10,7 +10,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from demur.chat.rendering import Conversation
+from demur.chat.rendering import RenderedConversation
 
 Target = tuple[int, ...]
 """The token ids of one continuation of a query."""
@@ -26,6 +26,9 @@ class Inputs:
         suffixes: token ids that follow the prefix in each conversation.
         prompt_span: place in the prefix, `[start, end)`, of the rows of trained embeddings; None
             where the prompt is text or absent.
+        own_spans: the same for each conversation, where the prompt does not lie in an opening that
+            all share; the prefix is then empty, and `prompt_span` is None. Some templates put the
+            system message into the last message of the user.
         targets: continuations of each conversation that are scored, any number for each and none
             of them empty; `()` where none of the conversations has any.
     """
@@ -34,6 +37,7 @@ class Inputs:
     suffixes: tuple[tuple[int, ...], ...]
     prompt_span: tuple[int, int] | None
     targets: tuple[tuple[Target, ...], ...] = ()
+    own_spans: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.targets and len(self.targets) != len(self.suffixes):
@@ -46,7 +50,7 @@ class Inputs:
     @classmethod
     def from_conversations(
         cls,
-        conversations: Sequence[Conversation],
+        conversations: Sequence[RenderedConversation],
         *,
         trained: bool = False,
         targets: Sequence[Sequence[Sequence[int]]] = (),
@@ -59,20 +63,25 @@ class Inputs:
             targets: continuations of each conversation as token ids, or `()` for none.
 
         Raises:
-            ValueError: the prompt does not lie in the shared opening, or a target is empty.
+            ValueError: a prompt has no place in a conversation, or a target is empty.
         """
         sequences = [conversation.token_ids for conversation in conversations]
         longest = min(len(sequence) for sequence in sequences) - 1
         columns = zip(*(sequence[:longest] for sequence in sequences), strict=True)
         length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
-        span = conversations[0].prompt_span if trained else None
-        if trained and (span is None or span[1] > length):
-            raise ValueError("the safety prompt does not lie in the opening that all queries share")
+        spans = [one.prompt_span for one in conversations if one.prompt_span] if trained else []
+        if trained and len(spans) < len(conversations):
+            raise ValueError("the safety prompt has no place in a conversation")
+        # Where all spans are the same and in the opening, its tokens stand there in every one.
+        apart = any(span != spans[0] or span[1] > length for span in spans)
+        if apart:
+            length = 0
         return cls(
             prefix=sequences[0][:length],
             suffixes=tuple(sequence[length:] for sequence in sequences),
-            prompt_span=span,
+            prompt_span=spans[0] if spans and not apart else None,
             targets=tuple(tuple(map(tuple, some)) for some in targets),
+            own_spans=tuple(spans) if apart else (),
         )
 
     def __len__(self) -> int:
@@ -119,6 +128,13 @@ class Inputs:
                 found.append(self.prefix + suffix + target[:-1])
         return found
 
+    def spans(self) -> list[tuple[int, int]]:
+        """The place of the prompt's rows in each of `sequences`; empty without such rows."""
+        if self.prompt_span is None and not self.own_spans:
+            return []
+        spans = self.own_spans or (self.prompt_span or (0, 0),) * len(self)
+        return [span for index, span in enumerate(spans) for _ in self.targets_of(index) or ((0,),)]
+
     def select(self, indices: Sequence[int]) -> Inputs:
         """The same condition with only some conversations, in the order given."""
         return Inputs(
@@ -126,6 +142,7 @@ class Inputs:
             tuple(self.suffixes[index] for index in indices),
             self.prompt_span,
             tuple(self.targets[index] for index in indices) if self.targets else (),
+            tuple(self.own_spans[index] for index in indices) if self.own_spans else (),
         )
 
     def without_targets(self) -> Inputs:

@@ -37,16 +37,31 @@ def embed_whole(
     ids, lengths = pad(inputs.sequences(), input_device(model))
     embeddings = input_embeddings(model, ids)
     if prompt is not None:
-        embeddings = replace_rows(embeddings, inputs.prompt_span, prompt)
+        embeddings = replace_rows(embeddings, inputs.spans(), prompt)
     return embeddings, lengths
 
 
-def replace_rows(embeddings: Tensor, span: tuple[int, int] | None, prompt: Tensor) -> Tensor:
-    """Put the prompt (L, d) into (B, T, d) embeddings at `span`; differentiable."""
-    assert span is not None
+def replace_rows(embeddings: Tensor, spans: Sequence[tuple[int, int]], prompt: Tensor) -> Tensor:
+    """Put the prompt into embeddings; differentiable.
+
+    Args:
+        embeddings: (B, T, d).
+        spans: B places `[start, end)` of L tokens each.
+        prompt: (L, d).
+
+    Returns:
+        (B, T, d).
+    """
+    start, end = spans[0]
     rows = prompt.to(embeddings.device, embeddings.dtype)
     rows = rows[None].expand(embeddings.shape[0], -1, -1)
-    return torch.cat([embeddings[:, : span[0]], rows, embeddings[:, span[1] :]], dim=1)
+    if all(span == spans[0] for span in spans):
+        return torch.cat([embeddings[:, :start], rows, embeddings[:, end:]], dim=1)
+    starts = torch.tensor([span[0] for span in spans])
+    places = starts[:, None] + torch.arange(end - start)
+    numbers = torch.arange(len(spans))[:, None]
+    device = embeddings.device
+    return embeddings.index_put((numbers.to(device), places.to(device)), rows)
 
 
 def read_whole(

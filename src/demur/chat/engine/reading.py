@@ -29,7 +29,7 @@ def prefix_embeddings(model: PreTrainedModel, inputs: Inputs, prompt: Tensor | N
     embeddings = input_embeddings(model, torch.tensor([inputs.prefix]))
     if prompt is None:
         return embeddings
-    return replace_rows(embeddings, inputs.prompt_span, prompt)
+    return replace_rows(embeddings, inputs.spans()[:1], prompt)
 
 
 def prefix_states(

@@ -54,14 +54,19 @@ Settled = Callable[[str], bool]
 """Whether no continuation of a text can change the verdict on it."""
 
 
-def random_stream(settings: SamplingSettings, query: str, sample: int) -> Tensor:
+def random_stream(settings: SamplingSettings, key: str, sample: int) -> Tensor:
     """The uniform numbers of one sequence, `(most_tokens,)` float64 in [0, 1).
 
     They depend on the seed, the query and the sample alone: a sequence is the same whatever shares
     its batch, and the prompts of a comparison are sampled with the same numbers.
+
+    Args:
+        settings: has the seed and the number of tokens.
+        key: identity of the query (`identity_of`).
+        sample: number of the sample among those of the query.
     """
-    key = hashlib.sha256(f"{settings.seed}\0{sample}\0{query}".encode()).digest()
-    generator = numpy.random.Generator(numpy.random.Philox(int.from_bytes(key[:16], "big")))
+    digest = hashlib.sha256(f"{settings.seed}\0{sample}\0{key}".encode()).digest()
+    generator = numpy.random.Generator(numpy.random.Philox(int.from_bytes(digest[:16], "big")))
     return torch.from_numpy(generator.random(settings.most_tokens))
 
 

@@ -48,7 +48,7 @@ class Stream:
     def answer(
         self,
         token_ids: tuple[int, ...],
-        text: str,
+        key: str,
         settings: SamplingSettings,
         prompt: Tensor | None = None,
         prompt_span: tuple[int, int] | None = None,
@@ -57,14 +57,14 @@ class Stream:
 
         Args:
             token_ids: the conversation up to where the answer begins.
-            text: the last query, which keys the random stream.
+            key: what keys the random stream; see `random_stream`.
             settings: settings of the sampling.
             prompt: (L, d) embeddings that take the place of the prompt span.
             prompt_span: [start, end) in `token_ids`.
         """
         self._prompt = None if prompt is None or prompt_span is None else (prompt_span, prompt)
         writer = ResponseWriter(self.model, self.tokenizer, settings, None, self._numbers)
-        growing = Growing(0, 0, random_stream(settings, text, 0))
+        growing = Growing(0, 0, random_stream(settings, key, 0))
         said, ended = "", None
         while ended is None:
             logits = self._logits([*token_ids, *growing.tokens])
@@ -94,7 +94,7 @@ class Stream:
         embeddings = input_embeddings(self.model, torch.tensor([ids[known:]]))
         if self._prompt is not None and known == 0:
             span, rows = self._prompt
-            embeddings = replace_rows(embeddings, span, rows)
+            embeddings = replace_rows(embeddings, [span], rows)
         last = torch.tensor([embeddings.shape[1] - 1])
         read = read_positions(self.model, embeddings, last, cache=self._cache, logits=True)
         self._read = list(ids) if self._reuses else []

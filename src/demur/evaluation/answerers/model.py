@@ -22,7 +22,7 @@ from demur.evaluation.answerers.protocol import (
 from demur.evaluation.divergence import NextTokens, next_tokens
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import NO_PROMPT, ConditionRecord, ModelRecord
+from demur.records import NO_PROMPT, ConditionRecord, ModelRecord, Query
 
 RESPONSES_AT_ONCE = 256
 """Number of responses in a batch, after which they are stored."""
@@ -87,7 +87,7 @@ class ModelAnswerer:
         """Nothing."""
         return []
 
-    def represent(self, queries: Sequence[str], condition: Condition, stage: Stage) -> Tensor:
+    def represent(self, queries: Sequence[Query], condition: Condition, stage: Stage) -> Tensor:
         """Representations of queries, (N, d) float32 on the CPU."""
         return self.model.represent(queries, condition, stage)
 

@@ -12,7 +12,7 @@ from demur.evaluation.protocol import Protocol as Sampling
 from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
-from demur.records import ConditionRecord, Label, Queries
+from demur.records import ConditionRecord, Label, Queries, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class Answer:
         set: name of the query set; for people.
         label: label of the query, or None where it is not known.
         category: category of the query, or None.
-        query: text of the query, or None where it is not known.
+        query: the query, or None where it is not known.
         text: text of the response; None where what came back holds none.
         end: why the response ended, or None where it is not known.
     """
@@ -43,7 +43,7 @@ class Answer:
     set: str
     label: Label | None
     category: str | None
-    query: str | None
+    query: Query | None
     text: str | None
     end: str | None
 
@@ -220,7 +220,7 @@ class Answerer(Protocol):
 class MeasuresCost(Protocol):
     """An extra of answerers with a model: what a prompt costs on harmless queries."""
 
-    def represent(self, queries: Sequence[str], condition: Condition, stage: Stage) -> Tensor:
+    def represent(self, queries: Sequence[Query], condition: Condition, stage: Stage) -> Tensor:
         """Representations of queries, (N, d) float32 on the CPU."""
 
     def next_tokens(self, prompted: Tensor, unprompted: Tensor) -> NextTokens:

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answer
 from demur.progress import Stage
+from demur.queries.messages import check_query
 from demur.queries.tables import check_column, check_text
-from demur.records import Label
+from demur.records import Conversation, Label, Query, from_plain
 
 DEFAULT_SET = "responses"
 COLUMNS = ("prompt", "set", "label", "category", "query", "response", "end")
@@ -42,7 +43,8 @@ def read_answers(path: Path, stage: Stage, digest: Digest | None = None) -> Iter
             byte-order mark. The column `response` is needed; `query`, `label`, `category`,
             `prompt`, `set` and `end` are read where they are there, and in `.jsonl` also
             `condition` and `refused` as demur writes them; all others are left alone. Without a
-            prompt's name, the prompt is called after the file.
+            prompt's name, the prompt is called after the file. In `.jsonl` the query may be a
+            conversation: as demur writes it, or in a column `messages` that ends with the query.
         stage: advanced by the bytes read.
         digest: takes in every byte that is read, or None.
 
@@ -64,8 +66,8 @@ def _answer(row: Mapping[str, Any], place: str, file_name: str) -> Answer:
     none = not response and "refused" in row and row["refused"] is None
     if not response.strip() and end is None and not none:
         raise DemurError(f"{place}: the response is blank: fill it in or drop the row.")
-    query = _text(row, "query", place)
-    if query is not None and not query.strip():
+    query = _query(row, place)
+    if isinstance(query, str) and not query.strip():
         raise DemurError(f"{place}: the query is blank: fill it in or drop the row.")
     label = (_text(row, "label", place) or "").strip().lower()
     if label and label not in _LABELS:
@@ -80,6 +82,22 @@ def _answer(row: Mapping[str, Any], place: str, file_name: str) -> Answer:
         text=None if none else response,
         end=end,
     )
+
+
+def _query(row: Mapping[str, Any], place: str) -> Query | None:
+    """The query: a text, or a conversation."""
+    value = row.get("query")
+    if value is None and row.get("messages") is not None:
+        return check_query(row["messages"], "messages", place)
+    if not isinstance(value, Mapping):
+        return _text(row, "query", place)
+    try:
+        return from_plain(Conversation, value)
+    except ValueError as error:
+        raise DemurError(
+            f"{place}: the query is no text and no conversation as demur writes it: give a text, "
+            "or the conversation as 'messages'."
+        ) from error
 
 
 def _fingerprint(row: Mapping[str, Any]) -> str | None:

@@ -29,7 +29,14 @@ from demur.evaluation.answerers.protocol import (
 from demur.evaluation.settings import ServerSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
-from demur.records import NO_PROMPT, ConditionRecord, ServerRecord, fingerprint
+from demur.records import (
+    NO_PROMPT,
+    ConditionRecord,
+    Query,
+    ServerRecord,
+    fingerprint,
+    identity_of,
+)
 
 AS_SERVED = "as-served"
 """Name of the condition under which nothing is sent before the query."""
@@ -212,17 +219,17 @@ class ServerTask(QuestionTask):
         condition, sampling = self.question.condition, self.question.protocol.sampling
         queries = self.question.queries
         prompt, query = condition.safety_prompt, queries.texts[row]
-        texts = (None if prompt is None else prompt.text, condition.system_prompt)
+        texts = (None if prompt is None else prompt.text, condition.system_prompt_for(query))
         system = "\n\n".join(text.strip() for text in texts if text)
         limit = self.question.protocol.limits([queries.harmful[row]])[0]
         return Request(
-            [*([Message("system", system)] if system else []), Message("user", query.strip())],
+            [*([Message("system", system)] if system else []), *_messages(query)],
             SamplingOptions(
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
                 max_tokens=limit,
-                seed=_seed(sampling.seed, sample, query),
+                seed=_seed(sampling.seed, sample, identity_of(query)),
             ),
         )
 
@@ -249,6 +256,13 @@ def _only_model(client: EndpointClient) -> str:
         f"{client.place} has {len(models)} models{f' ({known})' if known else ''}: name one with "
         "--served-model."
     )
+
+
+def _messages(query: Query) -> list[Message]:
+    """The query behind its history, as messages."""
+    if isinstance(query, str):
+        return [Message("user", query.strip())]
+    return [Message(role, text.strip()) for role, text in query.messages]
 
 
 def _seed(seed: int, sample: int, query: str) -> int:

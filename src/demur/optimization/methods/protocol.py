@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from demur.judges import Judge
     from demur.progress import Progress
     from demur.prompts import Condition
-    from demur.records import Label, Measurement, Queries
+    from demur.records import Label, Measurement, Queries, Query
 
 
 class MethodSettings(BaseModel):
@@ -36,13 +36,13 @@ class TrainingExample:
     """One example that a prompt is trained on.
 
     Attributes:
-        query: text of the query.
+        query: the query, a text or a `Conversation`.
         label: label of the query.
         targets: continuations of the query as token ids, whose log-probabilities the method reads;
             none by default. `ChatModel.target_ids` turns text into ids.
     """
 
-    query: str
+    query: Query
     label: Label
     targets: tuple[tuple[int, ...], ...] = ()
 
