@@ -11,6 +11,7 @@ from demur.evaluation.costs import Cost
 from demur.evaluation.figures import Difference, Figures, Measure, Measured, PromptRates
 from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
+from demur.evaluation.verdict import Verdict, verdicts
 from demur.records import (
     JudgedResponse,
     ListedFile,
@@ -142,6 +143,13 @@ class Comparison(Figures):
         if results.settings != _fingerprint_of(folder.settings):
             return None
         return cls.of(results.figures, folder.path, folder.settings, results.files)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Whether each prompt is better than none, or than the first; see `verdicts`."""
+        conditions = () if self.settings is None else self.settings.conditions
+        bare = next((one.name for one in conditions if one.is_bare), None)
+        return verdicts(self, bare, (one.name for one in conditions if one.trained))
 
     @property
     def has_all_files(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from demur.errors import DemurError
 from demur.evaluation.comparison import Comparison, PromptRates
 from demur.evaluation.record import JudgeRecord
+from demur.evaluation.verdict import Verdict, verdict
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
 from demur.optimization.recorded import (
@@ -154,6 +155,12 @@ class Run:
         """What `comparison` calls no prompt, the basic prompt and the optimized prompt."""
         none, basic, optimized = (str(one.prompt) for one in self.results.figures.measured)
         return none, basic, optimized
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the optimized prompt is better than the basic one, in one sentence."""
+        none, basic, optimized = self.names
+        return verdict(self.comparison, basic, optimized, bare=none, held_out=True)
 
     def none(self, label: Label) -> PromptRates:
         """Rates without a safety prompt on the held-out queries with a label."""
