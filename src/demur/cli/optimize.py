@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import create_model
 
@@ -12,11 +12,15 @@ from demur.cli.command import CONFIG, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
+from demur.cli.wording import wording_command
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, method_names
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded, presets, settings_type
+from demur.optimization.wording import TEXT
+from demur.optimization.wording.settings import KIND as WORDING
+from demur.records import format_of
 from demur.settings import build, part_of, read_toml_text, values_of
 
 VERB = "optimize"
@@ -26,18 +30,21 @@ HELP = f"""Optimize a basic safety prompt and measure it before and after.
 Without options: the default model, the built-in queries and the long basic prompt, about ten
 minutes on two cores. An interrupted run goes on when the same command is given again.
 
-{OFF} With `--method FILE.py:CLASS`, this help lists the settings of that method."""
+{OFF} With `--method text` or `--method FILE.py:CLASS`, this help lists the settings of that
+method."""
 
 
-def optimize_command(method: str = DEFAULT) -> Command[WorkOptions]:
+def optimize_command(method: str = DEFAULT) -> Command[Any]:
     """The command, with the settings of a method.
 
     Args:
-        method: name of a method, or `FILE.py:CLASS`.
+        method: name of a method, `text` for the wording, or `FILE.py:CLASS`.
 
     Raises:
         DemurError: there is no such method.
     """
+    if method == TEXT:
+        return wording_command(VERB)
     kind = cast(
         type[WorkOptions],
         create_model("OptimizeOptions", __base__=(WorkOptions, settings_type(method))),
@@ -117,6 +124,8 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
 def _method_of_file(config: Path) -> str | None:
     file = settings_file(config)
     try:
+        if format_of(file) == WORDING:
+            return TEXT
         if is_recorded(file):
             named = recorded(file).values["method"]
             return str(named) if named in method_names() else None

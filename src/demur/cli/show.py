@@ -30,6 +30,8 @@ def run_show(options: ShowOptions) -> None:
     kind = kind_of(path, finished=True)
     if kind == "run":
         _show_run(path)
+    elif kind == "wording run":
+        _show_wording_run(path)
     elif kind == "evaluation":
         _show_evaluation(path)
     elif kind == "diagnosis":
@@ -43,6 +45,13 @@ def _show_run(path: Path) -> None:
     from demur.optimization import Run
 
     print_run(console, Run.load(path))
+
+
+def _show_wording_run(path: Path) -> None:
+    from demur.cli.wording import print_wording_run
+    from demur.optimization.wording import WordingRun
+
+    print_wording_run(console, WordingRun.load(path))
 
 
 def _show_evaluation(path: Path) -> None:

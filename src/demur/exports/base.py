@@ -9,9 +9,10 @@ from demur.chat import ChatModel
 from demur.chat.catalog import is_public_name
 from demur.errors import DemurError
 from demur.optimization import Run
+from demur.optimization.wording.settings import KIND as WORDING
 from demur.prompts import SafetyPrompt, load_prompt
 from demur.prompts.fetching import hub_name_of
-from demur.records import SETTINGS, ModelRecord
+from demur.records import SETTINGS, ModelRecord, kind_of
 
 Source = Run | SafetyPrompt | str | Path
 """A run, a safety prompt, or a path or name of either."""
@@ -82,5 +83,6 @@ class Subject:
 def _opened(source: str | Path) -> Run | SafetyPrompt:
     if hub_name_of(source) is not None:
         return load_prompt(source)
-    is_run = (Path(source) / SETTINGS).is_file()
+    # A run of another kind is opened as its prompt.
+    is_run = (Path(source) / SETTINGS).is_file() and kind_of(Path(source)) != WORDING
     return Run.load(source) if is_run else SafetyPrompt.load(source)

@@ -15,7 +15,7 @@ Settings = TypeVar("Settings")
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
-KINDS = ("run", "evaluation", "diagnosis")
+KINDS = ("run", "wording run", "evaluation", "diagnosis")
 _MOST_SHOWN = 40
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
 

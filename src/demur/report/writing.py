@@ -18,6 +18,7 @@ from demur.errors import DemurError
 from demur.evaluation.comparison import RESULTS, Comparison
 from demur.files import write_bytes
 from demur.optimization import Run
+from demur.optimization.wording import WordingRun
 from demur.records import SETTINGS, kind_of
 from demur.report.charts import chart_svg
 from demur.report.of_diagnosis import subject_of_diagnosis
@@ -83,6 +84,8 @@ def _open(path: Path) -> Work:
     kind = kind_of(path, finished=True)
     if kind == "run":
         return Run.load(path)
+    if kind == "wording run":
+        return WordingRun.load(path).comparison
     if kind == "evaluation":
         return Comparison.load(path)
     if kind == "diagnosis":

@@ -15,10 +15,12 @@ from demur.errors import DemurError
 from demur.files import new_folder, write_bytes
 from demur.hub import HubName, HubRepository
 from demur.optimization import Run
+from demur.optimization.wording import WordingRun
+from demur.optimization.wording.settings import KIND as WORDING
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
 from demur.prompts.storage import JSON_FILE
-from demur.records import SETTINGS
+from demur.records import SETTINGS, kind_of
 from demur.sharing.card import Card, base_model_of
 from demur.sharing.published import CARD_FILE, PUBLISHED_FILES, published_files
 
@@ -142,7 +144,7 @@ def _prepare(
     card = Card(license=license, base_model=base_model)
     if isinstance(source, str | Path):
         path = Path(source)
-        source = Run.load(path) if (path / SETTINGS).is_file() else SafetyPrompt.load(path)
+        source = _opened(path)
     if isinstance(source, SafetyPrompt):
         return _with_base_model(source), card
     with progress.stage("Drawing the figure", 1) as stage:
@@ -151,6 +153,14 @@ def _prepare(
     if figure is None:
         progress.message("The run has no representations any more: the card has no figure.")
     return _with_base_model(source.safety_prompt), replace(card, figure=figure)
+
+
+def _opened(path: Path) -> Run | SafetyPrompt:
+    if not (path / SETTINGS).is_file():
+        return SafetyPrompt.load(path)
+    if kind_of(path) == WORDING:
+        return WordingRun.load(path).safety_prompt
+    return Run.load(path)
 
 
 def _with_base_model(prompt: SafetyPrompt) -> SafetyPrompt:

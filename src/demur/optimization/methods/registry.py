@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from demur.arguments import described
 from demur.errors import DemurError
 from demur.optimization.methods.protocol import Method, MethodSettings
+from demur.optimization.wording import TEXT
 from demur.plugins import is_plugin_spec, load_plugin
 from demur.settings import options_in
 
@@ -33,7 +34,7 @@ def method_names() -> tuple[str, ...]:
 
 def method_choices() -> str:
     """What may be given as a method on the command line, for help and messages."""
-    return f"{', '.join(BUILT_IN)} or FILE.py:CLASS"
+    return f"{', '.join(BUILT_IN)}, {TEXT} (the wording, for endpoints) or FILE.py:CLASS"
 
 
 def get_method(method: MethodSpec) -> type[Method[Any]]:
@@ -53,13 +54,19 @@ def get_method(method: MethodSpec) -> type[Method[Any]]:
     """
     if not isinstance(method, str):
         return _checked(method)
+    if method == TEXT:
+        raise DemurError(
+            f"The method {TEXT!r} improves the wording for a model behind an endpoint and trains "
+            "no embeddings: call optimize_wording with a Server."
+        )
     if method in BUILT_IN:
         module, _, name = BUILT_IN[method].partition(":")
         return _checked(getattr(import_module(module), name))
     if is_plugin_spec(method):
         return _checked(load_plugin(method))
     raise DemurError(
-        f"There is no method {method!r:.60}: choose {', '.join(BUILT_IN)}, or give FILE.py:CLASS."
+        f"There is no method {method!r:.60}: choose {', '.join((*BUILT_IN, TEXT))}, or "
+        "give FILE.py:CLASS."
     )
 
 

@@ -1,0 +1,257 @@
+"""The main job: from a basic prompt to a better wording that is measured."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from demur.arguments import require_common, require_kind
+from demur.endpoint import EndpointClient
+from demur.errors import DemurError
+from demur.evaluation.answerers.server import Server
+from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.chosen import Given as EvaluationGiven
+from demur.evaluation.comparison import Comparison
+from demur.evaluation.evaluate import run_evaluation
+from demur.evaluation.record import KIND as EVALUATION_KIND
+from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.recording import record_of
+from demur.evaluation.settings import EvaluateSettings, JudgeSettings, ResponseSettings
+from demur.files import safe_name, write_bytes
+from demur.judges import JudgeSpec
+from demur.judges.asking import EndpointIdentity
+from demur.optimization.wording.ledger import AnswerLedger, Spent
+from demur.optimization.wording.plan import WordingPlan, make_wording_plan
+from demur.optimization.wording.proposing import Proposer
+from demur.optimization.wording.provenance import provenance_of
+from demur.optimization.wording.record import (
+    RESULTS,
+    RESULTS_FORMAT,
+    Search,
+    WordingRecord,
+    WordingResults,
+)
+from demur.optimization.wording.run import EVALUATION, PROMPT, WordingRun, read_wording_run
+from demur.optimization.wording.scoring import Scorer
+from demur.optimization.wording.search import search
+from demur.optimization.wording.settings import KIND
+from demur.progress import Progress, SilentProgress
+from demur.prompts import SafetyPrompt
+from demur.queries import QueryChoice
+from demur.records import ServerRecord, WorkFolder, write_record
+
+RUNS = Path("demur-runs")
+OPTIMIZED = "optimized"
+
+_MOST_OF_NAME = 60
+
+
+def optimize_wording(
+    server: Server,
+    *,
+    basic_prompt: str | PathLike[str] | SafetyPrompt | None = None,
+    harmful: QueryChoice | None = None,
+    harmless: QueryChoice | None = None,
+    validation_harmful: QueryChoice | None = None,
+    validation_harmless: QueryChoice | None = None,
+    held_out_harmful: QueryChoice | None = None,
+    held_out_harmless: QueryChoice | None = None,
+    system_prompt: str | PathLike[str] | None = None,
+    judge: JudgeSpec | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: object,
+) -> WordingRun:
+    """Improve the wording of a safety prompt for a model behind an endpoint, and measure it.
+
+    The same call goes on where an earlier one stopped and asks nothing twice. With a larger budget
+    it goes on searching.
+
+    Args:
+        server: the model that the prompt is for.
+        basic_prompt: where to start: `long` (the default), `short`, `plain`, a text file, a text
+            prompt on the hub, or a `SafetyPrompt` of text.
+        harmful, harmless: queries that the proposer learns from: `training` (the default), a text
+            file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`.
+        validation_harmful, validation_harmless: queries that choose among the proposals, likewise;
+            by default `validation`.
+        held_out_harmful, held_out_harmless: queries that only the final measurement reads,
+            likewise; by default `test`.
+        system_prompt: text file with the application's own system text, which stays as it is.
+        judge: judge of refusal: a name, `file.py:Name`, an object or a function.
+        output: folder of the run; by default one below `demur-runs`, named after model and prompt.
+        progress: reports progress.
+        **settings: other settings by their names in `WordingSettings`, for example
+            `proposer_model` or `budget_calls`.
+
+    Raises:
+        DemurError: something is wrong that the message says how to fix; what is finished is kept.
+
+    Example:
+        >>> server = Server("http://localhost:8000/v1")  # doctest: +SKIP
+        >>> run = optimize_wording(server, budget_calls=1000)  # doctest: +SKIP
+        >>> print(run.safety_prompt.text)  # doctest: +SKIP
+    """
+    require_kind("server", server, Server, "a Server, such as Server('http://localhost:8000/v1')")
+    require_common(output, progress)
+    sets = {
+        "harmful": harmful,
+        "harmless": harmless,
+        "validation_harmful": validation_harmful,
+        "validation_harmless": validation_harmless,
+        "held_out_harmful": held_out_harmful,
+        "held_out_harmless": held_out_harmless,
+    }
+    plan = make_wording_plan(
+        server,
+        basic_prompt=basic_prompt,
+        system_prompt=system_prompt,
+        judge=judge,
+        sets=sets,
+        settings=settings,
+    )
+    return carry_out_wording(plan, output=output, progress=progress)
+
+
+def carry_out_wording(
+    plan: WordingPlan,
+    *,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+) -> WordingRun:
+    """Improve a wording as planned; see `optimize_wording`.
+
+    Args:
+        plan: what `wording_plan_of` or `make_wording_plan` returned.
+        output: folder of the run, as for `optimize_wording`.
+        progress: reports progress.
+
+    Raises:
+        DemurError: as for `optimize_wording`.
+    """
+    progress = progress or SilentProgress()
+    server = plan.server()
+    proposer = plan.proposer(server)
+    model = server.describe(progress)
+    record = plan.record(model, ServerRecord(proposer.model, proposer.place))
+    path = Path(output) if output is not None else _default_output(model, plan)
+    is_new = not path.exists()
+    folder = WorkFolder.start(path, record, KIND)
+    found = read_wording_run(folder)
+    if found is not None and found.results.budget == plan.budget:
+        progress.message(f"This run is finished already: showing {path}.")
+        return found
+    if plan.shared_queries:
+        progress.message(
+            f"{plan.shared_queries} of the held-out queries are searched with as well, so the "
+            "final figures flatter the prompt: give other held-out queries."
+        )
+    ledger = AnswerLedger(path, plan.budget)
+    try:
+        return _work(plan, folder, server, proposer, ledger, progress)
+    except DemurError:
+        if is_new and not ledger.has_answers:
+            shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
+        raise
+
+
+def _work(
+    plan: WordingPlan,
+    folder: WorkFolder[WordingRecord],
+    server: Server,
+    proposer: EndpointClient,
+    ledger: AnswerLedger,
+    progress: Progress,
+) -> WordingRun:
+    """Search, measure, and write the results."""
+    clients = [server.client, proposer]
+    if isinstance(plan.judge, EndpointIdentity):
+        clients.append(plan.judge.client)
+    for client in clients:
+        client.ledger = ledger
+    settings = plan.settings
+    found = search(
+        plan.search,
+        Scorer(server, plan.judge, plan.protocol, plan.basic.system_prompt),
+        Proposer(
+            proposer,
+            tokens=settings.proposer.proposer_tokens,
+            temperature=settings.proposer.proposer_temperature,
+            most_characters=settings.search.most_characters,
+            seed=settings.seed,
+        ),
+        ledger,
+        progress,
+    )
+    ledger.reserve = Spent()  # the final measurement is what it was kept for
+    comparison = _measure(plan, server, found, folder.path / EVALUATION, progress)
+    return _finish(plan, folder, found, comparison, ledger.spent)
+
+
+def _default_output(model: ServerRecord, plan: WordingPlan) -> Path:
+    names = (model.name.rpartition("/")[2], plan.basic.name)
+    return RUNS / safe_name("-".join([*(one[:_MOST_OF_NAME] for one in names), "text"]))
+
+
+def _measure(
+    plan: WordingPlan, server: Server, found: Search, path: Path, progress: Progress
+) -> Comparison:
+    """Compare no prompt, the basic one and the best one on the held-out queries."""
+    chosen = _chosen(plan, found, progress)
+    _clear(path, server, chosen, progress)
+    return run_evaluation(server, chosen, path, progress)
+
+
+def _chosen(plan: WordingPlan, found: Search, progress: Progress) -> Chosen:
+    settings, (harmful, harmless) = plan.settings, plan.held_out
+    prompts = [None, plan.basic.safety_prompt]
+    if found.best:
+        prompts.append(SafetyPrompt(OPTIMIZED, found.candidates[found.best].text))
+    chosen = choose(
+        EvaluateSettings(
+            prompt=tuple("none" if one is None else one.name for one in prompts),
+            system_prompt=settings.system_prompt,
+            judges=JudgeSettings(judge=settings.judge, base_url=settings.base_url),
+            sampling=ResponseSettings(
+                samples=settings.sampling.samples,
+                tokens=settings.sampling.tokens,
+                seed=settings.seed,
+            ),
+        ),
+        Server.default_prompts,
+        progress,
+        EvaluationGiven(prompts=prompts, harmful=harmful, harmless=harmless, judge=plan.judge),
+    )
+    return replace(chosen, objects=tuple(one for one in chosen.objects if one != "judge"))
+
+
+def _clear(path: Path, server: Server, chosen: Chosen, progress: Progress) -> None:
+    """Remove the measurement of an earlier result, after which a larger budget went on.
+
+    Its answers are in the ledger, so that none of them is asked for again.
+    """
+    if not (path / "settings.json").exists():
+        return
+    stored = WorkFolder.open(path, EvaluationRecord, EVALUATION_KIND).settings.identity()
+    if stored != record_of(server, chosen, progress).identity():
+        shutil.rmtree(path)
+
+
+def _finish(
+    plan: WordingPlan,
+    folder: WorkFolder[WordingRecord],
+    found: Search,
+    comparison: Comparison,
+    spent: Spent,
+) -> WordingRun:
+    """Write the prompt and the results."""
+    path, record = folder.path, folder.settings
+    results = WordingResults(record.identity().fingerprint, found, plan.budget, spent)
+    provenance = provenance_of(record, results, comparison)
+    prompt = SafetyPrompt(OPTIMIZED, found.candidates[found.best].text, None, provenance)
+    for name, data in prompt.files().items():
+        write_bytes(path / PROMPT / name, data)
+    write_record(path / RESULTS, results, RESULTS_FORMAT)
+    return WordingRun(path, record, prompt, results, comparison)
