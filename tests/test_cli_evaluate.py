@@ -33,8 +33,15 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     out, err = done(first), first.err
     for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
         assert expected in out
-    assert "wrong at least once" in " ".join(out.split())
+    assert "least once" in out
     assert "KL cost" in out
+    assert "first word changed: share of the queries" in out
+    assert "judge: paper, 4 tokens" in out
+    last = out[out.rindex("Not better than no prompt: plain refuses") :]
+    assert last.startswith("Not better than no prompt: plain refuses 0 of 12 harmful queries")
+    assert "the likeliest first word changed for" in last
+    assert "\nNext: " in last
+    assert out.count("Not better than no prompt: ") == 2
     assert "held-out (100)" in out
     assert out.count("basic.txt to plain") == 2
     (folder,) = Path("demur-evaluations").iterdir()

@@ -12,7 +12,7 @@ from demur.evaluation.costs import Cost
 from demur.evaluation.figures import Difference, Figures
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdict, verdicts
-from demur.records import Harm, JudgedResponse, Label
+from demur.records import Harm, Interval, JudgedResponse, Label, Rate
 
 Refused = Mapping[tuple[str, str, Label], Sequence[bool | None]]
 """For each prompt, set and label the verdict on the response to each query."""
@@ -265,6 +265,16 @@ def test_queries_of_no_text_are_judged_by_their_intervals() -> None:
     comparison = two((20, 90), (2, 2))
     assert of(replace(comparison, differences=())).kind == "better"
     assert of(replace(two((50, 60), (2, 2)), differences=())).kind == "no difference"
+
+
+def test_samples_are_given_in_percent_on_both_sides() -> None:
+    comparison = two((11, 11), None, of=30)
+    half = Rate(12.5, 30, Interval(0.2, 0.6))
+    rates = tuple(
+        replace(one, refused=half) if one.prompt == "optimized" else one for one in comparison.rates
+    )
+    sentence = of(replace(comparison, rates=rates)).sentence
+    assert "optimized refuses 42 % of 30 harmful queries instead of 37 % (within" in sentence
 
 
 def test_a_long_name_is_shortened() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, print_again, printable, short_name
-from demur.cli.tables import name_text, rate_text
+from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
+from demur.cli.tables import RIGHT, WRONG, judged_text, name_text, nats_text, rate_text
+from demur.cli.verdicts import print_verdicts
 from demur.evaluation.comparison import Comparison
-from demur.evaluation.figures import Figures, PromptRates
+from demur.evaluation.figures import Difference, Figures, PromptRates
 from demur.queries import Label
 from demur.records import Rate
 
@@ -22,22 +23,30 @@ _Group = tuple[str, Label | None]
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """Print the rates, costs, categories and differences, and where the results are."""
+    """Print the rates, costs and differences, where the results are, and the verdict."""
     console.print()
-    print_figures(console, comparison)
+    print_figures(console, comparison, _judged(comparison))
     if comparison.path is not None:
         print_again(console, comparison.path, "All responses with their verdicts")
     if comparison.outputs:
         console.print("The outputs for instructions, as alpaca_eval reads them, are there in:")
         for output in comparison.outputs:
             console.print(Text(f"  {printable(output.file)}", style="bold"), soft_wrap=True)
+    console.print()
+    print_verdicts(console, comparison)
 
 
-def print_figures(console: Console, figures: Figures) -> None:
-    """Print every table that the figures fill."""
+def print_figures(console: Console, figures: Figures, notes: Sequence[str] = ()) -> None:
+    """Print every table that the figures fill.
+
+    Args:
+        console: where to print.
+        figures: the figures.
+        notes: lines below the rates of refusal, for example the judge.
+    """
     groups = list(dict.fromkeys((rates.set, rates.label) for rates in figures.rates))
     tables = [
-        _rates_table(figures),
+        _rates_table(figures, notes),
         _harm_table(figures),
         _costs_table(figures),
         *(_category_table(figures, group) for group in groups),
@@ -62,21 +71,31 @@ def print_left_out(console: Console, figures: Figures) -> None:
             console.print(f"Responses {why}, left out of these rates: {count}.", highlight=False)
 
 
-def _rates_table(figures: Figures) -> Table | None:
+def _judged(comparison: Comparison) -> list[str]:
+    """The judge and the limit of tokens."""
+    record = comparison.settings
+    if record is None:
+        return []
+    if not record.conditions:
+        return [f"judge: {printable(record.judge.name)}"]
+    return [judged_text(record.judge.name, record.most_tokens, record.settings.sampling.samples)]
+
+
+def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:
     wholes = _wholes(figures)
     if not wholes:
         return None
     labelled = any(rates.label is not None for rates in wholes)
-    caption = "wrong: a harmful query not refused, a harmless one refused" if labelled else None
-    table = new_table("Refused, with 95 % intervals", caption)
-    columns = ["refused", *(["wrong at least once"] if labelled else [])]
+    caption = "wrong: a harmful query not refused, a harmless one refused"
+    table = new_table("Refused, with 95 % intervals")
+    columns = ["refused", *(["wrong at\nleast once"] if labelled else [])]
 
     def cells(rates: PromptRates) -> list[str]:
         wrong = "" if rates.label is None else rate_text(rates.wrong_any)
         return [rate_text(rates.refused), wrong][: len(columns)]
 
     _fill(table, columns, wholes, cells)
-    return table
+    return with_notes(table, [*notes, *([caption] if labelled else [])])
 
 
 def _harm_table(figures: Figures) -> Table | None:
@@ -97,33 +116,36 @@ def _harm_table(figures: Figures) -> Table | None:
     return table
 
 
-def _costs_table(figures: Figures) -> Table | None:
+def _costs_table(figures: Figures) -> Group | None:
     if not figures.costs:
         return None
-    table = new_table(
-        "Cost on harmless queries, with 95 % intervals",
-        "mean KL divergence from the model without a prompt, in nats",
-    )
+    table = new_table("Cost on harmless queries, with 95 % intervals")
     for name in ("queries", "prompt"):
         table.add_column(name, overflow="fold")
-    table.add_column("KL cost", justify="right", no_wrap=True)
+    for name in ("KL cost\n(nats)", "first word\nchanged"):
+        table.add_column(name, justify="right", no_wrap=True)
     shown: str | None = None
     for cost in figures.costs:
         if shown is not None and cost.set != shown:
             table.add_section()
         title = f"{short_name(cost.set)} ({cost.queries})" if cost.set != shown else ""
-        table.add_row(Text(title), name_text(cost.prompt), str(cost) if cost.divergence else "0")
+        divergence = str(cost) if cost.divergence else nats_text(0)
+        prompt, changed = name_text(cost.prompt), rate_text(cost.changed, 0)
+        table.add_row(Text(title), prompt, divergence, changed)
         shown = cost.set
-    return table
+    return with_notes(
+        table,
+        [
+            "KL cost: mean KL divergence of the first token from the model without a prompt",
+            "first word changed: share of the queries whose likeliest first token is another",
+        ],
+    )
 
 
-def _wins_table(figures: Figures) -> Table | None:
+def _wins_table(figures: Figures) -> Group | None:
     if not figures.wins:
         return None
-    table = new_table(
-        "Outputs for instructions preferred to those without a prompt",
-        "50 % is no difference; a tie counts half, a pair without a verdict not at all",
-    )
+    table = new_table("Outputs for instructions preferred to those without a prompt")
     table.add_column("prompt", overflow="fold")
     for name in ("preferred", "wins", "ties", "losses", "no verdict"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -131,7 +153,8 @@ def _wins_table(figures: Figures) -> Table | None:
         won = wins.won
         counts = (won.wins, won.ties, won.losses, won.undecided)
         table.add_row(name_text(wins.prompt), rate_text(won.rate), *map(str, counts))
-    return table
+    note = "50 % is no difference; a tie counts half, a pair without a verdict not at all"
+    return with_notes(table, [note])
 
 
 def _fill(
@@ -182,13 +205,10 @@ def _category_table(figures: Figures, group: _Group) -> Table | None:
     return table
 
 
-def _differences_table(figures: Figures) -> Table | None:
+def _differences_table(figures: Figures) -> Group | None:
     if not figures.differences:
         return None
-    table = new_table(
-        "Differences between prompts on the same queries",
-        "paired sign-flip permutation test; p adjusted for the number of pairs (Holm)",
-    )
+    table = new_table("Differences between prompts on the same queries")
     for column in ("queries", "prompts"):
         table.add_column(column, overflow="fold")
     table.add_column("points", justify="right", no_wrap=True)
@@ -203,11 +223,21 @@ def _differences_table(figures: Figures) -> Table | None:
         table.add_row(
             Text(queries),
             Text(f"{short_name(difference.first)} to {short_name(difference.second)}"),
-            f"{100 * difference.difference:+.1f}",
+            _points(difference),
             "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
             "yes" if difference.more_than_chance else "no",
         )
-    return table
+    note = "paired sign-flip permutation test; p adjusted for the number of pairs (Holm)"
+    return with_notes(table, [note])
+
+
+def _points(difference: Difference) -> Text:
+    """The difference, green where it is an improvement by more than chance, red where it is not."""
+    text = Text(f"{100 * difference.difference:+.1f}")
+    if difference.more_than_chance and difference.label is not None:
+        wanted = difference.measure == "refused" and difference.label == "harmful"
+        text.stylize(RIGHT if (difference.difference > 0) == wanted else WRONG)
+    return text
 
 
 def _wholes(figures: Figures) -> list[PromptRates]:

@@ -33,7 +33,8 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
                 one.prompt,
                 one.harmful_refused,
                 one.harmless_refused,
-                "" if one.divergence is None else f"{one.divergence:.2f}",
+                one.divergence,
+                one.changed,
                 main=one.role == "this",
                 basic=one.role == "basic",
             )

@@ -8,48 +8,68 @@ from rich.text import Text
 
 from demur.cli.comparison import print_left_out
 from demur.cli.screen import one_line, print_again, printable
-from demur.cli.tables import Row, refusal_table
+from demur.cli.tables import Row, judged_text, refusal_table, verdict_text
+from demur.cli.verdicts import print_verdict_of_run
 from demur.optimization import Run
 from demur.optimization.examples import Example
+from demur.records import Label
+
+_LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
 def print_run(console: Console, run: Run) -> None:
-    """Print the rates, two examples, where the results are and what to do next."""
+    """Print the rates, two examples, where the results are, the verdict and what to do next."""
     console.print()
-    console.print(refusal_table("Refused on held-out queries, with 95 % intervals", _rows(run)))
+    title = "Refused on held-out queries, with 95 % intervals"
+    console.print(refusal_table(title, _rows(run), [_judged(run)]))
     print_left_out(console, run.comparison)
     for example in run.examples:
         console.print(_example(example))
-    console.print("More harmful and fewer harmless queries refused is better.")
     print_again(console, run.path, "All responses")
-    console.print("Use the prompt in Python with:")
-    console.print(Text(f"SafetyPrompt.load({str(run.path)!r})", style="bold"), soft_wrap=True)
+    console.print()
+    print_verdict_of_run(console, run)
+
+
+def _judged(run: Run) -> str:
+    record = run.settings
+    sampling = record.settings.sampling
+    tokens = [
+        sampling.tokens or each for each in (sampling.tokens_harmful, sampling.tokens_harmless)
+    ]
+    return judged_text(record.judge.name, tokens[0], sampling.samples, tokens[1])
 
 
 def _rows(run: Run) -> list[Row]:
     _, basic, optimized = run.names
-    costs = {cost.prompt: f"{cost.divergence:.2f}" for cost in run.comparison.costs}
-    return [
-        Row(
-            name,
-            run.comparison.find(name, label="harmful").refused,
-            run.comparison.find(name, label="harmless").refused,
-            costs.get(name, ""),
-            main=name == optimized,
-            basic=name == basic,
+    costs = {cost.prompt: cost for cost in run.comparison.costs}
+    rows: list[Row] = []
+    for name in run.names:
+        harmful, harmless = (run.comparison.find(name, label=label) for label in _LABELS)
+        cost = costs.get(name)
+        rows.append(
+            Row(
+                name,
+                harmful.refused,
+                harmless.refused,
+                None if cost is None else cost.divergence,
+                None if cost is None else cost.changed,
+                main=name == optimized,
+                basic=name == basic,
+            )
         )
-        for name in run.names
-    ]
+    return rows
 
 
 def _example(example: Example) -> Panel:
-    words = {True: "refused ", False: "answered", None: "no verdict"}
+    """A query with its responses; a verdict is green where it is as it should be, else red."""
     body = Text(f"{one_line(example.query, 500)}\n", style="italic")
     for when, response, refused in (
         ("before", example.before, example.before_refused),
         ("after ", example.after, example.after_refused),
     ):
-        body.append(f"{when}  {words[refused]}  ", style="bold not italic")
-        body.append(" ".join(printable(response).split()) + " ...\n", style="not italic")
+        verdict = verdict_text(refused, example.label)
+        body.append(f"{when}  ", style="bold not italic")
+        body.append(verdict.plain.ljust(8), style=f"bold not italic {verdict.style}")
+        body.append("  " + " ".join(printable(response).split()) + "\n", style="not italic")
     body.rstrip()
     return Panel(body, title=Text(example.label), title_align="left")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +57,11 @@ def new_table(title: str | None = None, caption: str | None = None) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
+
+
+def with_notes(table: Table, notes: Sequence[str]) -> Group:
+    """A table with lines below it, which may be longer than the table is wide."""
+    return Group(table, *(Text(printable(note), style="dim") for note in notes), "")
 
 
 def show_path(text: str, path: Path) -> None:

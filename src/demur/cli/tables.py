@@ -8,24 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from demur.cli.screen import new_table, short_name
-from demur.records import Rate
+from demur.cli.screen import new_table, printable, short_name, with_notes
+from demur.evaluation.costs import cost_in_words
+from demur.records import Label, Rate
 
 NO_VERDICT = "no verdict"
+RIGHT, WRONG = "green", "red"
+"""Styles of what is as it should be, and of what is not."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Refusals under one prompt.
+    """What was measured under one prompt.
 
     Attributes:
         prompt: name of the prompt, for people.
         harmful: rate at which harmful queries are refused; None where there is no verdict.
         harmless: rate at which harmless queries are refused, likewise.
-        cost: KL cost in nats, as text; empty where it was not measured.
+        divergence: KL divergence from the model without a prompt, in nats; None where it was not
+            measured.
+        changed: share of harmless queries whose likeliest first word changed, likewise.
         main: whether the row is the one to look at.
         basic: whether the prompt is the basic one.
     """
@@ -33,27 +38,62 @@ class Row:
     prompt: str
     harmful: Rate | None
     harmless: Rate | None
-    cost: str
+    divergence: float | None = None
+    changed: Rate | None = None
     main: bool = False
     basic: bool = False
 
 
-def refusal_table(title: str, rows: Sequence[Row]) -> Table:
-    """A table with one row for each prompt and the two labels side by side."""
-    caption = "KL cost: mean KL divergence from the model without a prompt, in nats"
-    with_costs = any(row.cost for row in rows)
-    table = new_table(title, caption if with_costs else None)
+def refusal_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Group:
+    """A table with one row for each prompt and the two labels side by side.
+
+    Args:
+        title: title of the table.
+        rows: the prompts.
+        notes: lines below the table, for example the judge.
+    """
+    with_costs = any(row.divergence is not None for row in rows)
+    with_words = any(row.changed is not None for row in rows)
+    table = new_table(title)
+    table.padding = (0, 1, 0, 0)  # so that the rates fit into 80 columns
     table.add_column("prompt", overflow="fold")
-    for name in ("harmful queries", "harmless queries", *(["KL cost"] if with_costs else [])):
+    for name in (
+        "harmful\nqueries",
+        "harmless\nqueries",
+        *(["KL cost\n(nats)"] if with_costs else []),
+        *(["first word\nchanged"] if with_words else []),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [rate_text(row.harmful), rate_text(row.harmless), row.cost]
-        style = "bold" if row.main else None
+        cells = [rate_text(row.harmful, 0), rate_text(row.harmless, 0)]
+        if with_costs:
+            cells.append(nats_text(row.divergence))
+        if with_words:
+            cells.append("" if row.changed is None else rate_text(row.changed, 0))
         prompt = name_text(row.prompt)
         if row.basic:
             prompt.append(" (basic)")
-        table.add_row(prompt, *cells[: len(table.columns) - 1], style=style)
-    return table
+        table.add_row(prompt, *cells, style="bold" if row.main else None)
+    costs_in_words = [
+        cost_in_words(row.divergence, row.changed)
+        for row in rows
+        if row.main and row.divergence is not None and row.changed is not None
+    ]
+    return with_notes(table, [*notes, *costs_in_words])
+
+
+def judged_text(judge: str, tokens: int, samples: int = 1, harmless: int | None = None) -> str:
+    """Who judged what, for example `judge: default, 64 tokens`.
+
+    Args:
+        judge: name of the judge of refusal.
+        tokens: largest number of tokens in a response.
+        samples: number of responses to each query.
+        harmless: the same for harmless queries, where it is another.
+    """
+    limit = f"{tokens} tokens" if harmless in (None, tokens) else f"{tokens} or {harmless} tokens"
+    several = f"{samples} responses of " if samples > 1 else ""
+    return f"judge: {short_name(printable(judge))}, {several}{limit}"
 
 
 def rate_text(rate: Rate | None, digits: int = 1) -> str:
@@ -62,6 +102,23 @@ def rate_text(rate: Rate | None, digits: int = 1) -> str:
         return NO_VERDICT
     low, high = 100 * rate.interval.low, 100 * rate.interval.high
     return f"{100 * rate.value:.{digits}f} % ({low:.0f} to {high:.0f})"
+
+
+def nats_text(divergence: float | None) -> str:
+    """A KL divergence in nats; empty where it was not measured."""
+    if divergence is None:
+        return ""
+    return f"{divergence:.2f}" if divergence else "0"
+
+
+def verdict_text(refused: bool | None, label: Label | None) -> Text:
+    """What a response does, in green where it is as it should be and in red where it is not."""
+    if refused is None:
+        return Text(NO_VERDICT)
+    word = "refused" if refused else "answered"
+    if label is None:
+        return Text(word)
+    return Text(word, style=RIGHT if refused == (label == "harmful") else WRONG)
 
 
 def name_text(name: str, most: int = 40) -> Text:

@@ -75,17 +75,26 @@ class Cost:
 
     @property
     def in_words(self) -> str:
-        """What the divergence means for these queries.
-
-        Example:
-            `KL 0.25 nats: the likeliest first word changed for 12 of 100 harmless queries`
-        """
-        return (
-            f"KL {self.divergence:.2f} nats: the likeliest first word changed for "
-            f"{round(self.changed.count)} of {self.queries} harmless queries"
-        )
+        """What the divergence means for these queries; see `cost_in_words`."""
+        return cost_in_words(self.divergence, self.changed)
 
     def __str__(self) -> str:
         if self.interval is None:
             return f"{self.divergence:.2f}"
         return f"{self.divergence:.2f} ({self.interval.low:.2f} to {self.interval.high:.2f})"
+
+
+def cost_in_words(divergence: float, changed: Rate) -> str:
+    """What a mean KL divergence came to.
+
+    Args:
+        divergence: mean KL divergence, in nats.
+        changed: share of the queries whose likeliest first token changed.
+
+    Example:
+        `KL 0.25 nats: the likeliest first word changed for 12 of 100 harmless queries`
+    """
+    return (
+        f"KL {divergence:.2f} nats: the likeliest first word changed for {changed.count:.0f} of "
+        f"{changed.queries} harmless queries"
+    )

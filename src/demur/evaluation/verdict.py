@@ -25,6 +25,9 @@ Kind = Literal["better", "mixed", "no difference", "worse", "harmful", "unknown"
 MOST_SETS = 3
 """Query sets of a label that the sentence names; tables have the others."""
 
+MOST_COUNTED = 100
+"""Queries up to which they are counted; of more the share in percent is given."""
+
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 _KINDS = (":borderline", ":ordinary")
 _LONGEST_NAME = 40
@@ -172,7 +175,8 @@ class _Case:
         parts += self._missing()
         if kind in ("better", "mixed") and not any(one.direction > 0 for one in self.from_bare):
             parts += [
-                f"without a prompt it is {_amount(one.before)}{_unsure(one)}"
+                f"without a prompt it is {_amount(one.before, _is_whole(one.before.count))}"
+                f"{_unsure(one)}"
                 for one in self.from_bare[:MOST_SETS]
             ]
         changed = [one.changed for one in self.figures.costs if one.prompt == self.prompts[1]]
@@ -266,8 +270,12 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
         among = [other for other in among if other.set.endswith(kind)]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"
-    short = one.after.queries == one.before.queries
-    return f"{_amount(one.after)} {noun} instead of {_amount(one.before, short)}{_unsure(one)}"
+    rates = (one.after, one.before)
+    counted = all(rate.queries <= MOST_COUNTED and _is_whole(rate.count) for rate in rates)
+    after, before = (_amount(rate, counted) for rate in rates)
+    if one.after.queries == one.before.queries:
+        before = before.partition(" of ")[0]
+    return f"{after} {noun} instead of {before}{_unsure(one)}"
 
 
 def _unsure(one: Change) -> str:
@@ -275,14 +283,16 @@ def _unsure(one: Change) -> str:
     return " (within chance)" if differs and not one.direction else ""
 
 
-def _amount(rate: Rate, short: bool = False) -> str:
-    """A rate as a count of at most 100 queries, else in percent; without their number if short."""
-    count = round(rate.count)
-    if rate.queries <= 100 and abs(rate.count - count) < 1e-6:
-        return str(count) if short else f"{count} of {rate.queries}"
+def _amount(rate: Rate, counted: bool) -> str:
+    """A rate as a count, for example `91 of 100`, or in percent, for example `4.5 % of 200`."""
+    if counted:
+        return f"{rate.count:.0f} of {rate.queries}"
     share = 100 * rate.value
-    text = f"{share:.1f} %" if 0 < share < 10 else f"{share:.0f} %"
-    return text if short else f"{text} of {rate.queries}"
+    return f"{share:.{1 if 0 < share < 10 else 0}f} % of {rate.queries}"
+
+
+def _is_whole(count: float) -> bool:
+    return abs(count - round(count)) < 1e-6
 
 
 def _short(name: str) -> str:

@@ -1,0 +1,81 @@
+"""The last lines of a command: whether a prompt is better, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from demur.chat.settings import LoadSettings
+from demur.cli.screen import printable
+from demur.evaluation.comparison import Comparison
+from demur.evaluation.verdict import Kind, Verdict
+from demur.optimization import Run
+from demur.settings import command_line, options_of
+
+EXPORTED = "my-safe-model"
+"""Folder of the export in the command that is suggested."""
+
+_STYLES: dict[Kind, str] = {
+    "better": "green",
+    "mixed": "yellow",
+    "no difference": "yellow",
+    "unknown": "yellow",
+    "worse": "red",
+    "harmful": "red",
+}
+_BEST_FIRST: tuple[Kind, ...] = tuple(_STYLES)
+
+
+def print_verdict_of_run(console: Console, run: Run) -> None:
+    """Print whether the optimized prompt is better than the basic one, and the next command."""
+    verdict = run.verdict
+    _print_sentence(console, verdict)
+    _print_next(console, verdict.advice, ("export", [str(run.path), EXPORTED]))
+
+
+def print_verdicts(console: Console, comparison: Comparison) -> None:
+    """Print whether each prompt is better than none, and what to do next with the best."""
+    found = comparison.verdicts
+    if not found:
+        return
+    for verdict in found:
+        _print_sentence(console, verdict)
+    best = min(found, key=lambda one: _BEST_FIRST.index(one.kind))
+    _print_next(console, best.advice, _command(comparison, best))
+
+
+def _print_sentence(console: Console, verdict: Verdict) -> None:
+    text = Text(printable(verdict.sentence))
+    opening = text.plain.find(": ")
+    text.stylize(f"bold {_STYLES[verdict.kind]}", 0, max(0, opening + 1))
+    console.print(text)
+
+
+def _print_next(console: Console, advice: str, command: tuple[str, list[str]] | None) -> None:
+    """Print the advice; the command where there is none, because the prompt can be used."""
+    text = Text("Next: ")
+    if advice or command is None:
+        text.append(printable(advice or "use it as the first system message."))
+        console.print(text)
+    else:
+        text.append(printable(command_line(*command)), style="bold")
+        console.print(text, soft_wrap=True)
+
+
+def _command(comparison: Comparison, best: Verdict) -> tuple[str, list[str]] | None:
+    """What makes the prompt usable: its export, or for a text a training that starts from it."""
+    record = comparison.settings
+    if record is None or "prompts" in record.objects:
+        return None
+    named: Sequence[str] = record.settings.prompt
+    names = [one.name for one in record.conditions]
+    if best.after not in names or len(named) != len(names):
+        return None
+    place = names.index(best.after)
+    if record.conditions[place].trained:
+        return "export", [named[place], EXPORTED]
+    if isinstance(record.source, LoadSettings) and not record.conditions[place].is_bare:
+        return "optimize", [f"--basic-prompt={named[place]}", *options_of(record.source)]
+    return None
