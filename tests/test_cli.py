@@ -319,6 +319,14 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     assert "Traceback" not in result.err
 
 
+def test_the_help_has_no_types_that_say_nothing() -> None:
+    for command in (["--help"], ["show", "--help"], ["optimize", "--help"]):
+        out = done(demur(*command))
+        assert "<str>" not in out
+        assert "<bool>" not in out
+    assert "TEXT" in out
+
+
 def test_the_usage_says_which_arguments_are_required() -> None:
     assert "Usage: demur push [OPTIONS] RUN NAME" in done(demur("push", "--help"))
     assert "Usage: demur optimize [OPTIONS] [MODEL]" in done(demur("optimize", "--help"))

@@ -7,10 +7,11 @@ import sys
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from demur.cli.benchmarks import BENCHMARKS_COMMAND
 from demur.cli.chat import CHAT
-from demur.cli.command import Command
+from demur.cli.command import Command, without_types
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
@@ -59,6 +60,14 @@ def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
     )
 
 
+class _Root(TyperGroup):
+    """The group of all commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The switches of `demur` itself."""
+        return without_types(super().get_params(ctx))
+
+
 def build_app(method: str = DEFAULT) -> typer.Typer:
     """The application with all its commands.
 
@@ -69,6 +78,7 @@ def build_app(method: str = DEFAULT) -> typer.Typer:
         DemurError: there is no such method.
     """
     app = typer.Typer(
+        cls=_Root,
         help=HELP,
         add_completion=False,
         pretty_exceptions_enable=False,

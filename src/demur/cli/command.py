@@ -91,6 +91,9 @@ class Command(Generic[Settings]):
                 pieces = super().collect_usage_pieces(ctx)
                 return [one.strip("[]") if one.strip("[]") in required else one for one in pieces]
 
+            def get_params(self, ctx: Any) -> list[Any]:
+                return without_types(super().get_params(ctx))
+
         return Kind
 
     def _base(self, values: Mapping[str, object]) -> Settings | None:
@@ -129,6 +132,17 @@ class Command(Generic[Settings]):
         invoke.__signature__ = signature  # type: ignore[attr-defined]
         invoke.__annotations__ = {one.name: one.annotation for one in parameters}
         return invoke
+
+
+def without_types(parameters: list[Any]) -> list[Any]:
+    """Parameters of typer whose help leaves out types that say nothing.
+
+    An argument is shown by its name, and a switch takes no value.
+    """
+    for one in parameters:
+        if one.param_type_name == "argument" or one.name in ("help", "version"):
+            vars(one).update(display_type_rich=lambda ctx: None)
+    return parameters
 
 
 def _config_parameter(recorded: bool) -> inspect.Parameter:
