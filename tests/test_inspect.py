@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from demur import DemurError, ResponseFiles, SafetyPrompt, evaluate
+from demur import Conversation, DemurError, ResponseFiles, SafetyPrompt, evaluate
 from demur.chat.catalog import CATALOG
 from demur.files import cache_directory
 from demur.judges import PaperRefusalJudge
@@ -181,6 +181,26 @@ def test_prompts_of_several_logs_are_compared(sets: dict[str, str], tmp_path: Pa
     with pytest.raises(DemurError, match="no responses"):
         save_responses([], tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_a_query_is_asked_behind_its_history(tmp_path: Path) -> None:
+    from demur.inspect import save_responses
+
+    said = ["w1 ?", "w2 .", "w7 w0 ?"]
+    roles = ["user", "assistant", "user"]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said, strict=True)]
+    lines = [json.dumps({"m": messages}), json.dumps({"m": messages[2:]})]
+    (tmp_path / "talk.jsonl").write_text("\n".join(lines))
+    scripted = Scripted({"w7 w0 ?": REFUSAL})
+    arguments = {"harmful": f"{tmp_path}/talk.jsonl:m", "prompt": "long"}
+    log = run("demur/safeguard", scripted, task_args=arguments)
+    asked = [told[1:] for told in scripted.told]
+    assert sorted(asked, key=len) == [[("user", "w7 w0 ?")], [*zip(roles, said, strict=True)]]
+    rows = tmp_path / "rows.jsonl"
+    assert save_responses(log, rows) == 0
+    comparison = evaluate(ResponseFiles([rows]), output=tmp_path / "out")
+    found = {one.query for one in comparison.responses()}
+    assert found == {"w7 w0 ?", Conversation("w7 w0 ?", (("w1 ?", "w2 ."),))}
 
 
 def test_harm_is_judged_as_in_demur_and_nonsense_is_never_safe(sets: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from demur.evaluation.evaluate import evaluate
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.prompts import Condition, SafetyPrompt
-    from demur.queries import QuerySet, load_query_set
+    from demur.queries import Conversation, QuerySet, load_query_set
     from demur.report import write_report
     from demur.sharing import push
 
@@ -32,6 +32,7 @@ __all__ = [
     "ChatModel",
     "Comparison",
     "Condition",
+    "Conversation",
     "DemurError",
     "Diagnosis",
     "Dialogue",
@@ -53,6 +54,7 @@ _HOMES = {
     "ChatModel": "demur.chat",
     "Comparison": "demur.evaluation.comparison",
     "Condition": "demur.prompts",
+    "Conversation": "demur.queries",
     "DemurError": "demur.errors",
     "Diagnosis": "demur.diagnosis",
     "Dialogue": "demur.chat",

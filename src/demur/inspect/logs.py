@@ -10,7 +10,8 @@ from inspect_ai.log import EvalLog
 
 from demur.errors import DemurError
 from demur.files import write_bytes
-from demur.inspect.scoring import Origin
+from demur.inspect.scoring import Origin, query_of
+from demur.records import to_plain
 
 TASK = "safeguard"
 
@@ -46,6 +47,7 @@ def _rows(log: EvalLog) -> Iterator[str]:
     for sample in log.samples or ():
         text = sample.output.completion
         if sample.error is None and text.strip():
-            query = sample.input if isinstance(sample.input, str) else sample.input[-1].text
-            row = {**vars(Origin.of(sample.metadata)), "query": query, "response": text}
+            query = query_of(sample.input)
+            asked = query if isinstance(query, str) else to_plain(query)
+            row = {**vars(Origin.of(sample.metadata)), "query": asked, "response": text}
             yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, get_args
 
 import anyio.to_thread
+from inspect_ai.model import ChatMessage
 from inspect_ai.scorer import (
     Metric,
     SampleScore,
@@ -27,7 +28,7 @@ from demur.evaluation.judging import Judges, judge_harm, may_harm
 from demur.evaluation.statistics import any_rate, rate_over_queries
 from demur.judges import EndpointJudge, Judge, as_harm_judge, as_refusal_judge
 from demur.judges.protocol import settling
-from demur.records import JudgedResponse, Label, Rate
+from demur.records import Conversation, JudgedResponse, Label, Query, Rate
 
 
 @metric
@@ -175,11 +176,27 @@ class Origin:
         )
 
 
+def query_of(given: str | list[ChatMessage]) -> Query:
+    """The query in a sample's input: a text, or messages that end with it.
+
+    Messages that are not a plain exchange of texts before it are left out.
+    """
+    if isinstance(given, str):
+        return given
+    messages = [message for message in given if message.role in ("user", "assistant")]
+    texts = [message.text for message in messages]
+    roles = [message.role for message in messages]
+    turns = ["user", "assistant"] * (len(roles) // 2) + ["user"]
+    if len(texts) > 1 and roles == turns and all(text.strip() for text in texts):
+        return Conversation(texts[-1], tuple(zip(texts[:-1:2], texts[1::2], strict=True)))
+    return texts[-1] if texts else ""
+
+
 async def _judged(state: TaskState, judges: Judges, at_once: int) -> JudgedResponse:
     """A sample's response with the verdict of the judge of refusal."""
     answer = Answer(
         **vars(Origin.of(state.metadata)),
-        query=state.input_text,
+        query=query_of(state.input),
         text=None if _filtered(state) else state.output.completion,
         end=None,
     )

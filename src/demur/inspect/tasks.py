@@ -10,7 +10,13 @@ from pathlib import Path
 import click
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessageSystem, GenerateConfig
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+)
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 
@@ -20,7 +26,7 @@ from demur.evaluation.settings import EvaluateSettings
 from demur.inspect.scoring import complied_harmfully, refused
 from demur.prompts import Condition, load_system_prompt
 from demur.queries import QuerySet
-from demur.records import NO_PROMPT, ConditionRecord
+from demur.records import NO_PROMPT, ConditionRecord, Query
 from demur.settings import build
 
 
@@ -163,9 +169,19 @@ def _samples(name: str, side: QuerySet, condition: ConditionRecord) -> list[Samp
     categories = side.categories or (None,) * len(side)
     return [
         Sample(
-            input=query,
+            input=_input(query),
             id=f"{side.label}-{number}",
             metadata={**metadata, "category": category or None},
         )
         for number, (query, category) in enumerate(zip(side, categories, strict=True), start=1)
+    ]
+
+
+def _input(query: Query) -> str | list[ChatMessage]:
+    """A query as Inspect takes it: its text, or the messages of its conversation."""
+    if isinstance(query, str):
+        return query
+    return [
+        ChatMessageUser(content=text) if role == "user" else ChatMessageAssistant(content=text)
+        for role, text in query.messages
     ]
