@@ -92,7 +92,7 @@ def test_responses_keep_the_conversation() -> None:
         assert from_line(JudgedResponse, to_line(one)) == one
     line = to_line(response(SIX, True))
     for damage in (b'"history":[]', b'"history":[["a"]]', b'"history":[["a",7]]'):
-        with pytest.raises(ValueError, match="pairs|query|validation error"):
+        with pytest.raises(ValueError, match=r"pairs|query|validation error"):
             from_line(
                 JudgedResponse,
                 line.replace(b'"history":[["How much rice for two?","150 g."]]', damage),
