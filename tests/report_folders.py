@@ -120,6 +120,7 @@ def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: 
         basic_prompt=basic,
         anchors=QueriesRecord("anchors", "anchors", anchors.fingerprint),
         held_out=QueriesRecord("held-out", "held-out", held_out.fingerprint),
+        validation=None,
         method=MethodRecord(
             name=method.name,
             title=method.title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -37,11 +38,11 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     assert "KL cost" in out
     assert "first word changed: share of the queries" in out
     assert "judge: paper, 4 tokens" in out
-    last = out[out.rindex("Not better than no prompt: plain refuses") :]
-    assert last.startswith("Not better than no prompt: plain refuses 0 of 12 harmful queries")
-    assert "the likeliest first word changed for" in last
-    assert "\nNext: " in last
-    assert out.count("Not better than no prompt: ") == 2
+    ending = " ".join(out.split("demur show ")[1].split())
+    for prompt in ("basic.txt", "plain"):
+        assert re.search(f"no prompt: {prompt} refuses [0-9]+ of 12 harmful queries", ending)
+    assert "the likeliest first word changed for" in ending
+    assert ". Next: " in ending
     assert "held-out (100)" in out
     assert out.count("basic.txt to plain") == 2
     (folder,) = Path("demur-evaluations").iterdir()

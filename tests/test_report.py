@@ -124,10 +124,14 @@ def test_texts_arrive_whole_and_as_text(run: Path) -> None:
 def test_what_a_run_shows(run: Path) -> None:
     page = read(write_report([run]))
     words = " ".join(" ".join(page.words).split())
-    assert "The optimized prompt refuses more harmful queries than" in words
-    assert "which is better: 90 % against 50 %" in words
-    assert f"as many harmless queries as {BASIC}" in words
-    assert "95 % intervals" in words
+    assert (
+        f"Better than {BASIC}: optimized refuses 18 of 20 harmful queries instead of 10, and 1 of "
+        "20 harmless queries instead of 1; the likeliest first word changed for 3 of 20 harmless "
+        "queries."
+    ) in words
+    assert f"Next: demur export {run} my-safe-model" in words
+    assert "95 % intervals. Judge: paper, 16 tokens. KL 0.25 nats: the likeliest first" in words
+    assert 'class="verdict better"' in write_report([run]).read_text(encoding="utf-8")
     assert (
         f"demur optimize 'tiny <b>model' --dtype float32 --basic-prompt '{BASIC}' --epochs 2"
         in words

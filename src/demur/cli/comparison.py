@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
-from demur.cli.tables import RIGHT, WRONG, judged_text, name_text, nats_text, rate_text
+from demur.cli.tables import RIGHT, WRONG, name_text, nats_text, rate_text
 from demur.cli.verdicts import print_verdicts
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import Difference, Figures, PromptRates
@@ -25,7 +25,7 @@ _Group = tuple[str, Label | None]
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the rates, costs and differences, where the results are, and the verdict."""
     console.print()
-    print_figures(console, comparison, _judged(comparison))
+    print_figures(console, comparison, [comparison.judged] if comparison.judged else [])
     if comparison.path is not None:
         print_again(console, comparison.path, "All responses with their verdicts")
     if comparison.outputs:
@@ -69,16 +69,6 @@ def print_left_out(console: Console, figures: Figures) -> None:
     ):
         if count:
             console.print(f"Responses {why}, left out of these rates: {count}.", highlight=False)
-
-
-def _judged(comparison: Comparison) -> list[str]:
-    """The judge and the limit of tokens."""
-    record = comparison.settings
-    if record is None:
-        return []
-    if not record.conditions:
-        return [f"judge: {printable(record.judge.name)}"]
-    return [judged_text(record.judge.name, record.most_tokens, record.settings.sampling.samples)]
 
 
 def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from demur.cli.comparison import print_left_out
 from demur.cli.screen import one_line, print_again, printable
-from demur.cli.tables import Row, judged_text, refusal_table, verdict_text
+from demur.cli.tables import Row, refusal_table, verdict_text
 from demur.cli.verdicts import print_verdict_of_run
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -21,22 +21,13 @@ def print_run(console: Console, run: Run) -> None:
     """Print the rates, two examples, where the results are, the verdict and what to do next."""
     console.print()
     title = "Refused on held-out queries, with 95 % intervals"
-    console.print(refusal_table(title, _rows(run), [_judged(run)]))
+    console.print(refusal_table(title, _rows(run), [run.judged]))
     print_left_out(console, run.comparison)
     for example in run.examples:
         console.print(_example(example))
     print_again(console, run.path, "All responses")
     console.print()
     print_verdict_of_run(console, run)
-
-
-def _judged(run: Run) -> str:
-    record = run.settings
-    sampling = record.settings.sampling
-    tokens = [
-        sampling.tokens or each for each in (sampling.tokens_harmful, sampling.tokens_harmless)
-    ]
-    return judged_text(record.judge.name, tokens[0], sampling.samples, tokens[1])
 
 
 def _rows(run: Run) -> list[Row]:

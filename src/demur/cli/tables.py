@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from demur.cli.screen import new_table, printable, short_name, with_notes
+from demur.cli.screen import new_table, short_name, with_notes
 from demur.evaluation.costs import cost_in_words
 from demur.records import Label, Rate
 
@@ -80,20 +80,6 @@ def refusal_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) ->
         if row.main and row.divergence is not None and row.changed is not None
     ]
     return with_notes(table, [*notes, *costs_in_words])
-
-
-def judged_text(judge: str, tokens: int, samples: int = 1, harmless: int | None = None) -> str:
-    """Who judged what, for example `judge: default, 64 tokens`.
-
-    Args:
-        judge: name of the judge of refusal.
-        tokens: largest number of tokens in a response.
-        samples: number of responses to each query.
-        harmless: the same for harmless queries, where it is another.
-    """
-    limit = f"{tokens} tokens" if harmless in (None, tokens) else f"{tokens} or {harmless} tokens"
-    several = f"{samples} responses of " if samples > 1 else ""
-    return f"judge: {short_name(printable(judge))}, {several}{limit}"
 
 
 def rate_text(rate: Rate | None, digits: int = 1) -> str:

@@ -12,6 +12,7 @@ from demur.evaluation.figures import Difference, Figures, Measure, Measured, Pro
 from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdicts
+from demur.evaluation.captions import judged_text
 from demur.records import (
     JudgedResponse,
     ListedFile,
@@ -150,6 +151,20 @@ class Comparison(Figures):
         conditions = () if self.settings is None else self.settings.conditions
         bare = next((one.name for one in conditions if one.is_bare), None)
         return verdicts(self, bare, (one.name for one in conditions if one.trained))
+
+    @property
+    def judged(self) -> str:
+        """The judge and the limit of tokens, for example `judge: default, 64 tokens`.
+
+        Empty for figures of other work than an evaluation, and without the limit for responses
+        that existed already.
+        """
+        record = self.settings
+        if record is None:
+            return ""
+        if not record.conditions:
+            return f"judge: {record.judge.name}"
+        return judged_text(record.judge.name, record.most_tokens, record.settings.sampling.samples)
 
     @property
     def has_all_files(self) -> bool:

@@ -10,6 +10,7 @@ from demur.errors import DemurError
 from demur.evaluation.comparison import Comparison, PromptRates
 from demur.evaluation.record import JudgeRecord
 from demur.evaluation.verdict import Verdict, verdict
+from demur.evaluation.captions import judged_text
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
 from demur.optimization.recorded import (
@@ -161,6 +162,14 @@ class Run:
         """Whether the optimized prompt is better than the basic one, in one sentence."""
         none, basic, optimized = self.names
         return verdict(self.comparison, basic, optimized, bare=none, held_out=True)
+
+    @property
+    def judged(self) -> str:
+        """The judge and the limit of tokens, for example `judge: paper, 16 tokens`."""
+        sampling = self.settings.settings.sampling
+        tokens = sampling.tokens or sampling.tokens_harmful
+        harmless = sampling.tokens or sampling.tokens_harmless
+        return judged_text(self.settings.judge.name, tokens, sampling.samples, harmless)
 
     def none(self, label: Label) -> PromptRates:
         """Rates without a safety prompt on the held-out queries with a label."""

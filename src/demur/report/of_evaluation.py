@@ -9,6 +9,7 @@ from demur.evaluation.answerers.records import short_name
 from demur.evaluation.comparison import Comparison, Difference, PromptRates
 from demur.evaluation.costs import Cost
 from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.verdict import Verdict
 from demur.evaluation.wins import PromptWins
 from demur.records import FilesRecord
 from demur.report.again import evaluation_again
@@ -22,6 +23,7 @@ from demur.report.facts import (
 from demur.report.subject import (
     Subject,
     Table,
+    capitalized,
     number_of_queries,
     p_value_text,
     percent,
@@ -49,16 +51,18 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
     wholes = [rates for rates in comparison.rates if rates.category is None]
     categories = [rates for rates in comparison.rates if rates.category is not None]
     tables = [
-        _rates(wholes),
+        _rates(wholes, comparison.judged),
         *([_categories(categories)] if categories else []),
         *([_differences(comparison.differences)] if comparison.differences else []),
         *([_costs(comparison.costs)] if comparison.costs else []),
         *([_wins(comparison.wins)] if comparison.wins else []),
     ]
+    found = comparison.verdicts
     return Subject(
         kind="evaluation",
         title=_title(record),
-        verdict=_verdict(wholes, comparison.differences),
+        verdict=_verdict(wholes, found),
+        outcome=found[0].kind if len(found) == 1 else "",
         tables=tuple(tables),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
@@ -82,31 +86,16 @@ def _title(record: EvaluationRecord) -> str:
     return f"{short_name(record.answerer)} on {sets}"
 
 
-def _verdict(wholes: Sequence[PromptRates], differences: Sequence[Difference]) -> tuple[str, ...]:
-    """What differs by more than chance, or that nothing does."""
-    statements = [_statement(one) for one in differences if one.more_than_chance]
-    if statements:
-        rest = len(statements) - MOST_STATEMENTS
-        more_below = (f"And {rest} more differences, in the table below.",) if rest > 0 else ()
-        return (*statements[:MOST_STATEMENTS], *more_below)
-    if differences:
-        return ("No two prompts differ by more than chance.",)
+def _verdict(wholes: Sequence[PromptRates], found: Sequence[Verdict]) -> tuple[str, ...]:
+    """Whether each prompt is better; the rates where there is nothing to compare."""
+    if found:
+        rest = len(found) - MOST_STATEMENTS
+        more_below = (f"And {rest} more prompts, in the tables below.",) if rest > 0 else ()
+        single = (f"Next: {found[0].advice}",) if len(found) == 1 and found[0].advice else ()
+        return (*(one.sentence for one in found[:MOST_STATEMENTS]), *more_below, *single)
     return tuple(
         f"{one.prompt} refuses {percent(one.refused)} of the queries of {_group(one)}."
         for one in wholes[:MOST_STATEMENTS]
-    )
-
-
-def _statement(one: Difference) -> str:
-    more = one.difference > 0
-    if one.measure == "refused":
-        does = "refuses more" if more else "refuses fewer"
-    else:
-        does = f"complies harmfully with {'more' if more else 'fewer'}"
-    label = f"{one.label} " if one.label else ""
-    return (
-        f"{one.second} {does} {label}queries of {one.set} than {one.first}: "
-        f"{100 * one.difference:+.0f} points."
     )
 
 
@@ -114,7 +103,7 @@ def _group(one: PromptRates | Difference) -> str:
     return f"{one.set}, {one.label}" if one.label else one.set
 
 
-def _rates(wholes: Sequence[PromptRates]) -> Table:
+def _rates(wholes: Sequence[PromptRates], judged: str) -> Table:
     """Rates of whole sets. Columns that no row fills are left out."""
     columns = ["queries", "prompt", "number", "refused", "wrong at least once"]
     rows = [
@@ -139,9 +128,9 @@ def _rates(wholes: Sequence[PromptRates]) -> Table:
         title="Refused",
         columns=tuple(columns),
         rows=tuple(map(tuple, rows)),
-        note="In brackets: 95 % intervals. Wrong: a harmful query not refused, a harmless one "
-        "refused. Left out: responses that no rate counts, because they hold no answer or a judge "
-        "had no verdict.",
+        note=f"{capitalized(judged)}. In brackets: 95 % intervals. Wrong: a harmful query not "
+        "refused, a harmless one refused. Left out: responses that no rate counts, because they "
+        "hold no answer or a judge had no verdict.",
         words=("prompt", "left out"),
     )
 
@@ -198,17 +187,16 @@ def _differences(differences: Sequence[Difference]) -> Table:
 def _costs(costs: Sequence[Cost]) -> Table:
     return Table(
         title="Cost on harmless queries",
-        columns=("queries", "prompt", "number", "KL cost"),
-        rows=tuple((one.set, one.prompt, str(one.queries), _nats(one)) for one in costs),
-        note="Mean KL divergence of the next token from the model without a prompt, in nats.",
+        columns=("queries", "prompt", "number", "KL cost (nats)", "first word changed"),
+        rows=tuple(
+            (one.set, one.prompt, str(one.queries), str(one), rate_text(one.changed))
+            for one in costs
+        ),
+        note="KL cost: mean KL divergence of the first token from the model without a prompt. "
+        "First word changed: share of the queries whose likeliest first token is another. In "
+        "brackets: 95 % intervals.",
         words=("prompt",),
     )
-
-
-def _nats(cost: Cost) -> str:
-    if cost.interval is None:
-        return f"{cost.divergence:.2f}"
-    return f"{cost.divergence:.2f} ({cost.interval.low:.2f} to {cost.interval.high:.2f})"
 
 
 def _wins(wins: Sequence[PromptWins]) -> Table:

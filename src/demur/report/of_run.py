@@ -9,7 +9,7 @@ from demur.diagnosis.settings import FOLDS
 from demur.errors import DemurError
 from demur.evaluation.comparison import PromptRates
 from demur.optimization import Run
-from demur.records import Label, Measurement, Rate
+from demur.records import Measurement
 from demur.report.again import run_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -19,10 +19,19 @@ from demur.report.facts import (
     facts_of_versions,
 )
 from demur.report.scatter import Scatter
-from demur.report.subject import Arrow, Chart, Frame, Subject, Table, View, percent, rate_text
+from demur.report.subject import (
+    Arrow,
+    Chart,
+    Frame,
+    Subject,
+    Table,
+    View,
+    capitalized,
+    rate_text,
+)
+from demur.settings import command_line
 
 HELD_OUT, ANCHORS = "held-out", "anchors"
-_WANTED: tuple[tuple[Label, str], ...] = (("harmful", "more"), ("harmless", "fewer"))
 
 
 def subject_of_run(run: Run) -> Subject:
@@ -40,11 +49,12 @@ def subject_of_run(run: Run) -> Subject:
         collection.add(ANCHORS, measurement)
     responses, shortened = collection.shortened()
     views, frame = _views(run, collection, held_out, anchors)
-    names = run.names
+    verdict = run.verdict
     return Subject(
         kind="run",
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
-        verdict=tuple(_statement(run, names[1], label, wanted) for label, wanted in _WANTED),
+        verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
+        outcome=verdict.kind,
         tables=(_table(run),),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
@@ -97,52 +107,46 @@ def _is_start(run: Run, measurement: Measurement) -> bool:
     )
 
 
-def _statement(run: Run, basic: str, label: Label, wanted: str) -> str:
-    none, before, after = (
-        rates.refused for rates in (run.none(label), run.basic(label), run.optimized(label))
-    )
-    if before is None or after is None:
-        return f"No rate of refusal is known of the {label} queries."
-    change = after.value - before.value
-    better = (change > 0) == (wanted == "more")
-    if abs(change) < 0.005:
-        text = f"The optimized prompt refuses as many {label} queries as {basic}"
-    else:
-        text = (
-            f"The optimized prompt refuses {'more' if change > 0 else 'fewer'} {label} queries "
-            f"than {basic}, which is {'better' if better else 'worse'}"
-        )
-    return (
-        f"{text}: {percent(after)} against {percent(before)}{_doubt(after, before)}. Without a "
-        f"prompt it is {percent(none)}."
-    )
-
-
-def _doubt(after: Rate, before: Rate) -> str:
-    first, second = after.interval, before.interval
-    overlap = first.low <= second.high and second.low <= first.high
-    return " (their intervals overlap)" if overlap else ""
+def _export(run: Run) -> str:
+    return command_line("export", [str(run.path), "my-safe-model"])
 
 
 def _table(run: Run) -> Table:
     none, basic, optimized = run.names
     shown = {none: none, basic: f"{basic} (basic)", optimized: optimized}
-    costs = {cost.condition: f"{cost.divergence:.2f}" for cost in run.comparison.costs}
+    costs = {cost.condition: cost for cost in run.comparison.costs}
 
     def row(name: str, harmful: PromptRates, harmless: PromptRates) -> tuple[str, ...]:
-        cost = costs.get(harmful.condition or "", "")
-        return shown[name], rate_text(harmful.refused), rate_text(harmless.refused), cost
+        cost = costs.get(harmful.condition or "")
+        nats = "" if cost is None else f"{cost.divergence:.2f}"
+        changed = "" if cost is None else rate_text(cost.changed)
+        return shown[name], rate_text(harmful.refused), rate_text(harmless.refused), nats, changed
+
+    in_words = [cost.in_words for cost in run.comparison.costs if cost.prompt == optimized]
 
     return Table(
         title="Refused on held-out queries",
-        columns=("prompt", "harmful queries", "harmless queries", "KL cost"),
+        columns=(
+            "prompt",
+            "harmful queries",
+            "harmless queries",
+            "KL cost (nats)",
+            "first word changed",
+        ),
         rows=(
             row(none, run.none("harmful"), run.none("harmless")),
             row(basic, run.basic("harmful"), run.basic("harmless")),
             row(optimized, run.optimized("harmful"), run.optimized("harmless")),
         ),
-        note="More harmful and fewer harmless queries refused is better. In brackets: 95 % "
-        "intervals. KL cost: how far the prompt moves the answers to harmless queries, in nats.",
+        note=". ".join(
+            [
+                "More harmful and fewer harmless queries refused is better",
+                "In brackets: 95 % intervals",
+                capitalized(run.judged),
+                *in_words,
+            ]
+        )
+        + ".",
     )
 
 

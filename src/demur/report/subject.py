@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
+from demur.evaluation.verdict import Kind
 from demur.records import Harm, Label, Rate
 from demur.report.again import Again
 
@@ -170,6 +172,7 @@ class Subject:
         kind: `run`, `diagnosis` or `evaluation`.
         title: model, and what was done with it.
         verdict: statements, the most important one first.
+        outcome: what the verdict comes to, which gives its colour; empty for none.
         tables: tables; the first stands beside the verdict, the others below.
         conditions: names of the conditions in their order, no two alike.
         queries: queries of all sets.
@@ -201,6 +204,7 @@ class Subject:
     charts_title: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
+    outcome: Kind | Literal[""] = ""
 
 
 def rate_text(rate: Rate | None) -> str:
@@ -214,6 +218,11 @@ def rate_text(rate: Rate | None) -> str:
 def percent(rate: Rate | None) -> str:
     """A rate without its interval, for people."""
     return "an unknown share" if rate is None else f"{100 * rate.value:.0f} %"
+
+
+def capitalized(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def number_of_queries(rate: Rate | None) -> str:

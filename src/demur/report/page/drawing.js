@@ -61,9 +61,14 @@ function verdictOf(refused) {
   return refused ? 'refused' : 'answered';
 }
 
-function chip(refused) {
-  const word = verdictOf(refused);
-  return element('span', { class: refused === null ? 'chip' : `chip ${word}` }, word);
+// Whether a verdict is as it should be; empty where that is not known.
+function outcomeOf(refused, label) {
+  if (refused === null || !label) return '';
+  return refused === (label === 'harmful') ? 'right' : 'wrong';
+}
+
+function chip(refused, label) {
+  return element('span', { class: `chip ${outcomeOf(refused, label)}`.trim() }, verdictOf(refused));
 }
 
 function verdict(number) {

@@ -40,6 +40,7 @@ const FILTERS = [
   ['prompt', row => DATA[row.number].conditions[row.condition]],
   ['label', row => queryOf(row)[1]],
   ['verdict', row => verdictOf(row.refused)],
+  ['outcome', row => outcomeOf(row.refused, queryOf(row)[1])],
   ['category', row => queryOf(row)[2]],
   ['set', row => queryOf(row)[3]],
   ['harm', row => row.harm],
@@ -108,7 +109,7 @@ class ResponseTable {
 
   draw(row) {
     const [text, label, category, set] = queryOf(row);
-    const cell = element('td', {}, chip(row.refused));
+    const cell = element('td', {}, chip(row.refused, label));
     if (row.harm) cell.append(element('p', { class: 'meta' }, row.harm));
     if (row.change) cell.append(element('p', { class: 'meta' }, 'changes'));
     const names = [label, category, set, DATA.length > 1 ? DATA[row.number].title : ''];

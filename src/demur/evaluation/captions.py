@@ -1,0 +1,17 @@
+"""How tables and reports word what was measured."""
+
+from __future__ import annotations
+
+
+def judged_text(judge: str, tokens: int, samples: int = 1, harmless: int | None = None) -> str:
+    """Who judged what, for example `judge: default, 64 tokens`.
+
+    Args:
+        judge: name of the judge of refusal.
+        tokens: largest number of tokens in a response.
+        samples: number of responses to each query.
+        harmless: largest number of tokens in a response to a harmless query, where it is another.
+    """
+    limit = f"{tokens} tokens" if harmless in (None, tokens) else f"{tokens} or {harmless} tokens"
+    several = f"{samples} responses of " if samples > 1 else ""
+    return f"judge: {judge}, {several}{limit}"

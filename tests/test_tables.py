@@ -1,0 +1,74 @@
+"""What tables show: whole numbers at 80 columns, the judge, and what is right and wrong."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console, RenderableType
+
+from demur.cli.comparison import print_figures
+from demur.cli.tables import RIGHT, WRONG, Row, refusal_table, verdict_text
+from demur.evaluation.captions import judged_text
+from demur.evaluation.statistics import rate_over_queries
+from demur.records import Label
+from tests.test_verdict import two
+
+RATE = rate_over_queries([1.0] * 62 + [0.0] * 38)
+
+
+def printed(what: RenderableType, width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(what)
+    return out.getvalue()
+
+
+def test_a_table_fits_into_80_columns_and_says_who_judged() -> None:
+    rows = [
+        Row("none", RATE, RATE, 0.0, rate_over_queries([0.0] * 100)),
+        Row("a-rather-long-name-of-a-prompt.txt", None, RATE, 12.25, RATE, main=True, basic=True),
+    ]
+    text = printed(refusal_table("Refused", rows, ["judge: paper, 16 tokens"]))
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    assert text.count("62 % (52 to 71)") == 4
+    assert "no verdict" in text
+    assert "12.25" in text
+    assert "judge: paper, 16 tokens" in text
+    assert "KL 12.25 nats: the likeliest first word changed for 62 of 100 harmless queries" in text
+    # What was not measured has no column.
+    without = printed(refusal_table("Refused", [Row("none", RATE, RATE)]))
+    assert "KL" not in without
+    assert "first word" not in without
+
+
+@pytest.mark.parametrize(
+    ("refused", "label", "word", "style"),
+    [
+        (True, "harmful", "refused", RIGHT),
+        (False, "harmful", "answered", WRONG),
+        (True, "harmless", "refused", WRONG),
+        (False, "harmless", "answered", RIGHT),
+        (True, None, "refused", ""),
+        (None, "harmful", "no verdict", ""),
+    ],
+)
+def test_colours_mean_right_and_wrong(
+    refused: bool | None, label: Label | None, word: str, style: str
+) -> None:
+    text = verdict_text(refused, label)
+    assert (text.plain, text.style) == (word, style)
+
+
+def test_an_improvement_is_green_and_its_contrary_red() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=True, color_system="standard")
+    print_figures(console, two((62, 91), (4, 30)), ["judge: default, 64 tokens"])
+    text = out.getvalue()
+    assert "\x1b[32m+29.0\x1b[0m" in text
+    assert "\x1b[31m+26.0\x1b[0m" in text
+    assert "judge: default, 64 tokens" in text
+
+
+def test_the_judge_in_words() -> None:
+    assert judged_text("default", 64) == "judge: default, 64 tokens"
+    assert judged_text("x", 300, 25, 200) == "judge: x, 25 responses of 300 or 200 tokens"
