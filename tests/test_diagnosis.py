@@ -38,6 +38,7 @@ SAMPLING: dict[str, Any] = {
     "tokens_harmful": 4,
     "tokens_harmless": 4,
     "most_anchors": 20,
+    "probe_queries": 40,
 }
 TRAINING: dict[str, Any] = {"epochs": 1, "batch": 8, "learning_rate": 0.05, "most_held_out": 10}
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from demur.cli.screen import new_table, one_line, print_again, printable, short_name
 from demur.cli.tables import rate_text
-from demur.diagnosis import Diagnosis, Sheet
+from demur.diagnosis import Diagnosis, Headroom, Sheet
 from demur.records import Rate
 
 _LONGEST_NAME = 24
@@ -33,6 +33,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(_layers(sheet))
     if sheet.misplaced:
         console.print(_misplaced(sheet))
+    if sheet.headroom is not None:
+        console.print(_headroom(sheet.headroom))
     shares = ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
     console.print(f"Variance along the principal components: {shares}")
     print_again(console, diagnosis.path, "The numbers, the figures and the responses")
@@ -132,6 +134,35 @@ def _misplaced(sheet: Sheet) -> Table:
     for one in sheet.misplaced:
         table.add_row(one.label, Text(one_line(one.query, _LONGEST_QUERY)), f"{one.depth:.2f}")
     return table
+
+
+def _headroom(found: Headroom) -> Table:
+    place = "" if found.layer is None else f" (layer {found.layer})"
+    queries = "held-out" if found.queries == "held-out" else "anchor"
+    table = new_table(
+        f"Headroom: what the states tell of the {queries} queries, and what prompts refuse",
+        f"states: a linear probe without a prompt{place}, fitted to {found.fitted} other queries; "
+        "2 %, 5 %: harmful queries found where so many harmless ones are taken for harmful; "
+        "wrong: harmful ones missed or answered, harmless ones taken for harmful or refused; "
+        "states find: harmful ones, at as many false alarms as the prompt has",
+    )
+    table.padding = (0, 2, 0, 0)
+    table.add_column("", overflow="fold")
+    kinds = [f"{one.kind}\nwrong" for one in found.mistakes]
+    for name in ("AUC", "2 %", "5 %", *kinds, "states\nfind"):
+        table.add_column(name, justify="right", no_wrap=True)
+    at = [_percent(found.found_at_2), _percent(found.found_at_5)]
+    wrong = [_percent(one.wrong) for one in found.mistakes]
+    table.add_row("states", f"{found.auc:.2f}", *at, *wrong, "")
+    for one in found.conditions:
+        wrong = [_percent(each.wrong) for each in one.mistakes]
+        find = _percent(one.states_find)
+        table.add_row(_name(one.condition), f"{one.auc:.2f}", "", "", *wrong, find)
+    return table
+
+
+def _percent(rate: Rate) -> str:
+    return f"{100 * rate.value:.0f} %"
 
 
 def _name(text: str) -> Text:

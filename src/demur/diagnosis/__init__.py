@@ -6,6 +6,7 @@ from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
     from demur.diagnosis.diagnosis import Diagnosis, DiagnosisRecord
+    from demur.diagnosis.headroom import Headroom
     from demur.diagnosis.plan import Given, Plan, make_plan
     from demur.diagnosis.sheet import Sheet
     from demur.diagnosis.work import carry_out, diagnose
@@ -15,6 +16,7 @@ else:
         {
             "Diagnosis": "demur.diagnosis.diagnosis",
             "DiagnosisRecord": "demur.diagnosis.diagnosis",
+            "Headroom": "demur.diagnosis.headroom",
             "Given": "demur.diagnosis.plan",
             "Plan": "demur.diagnosis.plan",
             "Sheet": "demur.diagnosis.sheet",
@@ -28,6 +30,7 @@ __all__ = [
     "Diagnosis",
     "DiagnosisRecord",
     "Given",
+    "Headroom",
     "Plan",
     "Sheet",
     "carry_out",

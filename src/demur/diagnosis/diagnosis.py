@@ -49,6 +49,7 @@ class DiagnosisIdentity:
         seed: seed of everything that is random.
         sampling: how responses are sampled.
         numbers: how the numbers are computed.
+        fitting: fingerprint of the queries that the probe is fitted to, or None.
     """
 
     model: ModelRecord
@@ -59,6 +60,7 @@ class DiagnosisIdentity:
     seed: int
     sampling: ResponseSettings
     numbers: NumberSettings
+    fitting: str | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class DiagnosisRecord:
         judge: judge of refusal.
         held_out: identities of a run's held-out measurements under no prompt, the basic prompt and
             the optimized one; empty without a run.
+        fitting: queries that the probe is fitted to, or None where there is no probe.
         settings: every setting, with names where prompts, sets and judges were chosen by name.
         objects: names of the settings that were given as objects in Python, so that no command
             line can say them.
@@ -87,6 +90,7 @@ class DiagnosisRecord:
     anchors: QueriesRecord
     judge: JudgeRecord
     held_out: tuple[MeasurementKey, ...]
+    fitting: QueriesRecord | None
     settings: DiagnoseSettings
     objects: tuple[str, ...] = ()
 
@@ -110,6 +114,7 @@ class DiagnosisRecord:
             seed=self.settings.seed,
             sampling=self.settings.sampling,
             numbers=self.settings.numbers,
+            fitting=None if self.fitting is None else self.fitting.fingerprint,
         )
 
 

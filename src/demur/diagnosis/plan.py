@@ -10,7 +10,8 @@ from pathlib import Path
 from demur.chat import ChatModel
 from demur.chat.settings import LoadSettings
 from demur.diagnosis.diagnosis import DiagnosisRecord
-from demur.diagnosis.settings import DiagnoseSettings, presets
+from demur.diagnosis.fitting import Fitting, choose_fitting
+from demur.diagnosis.settings import DiagnoseSettings, ProbeSettings, presets
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.geometry import require_readings
@@ -20,8 +21,8 @@ from demur.optimization.recorded import QueriesRecord
 from demur.plugins import is_plugin_spec
 from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt, load_system_prompt
 from demur.queries import QuerySet, require
-from demur.queries.choosing import QueryChoice, as_query_set, join_query_sets, labelled
-from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries
+from demur.queries.choosing import OWN_NAME, QueryChoice, as_query_set, join_query_sets, labelled
+from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries, Query
 from demur.settings import build, options_in, values_of
 
 PromptChoice = str | Path | SafetyPrompt | None
@@ -38,6 +39,8 @@ class Given:
         harmless: harmless queries, likewise.
         judge: judge of refusal: a name, an object or a function.
         run: finished run.
+        probe_harmful: harmful queries that the probe is fitted to, as `harmful`.
+        probe_harmless: harmless queries that the probe is fitted to, likewise.
     """
 
     prompts: Sequence[PromptChoice] | None = None
@@ -45,6 +48,19 @@ class Given:
     harmless: QueryChoice | None = None
     judge: JudgeSpec | None = None
     run: Run | None = None
+    probe_harmful: QueryChoice | None = None
+    probe_harmless: QueryChoice | None = None
+
+    @property
+    def sets(self) -> dict[str, QueryChoice]:
+        """The query sets that were given, by the names of their settings."""
+        choices = {
+            "harmful": self.harmful,
+            "harmless": self.harmless,
+            "probe_harmful": self.probe_harmful,
+            "probe_harmless": self.probe_harmless,
+        }
+        return {name: choice for name, choice in choices.items() if choice is not None}
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -52,9 +68,7 @@ class Given:
         found = []
         if any(isinstance(one, SafetyPrompt) for one in self.prompts or ()):
             found.append("prompt")
-        for name, choice in (("harmful", self.harmful), ("harmless", self.harmless)):
-            if choice is not None and not isinstance(choice, str):
-                found.append(name)
+        found += [name for name, choice in self.sets.items() if not isinstance(choice, str)]
         if self.judge is not None and not isinstance(self.judge, str):
             found.append("judge")
         return tuple(found)
@@ -71,6 +85,7 @@ class Plan:
         sets: names of the harmful and of the harmless set; for people.
         judge: judge of refusal.
         run: finished run whose optimized prompt is shown too, or None.
+        fitting: queries that a probe is fitted to, or None where there is no probe.
         objects: names of the settings that were given as objects in Python.
 
     Raises:
@@ -83,6 +98,7 @@ class Plan:
     sets: tuple[str, str]
     judge: Judge
     run: Run | None
+    fitting: Fitting | None
     objects: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -114,6 +130,7 @@ class Plan:
             anchors=QueriesRecord(*self.sets, self.anchors.fingerprint),
             judge=JudgeRecord(self.judge.name, self.judge.fingerprint),
             held_out=() if self.run is None else held_out_of(self.run),
+            fitting=None if self.fitting is None else self.fitting.record,
             settings=self.settings,
             objects=self.objects,
         )
@@ -135,6 +152,8 @@ class Plan:
                 condition.safety_prompt.require_width(model.width)
             most_tokens = self.settings.protocol.sampling.most_tokens
             model.inputs(self.anchors.texts, condition, most_tokens)
+        if self.fitting is not None:
+            model.inputs(self.fitting.queries.texts, self.conditions[0])
         components = self.settings.numbers.components
         if components >= model.width:
             raise DemurError(
@@ -171,7 +190,12 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     harmless = _set(settings, given.harmless, "harmless")
     system = settings.system_prompt
     judge = as_refusal_judge(settings.judge if given.judge is None else given.judge)
-    values: dict[str, object] = {"prompt": _named(settings, given)}
+    anchors = labelled(ANCHORS, harmful, harmless)
+    fitting = _fitting(settings, given, anchors.texts)
+    values: dict[str, object] = {
+        "prompt": _named(settings, given),
+        **_names_of_sets(given, fitting),
+    }
     if given.harmful is not None:
         values["harmful"] = (_name(given.harmful, harmful.name),)
     if given.harmless is not None:
@@ -181,10 +205,11 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     return Plan(
         settings=build(DiagnoseSettings, values, settings),
         conditions=_conditions(prompts, None if system is None else load_system_prompt(system)),
-        anchors=labelled(ANCHORS, harmful, harmless),
+        anchors=anchors,
         sets=(harmful.name, harmless.name),
         judge=judge,
         run=None,
+        fitting=fitting,
         objects=given.objects,
     )
 
@@ -198,8 +223,10 @@ def _plan_of_run(
     if basic.text is None:
         raise DemurError(f"The run in {run.path} has no basic prompt: run its command again.")
     judged = ("judge",) if "judge" in record.objects else ()
+    held_out = [query for one in run.held_out()[:1] for query in one.queries.texts]
+    fitting = _fitting(settings, given, held_out)
     return Plan(
-        settings=_settings_of_run(settings, run, given),
+        settings=_settings_of_run(settings, run, given, fitting),
         conditions=_conditions(
             [SafetyPrompt(basic.name, basic.text), *prompts], basic.system_prompt
         ),
@@ -207,11 +234,14 @@ def _plan_of_run(
         sets=(record.anchors.harmful, record.anchors.harmless),
         judge=_judge_of(run, settings, given),
         run=run,
+        fitting=fitting,
         objects=tuple(dict.fromkeys((*given.objects, *judged))),
     )
 
 
-def _settings_of_run(settings: DiagnoseSettings, run: Run, given: Given) -> DiagnoseSettings:
+def _settings_of_run(
+    settings: DiagnoseSettings, run: Run, given: Given, fitting: Fitting | None
+) -> DiagnoseSettings:
     """The settings of a diagnosis as a run says them."""
     record = run.settings.settings
     known = {option.name for option in options_in(DiagnoseSettings)}
@@ -222,6 +252,7 @@ def _settings_of_run(settings: DiagnoseSettings, run: Run, given: Given) -> Diag
     own = record.method_settings.model_extra or {}
     values |= {name: own[name] for name in ("components", "folds") if name in own}
     path = os.path.normpath(run.path if settings.run is None else settings.run)
+    values |= {**values_of(settings.probe), **_names_of_sets(given, fitting)}
     return build(DiagnoseSettings, {**values, "prompt": _named(settings, given), "run": path})
 
 
@@ -272,8 +303,9 @@ def _judge_of(run: Run, settings: DiagnoseSettings, given: Given) -> Judge:
 def _refuse_beside_run(settings: DiagnoseSettings, given: Given) -> None:
     values, defaults = values_of(settings), values_of(presets()["standard"])
     differing = [name for name, value in values.items() if value != defaults[name]]
+    own = {"prompt", "run", "judge", *values_of(ProbeSettings())}
     for name in (*differing, *given.objects):
-        if name not in ("prompt", "run", "judge"):
+        if name not in own:
             option = f"--{name.replace('_', '-')}"
             raise DemurError(f"A run brings its own settings: leave out {option}.")
 
@@ -306,6 +338,21 @@ def _set(settings: DiagnoseSettings, given: QueryChoice | None, label: Label) ->
         return require(as_query_set(given, label, most), most)
     names = settings.queries.harmful if label == "harmful" else settings.queries.harmless
     return require(join_query_sets([as_query_set(name, label) for name in names], most), most)
+
+
+def _fitting(settings: DiagnoseSettings, given: Given, reported: Sequence[Query]) -> Fitting | None:
+    return choose_fitting(settings.probe, reported, given.probe_harmful, given.probe_harmless)
+
+
+def _names_of_sets(given: Given, fitting: Fitting | None) -> dict[str, object]:
+    """The sets that a probe is fitted to as settings name them, where they were given in Python."""
+    harmful, harmless = (OWN_NAME, OWN_NAME) if fitting is None else fitting.sets
+    found: dict[str, object] = {}
+    if given.probe_harmful is not None:
+        found["probe_harmful"] = (_name(given.probe_harmful, harmful),)
+    if given.probe_harmless is not None:
+        found["probe_harmless"] = (_name(given.probe_harmless, harmless),)
+    return found
 
 
 def _named(settings: DiagnoseSettings, given: Given) -> tuple[str, ...]:

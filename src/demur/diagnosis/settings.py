@@ -53,6 +53,32 @@ class NumberSettings(_Group):
     )
 
 
+class ProbeSettings(_Group):
+    """Headroom."""
+
+    headroom: bool = Field(
+        default=True,
+        description="whether a probe tells how well the model's states tell harmful from harmless "
+        "queries",
+    )
+    probe_harmful: tuple[str, ...] = Field(
+        default=("training",),
+        min_length=1,
+        description="harmful queries that the probe is fitted to, as for --harmful; those that are "
+        "diagnosed are left out",
+    )
+    probe_harmless: tuple[str, ...] = Field(
+        default=("training:borderline", "training:ordinary"),
+        min_length=1,
+        description="harmless queries that the probe is fitted to, likewise",
+    )
+    probe_queries: int = Field(
+        default=400,
+        ge=40,
+        description="queries of both labels that the probe is fitted to, at most",
+    )
+
+
 class DiagnoseSettings(_Group):
     """How a model is diagnosed.
 
@@ -69,6 +95,7 @@ class DiagnoseSettings(_Group):
         queries: which queries are read.
         sampling: how responses are sampled.
         numbers: how the numbers are computed.
+        probe: how the probe is fitted.
     """
 
     prompt: tuple[str, ...] = Field(
@@ -102,6 +129,7 @@ class DiagnoseSettings(_Group):
     queries: AnchorSettings = AnchorSettings()
     sampling: ResponseSettings = ResponseSettings()
     numbers: NumberSettings = NumberSettings()
+    probe: ProbeSettings = ProbeSettings()
 
     @property
     def protocol(self) -> Protocol:
@@ -114,7 +142,7 @@ class DiagnoseSettings(_Group):
         if self.run is None:
             return self
         # Code that judged a run is only run where the user names it again.
-        chosen = DiagnoseSettings(prompt=self.prompt, run=self.run)
+        chosen = DiagnoseSettings(prompt=self.prompt, run=self.run, probe=self.probe)
         judge = self.judge if is_plugin_spec(self.judge) else chosen.judge
         return chosen.model_copy(update={"judge": judge})
 

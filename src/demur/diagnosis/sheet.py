@@ -10,6 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from demur.diagnosis.headroom import Headroom
 from demur.diagnosis.layers import LayerSeparation, layer_separations
 from demur.diagnosis.readings import Readings
 from demur.evaluation.statistics import rate_over_queries, sign_flip_p_value
@@ -124,6 +125,8 @@ class Sheet:
         angles: angles between the mean movements of the anchors.
         layers: the same separations layer by layer; empty where layers could not be read.
         misplaced: at most ten queries on the wrong side, the deepest first.
+        headroom: how well the states tell the queries apart beside how well the prompts do; None
+            where that was not wanted, or there are no other queries to fit a probe to.
 
     Raises:
         ValueError: there is no condition, or a layer or query has not one number for each.
@@ -137,6 +140,7 @@ class Sheet:
     angles: tuple[Angle, ...]
     layers: tuple[LayerSeparation, ...]
     misplaced: tuple[Misplaced, ...]
+    headroom: Headroom | None = None
 
     def __post_init__(self) -> None:
         widths = {len(self.conditions)}
@@ -162,12 +166,13 @@ class Sheet:
         raise KeyError((before, after, label, queries))
 
 
-def make_sheet(readings: Readings, folds: int) -> Sheet:
+def make_sheet(readings: Readings, folds: int, headroom: Headroom | None = None) -> Sheet:
     """Compute all numbers.
 
     Args:
         readings: anchors, and held-out queries where there is a run.
         folds: number of folds of the cross-validation.
+        headroom: what a probe tells, if there is one.
 
     Raises:
         DemurError: a query has no verdict.
@@ -190,6 +195,7 @@ def make_sheet(readings: Readings, folds: int) -> Sheet:
         angles=_angles(readings.anchors),
         layers=layer_separations(readings, components, places),
         misplaced=_misplaced(readings),
+        headroom=headroom,
     )
 
 

@@ -8,8 +8,6 @@ from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from torch import Tensor
-
 from demur.arguments import require_common, require_kind, require_several
 from demur.chat import ChatModel
 from demur.chat.chosen import require_model
@@ -23,8 +21,10 @@ from demur.diagnosis.diagnosis import (
     DiagnosisResults,
 )
 from demur.diagnosis.figures import draw_figures
+from demur.diagnosis.layer_readings import LAYERS, READING_LAYERS, read_layers
 from demur.diagnosis.plan import Given, Plan, PromptChoice, make_plan
 from demur.diagnosis.plane import make_plane
+from demur.diagnosis.probing import FITTING_THE_PROBE, measure_headroom
 from demur.diagnosis.readings import Readings, directions_of
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.diagnosis.sheet import Sheet, make_sheet
@@ -38,26 +38,20 @@ from demur.optimization.pipeline import DIAGNOSES, RUNS
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded
 from demur.progress import Progress, SilentProgress
-from demur.prompts import Condition
 from demur.queries.choosing import QueryChoice
 from demur.records import (
     ListedFile,
     Measurement,
-    MeasurementKey,
-    Queries,
     WorkFolder,
     current_versions,
-    fingerprint,
     folders_of_work,
     list_files,
-    read_tensors,
     write_tensors,
 )
 from demur.settings import build
 
-_READING, _READING_LAYERS = "Reading the anchor queries", "Reading every layer"
+_READING = "Reading the anchor queries"
 _COMPUTING, _DRAWING = "Computing the numbers", "Drawing the figures"
-_LAYERS = "layers"
 _MOST_NAME = 80
 
 
@@ -69,6 +63,8 @@ def diagnose(
     harmless: QueryChoice | None = None,
     system_prompt: str | Path | None = None,
     judge: JudgeSpec | None = None,
+    probe_harmful: QueryChoice | None = None,
+    probe_harmless: QueryChoice | None = None,
     preset: str = "standard",
     run: str | Path | Run | None = None,
     output: str | Path | None = None,
@@ -89,6 +85,9 @@ def diagnose(
         harmless: harmless queries, likewise.
         system_prompt: text file with the application's own system text. Default: none.
         judge: judge of refusal: a name, an object or a function. Default: `paper`.
+        probe_harmful: harmful queries that a probe is fitted to, as `harmful`. It tells how well
+            the model's states tell the queries apart. Default: `training`.
+        probe_harmless: harmless queries, likewise. Default: `training`, half of them borderline.
         preset: `standard`, `quick` or `paper`, which say how responses are sampled.
         run: finished run, or its folder. Its queries, system prompt, judge and settings are used,
             and its optimized prompt is shown on the held-out queries.
@@ -118,7 +117,15 @@ def diagnose(
         named["run"], run = str(run), None
     plan = make_plan(
         build(DiagnoseSettings, settled({"preset": preset, **expanded(named)}), _preset(preset)),
-        Given(prompts, _as_text(harmful), _as_text(harmless), judge, run),
+        Given(
+            prompts,
+            _as_text(harmful),
+            _as_text(harmless),
+            judge,
+            run,
+            _as_text(probe_harmful),
+            _as_text(probe_harmless),
+        ),
     )
     return carry_out(plan, model, output, progress)
 
@@ -147,12 +154,14 @@ def carry_out(
     finished = _finished(folder)
     if finished is not None:
         progress.message(f"This diagnosis is finished already: showing {path}.")
-        shutil.rmtree(path / _LAYERS, ignore_errors=True)
+        shutil.rmtree(path / LAYERS, ignore_errors=True)
         return finished if finished.has_all_files else _drawn_again(finished, progress)
-    progress.plan([_READING, _READING_LAYERS, _COMPUTING, _DRAWING])
+    fitting = [] if plan.fitting is None else [FITTING_THE_PROBE]
+    progress.plan([_READING, READING_LAYERS, *fitting, _COMPUTING, _DRAWING])
     readings = _read(model, plan, folder, progress)
+    headroom = measure_headroom(model, plan, readings, path, progress)
     with progress.stage(_COMPUTING, 1) as stage:
-        sheet = make_sheet(readings, plan.settings.numbers.folds)
+        sheet = make_sheet(readings, plan.settings.numbers.folds, headroom)
         stage.advance()
     results = DiagnosisResults(
         diagnosis=folder.settings.fingerprint,
@@ -164,7 +173,7 @@ def carry_out(
     )
     diagnosis = Diagnosis(path, folder.settings, results)
     diagnosis.save()
-    shutil.rmtree(path / _LAYERS, ignore_errors=True)
+    shutil.rmtree(path / LAYERS, ignore_errors=True)
     return diagnosis
 
 
@@ -249,7 +258,7 @@ def _read(
         for condition, name in zip(plan.conditions, plan.names, strict=True)
     ]
     layers = [
-        _read_layers(model, plan.anchors, condition, one, folder.path, progress)
+        read_layers(model, plan.anchors, condition, one.key, one.name, folder.path, progress)
         for condition, one in zip(plan.conditions, anchors, strict=True)
     ]
     known = [outputs for outputs in layers if outputs is not None]
@@ -272,29 +281,3 @@ def _held_out(run: Run | None, folder: WorkFolder[DiagnosisRecord]) -> tuple[Mea
             measurement.key, [run.path], measurement.name, measurement.queries.name
         )
     return found
-
-
-def _read_layers(
-    model: ChatModel,
-    queries: Queries,
-    condition: Condition,
-    anchors: Measurement,
-    path: Path,
-    progress: Progress,
-) -> Tensor | None:
-    """Every layer's outputs, which are kept until the diagnosis is finished."""
-    file = path / _LAYERS / f"{_layers_identity(anchors.key)[:16]}.safetensors"
-    stored = read_tensors(file)
-    if stored is not None and stored.notes == _layers_identity(anchors.key):
-        return stored.tensors[_LAYERS]
-    described = f"{_READING_LAYERS}: {anchors.name}"
-    with progress.stage(described, len(queries), "queries") as stage:
-        outputs = model.represent_layers(queries.texts, condition, stage)
-    if outputs is not None:
-        write_tensors(file, {_LAYERS: outputs}, _layers_identity(anchors.key))
-    return outputs
-
-
-def _layers_identity(key: MeasurementKey) -> str:
-    """Identity of the layers' outputs, which do not depend on how responses are sampled."""
-    return fingerprint("layers", condition=key.condition, queries=key.queries, model=key.model)

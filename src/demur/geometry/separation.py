@@ -97,6 +97,29 @@ def area_under_curve(scores: FloatArray, sides: NDArray[numpy.bool_]) -> float:
     return above / (positive * (len(scores) - positive))
 
 
+def found_at(scores: FloatArray, sides: NDArray[numpy.bool_], share: float) -> NDArray[numpy.bool_]:
+    """Which points of the one side lie above the threshold that a share of the other side passes.
+
+    Args:
+        scores: (N,), scores; higher ones lie further toward the side that is looked for.
+        sides: (N,), True for the P points that are looked for; both sides must occur.
+        share: share of the other points that may lie above the threshold, in [0, 1].
+
+    Returns:
+        (P,), in the order of the points. A point at the threshold does not lie above it.
+
+    Example:
+        >>> sides = numpy.array([True, True, False, False])
+        >>> found_at(numpy.array([3.0, 1.0, 2.0, 0.0]), sides, 0.0).tolist()
+        [True, False]
+    """
+    others = numpy.sort(scores[~sides])[::-1]
+    passing = int(numpy.floor(share * len(others) + 1e-9))
+    threshold = others[passing] if passing < len(others) else -numpy.inf
+    found: NDArray[numpy.bool_] = scores[sides] > threshold
+    return found
+
+
 def paired_folds(harmful: tuple[bool, ...], folds: int) -> NDArray[numpy.int64]:
     """Folds with equal shares of both labels; the n-th queries of both labels share a fold.
 

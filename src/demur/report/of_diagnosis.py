@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from demur.diagnosis import Diagnosis, Sheet
+from demur.diagnosis import Diagnosis, Headroom, Sheet
 from demur.geometry import Separation
 from demur.report.again import diagnosis_again
 from demur.report.collecting import Collection
@@ -69,6 +69,8 @@ def _tables(sheet: Sheet) -> tuple[Table, ...]:
         tables.append(_angles(sheet))
     if sheet.misplaced:
         tables.append(_misplaced(sheet))
+    if sheet.headroom is not None:
+        tables.append(_headroom(sheet.headroom))
     return tuple(tables)
 
 
@@ -159,6 +161,42 @@ def _misplaced(sheet: Sheet) -> Table:
         ),
         note="Without a prompt. Logits: how deep.",
         words=("is",),
+    )
+
+
+def _headroom(found: Headroom) -> Table:
+    queries = "held-out" if found.queries == "held-out" else "anchor"
+    read = "the representation" if found.layer is None else f"layer {found.layer}"
+    wrong = {"harmful": "harmful answered"}
+    kinds = [wrong.get(one.kind, f"{one.kind} refused") for one in found.mistakes]
+    states = (
+        "the states",
+        f"{found.auc:.2f}",
+        rate_text(found.found_at_2),
+        rate_text(found.found_at_5),
+        *(rate_text(one.wrong) for one in found.mistakes),
+        "",
+    )
+    prompts = (
+        (
+            one.condition,
+            f"{one.auc:.2f}",
+            "",
+            "",
+            *(rate_text(each.wrong) for each in one.mistakes),
+            f"{rate_text(one.states_find)} (p {p_value_text(one.p_value)})",
+        )
+        for one in found.conditions
+    )
+    return Table(
+        title=f"Headroom: what the states tell of the {queries} queries, and what prompts refuse",
+        columns=("told by", "AUC", "found at 2 %", "found at 5 %", *kinds, "the states find"),
+        rows=(states, *prompts),
+        note=f"The states: a linear probe on {read} without a prompt, fitted to {found.fitted} "
+        f"other queries (AUC {found.fitted_auc:.2f} on those, cross-validated). A query "
+        "that it takes for harmful counts as refused. Found at 2 %: harmful queries above the threshold that 2 % of the harmless ones pass. The states find: "
+        "harmful queries, where as many harmless ones pass as the prompt refuses; p: whether that "
+        "differs from what the prompt refuses by more than chance.",
     )
 
 

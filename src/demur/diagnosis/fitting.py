@@ -1,0 +1,89 @@
+"""The queries that the probe of a diagnosis is fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from demur.diagnosis.settings import ProbeSettings
+from demur.geometry import LEAST_FITTED
+from demur.optimization.recorded import QueriesRecord
+from demur.queries import QueryChoice, QuerySet, as_query_set, join_query_sets, labelled
+from demur.records import Label, Queries, Query, text_of
+
+FITTING = "probe"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Queries to fit a probe to; none of them is diagnosed.
+
+    Attributes:
+        queries: labelled queries, at least 20 of each label.
+        sets: names of the harmful and of the harmless set; for people.
+    """
+
+    queries: Queries
+    sets: tuple[str, str]
+
+    @property
+    def record(self) -> QueriesRecord:
+        """What is recorded of them."""
+        return QueriesRecord(*self.sets, self.queries.fingerprint)
+
+
+def choose_fitting(
+    settings: ProbeSettings,
+    reported: Collection[Query],
+    harmful: QueryChoice | None = None,
+    harmless: QueryChoice | None = None,
+) -> Fitting | None:
+    """Choose what a probe is fitted to.
+
+    Args:
+        settings: names of the sets, and the largest number of queries. Half of them are harmful,
+            and each set of a label has an equal share.
+        reported: queries that the probe is tried on, whose texts are left out.
+        harmful: harmful queries in place of those that the settings name.
+        harmless: harmless queries, likewise.
+
+    Returns:
+        None where no probe is wanted, or fewer than 20 queries of a label are left.
+
+    Raises:
+        DemurError: a set cannot be read, or has the other label.
+    """
+    if not settings.headroom:
+        return None
+    left_out = {text_of(query) for query in reported}
+    most = settings.probe_queries // 2
+    others = settings.probe_queries - most
+    chosen = (
+        _chosen(settings.probe_harmful, harmful, "harmful", left_out, most),
+        _chosen(settings.probe_harmless, harmless, "harmless", left_out, others),
+    )
+    if min(map(len, chosen)) < LEAST_FITTED:
+        return None
+    return Fitting(labelled(FITTING, *chosen), (chosen[0].name, chosen[1].name))
+
+
+def _chosen(
+    names: Sequence[str],
+    given: QueryChoice | None,
+    label: Label,
+    left_out: Collection[str],
+    most: int,
+) -> QuerySet:
+    choices: Sequence[QueryChoice] = names if given is None else [given]
+    sets = [_without(as_query_set(one, label), left_out) for one in choices]
+    return join_query_sets(sets, most)
+
+
+def _without(queries: QuerySet, left_out: Collection[str]) -> QuerySet:
+    rows = [row for row, query in enumerate(queries.texts) if text_of(query) not in left_out]
+    categories = queries.categories
+    return replace(
+        queries,
+        texts=tuple(queries.texts[row] for row in rows),
+        categories=None if categories is None else tuple(categories[row] for row in rows),
+    )
