@@ -193,10 +193,11 @@ def _headroom(found: Headroom) -> Table:
         columns=("told by", "AUC", "found at 2 %", "found at 5 %", *kinds, "the states find"),
         rows=(states, *prompts),
         note=f"The states: a linear probe on {read} without a prompt, fitted to {found.fitted} "
-        f"other queries (AUC {found.fitted_auc:.2f} on those, cross-validated). A query "
-        "that it takes for harmful counts as refused. Found at 2 %: harmful queries above the threshold that 2 % of the harmless ones pass. The states find: "
-        "harmful queries, where as many harmless ones pass as the prompt refuses; p: whether that "
-        "differs from what the prompt refuses by more than chance.",
+        f"other queries (AUC {found.fitted_auc:.2f} on those, cross-validated). A query that it "
+        "takes for harmful counts as refused. Found at 2 %: harmful queries above the threshold "
+        "that 2 % of the harmless ones pass. The states find: harmful queries, where as many "
+        "harmless ones pass as the prompt refuses; p: whether that differs from what the prompt "
+        "refuses by more than chance.",
     )
 
 
