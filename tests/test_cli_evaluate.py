@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +39,9 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     assert "judge: paper, 4 tokens" in out
     ending = " ".join(out.split("demur show ")[1].split())
     for prompt in ("basic.txt", "plain"):
-        assert re.search(f"no prompt: {prompt} refuses [0-9]+ of 12 harmful queries", ending)
+        assert f": {prompt} refuses " in ending
+    assert ending.count("than no prompt") == 2
+    assert ending.count(" of 12 harmful queries instead of ") == 2
     assert "the likeliest first word changed for" in ending
     assert ". Next: " in ending
     assert "held-out (100)" in out
