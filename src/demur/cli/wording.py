@@ -91,6 +91,7 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
     from demur.cli.comparison import print_figures
 
     console.print()
+    console.print(Text(printable(str(run.verdict)), style="bold"))
     console.print(
         Panel(
             Text(printable(run.safety_prompt.text or "")),

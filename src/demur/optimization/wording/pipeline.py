@@ -15,9 +15,6 @@ from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.chosen import Given as EvaluationGiven
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.evaluate import run_evaluation
-from demur.evaluation.record import KIND as EVALUATION_KIND
-from demur.evaluation.record import EvaluationRecord
-from demur.evaluation.recording import record_of
 from demur.evaluation.settings import EvaluateSettings, JudgeSettings, ResponseSettings
 from demur.files import safe_name, write_bytes
 from demur.judges import JudgeSpec
@@ -198,10 +195,14 @@ def _default_output(model: ServerRecord, plan: WordingPlan) -> Path:
 def _measure(
     plan: WordingPlan, server: Server, found: Search, path: Path, progress: Progress
 ) -> Comparison:
-    """Compare no prompt, the basic one and the best one on the held-out queries."""
-    chosen = _chosen(plan, found, progress)
-    _clear(path, server, chosen, progress)
-    return run_evaluation(server, chosen, path, progress)
+    """Compare no prompt, the basic one and the best one on the held-out queries.
+
+    What an interruption or a smaller budget left there is measured again. The ledger has its
+    answers, so that none is asked for again and all of them count.
+    """
+    if path.exists():
+        shutil.rmtree(path)
+    return run_evaluation(server, _chosen(plan, found, progress), path, progress)
 
 
 def _chosen(plan: WordingPlan, found: Search, progress: Progress) -> Chosen:
@@ -225,18 +226,6 @@ def _chosen(plan: WordingPlan, found: Search, progress: Progress) -> Chosen:
         EvaluationGiven(prompts=prompts, harmful=harmful, harmless=harmless, judge=plan.judge),
     )
     return replace(chosen, objects=tuple(one for one in chosen.objects if one != "judge"))
-
-
-def _clear(path: Path, server: Server, chosen: Chosen, progress: Progress) -> None:
-    """Remove the measurement of an earlier result, after which a larger budget went on.
-
-    Its answers are in the ledger, so that none of them is asked for again.
-    """
-    if not (path / "settings.json").exists():
-        return
-    stored = WorkFolder.open(path, EvaluationRecord, EVALUATION_KIND).settings.identity()
-    if stored != record_of(server, chosen, progress).identity():
-        shutil.rmtree(path)
 
 
 def _finish(

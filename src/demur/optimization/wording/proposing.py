@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from demur.endpoint import EndpointClient, Message, Request, SamplingOptions
@@ -113,15 +113,17 @@ class Proposer:
         self._client, self._tokens, self._temperature = client, tokens, temperature
         self._most_characters, self._seed = most_characters, seed
         self._times: Counter[str] = Counter()
-        self._tried: set[str] = set()
         self.asked = self.unusable = self.unusable_in_a_row = 0
 
-    def propose(self, text: str, evidence: Sequence[Evidence]) -> str | None:
-        """A wording that was not proposed before.
+    def propose(
+        self, text: str, evidence: Sequence[Evidence], known: Collection[str]
+    ) -> str | None:
+        """A new wording.
 
         Args:
             text: the current wording.
             evidence: what the model did under it.
+            known: wordings that were measured already.
 
         Returns:
             None where no answer of `TRIES` can be used.
@@ -129,13 +131,11 @@ class Proposer:
         Raises:
             DemurError: the endpoint fails, or the budget does not cover the request.
         """
-        self._tried.add(text)
         for _ in range(TRIES):
             answer = self._ask(text, evidence)
             self.asked += 1
             found = wording_in(answer, self._most_characters)
-            if found is not None and found not in self._tried:
-                self._tried.add(found)
+            if found is not None and found not in known:
                 self.unusable_in_a_row = 0
                 return found
             self.unusable += 1

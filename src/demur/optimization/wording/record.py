@@ -133,7 +133,8 @@ class Search:
     Attributes:
         candidates: wordings that were measured on all validation queries, the basic prompt first.
         proposals: number of proposals that were asked for.
-        unusable: number of proposals that were blank, too long, tried before or held chat markup.
+        unusable: number of proposals that were blank, too long, measured before or held chat
+            markup.
         ending: why the search ended.
     """
 

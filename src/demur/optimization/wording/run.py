@@ -9,6 +9,7 @@ from demur.errors import DemurError
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import KIND as EVALUATION_KIND
 from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.verdict import Verdict, verdict
 from demur.optimization.wording.record import (
     RESULTS,
     RESULTS_FORMAT,
@@ -62,6 +63,22 @@ class WordingRun:
         """Whether a wording was found that does better on the validation queries."""
         return self.best is not self.basic
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the prompts in the comparison: none, the basic one, and a better one if any."""
+        return tuple(dict.fromkeys(rates.prompt for rates in self.comparison.rates))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the prompt is better than the basic one on the held-out queries.
+
+        Where no better wording was found, it is the basic one against no prompt.
+        """
+        before, after = self.names[-2:]
+        return verdict(
+            self.comparison, before, after, bare=self.names[0], trained=False, held_out=True
+        )
+
     @classmethod
     def load(cls, path: str | Path) -> WordingRun:
         """Read the folder of a finished run.
@@ -75,7 +92,7 @@ class WordingRun:
         return found
 
     def __str__(self) -> str:
-        return f"{self.safety_prompt.text}\n\n{self.comparison}"
+        return f"{self.verdict}\n\n{self.safety_prompt.text}\n\n{self.comparison}"
 
 
 def read_wording_run(folder: WorkFolder[WordingRecord]) -> WordingRun | None:

@@ -234,7 +234,8 @@ class _Adapter:
             raise self.failure
         evidence = [row[_EVIDENCE] for row in reflective_dataset[_COMPONENT]]
         try:
-            found = self._proposer.propose(candidate[_COMPONENT], evidence)
+            known = [one.text for one in self.candidates]
+            found = self._proposer.propose(candidate[_COMPONENT], evidence, known)
         except Exception as error:
             self.failure = error
             raise
