@@ -60,7 +60,8 @@ def another(command: Command[Any], option: Option) -> object:
         Path: ["some folder/file"],
     }
     for candidate in candidates[option.kind]:
-        value = [candidate, "second"] if option.repeatable else candidate
+        second = ["second"] if option.kind is str else []
+        value = [candidate, *second] if option.repeatable else candidate
         try:
             chosen = build(command.settings, {option.name: value}, base)
         except DemurError:

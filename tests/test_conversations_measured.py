@@ -297,7 +297,7 @@ def test_turns_on_the_command_line(
     assert "talk.jsonl:m, third turn," in out
     (folder,) = Path("demur-evaluations").iterdir()
     assert done(demur("show", folder)) == out
-    assert "--turn 2: must be 1 or 3" in mistake(demur(*command, "--turn", "2"))
+    assert "--turn 1 3 2: must be 1 or 3" in mistake(demur(*command, "--turn", "2"))
     Path("talk.jsonl").write_text(json.dumps({"m": messages}) + "\n")
     said = mistake(demur("evaluate", "no/such-model", "--harmful", "talk.jsonl:m"))
     assert "line 1" in said

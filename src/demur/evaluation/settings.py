@@ -56,7 +56,7 @@ class QuerySettings(_Group):
     @classmethod
     def _known_turns(cls, turns: tuple[int, ...]) -> tuple[int, ...]:
         if not turns or not set(turns) <= set(TURNS) or len(set(turns)) < len(turns):
-            raise ValueError(f"must be {' or '.join(map(str, TURNS))}, or each of them once")
+            raise ValueError(f"must be {' or '.join(map(str, TURNS))}, each at most once")
         return turns
 
 
@@ -122,7 +122,8 @@ class EvaluateSettings(_Group):
     system_prompt: str | None = Field(
         default=None,
         description="text file with the application's own system text, which follows the safety "
-        "prompt",
+        "prompt, or none",
+        json_schema_extra={"default": "the one that a run in --prompt was trained behind"},
     )
     queries: QuerySettings = QuerySettings()
     judges: JudgeSettings = JudgeSettings()
