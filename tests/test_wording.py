@@ -169,6 +169,23 @@ def test_a_response_without_verdict_is_counted_and_neither_right_nor_wrong(
     assert best.value == pytest.approx(0.95)
 
 
+def test_a_judge_of_ones_own_judges_nothing_twice(server: Endpoint, tmp_path: Path) -> None:
+    judged: list[tuple[str | None, str]] = []
+
+    class Counting(Odd):
+        def judge(
+            self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
+        ) -> list[bool | None]:
+            judged.extend(zip(queries, responses, strict=True))
+            return super().judge(queries, responses)
+
+    small = search(server, tmp_path / "run", judge=Counting(), budget_calls=145)
+    assert small.results.search.ending == "budget"
+    large = search(server, tmp_path / "run", judge=Counting())
+    assert large.results.search.ending == "all right"
+    assert len(judged) == len(set(judged))
+
+
 def test_both_labels_have_the_same_weight(server: Endpoint, tmp_path: Path) -> None:
     run = search(
         server, tmp_path / "run", validation_harmless=queries("harmless", "validation_", 30)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from demur.endpoint import Answer, Asked
 from demur.errors import DemurError
+from demur.optimization.wording.kept import KeptRecords
 from demur.records import fingerprint
-from demur.records.codec import from_line, to_line
-from demur.records.journal import Journal
 
 FOLDER = "answers"
 TEMPLATE_TOKENS = 256
@@ -102,20 +101,10 @@ class AnswerLedger:
         self.spent = Spent()
         self.on_answer: Callable[[], None] = lambda: None
         self._lock = threading.Lock()
-        self._answers: dict[str, Answer] = {}
         self._used: set[str] = set()
         self._dearest: dict[tuple[str, str, str], int] = {}
-        place = folder / FOLDER
-        self._file = place / "answers.jsonl"
-        self._journal = Journal(place / "answers.journal", (self._file,))
-        if not self._journal.read():
-            self._journal.begin("answers by what was asked")
-        for line in self._lines():
-            try:
-                kept = from_line(KeptAnswer, line)
-            except ValueError as error:
-                raise self._journal.damaged("a line holds no answer", self._file) from error
-            self._answers[kept.key] = kept.answer
+        self._kept = KeptRecords(folder / FOLDER, "answers", KeptAnswer)
+        self._answers = {one.key: one.answer for one in self._kept.found}
 
     @property
     def has_answers(self) -> bool:
@@ -145,7 +134,7 @@ class AnswerLedger:
             key, answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens
         )
         with self._lock:
-            self._journal.append((to_line(kept),), 1)
+            self._kept.append([kept])
             self._answers[key] = answer
             self._count(key, asked, answer)
 
@@ -192,12 +181,6 @@ class AnswerLedger:
             dearest = TEMPLATE_TOKENS
             texts = [one.content for one in asked.messages]
         return written + dearest + sum(len(text.encode("utf-8", "replace")) for text in texts)
-
-    def _lines(self) -> list[bytes]:
-        last = self._journal.last
-        length = 0 if last is None else last.files[0][0]
-        # The last part is what follows the last line break: nothing.
-        return self._file.read_bytes()[:length].split(b"\n")[:-1]
 
 
 def key_of(asked: Asked) -> str:

@@ -15,6 +15,7 @@ from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.chosen import Given as EvaluationGiven
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.evaluate import run_evaluation
+from demur.evaluation.judging import Judges
 from demur.evaluation.settings import EvaluateSettings, JudgeSettings, ResponseSettings
 from demur.files import safe_name, write_bytes
 from demur.judges import JudgeSpec
@@ -34,6 +35,7 @@ from demur.optimization.wording.run import EVALUATION, PROMPT, WordingRun, read_
 from demur.optimization.wording.scoring import Scorer
 from demur.optimization.wording.search import search
 from demur.optimization.wording.settings import KIND
+from demur.optimization.wording.verdicts import remembering
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
 from demur.queries import QueryChoice
@@ -168,10 +170,10 @@ def _work(
         clients.append(plan.judge.client)
     for client in clients:
         client.ledger = ledger
-    settings = plan.settings
+    settings, judge = plan.settings, remembering(plan.judge, folder.path)
     found = search(
         plan.search,
-        Scorer(server, plan.judge, plan.protocol, plan.basic.system_prompt),
+        Scorer(server, judge, plan.protocol, plan.basic.system_prompt),
         Proposer(
             proposer,
             tokens=settings.proposer.proposer_tokens,
@@ -183,7 +185,8 @@ def _work(
         progress,
     )
     ledger.reserve = Spent()  # the final measurement is what it was kept for
-    comparison = _measure(plan, server, found, folder.path / EVALUATION, progress)
+    chosen = replace(_chosen(plan, found, progress), judges=Judges(judge))
+    comparison = _measure(server, chosen, folder.path / EVALUATION, progress)
     return _finish(plan, folder, found, comparison, ledger.spent)
 
 
@@ -192,9 +195,7 @@ def _default_output(model: ServerRecord, plan: WordingPlan) -> Path:
     return RUNS / safe_name("-".join([*(one[:_MOST_OF_NAME] for one in names), "text"]))
 
 
-def _measure(
-    plan: WordingPlan, server: Server, found: Search, path: Path, progress: Progress
-) -> Comparison:
+def _measure(server: Server, chosen: Chosen, path: Path, progress: Progress) -> Comparison:
     """Compare no prompt, the basic one and the best one on the held-out queries.
 
     What an interruption or a smaller budget left there is measured again. The ledger has its
@@ -202,7 +203,7 @@ def _measure(
     """
     if path.exists():
         shutil.rmtree(path)
-    return run_evaluation(server, _chosen(plan, found, progress), path, progress)
+    return run_evaluation(server, chosen, path, progress)
 
 
 def _chosen(plan: WordingPlan, found: Search, progress: Progress) -> Chosen:
