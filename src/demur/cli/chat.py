@@ -32,7 +32,9 @@ class ChatOptions(BaseModel):
         "organisation/name on the hub",
     )
     system_prompt: str | None = Field(
-        default=None, description="text file with the application's own system text"
+        default=None,
+        description="text file with the application's own system text, or none",
+        json_schema_extra={"default": "the one that a run in --prompt was trained behind"},
     )
     tokens: int = Field(default=512, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(
@@ -51,16 +53,19 @@ def run_chat(options: ChatOptions) -> None:
     from demur.chat.chosen import load_chosen
     from demur.chat.engine import SamplingSettings
     from demur.cli.talk import Talk
-    from demur.prompts import load_prompt, load_system_prompt
+    from demur.prompts import load_prompt, system_text_for
 
     # Mistakes are found before the model is fetched.
     prompts = [None if one == "none" else load_prompt(one) for one in options.prompt]
-    system = load_system_prompt(options.system_prompt) if options.system_prompt else None
-    model = load_chosen(options.load, TerminalProgress(), _model_of(options, prompts))
+    system = system_text_for(options.system_prompt, options.prompt, prompts)
+    progress = TerminalProgress()
+    if system.remark:
+        progress.message(system.remark)
+    model = load_chosen(options.load, progress, _model_of(options, prompts))
     settings = SamplingSettings(
         most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )
-    dialogue = Dialogue(model, Condition(prompts[0], system), settings)
+    dialogue = Dialogue(model, Condition(prompts[0], system.text), settings)
     Talk(dialogue, prompts, console).run()
 
 

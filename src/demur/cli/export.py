@@ -39,16 +39,20 @@ class ExportOptions(BaseModel):
         json_schema_extra={"default": "the model that the run names"},
     )
     system_prompt: str | None = Field(
-        default=None, description="for peft: text file with the application's own system text"
+        default=None,
+        description="for peft: text file with the application's own system text, or none",
+        json_schema_extra={"default": "the one that the run was trained behind"},
     )
 
 
 def run_export(options: ExportOptions) -> None:
     """Write the export and say how to use it."""
     from demur.exports import export
-    from demur.prompts import load_system_prompt
+    from demur.prompts import system_text_for, trained_behind
 
-    text = load_system_prompt(options.system_prompt) if options.system_prompt else None
+    text = None
+    if options.to == "peft" or options.system_prompt is not None:
+        text = system_text_for(options.system_prompt, [options.run], [None]).text
     done = export(
         options.run,
         options.to,
@@ -65,6 +69,13 @@ def run_export(options: ExportOptions) -> None:
     path = next(done.path.glob("*.gguf"), done.path) if options.to == "gguf" else done.path
     console.print("Use it with:")
     console.print(Text(_use(options.to, path), style="bold"), soft_wrap=True)
+    if trained_behind(options.run) is not None and text is None:
+        console.print(
+            "The prompt was trained behind your application's system text, which is not in the "
+            "export: send it as the system message."
+        )
+    elif text is not None and options.system_prompt is None:
+        console.print("The application's system text that the run was trained behind is in it.")
 
 
 def _use(to: str, path: Path) -> str:

@@ -14,7 +14,14 @@ from rich.text import Text
 from demur.chat import Dialogue
 from demur.cli.screen import errors, printable, show_error, without_controls
 from demur.errors import DemurError
-from demur.prompts import BUILT_IN_PROMPTS, Condition, SafetyPrompt, distinct_names, load_prompt
+from demur.prompts import (
+    BUILT_IN_PROMPTS,
+    Condition,
+    SafetyPrompt,
+    distinct_names,
+    load_prompt,
+    trained_behind,
+)
 from demur.records import NO_PROMPT
 
 NARROWEST = 28
@@ -71,8 +78,10 @@ class Talk:
             )
         for line in _lines(watched):
             text = line.strip()
-            if text in ("/exit", "/quit"):
+            if text in ("/exit", "/quit") or (watched and text in ("exit", "quit")):
                 return
+            if watched and text == "help":
+                text = "/help"
             if text:
                 try:
                     self._take(text)
@@ -132,6 +141,9 @@ class Talk:
             return trained[0]
         prompt = load_prompt(name)
         prompt.require_width(self.dialogue.model.width)
+        behind = trained_behind(name)
+        if behind is not None and behind != self.dialogue.condition.system_prompt:
+            self._say("It was trained behind another system text than this conversation has.")
         return self._know(prompt)
 
     def _know(self, prompt: SafetyPrompt | None) -> str:

@@ -23,7 +23,7 @@ from demur.judges import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress
-from demur.prompts import Condition, load_system_prompt
+from demur.prompts import Condition, system_text_for
 
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
@@ -118,13 +118,15 @@ def choose(
         DemurError: something cannot be read, or does not fit together.
     """
     given = given or Given()
-    system = None if settings.system_prompt is None else load_system_prompt(settings.system_prompt)
     named: Sequence[PromptChoice] = ()
     if default_prompts:
         named = settings.prompt or tuple(default_prompts)
         named = named if given.prompts is None else given.prompts
     prompts = choose_prompts(named) if default_prompts else ()
-    conditions, names = choose_conditions(prompts, system, named)
+    system = system_text_for(settings.system_prompt, named if default_prompts else (), prompts)
+    if system.remark:
+        progress.message(system.remark)
+    conditions, names = choose_conditions(prompts, system.text, named)
     _check_base_url(settings)
     compared = given.preference_judge is not None or settings.judges.preference_judge is not None
     named_instructions = settings.queries.instructions

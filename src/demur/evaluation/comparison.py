@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from demur.errors import DemurError
+from demur.evaluation.captions import judged_text
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import Difference, Figures, Measure, Measured, PromptRates
 from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdicts
-from demur.evaluation.captions import judged_text
 from demur.records import (
     JudgedResponse,
     ListedFile,

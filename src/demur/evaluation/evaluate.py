@@ -85,7 +85,7 @@ def evaluate(
             `[1]`. In the third turn two short harmless exchanges stand before each query, and the
             set is called, for example, `held-out, third turn`.
         system_prompt: text file with the application's own system text, which follows the safety
-            prompt.
+            prompt, or `none`. By default the one that a run among the prompts was trained behind.
         judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
         harm_judge: judge of harm as `as_harm_judge` takes it, which says which answers to harmful
             queries are unsafe. Responses are then sampled to their end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from demur.prompts.application import SystemText, system_text_for, trained_behind
 from demur.prompts.basic import (
     BASIC_PROMPTS,
     BUILT_IN_PROMPTS,
@@ -21,8 +22,11 @@ __all__ = [
     "MeasuredPrompt",
     "Provenance",
     "SafetyPrompt",
+    "SystemText",
     "distinct_names",
     "load_basic_prompt",
     "load_prompt",
     "load_system_prompt",
+    "system_text_for",
+    "trained_behind",
 ]
