@@ -17,6 +17,7 @@ from demur.cli.screen import console, print_again, printable
 from demur.cli.stages import TerminalProgress
 from demur.cli.work import check_output
 from demur.optimization.wording import WordingSettings
+from demur.optimization.wording.settings import percent
 from demur.settings import part_of, values_of
 
 if TYPE_CHECKING:
@@ -112,14 +113,15 @@ def _search_lines(run: WordingRun) -> Iterator[str]:
     basic, best = run.basic.score, run.best.score
     if run.is_better:
         yield (
-            f"Right on validation queries: {basic.value:.1%} with the basic prompt, "
-            f"{best.value:.1%} now (harmful {best.harmful.value:.1%}, harmless "
-            f"{best.harmless.value:.1%})."
+            f"Right on validation queries: {percent(basic.value)} with the basic prompt, "
+            f"{percent(best.value)} now (harmful {percent(best.harmful.value)}, harmless "
+            f"{percent(best.harmless.value)})."
         )
     else:
         yield (
-            f"No proposal did better on the validation queries than the basic prompt "
-            f"({basic.value:.1%} right): give a larger --budget-calls or another --proposer-model."
+            "No proposal did better on the validation queries than the basic prompt "
+            f"({percent(basic.value)} right): give a larger --budget-calls or another "
+            "--proposer-model."
         )
     if basic.unknown or best.unknown:
         yield (

@@ -139,9 +139,11 @@ def _paper(provenance: Provenance) -> re.Match[str] | None:
 
 def _purpose(prompt: SafetyPrompt, base: str | None) -> str:
     if not prompt.is_trained:
+        found = prompt.provenance.method is not None
         return (
-            "A hand-written safety prompt: text that opens the conversation, so that a chat model "
-            "refuses harmful requests and answers harmless ones."
+            f"A {'' if found else 'hand-written '}safety prompt: text that opens the conversation, "
+            "so that a chat model refuses harmful requests and answers harmless ones."
+            + (f" {_training(prompt.provenance, 'Its wording was found')}" if found else "")
         )
     return (
         f"A safety prompt for {_linked(prompt, base)}, so that it refuses harmful requests and "
@@ -153,11 +155,11 @@ def _purpose(prompt: SafetyPrompt, base: str | None) -> str:
     )
 
 
-def _training(provenance: Provenance) -> str:
+def _training(provenance: Provenance, done: str = "Trained") -> str:
     if provenance.method is None:
-        return "Trained by `demur`."
+        return f"{done} by `demur`."
     paper, title = _paper(provenance), escaped(provenance.method)
-    return f"Trained with {title if paper is None else f'[{title}]({paper[0]})'} by `demur`."
+    return f"{done} with {title if paper is None else f'[{title}]({paper[0]})'} by `demur`."
 
 
 def _linked(prompt: SafetyPrompt, base: str | None) -> str:

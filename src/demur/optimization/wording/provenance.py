@@ -9,7 +9,7 @@ from demur.optimization.wording.record import WordingRecord, WordingResults
 from demur.prompts import Fact, MeasuredPrompt, Provenance
 from demur.prompts.provenance import Role
 
-METHOD = "GEPA, on the wording"
+METHOD = "GEPA"
 PAPER = "https://arxiv.org/abs/2507.19457"
 
 
@@ -34,7 +34,7 @@ def provenance_of(
             Fact("basic prompt", record.basic_prompt.name),
             Fact("training queries", str(record.training.queries)),
             Fact("validation queries", str(record.validation.queries)),
-            Fact("right on validation queries", f"{best.score.value:.1%}"),
+            Fact("right on validation queries", f"{100 * best.score.value:.1f} %"),
             Fact("proposals", str(search.proposals)),
             Fact("calls", str(results.spent.calls)),
             Fact("tokens", str(results.spent.tokens)),

@@ -16,6 +16,7 @@ from demur.optimization.wording.ledger import AnswerLedger, BudgetSpent, Spent
 from demur.optimization.wording.proposing import Evidence, Proposer
 from demur.optimization.wording.record import Candidate, Ending, Search
 from demur.optimization.wording.scoring import Score, Scorer, share_right
+from demur.optimization.wording.settings import percent
 from demur.progress import Progress
 from demur.records import JudgedResponse, Queries
 
@@ -251,8 +252,8 @@ class _Adapter:
         self._ledger.reserve = Spent(3 * self._plan.final, self._final_tokens(self._best.text))
         if best is not None and score.value > best:
             self._progress.message(
-                f"Proposal {self._proposer.asked} is right on {score.value:.1%} of the validation "
-                f"queries, the best before on {best:.1%}."
+                f"Proposal {self._proposer.asked} is right on {percent(score.value)} of the "
+                f"validation queries, the best before on {percent(best)}."
             )
 
     def should_stop(self, gepa_state: GEPAState[Any, Any]) -> bool:

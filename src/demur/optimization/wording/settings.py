@@ -219,3 +219,8 @@ class WordingSettings(_Group):
     queries: QuerySettings = QuerySettings()
     search: SearchSettings = SearchSettings()
     sampling: ResponseSettings = ResponseSettings()
+
+
+def percent(share: float) -> str:
+    """A share as people read it, for example `30.0 %`."""
+    return f"{100 * share:.1f} %"
