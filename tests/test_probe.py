@@ -65,7 +65,7 @@ def test_nothing_is_learnt_from_noise() -> None:
     """Thirty weights fit random labels well; the cross-validated AUC says that it means nothing."""
     probe = fit_probe(states_of(HARMFUL, 2, shift=0.0), HARMFUL, FOLDS)
     assert probe.auc < 0.68
-    chosen = fit_probe(states_of(HARMFUL, 2, shift=0.0), HARMFUL, FOLDS, penalties=[1e-3, 10.0])
+    chosen = fit_probe(states_of(HARMFUL, 2, shift=0.0), HARMFUL, FOLDS, penalties=[10.0, 1e-3])
     assert chosen.penalty == 10.0
 
 

@@ -17,6 +17,9 @@ from demur.settings import build, part_of, values_of
 
 HELP = f"""See where a model places harmful and harmless queries, and how safety prompts move them.
 
+It also tells the headroom: how well the model's states tell the queries apart, beside how well its
+prompts do.
+
 Without options: the default model, the built-in queries, no prompt, and long, short and plain. An
 interrupted diagnosis goes on when the same command is given again.
 
