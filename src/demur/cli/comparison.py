@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
-from demur.cli.tables import RIGHT, WRONG, name_text, nats_text, rate_text
+from demur.cli.tables import RIGHT, WRONG, behind_text, name_text, nats_text, rate_text
 from demur.cli.verdicts import print_verdicts
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import Difference, Figures, PromptRates
@@ -25,7 +25,9 @@ _Group = tuple[str, Label | None]
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the rates, costs and differences, where the results are, and the verdict."""
     console.print()
-    print_figures(console, comparison, [comparison.judged] if comparison.judged else [])
+    record = comparison.settings
+    behind = behind_text(None if record is None else record.system_prompt)
+    print_figures(console, comparison, [comparison.judged, *behind])
     if comparison.path is not None:
         print_again(console, comparison.path, "All responses with their verdicts")
     if comparison.outputs:

@@ -27,6 +27,8 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
     base = origin.base_model or (origin.model.name if origin.model is not None else None)
     if base:
         console.print(Text(f"for {one_line(base, 200)}"), soft_wrap=True)
+    if origin.with_system_prompt:
+        console.print("trained behind an application's own system text, which is not part of it")
     if origin.results:
         rows = [
             Row(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.cli.command import Command
 from demur.cli.screen import show_path
+from demur.cli.work import require_finished
 
 
 class ReportOptions(BaseModel):
@@ -31,8 +32,11 @@ class ReportOptions(BaseModel):
 
 def run_report(options: ReportOptions) -> None:
     """Write the report and say where it is."""
+    from demur.records import kind_of
     from demur.report import write_report
 
+    for folder in map(Path, options.folders):
+        require_finished(folder, kind_of(folder, finished=True))
     show_path("Open in a browser:", write_report(options.folders, options.output))
 
 

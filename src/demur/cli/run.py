@@ -8,7 +8,7 @@ from rich.text import Text
 
 from demur.cli.comparison import print_left_out
 from demur.cli.screen import one_line, print_again, printable
-from demur.cli.tables import Row, refusal_table, verdict_text
+from demur.cli.tables import Row, behind_text, refusal_table, verdict_text
 from demur.cli.verdicts import print_verdict_of_run
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -20,8 +20,9 @@ _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 def print_run(console: Console, run: Run) -> None:
     """Print the rates, two examples, where the results are, the verdict and what to do next."""
     console.print()
+    notes = [run.judged, *behind_text(run.settings.basic_prompt.system_prompt)]
     title = "Refused on held-out queries, with 95 % intervals"
-    console.print(refusal_table(title, _rows(run), [run.judged]))
+    console.print(refusal_table(title, _rows(run), notes))
     print_left_out(console, run.comparison)
     for example in run.examples:
         console.print(_example(example))

@@ -61,7 +61,7 @@ def new_table(title: str | None = None, caption: str | None = None) -> Table:
 
 def with_notes(table: Table, notes: Sequence[str]) -> Group:
     """A table with lines below it, which may be longer than the table is wide."""
-    return Group(table, *(Text(printable(note), style="dim") for note in notes), "")
+    return Group(table, *(Text(printable(note), style="dim") for note in notes if note), "")
 
 
 def show_path(text: str, path: Path) -> None:

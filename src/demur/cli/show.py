@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.cli.command import Command
 from demur.cli.screen import console
+from demur.cli.work import require_finished
 
 
 class ShowOptions(BaseModel):
@@ -28,6 +29,7 @@ def run_show(options: ShowOptions) -> None:
 
     path = Path(options.folder)
     kind = kind_of(path, finished=True)
+    require_finished(path, kind)
     if kind == "run":
         _show_run(path)
     elif kind == "wording run":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from demur.cli.screen import new_table, short_name, with_notes
+from demur.cli.screen import new_table, one_line, short_name, with_notes
 from demur.evaluation.costs import cost_in_words
 from demur.records import Label, Rate
 
@@ -80,6 +80,13 @@ def refusal_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) ->
         if row.main and row.divergence is not None and row.changed is not None
     ]
     return with_notes(table, [*notes, *costs_in_words])
+
+
+def behind_text(system_text: str | None) -> list[str]:
+    """A line on the application's own system text, where there is one."""
+    if system_text is None:
+        return []
+    return [f"behind the application's system text: {one_line(system_text, 60)}"]
 
 
 def rate_text(rate: Rate | None, digits: int = 1) -> str:

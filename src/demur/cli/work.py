@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.chat.settings import LoadSettings
+from demur.errors import DemurError
 from demur.records import WorkFolder, kind_of
 
 if TYPE_CHECKING:
@@ -63,3 +65,36 @@ def write_own_report(work: Run | Comparison | Diagnosis) -> None:
 
     if work.path is not None:
         write_report([work])
+
+
+def require_finished(path: Path, kind: str | None) -> None:
+    """Say by which command work goes on that has no results yet.
+
+    Args:
+        path: folder of the work.
+        kind: what it holds, as `kind_of` says.
+
+    Raises:
+        DemurError: the work is not finished.
+    """
+    from demur.evaluation.comparison import RESULTS
+
+    if (path / RESULTS).exists() or kind not in ("run", "evaluation", "diagnosis"):
+        return
+    from demur.diagnosis import DiagnosisRecord
+    from demur.evaluation.record import EvaluationRecord
+    from demur.optimization.recorded import RunRecord
+    from demur.records import SETTINGS, read_record
+    from demur.report.again import diagnosis_again, evaluation_again, run_again
+
+    file = path / SETTINGS
+    if kind == "run":
+        again = run_again(read_record(file, RunRecord, kind))
+    elif kind == "evaluation":
+        again = evaluation_again(read_record(file, EvaluationRecord, kind))
+    else:
+        again = diagnosis_again(read_record(file, DiagnosisRecord, kind))
+    output = shlex.join(["--output", str(path)])
+    raise DemurError(
+        f"The {kind} in {path} is not finished: go on with `{again.command} {output}`."
+    )

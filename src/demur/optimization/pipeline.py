@@ -155,8 +155,11 @@ def carry_out(
             "as well, so the final figures flatter the prompt: give other held-out queries."
         )
     progress.plan(work.stages(method.stages))
-    before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
     checkpoints = checkpoints_of(path, record)
+    if work.folder.measurements.is_begun:
+        epochs = plan.settings.training.epochs
+        progress.message(f"Going on with {path}: {checkpoints.finished} of {epochs} epochs done.")
+    before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
     trained = train(method, work.context, plan.settings.training, checkpoints)
     return work.finish(before, trained)
 

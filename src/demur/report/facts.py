@@ -41,7 +41,7 @@ def facts_of_conditions(
 def facts_of_settings(
     settings: BaseModel, own: Mapping[str, object] | None = None
 ) -> dict[str, str]:
-    """Settings by name.
+    """Settings by name. Those are left out that follow from others, because nothing was chosen.
 
     Args:
         settings: settings with descriptions.
@@ -51,6 +51,7 @@ def facts_of_settings(
     facts = {
         _words(option.name): option.text(values[option.name])
         for option in options_in(type(settings))
+        if option.default_text is None or values[option.name] not in (None, ())
     }
     return facts | {_words(name): _text(value) for name, value in (own or {}).items()}
 

@@ -71,9 +71,9 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
         left_out=collection.left_out,
         shortened=shortened,
         facts={
-            **facts_of_answerer(record.answerer),
             **facts_of_conditions(record.conditions, record.system_prompt),
             **facts_of_settings(record.settings),
+            **facts_of_answerer(record.answerer),
             **facts_of_versions(comparison.versions),
         },
     )

@@ -67,10 +67,10 @@ def subject_of_run(run: Run) -> Subject:
         charts=_charts(run),
         charts_title="Training: the mean of each loss, epoch by epoch",
         facts={
-            **facts_of_answerer(record.model),
             "method": record.method.title,
             **facts_of_conditions((record.basic_prompt,), record.basic_prompt.system_prompt),
             **facts_of_settings(record.settings, record.settings.method_settings.model_extra),
+            **facts_of_answerer(record.model),
             **facts_of_versions(run.versions),
         },
     )
