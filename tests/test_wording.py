@@ -20,9 +20,9 @@ import pytest
 pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
 pytest.importorskip("gepa", reason="gepa is not installed: pip install 'demur[gepa]'")
 
-from demur import DemurError, SafetyPrompt, Server
+from demur import DemurError, SafetyPrompt, Server, WordingRun, optimize_wording
 from demur.optimization.methods import get_method
-from demur.optimization.wording import WordingRun, WordingSettings, optimize_wording
+from demur.optimization.wording import WordingSettings
 from demur.optimization.wording.proposing import OPENING_WORDS, wording_in
 from demur.optimization.wording.search import MOST_UNUSABLE
 from demur.prompts import load_prompt

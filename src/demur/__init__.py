@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
     from demur.optimization import OptimizeSettings, Run, optimize
+    from demur.optimization.wording import WordingRun, optimize_wording
     from demur.prompts import Condition, SafetyPrompt
     from demur.queries import Conversation, QuerySet, load_query_set
     from demur.report import write_report
@@ -42,10 +43,12 @@ __all__ = [
     "Run",
     "SafetyPrompt",
     "Server",
+    "WordingRun",
     "diagnose",
     "evaluate",
     "load_query_set",
     "optimize",
+    "optimize_wording",
     "push",
     "write_report",
 ]
@@ -64,10 +67,12 @@ _HOMES = {
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
     "Server": "demur.evaluation.answerers.server",
+    "WordingRun": "demur.optimization.wording",
     "diagnose": "demur.diagnosis",
     "evaluate": "demur.evaluation.evaluate",
     "load_query_set": "demur.queries",
     "optimize": "demur.optimization",
+    "optimize_wording": "demur.optimization.wording",
     "push": "demur.sharing",
     "write_report": "demur.report",
 }
