@@ -50,7 +50,16 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
         assert expected in out
     assert "before" in out
     assert "after" in out
-    assert "Training the prompt" in err
+    first = re.search("1 of ([0-9]+)  Measuring on held-out queries: none: begins", err)
+    assert first is not None
+    number = int(first[1])
+    assert f"{number - 1} of {number}  Training the prompt: done in 0:0" in err
+    assert f"{number} of {number}  Measuring on held-out queries: optimized: done in" in err
+    ending = " ".join(out.split("demur show ")[1].split())
+    assert " than basic.txt" in ending
+    assert "optimized refuses " in ending
+    assert ". Next: " in ending
+    assert "judge: paper, 4 responses of 4 tokens" in out
     assert "float32" in err
     assert ("keeps the memory that it frees" in " ".join(err.split())) == keep_freed_memory()
     assert (run / REPORT).is_file()
@@ -87,6 +96,18 @@ def test_the_settings_of_a_run_do_it_again(
     assert "A run brings its own settings: leave out --seed." in line
     line = mistake(demur("evaluate", "--output", run))
     assert "is the folder of a run: choose another --output." in line
+
+
+def test_work_that_goes_on_says_so(
+    finished: tuple[Path, str, str], tiny: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    copy_folder(finished[0], run)
+    (run / RESULTS).unlink()
+    again = demur("optimize", "--config", run, "--output", run)
+    assert done(again).replace(str(run), str(finished[0])) == finished[1]
+    assert f"Going on with {run}: 1 of 1 epochs done." in again.err
+    assert "Going on" not in finished[2]
 
 
 def test_files_that_settings_name_must_be_where_the_work_was_started(
