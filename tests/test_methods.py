@@ -221,7 +221,8 @@ def test_a_method_is_named_in_the_registry_alone() -> None:
     field = OptimizeSettings.model_fields["method"]
     assert field.default == DEFAULT == method_names()[0]
     assert field.description is not None
-    assert field.description.endswith(f": {', '.join(method_names())} or FILE.py:CLASS")
+    assert f": {', '.join(method_names())}, text (" in field.description
+    assert field.description.endswith(" or FILE.py:CLASS")
     for function in (optimize, make_plan):
         assert inspect.signature(function).parameters["method"].default == DEFAULT
     for name in method_names():
