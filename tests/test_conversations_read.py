@@ -229,8 +229,11 @@ def test_nothing_said_becomes_a_special_token(kind: str, template: str) -> None:
 
 def test_responses_are_those_of_each_conversation_by_itself() -> None:
     settings = SamplingSettings(samples=2, most_tokens=8)
-    for name in (LLAMA, "gemma3, sliding window", "mamba, state-space"):
-        model = load(name)
+    models = [
+        *map(load, (LLAMA, "gemma3, sliding window", "mamba, state-space")),
+        load(LLAMA, SYSTEM_LAST),
+    ]
+    for model in models:
         for condition in conditions(model):
             together = model.read_and_sample(QUERIES, condition, settings).samples
             for row, query in enumerate(QUERIES):
