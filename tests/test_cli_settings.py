@@ -208,7 +208,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
         ("basic_prompt = {a = 1}", "There is no setting 'basic_prompt.a' (in demur.toml)"),
         (
             'method = "magic"',
-            "no method 'magic': choose dro, vpt, likelihood, or give FILE.py:CLASS",
+            "no method 'magic': choose dro, vpt, likelihood, text, or give FILE.py:CLASS",
         ),
         ("epochs = [", "cannot be read as TOML"),
     ],

@@ -232,7 +232,7 @@ def test_a_method_is_named_in_the_registry_alone() -> None:
 def test_methods_by_name() -> None:
     assert method_names() == ("dro", "vpt", "likelihood")
     assert get_method("dro") is get_method(DirectedRepresentation) is DirectedRepresentation
-    message = r"no method 'drl': choose dro, vpt, likelihood, or give FILE\.py:CLASS"
+    message = r"no method 'drl': choose dro, vpt, likelihood, text, or give FILE\.py:CLASS"
     with pytest.raises(DemurError, match=message):
         get_method("drl")
     for wrong in (3, OptimizeSettings, None):
