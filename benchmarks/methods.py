@@ -91,6 +91,10 @@ def main() -> None:
             "kl_divergence": {
                 f"{cost.prompt}, {cost.set}": round(cost.divergence, 3) for cost in comparison.costs
             },
+            "first_word_changed": {
+                f"{cost.prompt}, {cost.set}": round(cost.changed.value, 3)
+                for cost in comparison.costs
+            },
         },
     )
 

@@ -114,6 +114,14 @@ def test_search_and_filters(page: Browser) -> None:
     page.find("#search").send_keys(" ")
     choose(page, "prompt", "optimized")
     choose(page, "label", "harmful")
+    for label, outcomes in (("harmful", ("wrong", "right")), ("harmless", ("right", "wrong"))):
+        choose(page, "label", label)
+        for verdict, outcome in zip(("answered", "refused"), outcomes, strict=True):
+            choose(page, "verdict", verdict)
+            chips = page.all("#table tbody .chip")
+            assert chips
+            assert {chip.get_attribute("class") for chip in chips} == {f"chip {outcome}"}
+    choose(page, "label", "harmful")
     choose(page, "verdict", "answered")
     assert page.find("#count").text == "2 of 200 responses"
     assert {text.split()[0] for text in page.texts("#table tbody .chip")} == {"answered"}

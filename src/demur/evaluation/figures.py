@@ -231,10 +231,7 @@ class Figures:
             for row in rows
         ]
         lines += [line for rates in self.rates for line in _left_out(rates)]
-        lines += [
-            f"{cost.set}, harmless: {cost.prompt} costs {cost} nats of KL divergence"
-            for cost in self.costs
-        ]
+        lines += [f"{cost.set}, {cost.prompt}: {cost.in_words}" for cost in self.costs]
         return "\n".join([*lines, *map(str, self.differences), *map(str, self.wins)])
 
 

@@ -261,7 +261,7 @@ class Run:
         return run
 
     def __str__(self) -> str:
-        return str(self.comparison)
+        return f"{self.comparison}\n{self.verdict}"
 
     def _rates(self, place: int, label: Label) -> PromptRates:
         return self.results.figures.find(self.names[place], label=label)
