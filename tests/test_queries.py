@@ -20,7 +20,7 @@ import pytest
 
 from demur.errors import DemurError
 from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
-from demur.records import text_of
+from demur.records import Conversation, text_of
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -298,6 +298,16 @@ def test_hub_bad_input(monkeypatch: pytest.MonkeyPatch, spec: str, expected: str
     assert expected in message_of(spec)
 
 
+def test_hub_columns_may_hold_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    whole = [*said, {"role": "user", "content": "c"}]
+    fake_hub(monkeypatch, {"left": FakeTable(messages=[whole, said[:1]])})
+    loaded = load_query_set("hf:org/name:messages", "harmful")
+    assert loaded.texts == (Conversation("c", (("a", "b"),)), "a")
+    fake_hub(monkeypatch, {"left": FakeTable(messages=[whole, said])})
+    assert "row 2: 'messages' ends with the assistant" in message_of("hf:org/name:messages")
+
+
 def test_hub_without_the_datasets_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'demur[datasets]'" in message_of("hf:org/name:goal")
@@ -421,9 +431,7 @@ def test_held_out_shares_no_topic_with_the_anchors() -> None:
     for label in LABELS:
         held_out = [*map(text_of, load_query_set("held-out", label))]
         anchors = [*map(text_of, load_query_set("anchors", label))]
-        nearest = max(
-            jaccard(topic(a), topic(h)) for a in anchors for h in held_out
-        )
+        nearest = max(jaccard(topic(a), topic(h)) for a in anchors for h in held_out)
         assert nearest < 0.35  # measured: 0.20
 
 
@@ -431,9 +439,7 @@ def test_no_topic_twice() -> None:
     for name in BUILT_IN:
         for label in LABELS:
             texts = map(text_of, load_query_set(name, label))
-            nearest = max(
-                jaccard(topic(a), topic(b)) for a, b in combinations(texts, 2)
-            )
+            nearest = max(jaccard(topic(a), topic(b)) for a, b in combinations(texts, 2))
             assert nearest < 0.35
 
 
