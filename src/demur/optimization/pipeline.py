@@ -230,7 +230,7 @@ class _Work:
         text = plan.basic.safety_prompt.text
         bare = SafetyPrompt(self.optimized, text, trained.embeddings)
         condition = Condition(bare, plan.basic.system_prompt)
-        self.names.setdefault(condition.fingerprint, self.optimized)
+        self.names[condition.fingerprint] = self.optimized  # also where it was measured before
         measurements = [*before, self.measure_held_out(condition)]
         comparison = compare(measurements, self._costs(measurements), path=path)
         results = RunResults(
