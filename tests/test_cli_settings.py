@@ -54,7 +54,7 @@ def another(command: Command[Any], option: Option) -> object:
     base = command.choose(required(command))
     candidates: dict[type, list[Any]] = {
         bool: [True, False],
-        int: [1, 3, 12, 17],
+        int: [1, 3, 12, 17, 60],
         float: [0.25, 0.5, 3.5],
         str: list(option.choices) or ["text a", "b"],
         Path: ["some folder/file"],

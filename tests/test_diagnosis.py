@@ -38,7 +38,6 @@ SAMPLING: dict[str, Any] = {
     "tokens_harmful": 4,
     "tokens_harmless": 4,
     "most_anchors": 20,
-    "probe_queries": 40,
 }
 TRAINING: dict[str, Any] = {"epochs": 1, "batch": 8, "learning_rate": 0.05, "most_held_out": 10}
 
@@ -60,7 +59,7 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     return {"harmful": "bad.txt", "harmless": "good.txt", **SAMPLING}
 
 
-PROMPTS: dict[str, Any] = {"prompts": ["basic.txt", "other.txt"]}
+PROMPTS: dict[str, Any] = {"prompts": ["basic.txt", "other.txt"], "probe_queries": 40}
 
 
 @pytest.fixture

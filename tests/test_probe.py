@@ -47,6 +47,21 @@ def test_the_weights_are_those_of_least_loss() -> None:
     assert error.sum() == pytest.approx(0, abs=1e-3)
 
 
+def test_both_labels_weigh_the_same() -> None:
+    """With few harmful queries the probe does not take nearly all for harmless."""
+    few = (True,) * 25 + (False,) * 275
+    noisy = states_of(few, 0, shift=1.0)
+    probe = fit_probe(noisy, few, paired_folds(few, 5), penalties=[10.0])
+    assert 0.35 < (probe.scores(states_of(HARMFUL, 3, shift=1.0)) > 0).mean() < 0.65
+    states = states_of(few, 0)[:, 1].double().numpy()
+    probe = fit_probe(states_of(few, 0), few, paired_folds(few, 5), penalties=[0.3])
+    points = (states - states.mean(axis=0)) / probe.scale
+    scores = points @ probe.weight + probe.bias
+    weights = numpy.where(few, 300 / (2 * 25), 300 / (2 * 275))
+    error = weights * (1 / (1 + numpy.exp(-scores)) - numpy.array(few))
+    numpy.testing.assert_allclose(points.T @ error + 0.3 * probe.weight, 0, atol=1e-3)
+
+
 def test_the_scale_of_a_feature_changes_nothing() -> None:
     states, others = states_of(HARMFUL, 0), states_of(HARMFUL, 1)
     scale = torch.logspace(-2, 2, WIDTH)

@@ -82,7 +82,8 @@ def fit_probe(
     For each layer and penalty the regression is fitted without each fold in turn. The pair with the
     least cross-entropy on the folds left out is then fitted to all points. The penalties of a layer
     are tried from the first on until the cross-entropy rises, because the weakest ones take most of
-    the time. Of equal pairs the lower layer and the earlier penalty are taken.
+    the time. Of equal pairs the lower layer and the earlier penalty are taken. Both labels weigh
+    the same, whatever their numbers, so that the threshold does not depend on these.
 
     Args:
         states: (N, layers, d), states of all layers at the last input token.
@@ -107,7 +108,8 @@ def fit_probe(
         before = numpy.inf
         for penalty in penalties:
             scores = _left_out(points, sides, folds, penalty)
-            loss = float(numpy.logaddexp(0, numpy.where(sides, -scores, scores)).mean())
+            losses = numpy.logaddexp(0, numpy.where(sides, -scores, scores))
+            loss = float(losses[sides].mean() + losses[~sides].mean()) / 2
             if loss > before:
                 break
             before = loss
@@ -160,6 +162,8 @@ def _fitted(
 ) -> tuple[FloatArray, float]:
     from sklearn.linear_model import LogisticRegression
 
-    regression = LogisticRegression(C=1 / penalty, max_iter=10_000, tol=1e-6)
+    regression = LogisticRegression(
+        C=1 / penalty, class_weight="balanced", max_iter=10_000, tol=1e-6
+    )
     regression.fit(points, sides)
     return regression.coef_[0], float(regression.intercept_[0])
