@@ -138,6 +138,33 @@ def test_commands_switch_and_clear(llama: ChatModel, monkeypatch: pytest.MonkeyP
     assert shown.rstrip().endswith("for the whole conversation.")  # nothing after /exit
 
 
+def test_plain_words_leave_and_ask_for_help_on_a_terminal(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    typed = iter(["help", "exit", "never asked"])
+    monkeypatch.setattr("builtins.input", lambda _prompt: next(typed))
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdin", Terminal())
+    Talk(Dialogue(llama, Condition(), SHORT), [None], Console(file=out, width=100)).run()
+    assert "/compare QUESTION" in out.getvalue()
+    assert next(typed) == "never asked"
+    # Through a pipe they are questions like any other.
+    assert talk(llama, "exit\n", monkeypatch).strip()
+
+
+def test_a_run_that_was_trained_behind_another_text_says_so(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "It was trained behind another system text than this conversation has."
+    assert said not in talk(llama, "/prompt short\n", monkeypatch)
+    monkeypatch.setattr("demur.cli.talk.trained_behind", lambda _name: "You are Saffron.")
+    assert said in talk(llama, "/prompt short\n", monkeypatch)
+
+
 def test_prompts_of_one_name_are_told_apart(
     llama: ChatModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

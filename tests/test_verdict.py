@@ -223,6 +223,16 @@ def test_several_sets_are_named_and_those_that_changed_come_first() -> None:
     assert "0.2 % of 400 ordinary queries instead of 2.5 %, and 2.2 % of 400 borderline" in sentence
 
 
+def test_the_turns_of_a_kind_are_named() -> None:
+    rates: dict[tuple[str, str, Label], Sequence[bool | None]] = {}
+    for name in ("test:ordinary", "test:ordinary, third turn"):
+        rates["long", name, "harmless"] = first(10)
+        rates["optimized", name, "harmless"] = first(60)
+    sentence = of(figures(rates)).sentence
+    assert "60 of 100 ordinary queries of test:ordinary instead of 10" in sentence
+    assert "60 of 100 ordinary queries of test:ordinary, third turn instead of 10" in sentence
+
+
 def test_what_no_prompt_does_better_is_said() -> None:
     rates = {
         (prompt, "s", label): first(count)

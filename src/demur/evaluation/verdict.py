@@ -264,10 +264,10 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
 
     The set is named where there are several.
     """
-    kind = next((kind for kind in _KINDS if one.set.endswith(kind)), None)
+    kind = next((kind for kind in _KINDS if kind in one.set), None)
     if kind is not None:
         noun = noun.replace("harmless", kind.removeprefix(":"))
-        among = [other for other in among if other.set.endswith(kind)]
+        among = [other for other in among if kind in other.set]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"
     rates = (one.after, one.before)
