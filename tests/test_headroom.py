@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,22 @@ def test_the_built_in_queries_are_fitted_to_by_default(arguments: dict[str, Any]
     fewer = choose_fitting(ProbeSettings(probe_queries=41), [])
     assert fewer is not None
     assert len(fewer.queries) == 41
+
+
+def test_a_part_of_a_set_is_spread_over_it() -> None:
+    settings = ProbeSettings(probe_harmless=("training:borderline",), probe_queries=200)
+    fitting = choose_fitting(settings, [])
+    assert fitting is not None
+    harmful, harmless = fitting.queries.texts[:100], fitting.queries.texts[100:]
+    place = {query: row for row, query in enumerate(load_query_set("training", "harmful").texts)}
+    rows = sorted(place[query] for query in harmful)
+    gaps = [after - before for before, after in pairwise(rows)]
+    assert rows[0] < 10
+    assert rows[-1] > len(place) - 20
+    assert max(gaps) <= 3 * len(place) / 100
+    # Twins share their place, and so a fold of the cross-validation.
+    twins = load_query_set("training:borderline", "harmless").texts
+    assert [twins[place[query]] for query in harmful] == list(harmless)
 
 
 def test_no_query_is_both_fitted_to_and_reported() -> None:

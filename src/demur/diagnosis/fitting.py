@@ -13,6 +13,8 @@ from demur.records import Label, Queries, Query, text_of
 
 FITTING = "probe"
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -42,7 +44,7 @@ def choose_fitting(
 
     Args:
         settings: names of the sets, and the largest number of queries. Half of them are harmful,
-            and each set of a label has an equal share.
+            and each set of a label has an equal share, spread over the whole set.
         reported: queries that the probe is tried on, whose texts are left out.
         harmful: harmful queries in place of those that the settings name.
         harmless: harmless queries, likewise.
@@ -75,12 +77,19 @@ def _chosen(
     most: int,
 ) -> QuerySet:
     choices: Sequence[QueryChoice] = names if given is None else [given]
-    sets = [_without(as_query_set(one, label), left_out) for one in choices]
+    sets = [_spread(as_query_set(one, label), left_out) for one in choices]
     return join_query_sets(sets, most)
 
 
-def _without(queries: QuerySet, left_out: Collection[str]) -> QuerySet:
-    rows = [row for row, query in enumerate(queries.texts) if text_of(query) not in left_out]
+def _spread(queries: QuerySet, left_out: Collection[str]) -> QuerySet:
+    """The queries that are not left out, in an order whose every beginning covers the whole set.
+
+    Sets are often sorted, so that their first queries are not like the others. The multiples of the
+    golden ratio, modulo 1, lie evenly in [0, 1]. The n-th queries of two sets of one length, which
+    are twins in the built-in sets, are the n-th afterwards, too.
+    """
+    order = sorted(range(len(queries)), key=lambda row: row * _GOLDEN % 1)
+    rows = [row for row in order if text_of(queries.texts[row]) not in left_out]
     categories = queries.categories
     return replace(
         queries,
