@@ -199,7 +199,7 @@ def finished_run(
         settings=(Fact("basic prompt", basic), Fact("epochs", "2")),
         measured=(Fact("refusal judge", "paper"),),
         results=tuple(
-            MeasuredPrompt(role, one.name, rate, rate, 0.25)
+            MeasuredPrompt(role, one.name, rate, rate, 0.25, costs[0].changed)
             for role, one, rate in zip(get_args(Role), conditions, rates, strict=True)
             if rate is not None
         ),

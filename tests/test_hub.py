@@ -366,7 +366,9 @@ def test_the_command_pushes_and_show_reads_it(
     status, out, err = demur("show", f"{NAME}@{commit}")
     assert status == 0, err
     assert "2 trained embeddings of 8 numbers" in out
-    assert "harmful queries" in out
+    assert "harmful" in out
+    assert "judge: paper" in out
+    assert "KL 0.25 nats: the likeliest first word changed for 3 of 20 harmless queries" in out
 
 
 def test_the_owners_license_is_kept(hub: Hub) -> None:

@@ -122,7 +122,9 @@ def test_a_log_says_when_a_stage_stops() -> None:
 
 def test_a_terminal_shows_the_stage_and_the_one_within_it() -> None:
     out = io.StringIO()
-    progress = TerminalProgress(Console(file=out, width=80, force_terminal=True))
+    progress = TerminalProgress(
+        Console(file=out, width=80, force_terminal=True, force_interactive=True)
+    )
     progress.plan(["Measuring: none"])
     with progress.stage("Measuring: none", 4, "responses") as stage:
         with progress.stage("Judging", 2, "answers") as inner:

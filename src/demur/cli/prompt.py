@@ -43,7 +43,8 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
             for one in origin.results
         ]
         console.print()
-        console.print(refusal_table("Refused on held-out queries, with 95 % intervals", rows))
+        title = "Refused on held-out queries, with 95 % intervals"
+        console.print(refusal_table(title, rows, [_judged(prompt)]))
         show_command(
             "These are the figures of whoever published the prompt. Measure them yourself with:",
             "evaluate",
@@ -52,3 +53,12 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
     if prompt.text is not None:
         title = "it took the place of this text" if prompt.is_trained else "its text"
         console.print(Panel(Text(printable(prompt.text)), title=title, title_align="left"))
+
+
+def _judged(prompt: SafetyPrompt) -> str:
+    """The judge and the limit of tokens, as far as the prompt names them; a stranger's words."""
+    facts = {one.name: one_line(one.text) for one in prompt.provenance.measured}
+    judge, tokens = facts.get("refusal judge"), facts.get("tokens harmful")
+    if judge is None:
+        return ""
+    return f"judge: {judge}" if tokens is None else f"judge: {judge}, {tokens} tokens"

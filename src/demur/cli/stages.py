@@ -150,12 +150,12 @@ class TerminalProgress:
         shown = ShownStage(
             self._plan.number(description), description, total, unit, self._clock, self._log_minute
         )
-        with self._drawn(shown) if self._console.is_terminal else self._logged(shown):
+        with self._drawn(shown) if self._console.is_interactive else self._logged(shown):
             yield shown
 
     def message(self, text: str) -> None:
         """Print a remark."""
-        if self._console.is_terminal:
+        if self._console.is_interactive:
             self._console.print(Text(printable(text), style="dim"))
         else:
             self._log(" ".join(printable(text).split()))
