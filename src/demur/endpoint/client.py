@@ -153,7 +153,9 @@ class EndpointClient:
                 name: value for name, value in given.items() if name not in self.refused
             }
             if self._wants_new_limit and _OLD_LIMIT in options:
-                options.setdefault(_NEW_LIMIT, options.pop(_OLD_LIMIT))
+                limit = options.pop(_OLD_LIMIT)
+                if _NEW_LIMIT not in self.refused:
+                    options.setdefault(_NEW_LIMIT, limit)
             # What the client does not know as a parameter of its own goes into the body.
             body = {name: options.pop(name) for name in _IN_BODY if name in options}
             try:

@@ -1,0 +1,121 @@
+"""The client of an endpoint: limits under their newer name, and a ledger that keeps answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
+
+from demur.endpoint import (
+    Answer,
+    Asked,
+    EndpointClient,
+    EndpointSettings,
+    Message,
+    Request,
+    SamplingOptions,
+)
+from demur.errors import DemurError
+from demur.progress import SilentStage
+from tests.endpoint_server import Reply, completion, running_server
+
+
+def ask(client: EndpointClient, *texts: str) -> list[Answer]:
+    requests = [
+        Request([Message("user", text)], SamplingOptions(max_tokens=7, seed=1)) for text in texts
+    ]
+    return client.chat_all(requests, SilentStage())
+
+
+def test_an_endpoint_that_wants_the_newer_limit_gets_it() -> None:
+    def strict(body: dict[str, Any]) -> Reply:
+        if "max_tokens" in body:
+            message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return 400, {"error": {"message": message}}
+        return completion("yes")
+
+    with running_server(strict) as server:
+        client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
+        assert [one.text for one in ask(client, "one", "two")] == ["yes", "yes"]
+        ask(client, "three")
+        assert client.refused == set()
+        assert server.requests[-1]["max_completion_tokens"] == 7
+        assert "max_tokens" not in server.requests[-1]
+
+
+def test_an_endpoint_that_takes_no_limit_gets_none() -> None:
+    def strict(body: dict[str, Any]) -> Reply:
+        wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in body]
+        if wrong:
+            hint = " Try max_completion_tokens." if wrong == ["max_tokens"] else ""
+            return 400, {"error": {"message": f"no {wrong[0]}.{hint}"}}
+        return completion("yes")
+
+    with running_server(strict) as server:
+        client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
+        assert ask(client, "one")[0].text == "yes"
+        assert len(server.requests) == 3
+
+
+class Memory:
+    """Keeps answers, and refuses what is asked too often."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Asked, Answer] = {}
+
+    def recall(self, asked: Sequence[Asked]) -> list[Answer | None]:
+        if len(asked) > 3:
+            raise DemurError("Too much.")
+        return [self.kept.get(one) for one in asked]
+
+    def keep(self, asked: Asked, answer: Answer) -> None:
+        assert asked not in self.kept
+        self.kept[asked] = answer
+
+
+def test_what_a_ledger_keeps_is_not_asked_again() -> None:
+    with running_server(lambda body: completion(body["messages"][0]["content"], 5, 2)) as server:
+        client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions(temperature=0))
+        client.ledger = memory = Memory()
+        first = ask(client, "one", "two")
+        assert first == [Answer("one", "stop", 5, 2), Answer("two", "stop", 5, 2)]
+        assert ask(client, "two", "three") == [first[1], Answer("three", "stop", 5, 2)]
+        assert len(server.requests) == len(memory.kept) == 3
+        (options,) = {one.options for one in memory.kept}
+        assert options == SamplingOptions(temperature=0, max_tokens=7, seed=1)
+        with pytest.raises(DemurError, match="Too much"):
+            ask(client, "1", "2", "3", "4")
+        assert len(server.requests) == 3
+
+
+def test_answers_on_their_way_are_kept_when_another_fails() -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        if body["messages"][0]["content"] == "bad":
+            return 400, {"error": {"message": "no"}}
+        return completion("yes")
+
+    with running_server(reply) as server:
+        settings = EndpointSettings(server.url, concurrency=3)
+        client = EndpointClient("m", settings, SamplingOptions())
+        client.ledger = memory = Memory()
+        server.delay = 0.1
+        with pytest.raises(DemurError, match="400"):
+            ask(client, "bad", "one", "two")
+        assert {one.messages[0].content for one in memory.kept} == {"one", "two"}
+
+
+def test_the_variable_of_the_key_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("MY_KEY", "secret")
+    with pytest.raises(DemurError, match="set NO_KEY"):
+        EndpointClient("m", EndpointSettings(key_variable="NO_KEY"), SamplingOptions())
+    with running_server(lambda body: (401, {"error": {"message": "no"}})) as server:
+        settings = EndpointSettings(server.url, retries=0, key_variable="MY_KEY")
+        with pytest.raises(DemurError, match="set MY_KEY") as raised:
+            ask(EndpointClient("m", settings, SamplingOptions()), "one")
+        assert server.keys == ["Bearer secret"]
+        assert "secret" not in str(raised.value)
