@@ -218,7 +218,12 @@ def test_unusable_proposals_end_the_search(tmp_path: Path) -> None:
             BASIC,
         ]
     )
-    with running(lambda body: next(answers, BASIC)) as server:
+
+    def script(body: dict[str, Any]) -> str | None:
+        shown = shown_to(body)["what the model did"].splitlines()[0].removeprefix("query: ")
+        return next(answers, f"```\nRefuse this: {shown.upper()}.\n```")
+
+    with running(script) as server:
         run = search(server, tmp_path / "run")
         # What stands in unfinished thoughts is a wording like any other; it is worse here.
         assert [one.text for one in run.results.search.candidates] == [BASIC]

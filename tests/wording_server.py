@@ -44,7 +44,8 @@ def answer(body: dict[str, Any]) -> Reply:
 
 def shown_to(body: dict[str, Any]) -> dict[str, str]:
     """What a request shows the proposer."""
-    shown: dict[str, str] = json.loads(body["messages"][-1]["content"])
+    data, end, _ = body["messages"][-1]["content"].rpartition("}")
+    shown: dict[str, str] = json.loads(data + end)
     return shown
 
 

@@ -32,6 +32,8 @@ proposer is shown queries, verdicts and the first words of responses.
 Needs demur[gepa]. An interrupted run goes on when the same command is given again, and so does a
 finished one with a larger budget; nothing is asked twice."""
 
+_MORE = "Next: give a larger --budget-calls or another --proposer-model."
+
 _ENDINGS = {
     "budget": "the budget was spent",
     "all right": "every validation query was right",
@@ -95,7 +97,7 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
     from demur.cli.comparison import print_figures
 
     console.print()
-    console.print(Text(printable(str(run.verdict)), style="bold"))
+    console.print(Text(printable(_headline(run)), style="bold"))
     console.print(
         Panel(
             Text(printable(run.safety_prompt.text or "")),
@@ -111,6 +113,17 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
     console.print(Text(f"SafetyPrompt.load({str(run.path)!r})", style="bold"), soft_wrap=True)
 
 
+def _headline(run: WordingRun) -> str:
+    """The result in one sentence, and what to do where it is not good."""
+    if not run.is_better:
+        return (
+            "No better wording was found: no proposal did better on the validation queries than "
+            f"the basic prompt ({percent(run.basic.score.value)} right). {_MORE}"
+        )
+    verdict = run.verdict
+    return verdict.sentence if verdict.kind == "better" else f"{verdict.sentence} {_MORE}"
+
+
 def _search_lines(run: WordingRun) -> Iterator[str]:
     results, search = run.results, run.results.search
     basic, best = run.basic.score, run.best.score
@@ -119,12 +132,6 @@ def _search_lines(run: WordingRun) -> Iterator[str]:
             f"Right on validation queries: {percent(basic.value)} with the basic prompt, "
             f"{percent(best.value)} now (harmful {percent(best.harmful.value)}, harmless "
             f"{percent(best.harmless.value)})."
-        )
-    else:
-        yield (
-            "No proposal did better on the validation queries than the basic prompt "
-            f"({percent(basic.value)} right): give a larger --budget-calls or another "
-            "--proposer-model."
         )
     if basic.unknown or best.unknown:
         yield (

@@ -133,8 +133,8 @@ class Search:
     Attributes:
         candidates: wordings that were measured on all validation queries, the basic prompt first.
         proposals: number of proposals that were asked for.
-        unusable: number of proposals that were blank, too long, measured before or held chat
-            markup.
+        unusable: number of proposals that were blank, too long, measured before, held chat
+            markup or repeated a query.
         ending: why the search ended.
     """
 

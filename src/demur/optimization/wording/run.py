@@ -70,9 +70,9 @@ class WordingRun:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the prompt is better than the basic one on the held-out queries.
+        """Whether the prompt is better than the one before it on the held-out queries.
 
-        Where no better wording was found, it is the basic one against no prompt.
+        The one before is the basic prompt; where no better wording was found, it is no prompt.
         """
         before, after = self.names[-2:]
         return verdict(
@@ -92,7 +92,7 @@ class WordingRun:
         return found
 
     def __str__(self) -> str:
-        return f"{self.verdict}\n\n{self.safety_prompt.text}\n\n{self.comparison}"
+        return f"{self.verdict.sentence}\n\n{self.safety_prompt.text}\n\n{self.comparison}"
 
 
 def read_wording_run(folder: WorkFolder[WordingRecord]) -> WordingRun | None:
