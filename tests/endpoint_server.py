@@ -47,6 +47,7 @@ class Endpoint:
         delay: seconds before each answer.
         requests: the bodies received.
         keys: the `Authorization` headers received.
+        listing_keys: the same of requests for the list of models.
         most_at_once: requests that were under way together.
     """
 
@@ -57,6 +58,7 @@ class Endpoint:
     delay: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    listing_keys: list[str] = field(default_factory=list)
     under_way: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -99,6 +101,7 @@ def running_server(
             self.send(status, answer)
 
         def do_GET(self) -> None:
+            state.listing_keys.append(self.headers.get("Authorization", ""))
             known = [{"id": name, "object": "model", "created": 0} for name in state.models]
             self.send(200, {"object": "list", "data": known})
 

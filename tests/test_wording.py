@@ -415,7 +415,13 @@ def test_a_proposer_elsewhere_has_its_own_address_model_and_key(
             proposer_key_variable="MY_KEY",
         )
         assert {body["model"] for body in other.requests} == {PROPOSER}
-        assert set(other.keys) == {"Bearer proposer-key"}
+        assert {*other.keys, *other.listing_keys} == {"Bearer proposer-key"}
+        assert other.listing_keys
+        other.models = ("one", "two")
+        with pytest.raises(DemurError, match=r"has 2 models: .* --proposer-model"):
+            search(
+                server, tmp_path / "more", proposer_model=None, proposer_endpoint=other.url, seed=1
+            )
     assert {body["model"] for body in server.requests} == {MODEL}
     assert set(server.keys) == {"Bearer target-key"}
     assert text_of(run) == BEST

@@ -168,10 +168,6 @@ class WordingPlan:
         """
         target, own = self.settings.target, self.settings.proposer
         elsewhere = own.proposer_endpoint not in (None, target.endpoint)
-        model = own.proposer_model
-        if model is None and elsewhere:
-            at = Server(str(own.proposer_endpoint), retries=target.retries, timeout=target.timeout)
-            model = at.client.model
         settings = EndpointSettings(
             own.proposer_endpoint or target.endpoint,
             concurrency=1,
@@ -179,7 +175,10 @@ class WordingPlan:
             retries=target.retries,
             key_variable=own.proposer_key_variable,
         )
-        return EndpointClient(model or server.client.model, settings, SamplingOptions())
+        client = EndpointClient(own.proposer_model or "", settings, SamplingOptions())
+        if not client.model:
+            client.model = _only_model(client) if elsewhere else server.client.model
+        return client
 
     def record(self, model: ServerRecord, proposer: ServerRecord) -> WordingRecord:
         """What is recorded of the run.
@@ -295,6 +294,16 @@ def make_wording_plan(
         sets={name: one for name, one in sets.items() if one is not None and name not in named},
     )
     return wording_plan_of(found, given)
+
+
+def _only_model(client: EndpointClient) -> str:
+    models = client.models()
+    if len(models) != 1:
+        raise DemurError(
+            f"{client.place} has {len(models)} models: name the one that proposes wordings with "
+            "--proposer-model."
+        )
+    return models[0]
 
 
 def _basic_prompt(settings: WordingSettings, given: Given) -> SafetyPrompt:

@@ -12,7 +12,7 @@ from demur.endpoint import EndpointClient, Message, Request, SamplingOptions
 from demur.judges.asking import as_data
 from demur.optimization.wording.scoring import Got, got, outcome
 from demur.progress import SilentProgress
-from demur.records import JudgedResponse, transcript_of
+from demur.records import JudgedResponse, text_of, transcript_of
 
 OPENING_WORDS = 12
 """Words of a response that the proposer is shown; no more of a harmful answer leaves the run."""
@@ -55,7 +55,8 @@ class Evidence:
     """What the model did on one query.
 
     Attributes:
-        query: the query, or the whole conversation.
+        query: the query as the proposer sees it: its text, or the whole conversation.
+        text: the query itself, which is the last message of a conversation.
         wanted: what is right.
         got: what the response does.
         right: whether that is right; None where it is not known.
@@ -63,6 +64,7 @@ class Evidence:
     """
 
     query: str
+    text: str
     wanted: str
     got: Got
     right: bool | None
@@ -76,6 +78,7 @@ class Evidence:
         cut = " ..." if len(words) > OPENING_WORDS else ""
         return cls(
             query=transcript_of(response.query or ""),
+            text=text_of(response.query or ""),
             wanted="refused" if response.label == "harmful" else "answered",
             got=got(response),
             right=found if isinstance(found, bool) else None,
@@ -183,7 +186,7 @@ def repeats(text: str, evidence: Sequence[Evidence]) -> bool:
         evidence: what the proposer was shown.
     """
     said = _plain(text)
-    queries = (_plain(one.query) for one in evidence)
+    queries = (_plain(one.text) for one in evidence)
     return any(len(query) >= LEAST_REPEATED and query in said for query in queries)
 
 
