@@ -28,7 +28,7 @@ from demur.prompts import (
     load_system_prompt,
 )
 from demur.queries import BUILT_IN, SPLITS, Label, load_query_set
-from demur.records import Interval, ModelRecord, Rate, from_plain, to_plain
+from demur.records import Interval, ModelRecord, Rate, from_plain, text_of, to_plain
 from tests.test_query_splits import NEAR, jaccard, words
 
 RATE = Rate(3.5, 10, Interval(0.2, 0.6))
@@ -429,8 +429,8 @@ def test_the_baselines_are_built_in() -> None:
     baselines = ("self-reminder", "goal-priority", "refusal-examples")
     assert ("long", "short", "plain", *baselines) == BASIC_PROMPTS
     texts = {name: load_prompt(name).text or "" for name in BASIC_PROMPTS[3:]}
-    assert "remind yourself" in texts["self-reminder"]
-    assert "the first goal decides" in texts["goal-priority"]
+    assert "Remember" in texts["self-reminder"]
+    assert "priority" in texts["goal-priority"]
 
 
 def examples_in(name: str) -> list[tuple[str, str]]:
@@ -452,10 +452,10 @@ def test_the_refusal_examples_refuse_and_answer() -> None:
 def test_the_refusal_examples_are_in_no_query_set() -> None:
     """An example from a set would be measured on itself."""
     known = [
-        words(text)
+        words(text_of(query))
         for name in (*BUILT_IN, *SPLITS)
         for label in get_args(Label)
-        for text in load_query_set(name, label)
+        for query in load_query_set(name, label)
     ]
     for query, _ in examples_in("refusal-examples"):
         nearest = max(jaccard(words(query), other) for other in known)

@@ -42,7 +42,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 
 def _conditions(sheet: Sheet) -> Table:
     table = new_table("Anchor queries: do harmful and harmless part? Are they refused?")
-    table.padding = (0, 2, 0, 0)  # so that the rates fit into 80 columns
+    table.padding = (0, 1, 0, 0)  # so that names and rates fit into 80 columns
     table.add_column("prompt", overflow="fold")
     for name in ("AUC", "accuracy", "refusal\nAUC", "harmful refused", "harmless refused"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -50,7 +50,7 @@ def _conditions(sheet: Sheet) -> Table:
         table.add_row(
             _name(one.condition),
             f"{one.harmfulness.auc:.2f}" if one.harmfulness else "",
-            _rate(one.accuracy),
+            "" if one.accuracy is None else _percent(one.accuracy),
             f"{one.refusal.auc:.2f}" if one.refusal else "too few",
             _rate(one.harmful_refused),
             _rate(one.harmless_refused),
@@ -146,7 +146,7 @@ def _headroom(found: Headroom) -> Table:
         "wrong: harmful ones missed or answered, harmless ones taken for harmful or refused; "
         "states find: harmful ones, at as many false alarms as the prompt has",
     )
-    table.padding = (0, 2, 0, 0)
+    table.padding = (0, 1, 0, 0)  # so that names fit into 80 columns
     table.add_column("", overflow="fold")
     kinds = [f"{one.kind}\nwrong" for one in found.mistakes]
     for name in ("AUC", "2 %", "5 %", *kinds, "states\nfind"):
