@@ -38,6 +38,7 @@ from demur.exports import export
 from demur.judges import PaperRefusalJudge
 from demur.prompts import SafetyPrompt
 from demur.queries import load_query_set
+from demur.records import text_of
 
 Ask = Callable[[list[dict[str, str]], dict[str, Any]], dict[str, Any]]
 """Takes messages and sampling settings; gives `text`, and `tokens` with `seconds` for them."""
@@ -113,7 +114,7 @@ def plain_transformers(folder: Path) -> Iterator[Ask]:
 def held_out(count: int) -> dict[str, list[str]]:
     """The held-out queries of both labels."""
     return {
-        label: list(load_query_set("held-out", label).head(count).texts)
+        label: [text_of(one) for one in load_query_set("held-out", label).head(count)]
         for label in ("harmful", "harmless")
     }
 

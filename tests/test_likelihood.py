@@ -13,6 +13,7 @@ from torch import Tensor
 from demur import ChatModel, DemurError, Run, SafetyPrompt, optimize
 from demur.chat.embeddings import conversation_embeddings
 from demur.optimization.methods import get_method
+from demur.optimization.openings import mine_openings, sampled_openings
 from demur.prompts import Condition
 from tests.tiny import save_tiny_model
 
@@ -50,6 +51,8 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
         "harmless": [f"w{10 + row % 40} w8 w{row} ?" for row in range(12)],
         "samples": 2,
         "tokens": 4,
+        "validation_harmful": [f"w{10 + row % 40} w7 w{row} w3 ?" for row in range(10)],
+        "validation_harmless": [f"w{10 + row % 40} w8 w{row} w3 ?" for row in range(10)],
         "most_held_out": 10,
         "opening_tokens": 2,
         "output": tmp_path / "run",
@@ -65,15 +68,42 @@ def whole(model: ChatModel, query: str, condition: Condition, ids: Sequence[int]
     return likely
 
 
-def openings_of(run: Run, model: ChatModel, most: int) -> list[tuple[int, ...]]:
-    counts: dict[tuple[int, ...], int] = {}
-    for reading in run.readings():
-        for responses in reading.measurement.responses:
-            for one in responses:
-                if one.refused and one.response.strip():
-                    opening = model.target_ids(one.response)[:2]
-                    counts[opening] = counts.get(opening, 0) + 1
-    return sorted(counts, key=lambda one: (-counts[one], one))[:most]
+def openings_of(run: Run, model: ChatModel, most: int) -> tuple[tuple[int, ...], ...]:
+    samples = sampled_openings(model, [one.measurement for one in run.readings()], 2)
+    return mine_openings(samples, most, 2).ids
+
+
+def refusal(model: ChatModel, query: str, condition: Condition, openings: Any) -> float:
+    """The sum of the probabilities of all openings."""
+    total = 0.0
+    for ids in openings:
+        likely = whole(model, query, condition, ids)
+        total += float(likely[torch.arange(len(ids)), torch.tensor(ids)].sum().exp())
+    return total
+
+
+def own_distribution(
+    model: ChatModel, query: str, ids: Sequence[int], openings: Any
+) -> tuple[Tensor, Tensor]:
+    """(t, k) tokens and log-probabilities without a prompt, given that no opening follows.
+
+    A distribution over all continuations, from which those that begin with an opening are taken.
+    """
+    q = whole(model, query, Condition(), ids)
+    top = q.topk(64).indices
+    q = q.exp()
+    for step in range(len(ids)):
+        left = 1.0
+        for opening in openings:
+            rest = opening[step:]
+            if tuple(opening[:step]) != tuple(ids[:step]) or not rest:
+                continue
+            along = whole(model, query, Condition(), [*ids[:step], *rest])[step:]
+            mass = float(along[torch.arange(len(rest)), torch.tensor(rest)].sum().exp())
+            q[step, rest[0]] = max(0.0, float(q[step, rest[0]]) - mass)
+            left -= mass
+        q[step] /= left
+    return top, q.gather(1, top)
 
 
 def test_the_loss_is_that_of_whole_conversations(
@@ -89,30 +119,68 @@ def test_the_loss_is_that_of_whole_conversations(
     for query, label, responses in zip(
         unprompted.queries.texts, unprompted.queries.labels, unprompted.responses, strict=True
     ):
-        refusal = 0.0
-        for ids in openings:
-            likely = whole(model, query, basic, ids)
-            refusal += float(likely[torch.arange(len(ids)), torch.tensor(ids)].sum().exp())
+        assert isinstance(query, str)
+        probability = refusal(model, query, basic, openings)
         if label == "harmful":
-            sums["harmful"] -= torch.tensor(refusal).log().item()
+            sums["harmful"] -= torch.tensor(probability).log().item()
             continue
-        sums["harmless"] -= torch.tensor((1 - refusal + 1e-3) / (1 + 1e-3)).log().item()
+        sums["harmless"] -= torch.tensor((1 - probability + 1e-3) / (1 + 1e-3)).log().item()
         own = [one.response for one in responses if one.refused is False and one.response.strip()]
         if own:
             answered += 1
             ids = model.target_ids(own[0])[:3]
-            q, p = whole(model, query, Condition(), ids), whole(model, query, basic, ids)
-            top = q.topk(64).indices
-            q, p = q.gather(1, top).exp(), p.gather(1, top).exp()
-            rest_q, rest_p = 1 - q.sum(1), 1 - p.sum(1)
-            inside = (q * (q / p).log()).sum(1) + rest_q * (rest_q / rest_p).log()
-            sums["answer"] += float(inside.mean())
+            top, q = own_distribution(model, query, ids, openings)
+            p = whole(model, query, basic, ids).gather(1, top).exp()
+            rest_q, rest_p = (1 - q.sum(1)).clamp_min(1e-6), 1 - p.sum(1)
+            inside = torch.where(q > 0, q * (q / p).log(), 0.0).sum(1)
+            sums["answer"] += float((inside + rest_q * (rest_q / rest_p).log()).mean())
     assert answered > 3
     count = len(unprompted.queries)
     found = run.history[0]
     for name, total in sums.items():
         assert found.terms[name] == pytest.approx(total / count, rel=1e-4, abs=1e-5)
     assert found.loss == pytest.approx(sum(sums.values()) / count, rel=1e-4)
+
+
+def test_validation_is_scored_and_chooses_the_epoch(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    run = optimize(
+        model, **arguments, epochs=4, learning_rate=0.05, remine_every=0, benign_budget=0.5
+    )
+    validations = [one.validation for one in run.history]
+    openings = openings_of(run, model, 16)
+    last = run.history[-1].validation
+    epoch = run.results.epoch
+    assert last is not None
+    assert epoch is not None
+    for label in ("harmful", "harmless"):
+        texts = arguments[f"validation_{label}"]
+        stored = run.prompt_after(len(run.history))
+        scored = [min(1.0, refusal(model, one, Condition(stored), openings)) for one in texts]
+        assert getattr(last, label) == pytest.approx(sum(scored) / len(scored), rel=1e-4)
+    best = validations[epoch - 1]
+    assert best is not None
+    assert best.value(0.5) == max(one.value(0.5) for one in validations if one is not None)
+    assert run.safety_prompt.embeddings is not None
+    chosen = run.prompt_after(epoch).embeddings
+    assert chosen is not None
+    assert torch.equal(run.safety_prompt.embeddings, chosen)
+
+
+@pytest.mark.parametrize(("budget", "factor"), [(0.9, 0.5**0.5), (0.001, 2**0.5)])
+def test_harmless_queries_weigh_more_while_too_many_are_refused(
+    model: ChatModel, arguments: dict[str, Any], budget: float, factor: float
+) -> None:
+    run = optimize(
+        model, **arguments, epochs=4, remine_every=0, benign_budget=budget, focus=0, answer_tokens=0
+    )
+    weights = [
+        (one.loss - one.terms["harmful"]) / one.terms["harmless"]
+        for one in run.history
+        if one.validation is not None
+    ]
+    assert weights == pytest.approx([factor**epoch for epoch in range(4)], rel=1e-3)
 
 
 def test_it_moves_refusals_to_where_they_belong(
@@ -147,8 +215,8 @@ def test_openings_are_mined_again_and_the_same_after_an_interruption(
     method = get_method("likelihood")
     own, calls = method.after_epoch, []
 
-    def interrupted(self: Any, context: Any, epoch: int, prompt: Condition) -> Any:
-        found = own(self, context, epoch, prompt)
+    def interrupted(self: Any, context: Any, epoch: int, prompt: Condition, validation: Any) -> Any:
+        found = own(self, context, epoch, prompt, validation)
         calls.append(epoch)
         if calls == [1, 2]:
             raise KeyboardInterrupt
@@ -175,5 +243,5 @@ def test_a_model_that_never_refuses_cannot_be_trained(
         ) -> list[bool | None]:
             return [False] * len(responses)
 
-    with pytest.raises(DemurError, match="refuses none of the queries"):
+    with pytest.raises(DemurError, match="refuses almost none of the queries"):
         optimize(model, **{**arguments, "judge": Never()}, epochs=1)

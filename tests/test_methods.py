@@ -203,7 +203,7 @@ def test_dro_reads_the_anchors_again_as_often_as_it_is_told(model: ChatModel) ->
     seen = [method.losses(read_of(moved), rows, rows).total]
     for epoch in (1, 2, 3, 4):
         so_far = Condition(SafetyPrompt(f"after epoch {epoch}", "w1 w2 w3 w4"))
-        method.after_epoch(context_of(model, measuring), epoch, so_far)
+        method.after_epoch(context_of(model, measuring), epoch, so_far, None)
         seen.append(method.losses(read_of(moved), rows, rows).total)
     assert measuring.asked[2:] == [("after epoch 2", 2), ("after epoch 4", 4)]
     changed = [not torch.equal(a, b) for a, b in pairwise(seen)]
@@ -442,6 +442,7 @@ def test_the_loss_of_prompt_tuning_is_that_of_whole_conversations(
             reading.measurement.responses,
             strict=True,
         ):
+            assert isinstance(query, str)
             for one in responses:
                 desirable = one.refused == (label == "harmful")
                 if not one.response or (desirable and reading.title == "none"):

@@ -244,7 +244,7 @@ def test_a_plan_by_objects() -> None:
     )
     assert plan.basic.safety_prompt is prompt
     assert plan.anchors.texts == TEN + TEN
-    assert plan.anchor_names == ("own", "own queries")
+    assert (plan.names["harmful"], plan.names["harmless"]) == ("own", "own queries")
     assert plan.objects == ("basic_prompt", "harmful", "harmless", "judge")
     assert plan.settings.basic_prompt == "mine"
     assert plan.settings.queries.harmful == ("own",)
@@ -256,7 +256,7 @@ def test_sets_are_joined_by_name_and_as_objects(tmp_path: Path) -> None:
     built_in = load_query_set("anchors", "harmful")
     by_name = plan_of(of("standard", harmful=("anchors", f"{file}:query")))
     assert by_name.anchors.texts[:110] == built_in.texts + TEN
-    assert by_name.anchor_names[0] == "anchors+mine.csv:query"
+    assert by_name.names["harmful"] == "anchors+mine.csv:query"
     sets = [built_in, QuerySet("own", "harmful", TEN)]
     assert make_plan(harmful=sets).anchors.texts[:110] == built_in.texts + TEN
     # A path and a single name do as well.
@@ -269,11 +269,14 @@ def test_held_out_queries_can_be_chosen() -> None:
     harmful, harmless = QuerySet("a", "harmful", TEN), QuerySet("b", "harmless", TEN)
     built_in = load_query_set("held-out", "harmless")
     both = make_plan(held_out=[harmless, harmful])
-    assert (both.held_out.texts, both.held_out_names) == (TEN + TEN, ("a", "b"))
+    assert both.held_out.texts == TEN + TEN
+    assert both.names["held_out_harmful"] == "a"
+    assert both.names["held_out_harmless"] == "b"
     assert both.held_out.name == "a and b"
     one = make_plan(held_out=harmful)
     assert one.held_out.texts == TEN + built_in.texts
-    assert one.held_out_names == ("a", "held-out")
+    assert one.names["held_out_harmful"] == "a"
+    assert one.names["held_out_harmless"] == "held-out"
     texts = make_plan(held_out_harmless=list(TEN))
     assert texts.held_out.texts[-10:] == TEN
     assert make_plan(held_out=harmful, most_held_out=5).held_out.texts[:5] == TEN[:5]

@@ -25,6 +25,7 @@ from demur.optimization.methods import (
     TrainingExample,
 )
 from demur.optimization.settings import TrainingSettings
+from demur.optimization.validation import Validation
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
@@ -64,7 +65,9 @@ class Recording(Method[MethodSettings]):
         losses = (read.representations - self.point).square().mean(1)
         return Losses(losses, {"size": losses})
 
-    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+    def after_epoch(
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
+    ) -> None:
         assert prompt.safety_prompt is not None
         assert prompt.safety_prompt.embeddings is not None
         self.told.append((epoch, prompt.safety_prompt.embeddings.clone()))
@@ -150,10 +153,12 @@ class Stopping(Recording):
             raise KeyboardInterrupt
         return super().losses(read, rows, batch)
 
-    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+    def after_epoch(
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
+    ) -> None:
         if epoch == self.epoch:
             raise KeyboardInterrupt
-        super().after_epoch(context, epoch, prompt)
+        super().after_epoch(context, epoch, prompt, validation)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +310,9 @@ class Watching(SilentProgress):
 class Busy(Recording):
     """Has work of its own after the second epoch."""
 
-    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+    def after_epoch(
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
+    ) -> None:
         if epoch == 2:
             with context.progress.stage("Own work", 1) as stage:
                 stage.advance()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,17 +16,23 @@ from demur.errors import DemurError
 from demur.evaluation.protocol import Protocol
 from demur.optimization.batches import learning_rate, order_of
 from demur.optimization.checkpoints import Checkpoints, Epoch, OptimizerState
-from demur.optimization.methods import Context, Losses, Method, TrainingExample
+from demur.optimization.methods import Context, Method, TrainingExample
 from demur.optimization.methods.protocol import MeasureFunction
 from demur.optimization.recorded import EpochRecord
+from demur.optimization.seen import Seen
 from demur.optimization.settings import TrainingSettings
+from demur.optimization.validation import Validation, chosen_epoch
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import Measurement, Queries, Query
+from demur.records import Measurement, Queries
 
 TRAINING = "Training the prompt"
 MOST_KEPT = 6
 """Epochs whose representations are kept."""
+
+LEAST_SKIPPED, MOST_SKIPPED = 2, 0.1
+"""Steps of an epoch that may be left out because their gradients are not finite: a number, or a
+share of the epoch so far, whichever is more. In 16 bits a rare one is left out without harm."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class TrainedPrompt:
         embeddings: (L, d) float32, the result.
         last: (L, d) float32, the prompt after the last step.
         history: for each epoch the mean loss and the mean of each term, as they were when each
-            batch was read.
+            batch was read, and the validation.
+        epoch: the epoch whose prompt is the result; None where it is not that of one epoch.
     """
 
     embeddings: Tensor
     last: Tensor
     history: tuple[EpochRecord, ...]
+    epoch: int | None = None
 
 
 def train(
@@ -81,12 +89,12 @@ def train(
         )
         for epoch in range(1, settings.epochs + 1):
             if epoch > finished:
-                trainer.train_epoch(epoch)
+                trainer.train_epoch(epoch, between)
             else:
                 trainer.take_up(epoch, last=epoch == finished)
             if epoch < settings.epochs:
-                so_far = trainer.condition(f"after epoch {epoch}")
-                trainer.take_examples(method.after_epoch(between, epoch, so_far))
+                so_far, validation = trainer.so_far(epoch), trainer.history[-1].validation
+                trainer.take_examples(method.after_epoch(between, epoch, so_far, validation))
         return trainer.result()
 
 
@@ -138,18 +146,22 @@ class _Trainer:
         self.history: list[EpochRecord] = []
         self.batches = -(-len(examples) // settings.batch)
 
-    def condition(self, name: str) -> Condition:
-        """The prompt so far, with the application's own system text."""
+    def so_far(self, epoch: int) -> Condition:
+        """The prompt after an epoch, with the application's own system text."""
         basic = self.context.basic
         text = None if basic.safety_prompt is None else basic.safety_prompt.text
-        return Condition(SafetyPrompt(name, text, self.prompt.detach()), basic.system_prompt)
+        prompt = SafetyPrompt(f"after epoch {epoch}", text, self.prompt.detach())
+        return Condition(prompt, basic.system_prompt)
 
     def result(self) -> TrainedPrompt:
-        """The trained prompt."""
-        last = self.prompt.detach().clone()
+        """The trained prompt: the best on the validation queries, where the method scores them."""
+        last, history = self.prompt.detach().clone(), tuple(self.history)
+        best = chosen_epoch([one.validation for one in history], self.context.benign_budget)
+        if best is not None:
+            return TrainedPrompt(self.checkpoints.require(best).prompt, last, history, best)
         averaged = self.settings.averaged_prompt
         embeddings = as_far_as(last, self.mean, self.start) if averaged else last
-        return TrainedPrompt(embeddings, last, tuple(self.history))
+        return TrainedPrompt(embeddings, last, history)
 
     def take_examples(self, examples: Sequence[TrainingExample] | None) -> None:
         """Train on the same queries with other targets from here on; None changes nothing.
@@ -184,26 +196,40 @@ class _Trainer:
             self.mean.copy_(state.mean)
             self.optimizer.state[self.prompt] = dict(state.tensors)
 
-    def train_epoch(self, number: int) -> None:
-        """Train for one epoch, and keep it.
+    def train_epoch(self, number: int, between: Context) -> None:
+        """Train for one epoch, validate its prompt, and keep both.
 
         Args:
             number: number of the epoch, from 1.
+            between: what the method works with between two epochs.
         """
         settings, size = self.settings, self.settings.batch
         order = order_of(
             self.examples, number - 1, self.context.seed, balanced=settings.balanced_batches
         )
-        seen = _Seen(self.method)
+        seen = Seen(self.method)
         for index in range(self.batches):
             before = (number - 1) * self.batches + index
             stage = self._reporting(before)
             self._step(order[index * size : (index + 1) * size], before, seen)
-            self._report(stage, seen, number)
-        self.history.append(seen.record())
+            self._report(stage, seen, number, index + 1)
+        if seen.skipped:
+            between.progress.message(
+                f"Left out {seen.skipped} of {self.batches} steps in epoch {number}: their "
+                "gradients were not finite."
+            )
+        self.history.append(replace(seen.record(), validation=self._validate(number, between)))
         self._save(number, seen)
 
-    def _step(self, batch: list[int], before: int, seen: _Seen) -> None:
+    def _validate(self, number: int, between: Context) -> Validation | None:
+        """How the prompt so far does on the validation queries, if the method can score them."""
+        queries = between.validation
+        if queries is None:
+            return None
+        scored = self.method.refusal_probabilities(between, queries, self.so_far(number))
+        return None if scored is None else Validation.of(queries, scored)
+
+    def _step(self, batch: list[int], before: int, seen: Seen) -> None:
         """One step of the optimizer.
 
         Args:
@@ -231,7 +257,10 @@ class _Trainer:
             [one.targets for one in examples] if scored else (),
             self.method.reader(batch) or log_probability,
         )
-        torch.nn.utils.clip_grad_norm_([self.prompt], self.settings.gradient_norm)
+        norm = torch.nn.utils.clip_grad_norm_([self.prompt], self.settings.gradient_norm)
+        if not torch.isfinite(norm):
+            seen.skipped += 1
+            return
         self.optimizer.step()
         self.mean.lerp_(self.prompt.detach(), 1 / (before + 1))
 
@@ -250,9 +279,10 @@ class _Trainer:
             self._stage.advance(before)
         return self._stage
 
-    def _report(self, stage: Stage, seen: _Seen, number: int) -> None:
+    def _report(self, stage: Stage, seen: Seen, number: int, done: int) -> None:
         loss = seen.record().loss
-        if not torch.isfinite(torch.tensor(loss)) or not torch.isfinite(self.prompt).all():
+        finite = torch.isfinite(torch.tensor(loss)) and bool(torch.isfinite(self.prompt).all())
+        if not finite or seen.skipped > max(LEAST_SKIPPED, MOST_SKIPPED * done):
             raise DemurError(
                 f"The training left the range of numbers in epoch {number} (loss {loss}): give a "
                 "lower --learning-rate or lower weights of its terms, or load the model as float32."
@@ -260,7 +290,7 @@ class _Trainer:
         stage.advance()
         stage.note(f"loss {loss:.3f}")
 
-    def _save(self, number: int, seen: _Seen) -> None:
+    def _save(self, number: int, seen: Seen) -> None:
         epochs = self.settings.epochs
         kept = {max(1, round(epochs * share / MOST_KEPT)) for share in range(1, MOST_KEPT + 1)}
         read = seen.representations(self.examples, self.context) if number in kept else None
@@ -309,57 +339,3 @@ class _PausingProgress:
 
     def message(self, text: str) -> None:
         self._progress.message(text)
-
-
-class _Seen:
-    """The losses and the representations of an epoch's examples, as they were read."""
-
-    def __init__(self, method: Method[Any]) -> None:
-        self._method = method
-        self._values: dict[int, Mapping[str, float]] = {}
-        self._read: dict[int, Tensor] = {}
-
-    def add(self, rows: Sequence[int], losses: Losses, read: Read) -> None:
-        """Keep what a part of a batch came to."""
-        columns = {"loss": losses.total, **losses.terms}
-        if set(losses.terms) != set(self._method.terms):
-            raise DemurError(
-                f"The method {self._method.name!r} returned the terms "
-                f"{', '.join(losses.terms) or 'none'} but describes "
-                f"{', '.join(self._method.terms)}: return those that it describes."
-            )
-        wrong = [name for name, column in columns.items() if column.shape != (len(rows),)]
-        if wrong:
-            raise DemurError(
-                f"The method {self._method.name!r} returned {wrong[0]!r} in the shape "
-                f"{tuple(columns[wrong[0]].shape)} for {len(rows)} examples: return one number for "
-                "each."
-            )
-        values = {name: column.tolist() for name, column in columns.items()}
-        for place, row in enumerate(rows):
-            self._values[row] = {name: column[place] for name, column in values.items()}
-            self._read[row] = read.representations[place].detach().float().cpu()
-
-    def record(self) -> EpochRecord:
-        """The mean loss and the mean of each term so far."""
-        count = len(self._values)
-        # In the order in which a stored record is read, so that both are written alike.
-        names = sorted(next(iter(self._values.values())))
-        means = {name: sum(one[name] for one in self._values.values()) / count for name in names}
-        return EpochRecord(means.pop("loss"), means)
-
-    def representations(
-        self, examples: Sequence[TrainingExample], context: Context
-    ) -> Tensor | None:
-        """Where the anchor queries lay, (N, d); None where not all of them were read.
-
-        Each was read once or more, under the prompt of that moment; the first example of each
-        counts. This costs nothing, and shows how the groups part.
-        """
-        first: dict[Query, int] = {}
-        for row, example in enumerate(examples):
-            first.setdefault(example.query, row)
-        rows = [first.get(text) for text in context.anchors.texts]
-        if any(row is None for row in rows):
-            return None
-        return torch.stack([self._read[row] for row in rows if row is not None])

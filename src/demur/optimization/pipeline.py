@@ -62,6 +62,8 @@ def optimize(
     basic_prompt: PromptChoice | None = None,
     harmful: SetChoice | None = None,
     harmless: SetChoice | None = None,
+    validation_harmful: SetChoice | None = None,
+    validation_harmless: SetChoice | None = None,
     held_out: QuerySet | Sequence[QuerySet] | None = None,
     held_out_harmful: SetChoice | None = None,
     held_out_harmless: SetChoice | None = None,
@@ -83,6 +85,9 @@ def optimize(
             file, a text prompt on the hub, or a `SafetyPrompt`.
         harmful, harmless: at least 10 queries each to train on: `anchors` (the default), a text
             file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`, which are joined.
+        validation_harmful, validation_harmless: at least 10 queries each that choose among the
+            epochs, in any form that `harmful` has: the built-in validation set by default. Methods
+            that score no refusals leave them alone.
         held_out: one or two `QuerySet` that only the final measurement reads. A label that is
             missing comes from the built-in held-out set.
         held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
@@ -106,6 +111,8 @@ def optimize(
         basic_prompt=basic_prompt,
         harmful=harmful,
         harmless=harmless,
+        validation_harmful=validation_harmful,
+        validation_harmless=validation_harmless,
         held_out=held_out,
         held_out_harmful=held_out_harmful,
         held_out_harmless=held_out_harmless,
@@ -175,7 +182,9 @@ def default_output(model: ChatModel, plan: Plan) -> Path:
 def _check_lengths(model: ChatModel, plan: Plan) -> None:
     """Check that all queries with their responses fit into the model's context."""
     protocol = plan.settings.protocol
-    for queries in (plan.anchors, plan.held_out):
+    for queries in (plan.anchors, plan.validation, plan.held_out):
+        if queries is None:
+            continue
         for condition in (Condition(None, plan.basic.system_prompt), plan.basic):
             model.inputs(queries.texts, condition, protocol.sampling.most_tokens)
 
@@ -208,13 +217,13 @@ class _Work:
             seed=self.plan.settings.seed,
             measure=self._measure_for_method,
             progress=self.progress,
+            validation=self.plan.validation,
+            benign_budget=self.plan.settings.training.benign_budget,
         )
 
     def measure_held_out(self, condition: Condition) -> Measurement:
         """Measure the held-out queries."""
-        return self._measure(
-            self.plan.held_out, condition, self.protocol, MEASURING
-        )
+        return self._measure(self.plan.held_out, condition, self.protocol, MEASURING)
 
     def stages(self, preparation: Sequence[str] | None) -> list[str]:
         """All stages of the run; none where those of the method's preparation are not known."""
@@ -239,6 +248,7 @@ class _Work:
             readings=tuple(self.readings),
             history=trained.history,
             examples=telling_examples(measurements[1], measurements[2]),
+            epoch=trained.epoch,
         )
         base_model = hub_model_of(self.model.name, self.model.identity)
         provenance = provenance_of(self.folder.settings, plan.settings, results, base_model)

@@ -39,6 +39,8 @@ SetChoice: TypeAlias = "QueryChoice"
 _LABELS: dict[str, Label] = {
     "harmful": "harmful",
     "harmless": "harmless",
+    "validation_harmful": "harmful",
+    "validation_harmless": "harmless",
     "held_out_harmful": "harmful",
     "held_out_harmless": "harmless",
 }
@@ -53,9 +55,9 @@ class Plan:
         method: class of the method.
         basic: the basic prompt, and the application's own system text.
         anchors: queries to train on, the harmful ones first.
+        validation: queries that choose among the epochs; None where the method scores no refusals.
         held_out: queries of the final measurement, the harmful ones first.
-        anchor_names: names of the harmful and the harmless set to train on.
-        held_out_names: names of the harmful and the harmless held-out set.
+        names: for `harmful`, `validation_harmless` and so on the name of the set.
         judge: judge of refusal.
         objects: names of the settings that were given as objects.
     """
@@ -64,9 +66,9 @@ class Plan:
     method: type[Method[Any]]
     basic: Condition
     anchors: Queries
+    validation: Queries | None
     held_out: Queries
-    anchor_names: tuple[str, str]
-    held_out_names: tuple[str, str]
+    names: Mapping[str, str]
     judge: Judge
     objects: tuple[str, ...]
 
@@ -92,8 +94,11 @@ class Plan:
             model=model,
             load=load,
             basic_prompt=self.basic.record(),
-            anchors=QueriesRecord(*self.anchor_names, self.anchors.fingerprint),
-            held_out=QueriesRecord(*self.held_out_names, self.held_out.fingerprint),
+            anchors=self._queries("", self.anchors),
+            validation=None
+            if self.validation is None
+            else self._queries("validation_", self.validation),
+            held_out=self._queries("held_out_", self.held_out),
             method=MethodRecord(
                 name=method.name,
                 title=method.title,
@@ -106,6 +111,10 @@ class Plan:
             settings=StoredSettings.model_validate(self.settings.model_dump(mode="json")),
             objects=self.objects,
         )
+
+    def _queries(self, prefix: str, queries: Queries) -> QueriesRecord:
+        names = self.names[f"{prefix}harmful"], self.names[f"{prefix}harmless"]
+        return QueriesRecord(*names, queries.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,8 @@ def make_plan(
     basic_prompt: PromptChoice | None = None,
     harmful: SetChoice | None = None,
     harmless: SetChoice | None = None,
+    validation_harmful: SetChoice | None = None,
+    validation_harmless: SetChoice | None = None,
     held_out: QuerySet | Sequence[QuerySet] | None = None,
     held_out_harmful: SetChoice | None = None,
     held_out_harmless: SetChoice | None = None,
@@ -170,6 +181,8 @@ def make_plan(
     chosen: dict[str, SetChoice | None] = {
         "harmful": harmful,
         "harmless": harmless,
+        "validation_harmful": validation_harmful,
+        "validation_harmless": validation_harmless,
         "held_out_harmful": held_out_harmful,
         "held_out_harmless": held_out_harmless,
     }
@@ -206,27 +219,29 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         settings.judge if objects.judge is None else objects.judge, base_url=settings.base_url
     )
     system = settings.system_prompt
+    chosen = get_method(method)
     sets: dict[str, QuerySet] = {}
     for name, label in _LABELS.items():
-        most = queries.most_held_out if name.startswith("held_out") else queries.most_anchors
+        kind = name.removesuffix(f"_{label}") if name != label else "anchors"
+        if kind == "validation" and not chosen.validated:
+            continue
+        most = getattr(queries, f"most_{kind}")
         found = (
             as_query_set(objects.sets[name], label, most)
             if name in objects.sets
             else _named_sets(getattr(queries, name), label, most)
         )
         sets[name] = require(found, most)
-    anchors, held_out = (
-        (sets["harmful"], sets["harmless"]),
-        (sets["held_out_harmful"], sets["held_out_harmless"]),
-    )
     plan = Plan(
         settings=_named(settings, objects, basic, judge, sets),
-        method=get_method(method),
+        method=chosen,
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
-        anchors=labelled(_joint_name(*anchors), *anchors),
-        held_out=labelled(_joint_name(*held_out), *held_out),
-        anchor_names=(anchors[0].name, anchors[1].name),
-        held_out_names=(held_out[0].name, held_out[1].name),
+        anchors=_joined(sets["harmful"], sets["harmless"]),
+        validation=_joined(sets["validation_harmful"], sets["validation_harmless"])
+        if chosen.validated
+        else None,
+        held_out=_joined(sets["held_out_harmful"], sets["held_out_harmless"]),
+        names={name: one.name for name, one in sets.items()},
         judge=judge,
         objects=objects.names,
     )
@@ -272,8 +287,10 @@ def _held_out_sets(held_out: object) -> list[QuerySet]:
     return list(sets)
 
 
-def _joint_name(harmful: QuerySet, harmless: QuerySet) -> str:
-    return " and ".join(dict.fromkeys((harmful.name, harmless.name)))
+def _joined(harmful: QuerySet, harmless: QuerySet) -> Queries:
+    """The queries of both labels, the harmful ones first."""
+    name = " and ".join(dict.fromkeys((harmful.name, harmless.name)))
+    return labelled(name, harmful, harmless)
 
 
 def _named(
@@ -289,5 +306,5 @@ def _named(
         own["basic_prompt"] = basic.name
     if objects.judge is not None:
         own["judge"] = judge.name
-    names = {name: (sets[name].name,) for name in objects.sets}
+    names = {name: (sets[name].name,) for name in objects.sets if name in sets}
     return settings.model_copy(update={**own, "queries": settings.queries.model_copy(update=names)})

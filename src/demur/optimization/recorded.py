@@ -15,6 +15,7 @@ from demur.optimization.settings import (
     StoredSettings,
     TrainingSettings,
 )
+from demur.optimization.validation import Validation
 from demur.records import ConditionRecord, MeasurementKey, ModelRecord, fingerprint, to_plain
 
 
@@ -75,6 +76,7 @@ class RunIdentity:
         model: the model, without its name.
         basic_prompt: fingerprint of the basic prompt with the application's own system text.
         anchors: fingerprint of the queries to train on.
+        validation: fingerprint of the queries that choose among the epochs; None for none.
         held_out: fingerprint of the queries of the final measurement.
         judge: fingerprint of the judge of refusal.
         method: name of the method.
@@ -89,6 +91,7 @@ class RunIdentity:
     model: ModelRecord
     basic_prompt: str
     anchors: str
+    validation: str | None
     held_out: str
     judge: str
     method: str
@@ -109,6 +112,7 @@ class RunRecord:
         load: how the model was loaded, so that it can be loaded again.
         basic_prompt: the basic prompt, and the application's own system text.
         anchors: queries to train on.
+        validation: queries that choose among the epochs; None where the method scores no refusals.
         held_out: queries of the final measurement.
         method: how the prompt is trained.
         judge: judge of refusal.
@@ -121,6 +125,7 @@ class RunRecord:
     load: LoadSettings
     basic_prompt: ConditionRecord
     anchors: QueriesRecord
+    validation: QueriesRecord | None
     held_out: QueriesRecord
     method: MethodRecord
     judge: JudgeRecord
@@ -133,6 +138,7 @@ class RunRecord:
             model=replace(self.model, name=""),
             basic_prompt=self.basic_prompt.fingerprint,
             anchors=self.anchors.fingerprint,
+            validation=None if self.validation is None else self.validation.fingerprint,
             held_out=self.held_out.fingerprint,
             judge=self.judge.fingerprint,
             method=self.method.name,
@@ -158,10 +164,15 @@ class EpochRecord:
         loss: mean loss of the examples, as it was when each batch was read. Epochs are comparable
             only as long as the method kept its loss the same between them.
         terms: mean of each term, unweighted.
+        validation: how the prompt after the epoch does on the validation queries; None where that
+            was not scored.
+        skipped: steps that were left out because their gradients were not finite.
     """
 
     loss: float
     terms: Mapping[str, float]
+    validation: Validation | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,6 +201,7 @@ class RunResults:
         readings: measurements that the method asked for, in their order.
         history: the epochs.
         examples: responses before and after.
+        epoch: the epoch whose prompt is the result; None where it is not that of one epoch.
 
     Raises:
         ValueError: the figures are not those of three prompts on queries of both labels.
@@ -200,6 +212,7 @@ class RunResults:
     readings: tuple[ReadingRecord, ...]
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]
+    epoch: int | None = None
 
     def __post_init__(self) -> None:
         names = [one.prompt for one in self.figures.measured]

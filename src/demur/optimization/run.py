@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from demur.errors import DemurError
+from demur.evaluation.captions import judged_text
 from demur.evaluation.comparison import Comparison, PromptRates
 from demur.evaluation.record import JudgeRecord
 from demur.evaluation.verdict import Verdict, verdict
-from demur.evaluation.captions import judged_text
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
 from demur.optimization.recorded import (
@@ -22,6 +22,7 @@ from demur.optimization.recorded import (
     RunResults,
     TermRecord,
 )
+from demur.optimization.validation import front
 from demur.prompts import Condition, SafetyPrompt
 from demur.prompts.storage import JSON_FILE, TENSOR_FILE
 from demur.records import (
@@ -170,6 +171,31 @@ class Run:
         tokens = sampling.tokens or sampling.tokens_harmful
         harmless = sampling.tokens or sampling.tokens_harmless
         return judged_text(self.settings.judge.name, tokens, sampling.samples, harmless)
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """Epochs whose prompts no other one beats on both labels, from careful to strict.
+
+        They are numbered from 1. There are none where the method scores no refusals.
+        """
+        return tuple(front([one.validation for one in self.history]))
+
+    def prompt_after(self, epoch: int) -> SafetyPrompt:
+        """The prompt that the training had after an epoch.
+
+        Args:
+            epoch: number of the epoch, from 1.
+
+        Raises:
+            DemurError: there is no such epoch, or its file is missing or damaged.
+        """
+        if not 1 <= epoch <= len(self.history):
+            raise DemurError(
+                f"The run in {self.path} has no epoch {epoch}: give 1 to {len(self.history)}."
+            )
+        stored = checkpoints_of(self.path, self.settings).require(epoch)
+        text = self.safety_prompt.text
+        return SafetyPrompt(f"after epoch {epoch}", text, stored.prompt)
 
     def none(self, label: Label) -> PromptRates:
         """Rates without a safety prompt on the held-out queries with a label."""

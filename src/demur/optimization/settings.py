@@ -40,6 +40,17 @@ class QuerySettings(_Group):
     harmless: tuple[str, ...] = Field(
         default=("anchors",), min_length=1, description="harmless queries to train on, likewise"
     )
+    validation_harmful: tuple[str, ...] = Field(
+        default=("validation",),
+        min_length=1,
+        description="harmful queries that choose among the epochs, likewise; only methods that "
+        "score refusals read them",
+    )
+    validation_harmless: tuple[str, ...] = Field(
+        default=("validation:borderline", "validation:ordinary"),
+        min_length=1,
+        description="harmless queries that choose among the epochs, likewise",
+    )
     held_out_harmful: tuple[str, ...] = Field(
         default=("held-out",),
         min_length=1,
@@ -55,6 +66,12 @@ class QuerySettings(_Group):
         default=None,
         ge=10,
         description="queries of each label to train on, at most",
+        json_schema_extra={"default": "all of them"},
+    )
+    most_validation: int | None = Field(
+        default=None,
+        ge=10,
+        description="validation queries of each label, at most",
         json_schema_extra={"default": "all of them"},
     )
     most_held_out: int | None = Field(
@@ -181,6 +198,13 @@ class TrainingSettings(_Group):
         default=True,
         description="keep the mean of the prompts after each step, as far from the start as the "
         "last one, instead of the last one",
+    )
+    benign_budget: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="share of the harmless validation queries that the prompt may refuse; the "
+        "choice among the epochs keeps to it",
     )
     gradient_norm: float = Field(
         default=1.0, gt=0, description="length that longer gradients are shortened to"

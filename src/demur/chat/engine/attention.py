@@ -48,7 +48,10 @@ def grouped_sdpa(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of (B, Hq, T, D) queries on (B, Hkv, S, D) keys; returns (B, T, Hq, D)."""
+    """Attention of (B, Hq, T, D) queries on (B, Hkv, S, D) keys; returns (B, T, Hq, D).
+
+    On a packed row the mask only says that there is one: `Packing` knows what a token sees.
+    """
     packing = _packing.get()
     simple = (
         attention_mask is not None
@@ -64,6 +67,8 @@ def grouped_sdpa(
         mask = attention_mask[..., : key.shape[2]]
         attended = _grouped(query, key, value, mask, scaling)
     else:
+        if packing is not None:
+            attention_mask = packing.visible.to(query.device)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
@@ -118,7 +123,8 @@ def _fused_suffix_attention(
 ) -> Tensor:
     """Attention of suffixes by a fused kernel, which wants the prefix copied for every suffix."""
     batch, longest = packing.padded.shape
-    layout = _layout(packing, query.shape[0] // own[0].shape[0], query.device)
+    groups = query.shape[0] // own[0].shape[0]
+    layout = _layout(packing, groups, query.device, query.dtype)
 
     def spread(states: Tensor) -> Tensor:
         """The suffixes' (H, S, D) as (B, H, longest, D)."""
@@ -129,7 +135,7 @@ def _fused_suffix_attention(
         torch.cat([shared.expand(batch, -1, -1, -1), spread(states)], dim=2)
         for shared, states in zip(prefix, own, strict=True)
     )
-    attended = _folded(spread(query), key, value, layout.visible, scaling)
+    attended = _folded(spread(query), key, value, layout.mask, scaling)
     return attended.transpose(0, 1).flatten(1, 2).index_select(1, layout.flat)
 
 
@@ -140,24 +146,34 @@ class _Layout:
     Attributes:
         padded: (B * L,), the token at each place of the padded suffixes.
         flat: (S,), the place of each token among these.
-        visible: (1 or B, 1, G * L, P + L), what the G query heads of a group may see.
+        mask: (1 or B, 1, G * L, P + L), added to the scores of the G query heads of a group: 0
+            where a token may look. It is finite elsewhere, because kernels for GPUs have returned
+            gradients that are no numbers where all keys of a block are at minus infinity.
     """
 
     padded: Tensor
     flat: Tensor
-    visible: Tensor
+    mask: Tensor
 
 
 @lru_cache(maxsize=4)  # the same for every layer, and each copy to a GPU waits for what runs there
-def _layout(packing: Packing, groups: int, device: torch.device) -> _Layout:
+def _layout(packing: Packing, groups: int, device: torch.device, dtype: torch.dtype) -> _Layout:
     longest = packing.longest
     own_visible = packing.own_visible.view(-1, 1, longest, longest)
     visible = torch.nn.functional.pad(own_visible, (packing.prefix, 0), value=True)
     return _Layout(
         packing.padded.flatten().to(device),
         packing.flat.to(device),
-        visible.repeat(1, 1, groups, 1).to(device),
+        torch.zeros(visible.shape, dtype=dtype)
+        .masked_fill(~visible, torch.finfo(dtype).min / 2)
+        .repeat(1, 1, groups, 1)
+        .to(device),
     )
+
+
+def is_grouped(model: PreTrainedModel) -> bool:
+    """Whether a model uses `grouped_sdpa`."""
+    return bool(model.config._attn_implementation == NAME)
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from demur.chat.engine.architecture import execution_device, takes_boolean_masks
-from demur.chat.engine.attention import packed
+from demur.chat.engine.attention import is_grouped, packed
 from demur.chat.engine.last_layer import only_read
 from demur.chat.engine.layers import layer_outputs
 from demur.chat.engine.packing import Packing
@@ -133,9 +133,7 @@ def read_packed(
             logits=logits,
             layers=layers,
             position_ids=packing.position_ids.to(embeddings.device),
-            attention_mask=attention_mask(
-                model, packing.visible.to(embeddings.device), embeddings.dtype
-            ),
+            attention_mask=_packed_mask(model, packing, embeddings),
         )
 
 
@@ -145,6 +143,15 @@ def attention_mask(model: PreTrainedModel, visible: Tensor, dtype: torch.dtype) 
         return visible
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min)
+
+
+def _packed_mask(model: PreTrainedModel, packing: Packing, embeddings: Tensor) -> Tensor:
+    """The mask of a packed row, (1, 1, T, P + S), which has millions of entries in a large row."""
+    device = embeddings.device
+    if is_grouped(model):  # works out from the packing what a token sees
+        some = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+        return some.expand(1, 1, embeddings.shape[1], packing.prefix + packing.total)
+    return attention_mask(model, packing.visible.to(device), embeddings.dtype)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from demur.optimization.methods.protocol import (
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Read
     from demur.geometry import Directions
+    from demur.optimization.validation import Validation
     from demur.prompts import Condition
     from demur.records import Measurement, Queries
 
@@ -172,7 +173,9 @@ class DirectedRepresentation(Method[DROSettings]):
             },
         )
 
-    def after_epoch(self, context: Context, epoch: int, prompt: Condition) -> None:
+    def after_epoch(
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
+    ) -> None:
         """Anchoring again: demur's addition, which the paper does not have.
 
         The directions hold where they were estimated. The trained prompt moves the representations

@@ -3,12 +3,12 @@
 This method is demur's own. The probability of a refusal is the sum of the probabilities of the
 openings that this model's refusals begin with, mined from its own samples. Harmful queries should
 reach one, harmless ones zero. A penalty holds the answers to harmless queries where the model
-without a prompt has them, but only where it answers.
+without a prompt has them. How much harmless queries weigh follows from a budget: the share of
+harmless validation queries that may be refused.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +23,7 @@ from demur.optimization.methods.protocol import (
     MethodSettings,
     TrainingExample,
 )
+from demur.optimization.openings import RefusalOpenings, mine_openings, sampled_openings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,14 +31,21 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel, Read
     from demur.chat.engine import TokenReader
     from demur.chat.engine.targets import TargetTokens
+    from demur.optimization.validation import Validation
     from demur.prompts import Condition
-    from demur.records import Measurement
+    from demur.records import Measurement, Queries
 
 LEAST = 1e-3
 """Added to the probability of no refusal, which bounds the slope of its logarithm."""
 
 _KEPT_TOKENS = 64
 """Most likely next tokens of the model without a prompt that the penalty looks at one by one."""
+
+_LEAST_ANSWER = 0.05
+"""Probability of no refusal from which the model's own distribution of answers is trusted."""
+
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.1, 20.0
+"""Bounds of the weight of harmless queries."""
 
 _MINING = "Sampling responses to find refusal openings"
 _ANSWERS = "Reading the answers without a prompt"
@@ -47,7 +55,7 @@ class LikelihoodSettings(MethodSettings):
     """Method: refusal likelihood."""
 
     openings: int = Field(
-        default=6, ge=1, le=64, description="refusal openings that are scored, at most"
+        default=16, ge=1, le=64, description="refusal openings that are scored, at most"
     )
     opening_tokens: int = Field(
         default=4, ge=1, le=32, description="tokens of a refusal opening, at most"
@@ -62,7 +70,15 @@ class LikelihoodSettings(MethodSettings):
         default=1.0, ge=0, le=1e9, description="weight of the penalty on changed answers"
     )
     weight_harmless: float = Field(
-        default=1.0, ge=0, le=1e9, description="weight of a harmless query; a harmful one weighs 1"
+        default=1.0,
+        ge=0,
+        le=1e9,
+        description="weight of a harmless query at the start; a harmful one weighs 1",
+    )
+    dual_weight: bool = Field(
+        default=True,
+        description="move the weight of harmless queries after each epoch so that the share of "
+        "harmless validation queries refused stays within --benign-budget",
     )
     focus: float = Field(
         default=1.0,
@@ -75,6 +91,13 @@ class LikelihoodSettings(MethodSettings):
         ge=0,
         description="epochs after which refusal openings are looked for again, under the prompt so "
         "far; 0 for never",
+    )
+    mined_queries: int = Field(
+        default=200,
+        ge=10,
+        le=1_000_000,
+        description="queries whose responses are sampled under a prompt to find refusal openings, "
+        "at most",
     )
 
 
@@ -99,6 +122,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
     }
     Settings = LikelihoodSettings
     stages = (_MINING, _ANSWERS)
+    validated = True
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
         """Mine refusal openings, and read the model's own answers to harmless queries.
@@ -106,38 +130,53 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         Raises:
             DemurError: the model refuses none of the queries, so it has no refusal openings.
         """
-        protocol = replace(context.protocol, whole=True)
-        self._measured = [
-            context.measure(context.anchors, condition, description=_MINING, protocol=protocol)
-            for condition in (context.unprompted, context.basic)
-        ]
-        self._openings = self._mined(context.model)
         self._labels = context.anchors.label_tensor()
-        answers = self._answers(context.model, self._measured[0])
-        self._references = self._read_references(context, answers)
-        self._answer_of = answers
+        self._weight = self.settings.weight_harmless
+        self._some = _spread(context.anchors, self.settings.mined_queries)
+        protocol = replace(context.protocol, whole=True)
+        unprompted = context.measure(
+            context.anchors, context.unprompted, description=_MINING, protocol=protocol
+        )
+        self._measured = [unprompted]
+        self._mine(context, context.basic, None)
+        self._answer_of = self._answers(context.model, unprompted)
+        self._references = self._read_references(context)
         return self._examples(context)
 
     def after_epoch(
-        self, context: Context, epoch: int, prompt: Condition
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
     ) -> Sequence[TrainingExample] | None:
-        """Look for refusal openings again: training makes the model refuse in new words."""
+        """Keep the budget, and look for openings again: training teaches new words to refuse in."""
+        if validation is not None and self.settings.dual_weight:
+            # Dual ascent on the logarithm of the weight, by a factor of 1.4 an epoch at most.
+            excess = min(2.0, max(0.5, validation.harmless / context.benign_budget))
+            self._weight = min(_MOST_WEIGHT, max(_LEAST_WEIGHT, self._weight * excess**0.5))
         every = self.settings.remine_every
         if not every or epoch % every:
             return None
-        protocol = replace(context.protocol, whole=True)
-        again = context.measure(
-            context.anchors, prompt, description=_MINING, protocol=protocol, epoch=epoch
-        )
-        self._measured.append(again)
-        self._openings = self._mined(context.model)
+        self._mine(context, prompt, epoch)
         return self._examples(context)
+
+    def refusal_probabilities(
+        self, context: Context, queries: Queries, prompt: Condition
+    ) -> Tensor:
+        """The sum of the probabilities of all openings, (N,)."""
+        import torch
+
+        openings = self._openings.ids
+        with context.progress.stage("Scoring validation queries", len(queries), "queries") as stage:
+            read = context.model.score(
+                queries.texts, [openings] * len(queries), prompt, stage=stage
+            )
+        return torch.stack(
+            [torch.stack([one.sum() for one in some]).exp().sum() for some in read.by_target()]
+        ).clamp_max(1.0)
 
     def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
         """-log P(refusal) for harmful queries, -log P(no refusal) for harmless ones, and the KL."""
         import torch
 
-        settings, count = self.settings, len(self._openings)
+        settings, count = self.settings, len(self._openings.ids)
         columns: dict[str, list[Tensor]] = {name: [] for name in self.terms}
         total: list[Tensor] = []
         for row, values in zip(rows, read.by_target(), strict=True):
@@ -152,7 +191,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             else:
                 answered = -((1 - refusal + LEAST) / (1 + LEAST)).log()
                 changed = values[count][:, 1].mean() if len(values) > count else zero
-                loss = settings.weight_harmless * answered * (refusal.detach() ** settings.focus)
+                loss = self._weight * answered * (refusal.detach() ** settings.focus)
                 loss = loss + settings.weight_answer * changed
                 parts = (zero, answered, changed)
             total.append(loss)
@@ -166,8 +205,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         import torch
 
         ids, known, asked = [], [], []
+        openings = sum(map(len, self._openings.ids))
         for row in batch:
-            openings = sum(map(len, self._openings))
             reference = self._references.get(row)
             length = openings + (0 if reference is None else len(reference.ids))
             own = torch.zeros(length, _KEPT_TOKENS, dtype=torch.long)
@@ -191,33 +230,35 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
 
         return read
 
+    def _mine(self, context: Context, prompt: Condition, epoch: int | None) -> None:
+        """Sample some of the queries under a prompt, and mine all responses so far."""
+        measured = context.measure(
+            context.anchors.select(self._some),
+            prompt,
+            description=_MINING,
+            protocol=replace(context.protocol, whole=True),
+            epoch=epoch,
+        )
+        self._measured.append(measured)
+        size = self.settings.opening_tokens
+        samples = sampled_openings(context.model, self._measured, size)
+        self._openings: RefusalOpenings = mine_openings(samples, self.settings.openings, size)
+        if not self._openings.ids:
+            raise DemurError(
+                f"{context.model.name} refuses almost none of the queries, so there is no refusal "
+                "opening to score: use another method, or a model that refuses some queries."
+            )
+
     def _examples(self, context: Context) -> list[TrainingExample]:
-        anchors = context.anchors
+        anchors, openings = context.anchors, self._openings.ids
         return [
             TrainingExample(
                 text,
                 label,
-                (*self._openings, *([self._answer_of[row]] if row in self._answer_of else [])),
+                (*openings, *([self._answer_of[row]] if row in self._answer_of else [])),
             )
             for row, (text, label) in enumerate(zip(anchors.texts, anchors.labels, strict=True))
         ]
-
-    def _mined(self, model: ChatModel) -> tuple[tuple[int, ...], ...]:
-        """The openings of refusals so far, the most frequent first."""
-        size, counts = self.settings.opening_tokens, Counter[tuple[int, ...]]()
-        for measured in self._measured:
-            for responses in measured.responses:
-                for one in responses:
-                    if one.refused and one.response.strip():
-                        counts[model.target_ids(one.response)[:size]] += 1
-        if not counts:
-            raise DemurError(
-                f"{model.name} refuses none of the queries, so there is no refusal opening to "
-                "score: use another method, or a model that refuses some queries."
-            )
-        # Most frequent first; equal counts in the order of their tokens, so that a replay agrees.
-        ordered = sorted(counts, key=lambda opening: (-counts[opening], opening))
-        return tuple(ordered[: self.settings.openings])
 
     def _answers(self, model: ChatModel, unprompted: Measurement) -> dict[int, tuple[int, ...]]:
         """The beginning of the model's own answer to each harmless query that it answers."""
@@ -231,33 +272,85 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
                     break
         return found
 
-    def _read_references(
-        self, context: Context, answers: Mapping[int, tuple[int, ...]]
-    ) -> dict[int, _Reference]:
-        """The model's own next-token distributions along its answers, without a prompt."""
+    def _read_references(self, context: Context) -> dict[int, _Reference]:
+        """The model's own next-token distributions along its answers, without a prompt.
 
+        They are those of an answer: what leads to a refusal opening is left out of them.
+        """
         import torch
 
-        def most_likely(logits: Tensor, _tokens: TargetTokens) -> Tensor:
-            top = logits.log_softmax(-1).topk(_KEPT_TOKENS, dim=-1)
-            return torch.cat([top.indices.float(), top.values], dim=1)
+        def most_likely(logits: Tensor, tokens: TargetTokens) -> Tensor:
+            log_p = logits.log_softmax(-1)
+            top = log_p.topk(_KEPT_TOKENS, dim=-1)
+            likely = log_p.gather(1, tokens.ids[:, None])
+            return torch.cat([likely, top.indices.float(), top.values], dim=1)
 
-        rows = list(answers)
+        rows, openings = list(self._answer_of), self._openings.ids
         if not rows:
             return {}
         title = _ANSWERS
         with context.progress.stage(title, len(rows), "queries") as stage:
             read = context.model.score(
                 [context.anchors.texts[row] for row in rows],
-                [[answers[row]] for row in rows],
+                [[*openings, self._answer_of[row]] for row in rows],
                 context.unprompted,
                 reader=most_likely,
                 stage=stage,
             )
-        return {
-            row: _Reference(values[:, :_KEPT_TOKENS].long(), values[:, _KEPT_TOKENS:])
-            for row, (values,) in zip(rows, read.by_target(), strict=True)
-        }
+        found: dict[int, _Reference] = {}
+        for row, (*refusals, answer) in zip(rows, read.by_target(), strict=True):
+            ids = answer[:, 1 : _KEPT_TOKENS + 1].long()
+            likely = [one[:, 0] for one in refusals]
+            log_q = _without_refusals(
+                self._answer_of[row], ids, answer[:, _KEPT_TOKENS + 1 :], openings, likely
+            )
+            found[row] = _Reference(ids, log_q)
+        return found
+
+
+def _spread(queries: Queries, most: int) -> list[int]:
+    """Places of `most` queries at most, half of them of each label, evenly spread."""
+    chosen: list[int] = []
+    for harmful in (True, False):
+        rows = queries.rows(harmful=harmful)
+        size = min(len(rows), most // 2)
+        chosen += [rows[place * len(rows) // size] for place in range(size)]
+    return sorted(chosen)
+
+
+def _without_refusals(
+    answer: Sequence[int],
+    ids: Tensor,
+    log_q: Tensor,
+    openings: Sequence[Sequence[int]],
+    likely: Sequence[Tensor],
+) -> Tensor:
+    """The next-token distributions along an answer, given that no refusal opening follows.
+
+    Args:
+        answer: its t tokens.
+        ids: (t, k), the likeliest next tokens.
+        log_q: (t, k), their log-probabilities.
+        openings: tokens of each opening.
+        likely: for each opening the log-probabilities of its tokens.
+
+    Returns:
+        (t, k); all -inf at a token where the model would rather refuse.
+    """
+    import torch
+
+    q = log_q.exp()
+    removed = torch.zeros(len(answer))
+    for opening, values in zip(openings, likely, strict=True):
+        for step in range(min(len(opening), len(answer))):
+            if tuple(opening[:step]) != tuple(answer[:step]):
+                break
+            mass = values[step:].sum().exp()
+            removed[step] += mass
+            q[step] -= mass * (ids[step] == opening[step])
+    left = (1 - removed)[:, None]
+    found = (q.clamp_min(0) / left.clamp_min(_LEAST_ANSWER)).log()
+    return torch.where(left < _LEAST_ANSWER, -torch.inf, found)
 
 
 def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
@@ -268,11 +361,13 @@ def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
         log_p: (n, k), log-probabilities that P gives to the same tokens.
 
     Returns:
-        (n,), in nats, at least 0 up to rounding. The true divergence is no smaller.
+        (n,), in nats, at least 0 up to rounding; 0 where there is no Q. The true divergence is no
+        smaller.
     """
     import torch
 
     q, p = log_q.exp(), log_p.exp()
     inside = torch.where(q > 0, q * (log_q - log_p), 0.0).sum(-1)
     rest_q, rest_p = (1 - q.sum(-1)).clamp_min(1e-6), (1 - p.sum(-1)).clamp_min(1e-6)
-    return inside + rest_q * (rest_q.log() - rest_p.log())
+    whole = inside + rest_q * (rest_q.log() - rest_p.log())
+    return torch.where(log_q.isneginf().all(-1), 0.0, whole)

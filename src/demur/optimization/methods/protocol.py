@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from demur.chat.engine import TokenReader
     from demur.evaluation.protocol import Protocol as SamplingProtocol
     from demur.judges import Judge
+    from demur.optimization.validation import Validation
     from demur.progress import Progress
     from demur.prompts import Condition
     from demur.records import Label, Measurement, Queries, Query
@@ -98,6 +99,8 @@ class Context:
         seed: seed of everything that is random.
         measure: measures queries and keeps the result.
         progress: reports progress.
+        validation: labelled queries that choose among the epochs; None for none.
+        benign_budget: share of the harmless validation queries that may be refused, in (0, 1).
     """
 
     model: ChatModel
@@ -108,6 +111,8 @@ class Context:
     seed: int
     measure: MeasureFunction
     progress: Progress
+    validation: Queries | None = None
+    benign_budget: float = 0.02
 
     @property
     def unprompted(self) -> Condition:
@@ -124,8 +129,9 @@ class Method(ABC, Generic[OwnSettings]):
     and resuming belong to the loop, which knows no method.
 
     Whatever a method remembers is rebuilt after an interruption by repeating its calls: `prepare`,
-    and then `after_epoch` for each epoch that is finished, with the prompt of that time. So what
-    these do may depend on their arguments, the settings and `Context.measure` alone.
+    and then `after_epoch` for each epoch that is finished, with the prompt and the validation of
+    that time. So what these do may depend on their arguments, the settings and `Context.measure`
+    alone.
 
     Attributes:
         name: name on the command line.
@@ -136,6 +142,7 @@ class Method(ABC, Generic[OwnSettings]):
         Settings: type of the method's own settings, a `MethodSettings` whose every field has a
             description and a range. Their defaults are those of the preset `standard`. Their names
             must differ from those of the common settings.
+        validated: whether it scores refusals, so that validation queries choose among the epochs.
         stages: descriptions of the stages that `prepare` reports, in order; None where they are not
             known, and then no stage of the run is numbered.
         presets: for `quick` and `paper` the settings, common or own, that differ from the common
@@ -194,6 +201,7 @@ class Method(ABC, Generic[OwnSettings]):
     paper: ClassVar[str | None] = None
     terms: ClassVar[Mapping[str, str]]
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    validated: ClassVar[bool] = False
     stages: ClassVar[Sequence[str] | None] = None
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
@@ -271,8 +279,26 @@ class Method(ABC, Generic[OwnSettings]):
         """
         return None
 
+    def refusal_probabilities(
+        self, context: Context, queries: Queries, prompt: Condition
+    ) -> Tensor | None:
+        """Score, without sampling, how likely each query is refused; None by default.
+
+        A method that can do so, and says so by `validated`, lets the loop choose among the prompts
+        of its epochs. It is called after every epoch, before `after_epoch`.
+
+        Args:
+            context: as for `prepare`.
+            queries: N validation queries.
+            prompt: the prompt so far, and the application's own system text.
+
+        Returns:
+            (N,), in [0, 1].
+        """
+        return None
+
     def after_epoch(
-        self, context: Context, epoch: int, prompt: Condition
+        self, context: Context, epoch: int, prompt: Condition, validation: Validation | None
     ) -> Sequence[TrainingExample] | None:
         """Do what is to be done between two epochs; nothing by default.
 
@@ -282,6 +308,8 @@ class Method(ABC, Generic[OwnSettings]):
             context: as for `prepare`.
             epoch: number of finished epochs, at least 1.
             prompt: the prompt so far, and the application's own system text.
+            validation: how the prompt does on the validation queries; None where the method does
+                not score refusals or the run has no validation queries.
 
         Returns:
             The examples to train on from here, with the queries of `prepare` in the same order
