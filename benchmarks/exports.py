@@ -207,7 +207,7 @@ def main() -> None:
     chosen = DEFAULT_MODEL if trained_on is None else trained_on.name
     model = ChatModel.load(chosen, dtype=arguments.dtype)
     queries = held_out(arguments.queries)
-    text = text_of(model, prompt.rows)
+    text = text_with_tokens(model, prompt.rows)
     results: dict[str, Any] = {"rows": prompt.rows, "size": {}, "speed": {}}
     own, openings = in_process(model, prompt, queries, arguments.greedy)
     results["rates"] = {"demur": own}
@@ -255,7 +255,7 @@ def main() -> None:
     show(console, results)
 
 
-def text_of(model: ChatModel, tokens: int) -> str:
+def text_with_tokens(model: ChatModel, tokens: int) -> str:
     """A text of so many tokens."""
     tokenizer: Any = model.engine.tokenizer
     ids = tokenizer(SENTENCE * (tokens // 8 + 1), add_special_tokens=False)["input_ids"]
