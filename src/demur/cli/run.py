@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from demur.cli.comparison import print_left_out
@@ -12,8 +14,10 @@ from demur.cli.tables import Row, behind_text, refusal_table, verdict_text
 from demur.cli.verdicts import print_verdict_of_run
 from demur.optimization import Run
 from demur.optimization.examples import Example
+from demur.optimization.validation import Pick
 from demur.records import Label
 
+PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
@@ -24,11 +28,39 @@ def print_run(console: Console, run: Run) -> None:
     title = "Refused on held-out queries, with 95 % intervals"
     console.print(refusal_table(title, _rows(run), notes))
     print_left_out(console, run.comparison)
+    _print_front(console, run)
     for example in run.examples:
         console.print(_example(example))
     print_again(console, run.path, "All responses")
     console.print()
     print_verdict_of_run(console, run)
+
+
+def _print_front(console: Console, run: Run) -> None:
+    """The prompts to choose from, as they were scored on the validation queries."""
+    if not run.front:
+        return
+    picks = {run.epoch_of(pick): pick for pick in PICKS}
+    chosen = run.results.epoch
+    table = Table(
+        title="Prompts to choose from: refused on validation queries, scored without sampling",
+        title_style="none",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for heading in ("after epoch", "harmful", "harmless", "chosen by"):
+        table.add_column(heading, justify="left" if heading == "chosen by" else "right")
+    for epoch in sorted({*run.front, *(one for one in picks if one is not None)}):
+        scored = run.history[epoch - 1].validation
+        assert scored is not None
+        pick = f"--pick {picks[epoch]}" if epoch in picks else ""
+        table.add_row(
+            str(epoch),
+            f"{scored.harmful:.1%}",
+            f"{scored.harmless:.1%}",
+            f"{pick} (this one)".strip() if epoch == chosen else pick,
+        )
+    console.print(table)
 
 
 def _rows(run: Run) -> list[Row]:

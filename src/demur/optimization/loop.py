@@ -21,7 +21,7 @@ from demur.optimization.methods.protocol import MeasureFunction
 from demur.optimization.recorded import EpochRecord
 from demur.optimization.seen import Seen
 from demur.optimization.settings import TrainingSettings
-from demur.optimization.validation import Validation, chosen_epoch
+from demur.optimization.validation import Pick, Validation, chosen_epoch
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
@@ -58,6 +58,7 @@ def train(
     context: Context,
     settings: TrainingSettings,
     checkpoints: Checkpoints,
+    pick: Pick = "balanced",
 ) -> TrainedPrompt:
     """Train the rows that take the place of a basic prompt.
 
@@ -69,6 +70,7 @@ def train(
         context: model, queries and basic prompt.
         settings: how the prompt is trained.
         checkpoints: keeps every epoch.
+        pick: which of the epochs gives the result, where the method scores refusals.
 
     Raises:
         DemurError: the method cannot train such a prompt, the loss is not finite, or a file is
@@ -95,7 +97,7 @@ def train(
             if epoch < settings.epochs:
                 so_far, validation = trainer.so_far(epoch), trainer.history[-1].validation
                 trainer.take_examples(method.after_epoch(between, epoch, so_far, validation))
-        return trainer.result()
+        return trainer.result(pick)
 
 
 def as_far_as(last: Tensor, mean: Tensor, start: Tensor) -> Tensor:
@@ -153,10 +155,11 @@ class _Trainer:
         prompt = SafetyPrompt(f"after epoch {epoch}", text, self.prompt.detach())
         return Condition(prompt, basic.system_prompt)
 
-    def result(self) -> TrainedPrompt:
+    def result(self, pick: Pick) -> TrainedPrompt:
         """The trained prompt: the best on the validation queries, where the method scores them."""
         last, history = self.prompt.detach().clone(), tuple(self.history)
-        best = chosen_epoch([one.validation for one in history], self.context.benign_budget)
+        validations = [one.validation for one in history]
+        best = chosen_epoch(validations, self.context.benign_budget, pick)
         if best is not None:
             return TrainedPrompt(self.checkpoints.require(best).prompt, last, history, best)
         averaged = self.settings.averaged_prompt

@@ -153,7 +153,7 @@ def carry_out(
     method.check(work.context)
     work.folder = WorkFolder.start(path, record, KIND)
     found = finished_run(work.folder)
-    if found is not None:
+    if found is not None and found.results.epoch == found.epoch_of(plan.settings.pick):
         progress.message(f"This run is finished already: showing {path}.")
         return found
     if plan.shared_queries:
@@ -167,7 +167,7 @@ def carry_out(
         epochs = plan.settings.training.epochs
         progress.message(f"Going on with {path}: {checkpoints.finished} of {epochs} epochs done.")
     before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
-    trained = train(method, work.context, plan.settings.training, checkpoints)
+    trained = train(method, work.context, plan.settings.training, checkpoints, plan.settings.pick)
     return work.finish(before, trained)
 
 

@@ -26,9 +26,10 @@ from demur.queries import (
     as_query_set,
     join_query_sets,
     labelled,
+    mix_conversations,
     require,
 )
-from demur.records import Label, ModelRecord, Queries
+from demur.records import Label, ModelRecord, Queries, text_of
 
 PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
 """A basic prompt: its name, a text file, or the object."""
@@ -75,7 +76,8 @@ class Plan:
     @property
     def shared_queries(self) -> int:
         """How many held-out queries are among those to train on."""
-        return len({*self.anchors.texts} & {*self.held_out.texts})
+        trained, measured = ({*map(text_of, one.texts)} for one in (self.anchors, self.held_out))
+        return len(trained & measured)
 
     def new_method(self) -> Method[Any]:
         """A method that has not done anything yet."""
@@ -236,7 +238,12 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         settings=_named(settings, objects, basic, judge, sets),
         method=chosen,
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
-        anchors=_joined(sets["harmful"], sets["harmless"]),
+        anchors=mix_conversations(
+            _joined(sets["harmful"], sets["harmless"]),
+            histories=queries.histories,
+            applications=queries.applications if system is None else 0.0,
+            seed=settings.seed,
+        ),
         validation=_joined(sets["validation_harmful"], sets["validation_harmless"])
         if chosen.validated
         else None,

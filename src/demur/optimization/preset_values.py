@@ -5,12 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-Preset = Literal["standard", "quick", "paper"]
+Preset = Literal["standard", "quick", "thorough", "paper"]
+
+ON_ANCHORS: Mapping[str, object] = {
+    "harmful": ("anchors",),
+    "harmless": ("anchors",),
+    "most_anchors": None,
+    "histories": 0.0,
+    "applications": 0.0,
+    "held_out_harmful": ("held-out",),
+    "held_out_harmless": ("held-out",),
+    "batch": 8,
+    "learning_rate": 1e-3,
+}
+"""What a method of the paper changes of the preset `standard`: it trains on pairs of queries, as
+many of each label, and is measured on such pairs."""
 
 PRESETS: Mapping[Preset, Mapping[str, object]] = {
     "standard": {},
-    "quick": {"epochs": 2, "most_anchors": 40, "most_held_out": 30},
+    "quick": {"epochs": 2, "most_anchors": 40, "most_validation": 30, "most_held_out": 30},
+    "thorough": {
+        "epochs": 20,
+        "batch": 48,
+        "most_anchors": None,
+        "most_validation": None,
+        "most_held_out": None,
+    },
     "paper": {
+        **ON_ANCHORS,
+        "judge": "paper",
+        "most_held_out": None,
         "samples": 25,
         "kept_samples": 20,
         "tokens_harmful": 300,
@@ -25,7 +49,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
     },
 }
 """What each preset changes of the common settings; a method's `presets` add its own.
-`docs/presets.md` says why, with figures."""
+`docs/presets.md` says why."""
 
 
 def settled(values: Mapping[str, object]) -> dict[str, object]:

@@ -22,7 +22,7 @@ from demur.optimization.recorded import (
     RunResults,
     TermRecord,
 )
-from demur.optimization.validation import front
+from demur.optimization.validation import Pick, chosen_epoch, front
 from demur.prompts import Condition, SafetyPrompt
 from demur.prompts.storage import JSON_FILE, TENSOR_FILE
 from demur.records import (
@@ -179,6 +179,15 @@ class Run:
         They are numbered from 1. There are none where the method scores no refusals.
         """
         return tuple(front([one.validation for one in self.history]))
+
+    def epoch_of(self, pick: Pick) -> int | None:
+        """The epoch that a choice takes; None where the method scores no refusals.
+
+        Args:
+            pick: `careful`, `balanced` or `strict`.
+        """
+        budget = self.settings.settings.training.benign_budget
+        return chosen_epoch([one.validation for one in self.history], budget, pick)
 
     def prompt_after(self, epoch: int) -> SafetyPrompt:
         """The prompt that the training had after an epoch.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, MethodSpec, get_method, method_choices
 from demur.optimization.preset_values import PRESETS, Preset, settled
+from demur.optimization.validation import Pick
 from demur.prompts import BUILT_IN_PROMPTS
 from demur.settings import build
 
@@ -32,13 +33,15 @@ class QuerySettings(_Group):
     """Queries."""
 
     harmful: tuple[str, ...] = Field(
-        default=("anchors",),
+        default=("training",),
         min_length=1,
-        description="harmful queries to train on, at least 10: anchors, FILE.txt, FILE.csv:COLUMN "
-        "or hf:ORG/NAME:COLUMN; several sets are joined",
+        description="harmful queries to train on, at least 10: training, anchors, FILE.txt, "
+        "FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN; several sets are joined",
     )
     harmless: tuple[str, ...] = Field(
-        default=("anchors",), min_length=1, description="harmless queries to train on, likewise"
+        default=("training:borderline", "training:ordinary"),
+        min_length=1,
+        description="harmless queries to train on, likewise",
     )
     validation_harmful: tuple[str, ...] = Field(
         default=("validation",),
@@ -52,30 +55,44 @@ class QuerySettings(_Group):
         description="harmless queries that choose among the epochs, likewise",
     )
     held_out_harmful: tuple[str, ...] = Field(
-        default=("held-out",),
+        default=("test",),
         min_length=1,
         description="harmful queries that only the final measurement reads, likewise; at least 10, "
         "or as many as --most-held-out asks for where that is less",
     )
     held_out_harmless: tuple[str, ...] = Field(
-        default=("held-out",),
+        default=("test:borderline", "test:ordinary"),
         min_length=1,
         description="harmless queries that only the final measurement reads, likewise",
     )
     most_anchors: int | None = Field(
-        default=None,
+        default=200,
         ge=10,
         description="queries of each label to train on, at most",
         json_schema_extra={"default": "all of them"},
     )
+    histories: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="share of the queries to train on that get a short harmless conversation "
+        "before them",
+    )
+    applications: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="share of the queries to train on that get the system text of a made-up "
+        "application behind the safety prompt; none with --system-prompt",
+    )
     most_validation: int | None = Field(
-        default=None,
+        default=60,
         ge=10,
         description="validation queries of each label, at most",
         json_schema_extra={"default": "all of them"},
     )
     most_held_out: int | None = Field(
-        default=None,
+        default=100,
         ge=1,
         description="held-out queries of each label, at most",
         json_schema_extra={"default": "all of them"},
@@ -185,8 +202,8 @@ class TrainingSettings(_Group):
     epochs: int = Field(
         default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
     )
-    batch: int = Field(default=8, ge=1, le=MOST_EPOCHS, description="training examples in a step")
-    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="learning rate of AdamW")
+    batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
+    learning_rate: float = Field(default=3e-3, gt=0, le=100, description="learning rate of AdamW")
     learning_rate_decay: bool = Field(
         default=True, description="let the learning rate fall to zero along half a cosine"
     )
@@ -222,6 +239,7 @@ class OptimizeSettings(_Group, Generic[Own]):
         system_prompt: text file with the application's own system text, or None.
         method: name of the method, or `file.py:Class`.
         preset: preset that the settings start from.
+        pick: which prompt of the training is kept.
         judge: judge of refusal, as `as_refusal_judge` takes it.
         base_url: address of the endpoint of a judge `endpoint:MODEL`, or None.
         seed: seed of the sampling, the folds and the order of the examples.
@@ -250,8 +268,14 @@ class OptimizeSettings(_Group, Generic[Own]):
         description=f"how the prompt is trained: {method_choices()}",
     )
     preset: Preset = Field(default="standard", description="settings to start from")
+    pick: Pick = Field(
+        default="balanced",
+        description="which prompt of the training to keep, where the method scores refusals: the "
+        "best one within --benign-budget (balanced), a quarter of it (careful) or four times as "
+        "much (strict); the same command with another choice trains nothing again",
+    )
     judge: str = Field(
-        default="paper",
+        default="default",
         description="judge of refusal: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
     )
     base_url: str | None = Field(
@@ -277,7 +301,7 @@ class OptimizeSettings(_Group, Generic[Own]):
         """The settings of a preset with some of them changed.
 
         Args:
-            name: `standard`, `quick` or `paper`.
+            name: `standard`, `quick`, `thorough` or `paper`.
             method: method whose own settings are part of it.
             **changes: values by the settings' names, for example `learning_rate=0.01`; for the
                 method's own settings as well. `tokens` stands for `tokens_harmful` and
@@ -336,10 +360,11 @@ def presets(method: MethodSpec = DEFAULT) -> dict[Preset, OptimizeSettings[Any]]
     """
     chosen = get_method(method)
     named = method if isinstance(method, str) else chosen.name
+    own = chosen.presets.get("standard", {})
     return {
         name: build(
             settings_type(chosen),
-            {**common, **chosen.presets.get(name, {}), "preset": name, "method": named},
+            {**own, **common, **chosen.presets.get(name, {}), "preset": name, "method": named},
         )
         for name, common in PRESETS.items()
     }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demur.records import Queries
+
+Pick = Literal["careful", "balanced", "strict"]
+
+BUDGETS: Mapping[Pick, float] = {"careful": 0.25, "balanced": 1.0, "strict": 4.0}
+"""By which part or multiple of the benign budget each choice among the epochs is made."""
 
 EXCESS = 5.0
 """What a harmless query refused beyond the budget costs, in harmful queries refused."""
@@ -49,18 +54,22 @@ class Validation:
         return self.harmful - EXCESS * max(0.0, self.harmless - budget)
 
 
-def chosen_epoch(validations: Sequence[Validation | None], budget: float) -> int | None:
+def chosen_epoch(
+    validations: Sequence[Validation | None], budget: float, pick: Pick = "balanced"
+) -> int | None:
     """The epoch whose prompt is worth most, the later one of two equal ones.
 
     Args:
         validations: one an epoch; None where an epoch was not validated.
         budget: share of harmless queries that may be refused at no cost, in [0, 1].
+        pick: whether to keep to the budget, to a quarter of it or to four times as much.
 
     Returns:
         Number of the epoch, from 1; None where none was validated.
     """
+    allowed = min(1.0, budget * BUDGETS[pick])
     worth = [
-        (one.value(budget), epoch)
+        (one.value(allowed), epoch)
         for epoch, one in enumerate(validations, start=1)
         if one is not None
     ]

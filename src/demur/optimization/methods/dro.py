@@ -23,6 +23,7 @@ from demur.optimization.methods.protocol import (
     MethodSettings,
     TrainingExample,
 )
+from demur.optimization.preset_values import ON_ANCHORS
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Read
@@ -80,11 +81,13 @@ class DirectedRepresentation(Method[DROSettings]):
     Settings = DROSettings
     stages = (_READING,)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "standard": {**ON_ANCHORS, "most_held_out": None},
+        "thorough": {"epochs": 12, "batch": 8},
         "paper": {
             "anchor_prompts": ("long", "short", "plain"),
             "weight_complement": 0.001,
             "reanchor_every": 0,
-        }
+        },
     }
 
     def __init__(self, settings: DROSettings) -> None:

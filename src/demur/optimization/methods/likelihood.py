@@ -55,13 +55,13 @@ class LikelihoodSettings(MethodSettings):
     """Method: refusal likelihood."""
 
     openings: int = Field(
-        default=16, ge=1, le=64, description="refusal openings that are scored, at most"
+        default=8, ge=1, le=64, description="refusal openings that are scored, at most"
     )
     opening_tokens: int = Field(
         default=4, ge=1, le=32, description="tokens of a refusal opening, at most"
     )
     answer_tokens: int = Field(
-        default=12,
+        default=8,
         ge=0,
         le=1000,
         description="tokens of the model's own answer that the penalty looks at; 0 for no penalty",
@@ -93,7 +93,7 @@ class LikelihoodSettings(MethodSettings):
         "far; 0 for never",
     )
     mined_queries: int = Field(
-        default=200,
+        default=80,
         ge=10,
         le=1_000_000,
         description="queries whose responses are sampled under a prompt to find refusal openings, "

@@ -145,8 +145,8 @@ class Method(ABC, Generic[OwnSettings]):
         validated: whether it scores refusals, so that validation queries choose among the epochs.
         stages: descriptions of the stages that `prepare` reports, in order; None where they are not
             known, and then no stage of the run is numbered.
-        presets: for `quick` and `paper` the settings, common or own, that differ from the common
-            ones of that preset.
+        presets: by the name of a preset the settings, common or own, that differ from the common
+            ones of that preset. Those of `standard` hold in every preset that does not change them.
         settings: the method's own settings.
 
     Example:

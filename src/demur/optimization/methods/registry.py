@@ -14,9 +14,9 @@ from demur.plugins import is_plugin_spec, load_plugin
 from demur.settings import options_in
 
 BUILT_IN = {
+    "likelihood": "demur.optimization.methods.likelihood:RefusalLikelihood",
     "dro": "demur.optimization.methods.dro:DirectedRepresentation",
     "vpt": "demur.optimization.methods.vpt:VanillaPromptTuning",
-    "likelihood": "demur.optimization.methods.likelihood:RefusalLikelihood",
 }
 """Module and class of each built-in method. A new method is one file and one line here."""
 

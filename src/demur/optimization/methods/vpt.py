@@ -22,6 +22,7 @@ from demur.optimization.methods.protocol import (
     MethodSettings,
     TrainingExample,
 )
+from demur.optimization.preset_values import ON_ANCHORS
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,11 @@ class VanillaPromptTuning(Method[VPTSettings]):
     }
     Settings = VPTSettings
     stages = (_SAMPLING,)
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paper": {"epochs": 5}}
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "standard": {**ON_ANCHORS, "most_held_out": None},
+        "thorough": {"epochs": 5, "batch": 8},
+        "paper": {"epochs": 5},
+    }
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
         """Sample responses: all of them under the basic prompt, the wrong ones under no prompt.
