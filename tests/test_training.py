@@ -16,6 +16,7 @@ from demur.chat import Read
 from demur.judges import PaperRefusalJudge
 from demur.optimization import OptimizeSettings
 from demur.optimization.checkpoints import Checkpoints
+from demur.optimization.groups import TrainingSettings
 from demur.optimization.loop import TrainedPrompt, train
 from demur.optimization.methods import (
     Context,
@@ -24,7 +25,6 @@ from demur.optimization.methods import (
     MethodSettings,
     TrainingExample,
 )
-from demur.optimization.settings import TrainingSettings
 from demur.optimization.validation import Validation
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt

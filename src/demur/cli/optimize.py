@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import create_model
 
-from demur.cli.command import CONFIG, Command
+from demur.cli.command import CONFIG, PRESET, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
@@ -17,7 +17,7 @@ from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, method_names
 from demur.optimization.preset_values import settled
-from demur.optimization.settings import expanded, presets, settings_type
+from demur.optimization.settings import expanded, method_for, presets, settings_type
 from demur.optimization.wording import TEXT
 from demur.optimization.wording.settings import KIND as WORDING
 from demur.records import format_of
@@ -49,6 +49,11 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         type[WorkOptions],
         create_model("OptimizeOptions", __base__=(WorkOptions, settings_type(method))),
     )
+
+    def settle(values: Mapping[str, object]) -> Mapping[str, object]:
+        method_for(str(values.get(PRESET, "")), method)
+        return settled(values)
+
     return Command(
         verb=VERB,
         settings=kind,
@@ -57,7 +62,7 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         presets={name: build(kind, values_of(one)) for name, one in presets(method).items()},
         recorded=recorded,
         expand=expanded,
-        settle=settled,
+        settle=settle,
         default_texts={"output": "one in demur-runs, named after model, prompt, method and preset"},
     )
 
@@ -95,20 +100,22 @@ def recorded(file: Path) -> Recorded:
 
 
 def method_in(arguments: Sequence[str]) -> str:
-    """The method that a command line names, itself or in its file of settings; else the default.
+    """The method that a command line names, itself or in its file of settings.
 
-    A method of the user's own is not taken from the settings of a run, whose folder may be a
-    stranger's; reading them refuses it.
+    Where none is named it is the default, or what the preset means. A method of the user's own is
+    not taken from the settings of a run, whose folder may be a stranger's; reading them refuses it.
 
     Args:
         arguments: the command line, without the name of the program.
     """
     if not arguments or arguments[0] != VERB:
         return DEFAULT
-    named, config = _value_of("--method", arguments), _value_of(f"--{CONFIG}", arguments)
-    if named is None and config is not None:
-        named = _method_of_file(Path(config))
-    return named or DEFAULT
+    config = _value_of(f"--{CONFIG}", arguments)
+    named, preset = (_value_of(f"--{name}", arguments) for name in ("method", PRESET))
+    if config is not None:
+        named = named or _text_in(Path(config), "method")
+        preset = preset or _text_in(Path(config), PRESET)
+    return named or str(method_for(preset or ""))
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -121,14 +128,15 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
     return found
 
 
-def _method_of_file(config: Path) -> str | None:
+def _text_in(config: Path, name: str) -> str | None:
+    """The method or the preset in a file of settings; None where it has none."""
     file = settings_file(config)
     try:
         if format_of(file) == WORDING:
-            return TEXT
+            return TEXT if name == "method" else None
         if is_recorded(file):
-            named = recorded(file).values["method"]
-            return str(named) if named in method_names() else None
-        return read_toml_text(file, "method")
+            found = str(recorded(file).values[name])
+            return found if name == PRESET or found in method_names() else None
+        return read_toml_text(file, name)
     except DemurError:  # explained when the whole file is read
         return None

@@ -10,8 +10,8 @@ from demur.diagnosis.settings import DiagnoseSettings, NumberSettings
 from demur.diagnosis.sheet import Sheet
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
+from demur.optimization.groups import ResponseSettings
 from demur.optimization.recorded import QueriesRecord
-from demur.optimization.settings import ResponseSettings
 from demur.records import (
     ConditionRecord,
     ListedFile,

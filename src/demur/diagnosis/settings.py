@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from demur.optimization.groups import ResponseSettings
 from demur.optimization.preset_values import PRESETS, Preset
-from demur.optimization.settings import ResponseSettings
 from demur.plugins import is_plugin_spec
 from demur.prompts import BUILT_IN_PROMPTS
 from demur.settings import build, options_in

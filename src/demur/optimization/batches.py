@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from demur.optimization.groups import TrainingSettings
 from demur.optimization.methods import TrainingExample
-from demur.optimization.settings import TrainingSettings
 
 
 def order_of(

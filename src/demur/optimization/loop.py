@@ -16,11 +16,11 @@ from demur.errors import DemurError
 from demur.evaluation.protocol import Protocol
 from demur.optimization.batches import learning_rate, order_of
 from demur.optimization.checkpoints import Checkpoints, Epoch, OptimizerState
+from demur.optimization.groups import TrainingSettings
 from demur.optimization.methods import Context, Method, TrainingExample
 from demur.optimization.methods.protocol import MeasureFunction
 from demur.optimization.recorded import EpochRecord
 from demur.optimization.seen import Seen
-from demur.optimization.settings import TrainingSettings
 from demur.optimization.validation import Pick, Validation, chosen_epoch
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt

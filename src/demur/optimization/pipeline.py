@@ -69,7 +69,7 @@ def optimize(
     held_out_harmless: SetChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
-    method: MethodSpec = DEFAULT,
+    method: MethodSpec | None = None,
     preset: str = "standard",
     output: str | Path | None = None,
     progress: Progress | None = None,
@@ -83,18 +83,20 @@ def optimize(
         model: model that the prompt is for.
         basic_prompt: where the training starts: `long` (the default), another built-in name, a text
             file, a text prompt on the hub, or a `SafetyPrompt`.
-        harmful, harmless: at least 10 queries each to train on: `anchors` (the default), a text
-            file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`, which are joined.
+        harmful, harmless: at least 10 queries each to train on: a built-in set (by default those of
+            the method), a text file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`,
+            which are joined.
         validation_harmful, validation_harmless: at least 10 queries each that choose among the
             epochs, in any form that `harmful` has: the built-in validation set by default. Methods
             that score no refusals leave them alone.
         held_out: one or two `QuerySet` that only the final measurement reads. A label that is
-            missing comes from the built-in held-out set.
+            missing comes from the method's built-in set.
         held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
         system_prompt: text file with the application's own system text, which is never trained.
         judge: judge of refusal: a name, `file.py:Name`, an object or a function.
-        method: a name in `methods.method_names()`, `file.py:Class`, or a subclass of `Method`.
-        preset: `standard`, `quick` or `paper`.
+        method: a name in `methods.method_names()`, `file.py:Class`, or a subclass of `Method`; by
+            default `likelihood`, and `dro` for the preset `paper`.
+        preset: `standard`, `quick`, `thorough`, or for methods of the paper `paper`.
         output: folder of the run; by default one below `demur-runs`, named after model and prompt.
         progress: reports progress.
         **settings: settings that differ from the preset, by their names in `OptimizeSettings`.

@@ -15,9 +15,9 @@ from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
-from demur.optimization.methods import DEFAULT, Method, MethodSpec, get_method
+from demur.optimization.methods import Method, MethodSpec, get_method
 from demur.optimization.recorded import MethodRecord, QueriesRecord, RunRecord, TermRecord
-from demur.optimization.settings import OptimizeSettings, StoredSettings
+from demur.optimization.settings import OptimizeSettings, StoredSettings, method_for
 from demur.plugins import source_fingerprint
 from demur.prompts import Condition, SafetyPrompt, load_basic_prompt, load_system_prompt
 from demur.queries import (
@@ -167,7 +167,7 @@ def make_plan(
     held_out_harmless: SetChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
-    method: MethodSpec = DEFAULT,
+    method: MethodSpec | None = None,
     preset: str = "standard",
     **settings: object,
 ) -> Plan:
@@ -203,14 +203,15 @@ def make_plan(
         **chosen,
     }
     named = {name: str(one) for name, one in choices.items() if isinstance(one, (str, PathLike))}
-    found = OptimizeSettings.from_preset(preset, method, **settings, **named)
+    used = method_for(preset, method)
+    found = OptimizeSettings.from_preset(preset, used, **settings, **named)
     objects = _Objects(
         basic_prompt=None if isinstance(basic_prompt, (str, PathLike)) else basic_prompt,
         judge=None if isinstance(judge, (str, PathLike)) else judge,
         method=None if isinstance(method, str) else method,
         sets={name: one for name, one in chosen.items() if one is not None and name not in named},
     )
-    return _resolved(found, method, objects)
+    return _resolved(found, used, objects)
 
 
 def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Objects) -> Plan:

@@ -9,12 +9,8 @@ from demur.chat.settings import LoadSettings
 from demur.evaluation.figures import Figures
 from demur.evaluation.record import JudgeRecord
 from demur.optimization.examples import Example
-from demur.optimization.settings import (
-    ResponseSettings,
-    StoredMethodSettings,
-    StoredSettings,
-    TrainingSettings,
-)
+from demur.optimization.groups import ResponseSettings, TrainingSettings
+from demur.optimization.settings import StoredMethodSettings, StoredSettings
 from demur.optimization.validation import Validation
 from demur.records import ConditionRecord, MeasurementKey, ModelRecord, fingerprint, to_plain
 

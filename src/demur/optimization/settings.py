@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from demur.errors import DemurError
-from demur.optimization.methods import DEFAULT, MethodSpec, get_method, method_choices
+from demur.optimization.groups import Group, QuerySettings, ResponseSettings, TrainingSettings
+from demur.optimization.methods import (
+    DEFAULT,
+    MethodSpec,
+    get_method,
+    method_choices,
+    method_names,
+)
 from demur.optimization.preset_values import PRESETS, Preset, settled
 from demur.optimization.validation import Pick
 from demur.prompts import BUILT_IN_PROMPTS
@@ -18,217 +25,13 @@ from demur.settings import build
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
 
-MOST_SAMPLES = 10_000
-MOST_TOKENS = 100_000
-MOST_EPOCHS = 100_000
+PAPER = "dro"
+"""The method that the preset `paper` means."""
 
 Own = TypeVar("Own", bound=BaseModel)
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class QuerySettings(_Group):
-    """Queries."""
-
-    harmful: tuple[str, ...] = Field(
-        default=("training",),
-        min_length=1,
-        description="harmful queries to train on, at least 10: training, anchors, FILE.txt, "
-        "FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN; several sets are joined",
-    )
-    harmless: tuple[str, ...] = Field(
-        default=("training:borderline", "training:ordinary"),
-        min_length=1,
-        description="harmless queries to train on, likewise",
-    )
-    validation_harmful: tuple[str, ...] = Field(
-        default=("validation",),
-        min_length=1,
-        description="harmful queries that choose among the epochs, likewise; only methods that "
-        "score refusals read them",
-    )
-    validation_harmless: tuple[str, ...] = Field(
-        default=("validation:borderline", "validation:ordinary"),
-        min_length=1,
-        description="harmless queries that choose among the epochs, likewise",
-    )
-    held_out_harmful: tuple[str, ...] = Field(
-        default=("test",),
-        min_length=1,
-        description="harmful queries that only the final measurement reads, likewise; at least 10, "
-        "or as many as --most-held-out asks for where that is less",
-    )
-    held_out_harmless: tuple[str, ...] = Field(
-        default=("test:borderline", "test:ordinary"),
-        min_length=1,
-        description="harmless queries that only the final measurement reads, likewise",
-    )
-    most_anchors: int | None = Field(
-        default=200,
-        ge=10,
-        description="queries of each label to train on, at most",
-        json_schema_extra={"default": "all of them"},
-    )
-    histories: float = Field(
-        default=0.15,
-        ge=0,
-        le=1,
-        description="share of the queries to train on that get a short harmless conversation "
-        "before them",
-    )
-    applications: float = Field(
-        default=0.15,
-        ge=0,
-        le=1,
-        description="share of the queries to train on that get the system text of a made-up "
-        "application behind the safety prompt; none with --system-prompt",
-    )
-    most_validation: int | None = Field(
-        default=60,
-        ge=10,
-        description="validation queries of each label, at most",
-        json_schema_extra={"default": "all of them"},
-    )
-    most_held_out: int | None = Field(
-        default=100,
-        ge=1,
-        description="held-out queries of each label, at most",
-        json_schema_extra={"default": "all of them"},
-    )
-
-
-class ResponseSettings(_Group):
-    """Sampling."""
-
-    samples: int = Field(
-        default=1, ge=1, le=MOST_SAMPLES, description="responses sampled for each query"
-    )
-    kept_samples: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_SAMPLES,
-        description="how many of these responses count, the longest first",
-        json_schema_extra={"default": "all of them"},
-    )
-    tokens: int | None = Field(
-        default=None,
-        ge=1,
-        le=MOST_TOKENS,
-        description="tokens of any response, at most: sets both of the next two",
-        json_schema_extra={"default": "as the next two say"},
-    )
-    tokens_harmful: int = Field(
-        default=16,
-        ge=1,
-        le=MOST_TOKENS,
-        description="tokens of a response to a harmful query, at most",
-    )
-    tokens_harmless: int = Field(
-        default=16,
-        ge=1,
-        le=MOST_TOKENS,
-        description="tokens of a response to a harmless query, at most",
-    )
-    least_tokens: int = Field(
-        default=0, ge=0, le=MOST_TOKENS, description="tokens before a response may end"
-    )
-    cut_unfinished: bool = Field(
-        default=False, description="cut the last paragraph of a response that reached its limit"
-    )
-    temperature: float = Field(
-        default=1.0,
-        ge=0,
-        le=100,
-        description="temperature of the sampling; 0 takes the likeliest token",
-    )
-    top_k: int = Field(
-        default=50, ge=0, description="how many of the likeliest tokens may be drawn; 0 for all"
-    )
-    top_p: float = Field(
-        default=0.9,
-        gt=0,
-        le=1,
-        description="probability that the likeliest tokens, which may be drawn, reach together",
-    )
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> ResponseSettings:
-        if self.kept_samples is not None and self.kept_samples > self.samples:
-            raise ValueError(
-                f"--kept-samples {self.kept_samples} is more than --samples {self.samples}: give "
-                "at most as many"
-            )
-        tokens = self.tokens or min(self.tokens_harmful, self.tokens_harmless)
-        if self.least_tokens > tokens:
-            raise ValueError(
-                f"--least-tokens {self.least_tokens} is more than the {tokens} tokens that a "
-                "response may have at most: give at most as many, or a higher --tokens"
-            )
-        return self
-
-    def protocol(self, seed: int) -> Protocol:
-        """How responses are sampled and counted.
-
-        Args:
-            seed: seed of the sampling.
-        """
-        from demur.chat.engine import SamplingSettings
-        from demur.evaluation.protocol import Protocol
-
-        harmful = self.tokens or self.tokens_harmful
-        harmless = self.tokens or self.tokens_harmless
-        return Protocol(
-            sampling=SamplingSettings(
-                samples=self.samples,
-                most_tokens=max(harmful, harmless),
-                least_tokens=self.least_tokens,
-                temperature=self.temperature,
-                top_k=self.top_k,
-                top_p=self.top_p,
-                seed=seed,
-            ),
-            tokens_harmful=harmful,
-            tokens_harmless=harmless,
-            kept=min(self.kept_samples or self.samples, self.samples),
-            cut_unfinished=self.cut_unfinished,
-        )
-
-
-class TrainingSettings(_Group):
-    """Training."""
-
-    epochs: int = Field(
-        default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
-    )
-    batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
-    learning_rate: float = Field(default=3e-3, gt=0, le=100, description="learning rate of AdamW")
-    learning_rate_decay: bool = Field(
-        default=True, description="let the learning rate fall to zero along half a cosine"
-    )
-    balanced_batches: bool = Field(
-        default=True,
-        description="give every batch as many harmful as harmless examples, pairs together",
-    )
-    averaged_prompt: bool = Field(
-        default=True,
-        description="keep the mean of the prompts after each step, as far from the start as the "
-        "last one, instead of the last one",
-    )
-    benign_budget: float = Field(
-        default=0.02,
-        gt=0,
-        lt=1,
-        description="share of the harmless validation queries that the prompt may refuse; the "
-        "choice among the epochs keeps to it",
-    )
-    gradient_norm: float = Field(
-        default=1.0, gt=0, description="length that longer gradients are shortened to"
-    )
-
-
-class OptimizeSettings(_Group, Generic[Own]):
+class OptimizeSettings(Group, Generic[Own]):
     """How a safety prompt is optimized.
 
     The defaults are those of the preset `standard`. `Own` is the type of the method's own settings:
@@ -249,7 +52,7 @@ class OptimizeSettings(_Group, Generic[Own]):
         method_settings: the method's own settings.
 
     Example:
-        >>> settings = OptimizeSettings.preset("quick", epochs=5, components=3)
+        >>> settings = OptimizeSettings.from_preset("quick", epochs=5, openings=4)
         >>> settings.training.epochs, settings.sampling.samples
         (5, 1)
     """
@@ -267,7 +70,11 @@ class OptimizeSettings(_Group, Generic[Own]):
         default=DEFAULT,
         description=f"how the prompt is trained: {method_choices()}",
     )
-    preset: Preset = Field(default="standard", description="settings to start from")
+    preset: Preset = Field(
+        default="standard",
+        description="settings to start from; paper needs a method of the paper, and means "
+        f"--method {PAPER} where no method is named",
+    )
     pick: Pick = Field(
         default="balanced",
         description="which prompt of the training to keep, where the method scores refusals: the "
@@ -296,13 +103,14 @@ class OptimizeSettings(_Group, Generic[Own]):
 
     @classmethod
     def from_preset(
-        cls, name: str = "standard", /, method: MethodSpec = DEFAULT, **changes: object
+        cls, name: str = "standard", /, method: MethodSpec | None = None, **changes: object
     ) -> OptimizeSettings[Any]:
         """The settings of a preset with some of them changed.
 
         Args:
             name: `standard`, `quick`, `thorough` or `paper`.
-            method: method whose own settings are part of it.
+            method: method whose own settings are part of it; by default `likelihood`, and `dro`
+                for the preset `paper`.
             **changes: values by the settings' names, for example `learning_rate=0.01`; for the
                 method's own settings as well. `tokens` stands for `tokens_harmful` and
                 `tokens_harmless`.
@@ -310,9 +118,10 @@ class OptimizeSettings(_Group, Generic[Own]):
         Raises:
             DemurError: there is no such preset, method or setting, or a value is out of its range.
         """
-        base = presets(method)[_known(name)]
+        chosen = method_for(name, method)
+        base = presets(chosen)[_known(name)]
         values = settled({"preset": name, **expanded(changes)})
-        return build(settings_type(method), values, base)
+        return build(settings_type(chosen), values, base)
 
     @property
     def protocol(self) -> Protocol:
@@ -349,8 +158,34 @@ def settings_type(method: MethodSpec = DEFAULT) -> type[OptimizeSettings[Any]]:
     return _complete(get_method(method).Settings)
 
 
+def method_for(preset: str, method: MethodSpec | None = None) -> MethodSpec:
+    """The method that a preset is used with.
+
+    Args:
+        preset: name of the preset, which need not exist.
+        method: the method that was chosen; None where none was.
+
+    Raises:
+        DemurError: the preset is `paper`, and the method has no preset of this name.
+    """
+    if preset != "paper":
+        return DEFAULT if method is None else method
+    if method is None:
+        return PAPER
+    chosen = get_method(method)
+    if preset not in chosen.presets:
+        having = [name for name in method_names() if preset in get_method(name).presets]
+        raise DemurError(
+            f"The method {chosen.name!r} has no preset {preset!r}: give --method "
+            f"{' or '.join(having)}, or another preset."
+        )
+    return method
+
+
 def presets(method: MethodSpec = DEFAULT) -> dict[Preset, OptimizeSettings[Any]]:
     """The complete settings of every preset with a method; `standard`, the default, comes first.
+
+    `paper` is among them only if the method says what it changes there.
 
     Args:
         method: name of a method, `file.py:Class`, or a class.
@@ -367,6 +202,7 @@ def presets(method: MethodSpec = DEFAULT) -> dict[Preset, OptimizeSettings[Any]]
             {**own, **common, **chosen.presets.get(name, {}), "preset": name, "method": named},
         )
         for name, common in PRESETS.items()
+        if name != "paper" or name in chosen.presets
     }
 
 

@@ -147,6 +147,7 @@ class Method(ABC, Generic[OwnSettings]):
             known, and then no stage of the run is numbered.
         presets: by the name of a preset the settings, common or own, that differ from the common
             ones of that preset. Those of `standard` hold in every preset that does not change them.
+            The method has the preset `paper` only if it is named here.
         settings: the method's own settings.
 
     Example:
