@@ -133,13 +133,17 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         self._labels = context.anchors.label_tensor()
         self._weight = self.settings.weight_harmless
         self._some = _spread(context.anchors, self.settings.mined_queries)
-        protocol = replace(context.protocol, whole=True)
+        # Own answers are needed of all harmless queries; refusals of some queries are enough.
+        rows = sorted({*self._some, *context.anchors.rows(harmful=False)})
         unprompted = context.measure(
-            context.anchors, context.unprompted, description=_MINING, protocol=protocol
+            context.anchors.select(rows),
+            context.unprompted,
+            description=_MINING,
+            protocol=replace(context.protocol, whole=True),
         )
         self._measured = [unprompted]
         self._mine(context, context.basic, None)
-        self._answer_of = self._answers(context.model, unprompted)
+        self._answer_of = self._answers(context.model, unprompted, rows)
         self._references = self._read_references(context)
         return self._examples(context)
 
@@ -260,15 +264,25 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             for row, (text, label) in enumerate(zip(anchors.texts, anchors.labels, strict=True))
         ]
 
-    def _answers(self, model: ChatModel, unprompted: Measurement) -> dict[int, tuple[int, ...]]:
-        """The beginning of the model's own answer to each harmless query that it answers."""
+    def _answers(
+        self, model: ChatModel, unprompted: Measurement, rows: Sequence[int]
+    ) -> dict[int, tuple[int, ...]]:
+        """The beginning of the model's own answer to each harmless query that it answers.
+
+        Args:
+            model: model that wrote the answers.
+            unprompted: some of the anchors, measured without a prompt.
+            rows: place of each among the anchors.
+        """
         found: dict[int, tuple[int, ...]] = {}
         if not self.settings.answer_tokens:
             return found
-        for row in unprompted.queries.rows(harmful=False):
-            for one in unprompted.responses[row]:
+        for place in unprompted.queries.rows(harmful=False):
+            for one in unprompted.responses[place]:
                 if one.refused is False and one.response.strip():
-                    found[row] = model.target_ids(one.response)[: self.settings.answer_tokens]
+                    found[rows[place]] = model.target_ids(one.response)[
+                        : self.settings.answer_tokens
+                    ]
                     break
         return found
 
