@@ -221,7 +221,8 @@ def _known(name: str) -> Preset:
     for preset in PRESETS:
         if preset == name:
             return preset
-    raise DemurError(f"There is no preset {name!r:.60}: choose {' or '.join(PRESETS)}.")
+    *others, last = PRESETS
+    raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(others)} or {last}.")
 
 
 def expanded(changes: Mapping[str, object]) -> dict[str, object]:
