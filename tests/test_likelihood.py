@@ -55,6 +55,8 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
         "validation_harmless": [f"w{10 + row % 40} w8 w{row} w3 ?" for row in range(10)],
         "most_held_out": 10,
         "opening_tokens": 2,
+        "histories": 0,
+        "applications": 0,
         "output": tmp_path / "run",
     }
 
@@ -149,7 +151,7 @@ def test_validation_is_scored_and_chooses_the_epoch(
         model, **arguments, epochs=4, learning_rate=0.05, remine_every=0, benign_budget=0.5
     )
     validations = [one.validation for one in run.history]
-    openings = openings_of(run, model, 16)
+    openings = openings_of(run, model, 8)
     last = run.history[-1].validation
     epoch = run.results.epoch
     assert last is not None
