@@ -17,12 +17,17 @@ from typer.testing import CliRunner
 
 from demur.cli.app import commands
 from demur.cli.command import Command
+from demur.cli.optimize import optimize_command
 from demur.errors import DemurError
 from demur.prompts import BASIC_PROMPTS
 from demur.settings import Option, build, default_text, options_in, options_of, values_of
 from tests.command_line import demur, done, mistake
 
 COMMANDS = {command.verb: command for command in commands()}
+for _method in ("dro", "vpt"):
+    COMMANDS[f"optimize --method {_method}"] = optimize_command(_method)
+"""The commands by what they begin with: `optimize` has other options with other methods."""
+
 LEAVES = [
     pytest.param(verb, option, id=f"{verb} {option.flag}")
     for verb, command in COMMANDS.items()
@@ -86,7 +91,7 @@ def parsed(command: Command[Any], items: list[str]) -> BaseModel:
 def helps(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The help of every command, on a terminal so wide that nothing is wrapped."""
     monkeypatch.setenv("COLUMNS", "600")
-    return {verb: done(demur(verb, "--help")) for verb in COMMANDS}
+    return {verb: done(demur(*verb.split(), "--help")) for verb in COMMANDS}
 
 
 def test_every_setting_is_in_the_help_with_its_default(helps: dict[str, str]) -> None:
@@ -112,7 +117,7 @@ def test_every_setting_is_in_the_help_with_its_default(helps: dict[str, str]) ->
 def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for verb, command in COMMANDS.items():
-        lines = done(demur(verb, "-h")).splitlines()
+        lines = done(demur(*verb.split(), "-h")).splitlines()
         assert all(len(line) <= 80 for line in lines)
         assert not any("…" in line for line in lines)
         for option in options_in(command.settings):
@@ -122,7 +127,9 @@ def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> 
     for verb in ("optimize", "evaluate", "diagnose", "chat"):
         assert ", ".join(BASIC_PROMPTS) in re.sub(r"[│\s]+", " ", done(demur(verb, "--help")))
     words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--help")))
-    assert "[default: 3; quick 2, paper 40]" in words
+    assert "[default: 3; quick 2, thorough 20]" in words
+    words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--method", "dro", "--help")))
+    assert "[default: 3; quick 2, thorough 12, paper 40]" in words
 
 
 @pytest.mark.parametrize(("verb", "option"), LEAVES)
@@ -155,7 +162,7 @@ def test_every_setting_goes_through_toml_and_the_command_line(
 def test_a_value_out_of_range_is_one_line_before_any_model(verb: str, option: Option) -> None:
     bad = next(value for value in ("-1", "0", "1e99", "x") if not allowed(verb, option, value))
     items = options_of(COMMANDS[verb].choose(required(COMMANDS[verb])))
-    line = mistake(demur(verb, *items, f"{option.flag}={bad}"))
+    line = mistake(demur(*verb.split(), *items, f"{option.flag}={bad}"))
     assert f"{option.flag} {bad}: must be" in line
     assert option.range in line
 
@@ -171,8 +178,11 @@ def allowed(verb: str, option: Option, value: str) -> bool:
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "demur.toml"
-    file.write_text('preset = "quick"\nepochs = 7\ntokens = 5\n[method_settings]\ncomponents = 3\n')
-    command = COMMANDS["optimize"]
+    file.write_text(
+        'preset = "quick"\nmethod = "dro"\nepochs = 7\ntokens = 5\n'
+        "[method_settings]\ncomponents = 3\n"
+    )
+    command = COMMANDS["optimize --method dro"]
     items = ["--config", str(file)]
     values = values_of(parsed(command, items))
     assert (values["preset"], values["epochs"], values["most_anchors"]) == ("quick", 7, 40)
@@ -201,14 +211,14 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
         ('top_p = "0.5"', "--top-p '0.5' (in demur.toml): must be a number, "),
         ("epochs = 0", "--epochs 0 (in demur.toml): must be 1 to 100000."),
         ("epochs = true", "--epochs True (in demur.toml): must be a whole number, 1 to 100000."),
-        ('preset = "fast"', "no preset 'fast': choose standard, quick, paper"),
+        ('preset = "fast"', "no preset 'fast': choose standard, quick, thorough"),
         ('preset = ["quick"]', "There is no preset"),
         ("epochs = 2026-01-01", "must be a whole number"),
         ("judge = 3", "--judge 3 (in demur.toml): must be text."),
         ("basic_prompt = {a = 1}", "There is no setting 'basic_prompt.a' (in demur.toml)"),
         (
             'method = "magic"',
-            "no method 'magic': choose dro, vpt, likelihood, text, or give FILE.py:CLASS",
+            "no method 'magic': choose likelihood, dro, vpt, text, or give FILE.py:CLASS",
         ),
         ("epochs = [", "cannot be read as TOML"),
     ],
