@@ -1,13 +1,13 @@
-"""Methods side by side: what each trained prompt does on queries that nobody trained on.
+"""Methods side by side, or one method with its terms taken out, on queries nobody trained on.
 
-    python benchmarks/methods.py [MODEL] [--methods dro vpt likelihood] [--texts long self-reminder]
-        [--split validation]
+    python benchmarks/methods.py [MODEL] [--methods likelihood dro vpt] [--split validation]
+    python benchmarks/methods.py [MODEL] --ablation [--seeds 0 1 2]
 
-Trains a prompt with each method under the same preset and queries, then compares no prompt, the
-basic prompt, hand-written ones (by default all that are built in) and the trained ones on harmful,
-borderline and ordinary queries of one of the built-in splits. Use `validation` to choose between
-methods and `test` to report a choice. An interrupted comparison goes on where it was. Prints the
-table and keeps it in `benchmarks/results/`.
+Trains a prompt with each method under the same preset, then compares no prompt, hand-written ones
+and the trained ones on harmful, borderline and ordinary queries of one of the built-in splits. With
+`--ablation`, each term of the default method is taken out in turn. Use `validation` to choose and
+`test` to report a choice. An interrupted comparison goes on where it was. Prints the table and
+keeps it in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -16,77 +16,75 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from common import run, write_results
-from demur import ChatModel, Comparison, SafetyPrompt, evaluate, load_query_set, optimize
+from demur import ChatModel, Comparison, Run, SafetyPrompt, evaluate, load_query_set, optimize
 from demur.cli.stages import TerminalProgress
+from demur.files import safe_name
 from demur.optimization.methods import method_names
 from demur.prompts import BASIC_PROMPTS
-from demur.queries import SPLITS, join_query_sets
+from demur.queries import SPLITS
 
 TOKENS = 64
 KINDS = ("", ":borderline", ":ordinary")
 
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "likelihood": {},
+    "one opening": {"openings": 1},
+    "openings mined once": {"remine_every": 0},
+    "no penalty on answers": {"weight_answer": 0.0},
+    "no focus": {"focus": 0.0},
+    "no budget": {"dual_weight": False},
+    "no conversations": {"histories": 0.0, "applications": 0.0},
+}
+"""Settings of the default method, by what they take out of it."""
+
 
 def main() -> None:
     """Train, compare, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("model", nargs="?", default="qwen2.5-coder-0.5b")
-    parser.add_argument("--methods", nargs="+", default=list(method_names()))
-    parser.add_argument(
-        "--texts", nargs="*", default=list(BASIC_PROMPTS), help="hand-written prompts to compare"
-    )
-    parser.add_argument("--split", default="validation", choices=SPLITS)
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--basic-prompt", default="long")
-    parser.add_argument("--harmful", nargs="+", default=["training"], help="sets to train on")
-    parser.add_argument("--harmless", nargs="+", default=["training"], help="sets to train on")
-    parser.add_argument("--most", type=int, help="queries of each set that are measured, at most")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--folder", type=Path, default=Path("demur-methods"))
-    arguments = parser.parse_args()
-
+    arguments = _arguments()
     progress = TerminalProgress()
     model = ChatModel.load(
         arguments.model, dtype=arguments.dtype, keep_freed_memory=True, progress=progress
     )
-    harmful = join_query_sets([load_query_set(one, "harmful") for one in arguments.harmful])
-    harmless = join_query_sets([load_query_set(one, "harmless") for one in arguments.harmless])
+    variants: dict[str, dict[str, Any]] = (
+        ABLATIONS if arguments.ablation else {name: {"method": name} for name in arguments.methods}
+    )
     texts = dict.fromkeys((arguments.basic_prompt, *arguments.texts))
     prompts: list[str | SafetyPrompt | None] = [None, *texts]
-    seconds: dict[str, float] = {}
-    for method in arguments.methods:
-        began = time.monotonic()
-        trained = optimize(
-            model,
-            method=method,
-            preset=arguments.preset,
-            basic_prompt=arguments.basic_prompt,
-            seed=arguments.seed,
-            output=arguments.folder / f"{method}-{arguments.seed}",
-            progress=progress,
-            harmful=harmful,
-            harmless=harmless,
-        )
-        seconds[trained.settings.method.title] = round(time.monotonic() - began, 1)
-        prompts.append(replace(trained.safety_prompt, name=method))
+    trained: dict[str, dict[str, Any]] = {}
+    for name, settings in variants.items():
+        for seed in arguments.seeds:
+            label = name if len(arguments.seeds) == 1 else f"{name}, seed {seed}"
+            began = time.monotonic()
+            found = optimize(
+                model,
+                **settings,
+                preset=arguments.preset,
+                basic_prompt=arguments.basic_prompt,
+                seed=seed,
+                output=arguments.folder / f"{arguments.preset}-{safe_name(name)}-{seed}",
+                progress=progress,
+            )
+            prompts.append(replace(found.safety_prompt, name=label))
+            trained[label] = _facts(found, time.monotonic() - began)
     comparison = _compared(model, prompts, arguments, progress)
     Console().print(str(comparison), markup=False, highlight=False)
+    what = "ablation" if arguments.ablation else "methods"
     write_results(
-        f"methods-{Path(model.name).name}-{arguments.split}",
+        f"{what}-{Path(model.name).name}-{arguments.split}",
         {
             "model": model.name,
             "dtype": model.record.dtype,
             "device": model.record.device,
             "preset": arguments.preset,
-            "training": {one.label: [len(one), one.name] for one in (harmful, harmless)},
             "judge": "default",
             "tokens": TOKENS,
-            "seed": arguments.seed,
-            "seconds": seconds,
+            "seeds": arguments.seeds,
+            "trained": trained,
             "refused": _rates(comparison),
             "kl_divergence": {
                 f"{cost.prompt}, {cost.set}": round(cost.divergence, 3) for cost in comparison.costs
@@ -97,6 +95,38 @@ def main() -> None:
             },
         },
     )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", nargs="?", default="qwen2.5-coder-0.5b")
+    parser.add_argument("--methods", nargs="+", default=list(method_names()))
+    parser.add_argument("--ablation", action="store_true", help="take out one term at a time")
+    parser.add_argument(
+        "--texts", nargs="*", default=list(BASIC_PROMPTS), help="hand-written prompts to compare"
+    )
+    parser.add_argument("--split", default="validation", choices=SPLITS)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--basic-prompt", default="long")
+    parser.add_argument("--most", type=int, help="queries of each set that are measured, at most")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--folder", type=Path, default=Path("demur-methods"))
+    return parser.parse_args()
+
+
+def _facts(run: Run, seconds: float) -> dict[str, Any]:
+    """What is kept of a run: how long it took, what it read, and which epoch was chosen."""
+    scored = None if run.results.epoch is None else run.history[run.results.epoch - 1].validation
+    return {
+        "seconds": round(seconds, 1),
+        "harmful": run.settings.anchors.harmful,
+        "harmless": run.settings.anchors.harmless,
+        "epoch": run.results.epoch,
+        "scored_on_validation": None
+        if scored is None
+        else {"harmful": round(scored.harmful, 3), "harmless": round(scored.harmless, 3)},
+    }
 
 
 def _compared(
@@ -117,8 +147,8 @@ def _compared(
         harmless=harmless,
         judge="default",
         tokens=TOKENS,
-        seed=arguments.seed,
-        output=arguments.folder / f"{split}-{arguments.seed}",
+        seed=arguments.seeds[0],
+        output=arguments.folder / f"{split}-{'ablation' if arguments.ablation else 'methods'}",
         progress=progress,
     )
 
