@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from demur.cli.comparison import print_left_out
-from demur.cli.screen import one_line, print_again, printable
-from demur.cli.tables import Row, behind_text, refusal_table, verdict_text
+from demur.cli.screen import new_table, one_line, print_again, printable, short_name
+from demur.cli.tables import (
+    Row,
+    behind_text,
+    name_text,
+    rate_text,
+    refusal_table,
+    verdict_text,
+)
 from demur.cli.verdicts import print_verdict_of_run
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -27,6 +32,7 @@ def print_run(console: Console, run: Run) -> None:
     notes = [run.judged, *behind_text(run.settings.basic_prompt.system_prompt)]
     title = "Refused on held-out queries, with 95 % intervals"
     console.print(refusal_table(title, _rows(run), notes))
+    _print_sets(console, run)
     print_left_out(console, run.comparison)
     _print_front(console, run)
     for example in run.examples:
@@ -36,18 +42,44 @@ def print_run(console: Console, run: Run) -> None:
     print_verdict_of_run(console, run)
 
 
+def _print_sets(console: Console, run: Run) -> None:
+    """The rates on each of several held-out sets of one label."""
+    chosen = run.settings.settings.queries
+    several = [
+        (label, names)
+        for label, names in zip(
+            _LABELS, (chosen.held_out_harmful, chosen.held_out_harmless), strict=True
+        )
+        if len(names) > 1
+    ]
+    if not several:
+        return
+    table = new_table("Refused, set by set")
+    table.add_column("held-out set", overflow="fold")
+    for name in run.names:
+        table.add_column(name_text(name, 20), justify="right", no_wrap=True)
+    for label, names in several:
+        for category in dict.fromkeys(names):
+            found = [
+                one
+                for name in run.names
+                for one in run.comparison.rates
+                if (one.prompt, one.label, one.category) == (name, label, category)
+            ]
+            if len(found) == len(run.names):
+                cells = [rate_text(one.refused, 0) for one in found]
+                table.add_row(Text(f"{short_name(category)}, {label}"), *cells)
+    if table.row_count:
+        console.print(table)
+
+
 def _print_front(console: Console, run: Run) -> None:
     """The prompts to choose from, as they were scored on the validation queries."""
     if not run.front:
         return
     picks = {run.epoch_of(pick): pick for pick in PICKS}
     chosen = run.results.epoch
-    table = Table(
-        title="Prompts to choose from: refused on validation queries, scored without sampling",
-        title_style="none",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
+    table = new_table("Prompts to choose from: refused on validation queries, scored")
     for heading in ("after epoch", "harmful", "harmless", "chosen by"):
         table.add_column(heading, justify="left" if heading == "chosen by" else "right")
     for epoch in sorted({*run.front, *(one for one in picks if one is not None)}):

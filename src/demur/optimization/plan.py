@@ -6,7 +6,7 @@ All of it happens before a model is loaded, so that mistakes are told at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -232,7 +232,7 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         found = (
             as_query_set(objects.sets[name], label, most)
             if name in objects.sets
-            else _named_sets(getattr(queries, name), label, most)
+            else _named_sets(getattr(queries, name), label, most, by_set=kind == "held_out")
         )
         sets[name] = require(found, most)
     plan = Plan(
@@ -273,9 +273,22 @@ def _basic_prompt(choice: object) -> SafetyPrompt:
     return choice
 
 
-def _named_sets(names: Sequence[str], label: Label, most: int | None) -> QuerySet:
-    """The query sets with some names, joined to at most `most` queries."""
-    return join_query_sets([as_query_set(name, label) for name in names], most)
+def _named_sets(
+    names: Sequence[str], label: Label, most: int | None, *, by_set: bool
+) -> QuerySet:
+    """The query sets with some names, joined to at most `most` queries.
+
+    Args:
+        names: names of the sets.
+        label: label of their queries.
+        most: number of queries, at most; None for all of them.
+        by_set: whether the set of a query takes the place of its category, where there are several,
+            so that what is measured of each set is seen by itself.
+    """
+    sets = [as_query_set(name, label) for name in names]
+    if by_set and len(sets) > 1:
+        sets = [replace(one, categories=(one.name,) * len(one)) for one in sets]
+    return join_query_sets(sets, most)
 
 
 def _held_out_sets(held_out: object) -> list[QuerySet]:
