@@ -111,6 +111,10 @@ def test_a_model_that_cannot_have_options_is_refused() -> None:
         ({"temperature": "nan"}, "--temperature nan: must be a number, 0 or more."),
         ({"temperature": float("inf")}, "--temperature inf: must be a number, 0 or more."),
         ({"top_p": "1.5"}, "--top-p 1.5: must be more than 0, at most 1."),
+        ({"top_p": "150%"}, "--top-p 150%: must be more than 0, at most 1."),
+        ({"top_p": "%"}, "--top-p %: must be a number, more than 0, at most 1."),
+        ({"top_p": "5%%%"}, "--top-p 5%%%: must be a number, more than 0, at most 1."),
+        ({"seed": "2%"}, "--seed 2%: must be a whole number, 0 or more."),
         ({"tokens": 500}, "--tokens 500: must be 1 or more, less than 500."),
         ({"cut": "yes"}, "--cut yes: must be true or false."),
         ({"dtype": "float8"}, "--dtype float8: must be auto or float32."),
@@ -143,6 +147,11 @@ def test_values_are_read_from_text_and_win_over_the_base() -> None:
     assert chosen.output == Path("a b")
     assert build(Everything, values_of(chosen)) == chosen
     assert build(Everything, {"seed": np.int64(5), "top_p": np.float32(0.5)}).seed == 5
+
+
+def test_a_share_may_be_given_in_percent() -> None:
+    assert build(Everything, {"top_p": "2%"}).sampling.top_p == 0.02
+    assert build(Everything, {"top_p": " 12.5 % "}).sampling.top_p == 0.125
 
 
 def test_a_required_setting_that_is_missing_is_named() -> None:

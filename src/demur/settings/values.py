@@ -31,7 +31,7 @@ def build(
 
     Args:
         model: type of the settings.
-        values: values by the settings' names; numbers may be given as text.
+        values: values by the settings' names; numbers may be given as text, also as `2%`.
         base: settings that hold for names without a value; None for the model's defaults.
         where: file that the values come from, for messages.
 
@@ -108,6 +108,10 @@ def _read_one(option: Option, given: object, where: str) -> Single:
 def _number(kind: type[int] | type[float], given: object) -> int | float | None:
     if isinstance(given, bool) or not isinstance(given, (str, Real)):
         return None
+    if kind is float and isinstance(given, str) and given.strip().endswith("%"):
+        percent = given.strip().removesuffix("%")
+        hundredfold = None if percent.endswith("%") else _number(float, percent)
+        return None if hundredfold is None else hundredfold / 100
     try:
         number = kind(given if isinstance(given, (str, int, float)) else float(given))
         exact = isinstance(given, str) or number == given
