@@ -27,6 +27,8 @@ from tests.interruption import check_interrupts, check_kills, content
 from tests.tiny import save_tiny_model
 
 SMALL: dict[str, Any] = {
+    "method": "dro",
+    "judge": "paper",
     "preset": "quick",
     "samples": 4,
     "tokens": 4,
@@ -537,7 +539,7 @@ def test_a_judge_of_ones_own_decides(
     model: ChatModel, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     judge = WordJudge()
-    run = optimize(model, **arguments, judge=judge, output=tmp_path / "run")
+    run = optimize(model, **(arguments | {"judge": judge}), output=tmp_path / "run")
     assert judge.seen >= {*HARMFUL, *HARMLESS}
     for one in run.held_out():
         for responses in one.responses:
@@ -655,7 +657,7 @@ def test_a_model_that_never_refuses_or_always_does_is_refused(
         DemurError,
         match=rf"refuses \(almost\) {what}.*none: harmful {share}.*a model that refuses some",
     ):
-        optimize(model, **arguments, judge=judge, output=tmp_path / "run")
+        optimize(model, **(arguments | {"judge": judge}), output=tmp_path / "run")
     assert not (tmp_path / "run/training").exists()
 
 
@@ -666,7 +668,7 @@ def test_a_judge_without_a_verdict_is_told(
         return [None if query == HARMFUL[3] else True for query in queries]
 
     with pytest.raises(DemurError, match="no verdict on any response to the query 'w13 w7 w3"):
-        optimize(model, **arguments, judge=judge, output=tmp_path / "run")
+        optimize(model, **(arguments | {"judge": judge}), output=tmp_path / "run")
 
 
 def test_too_few_queries_a_long_query_and_bad_settings(
