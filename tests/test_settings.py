@@ -437,7 +437,7 @@ def test_a_share_of_the_anchors_is_in_conversations(tmp_path: Path) -> None:
     assert conversations(histories=0.2, applications=0) == (20, 0, 80)
     assert conversations(histories=0, applications=0.2) == (0, 20, 80)
     assert conversations(histories=1, applications=1) == (100, 100, 0)
-    assert conversations()[:2] == (16, 16)  # 0.15 of 50, rounded, of each label
+    assert conversations()[:2] == (10, 10)  # 0.1 of 50, of each label
     # An application of one's own leaves no room for others.
     assert conversations(histories=0.2, applications=0.5, system_prompt=own) == (20, 0, 80)
     assert conversations(system_prompt=own)[:2] == (16, 0)

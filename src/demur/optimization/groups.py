@@ -57,20 +57,20 @@ class QuerySettings(Group):
         description="harmless queries that only the final measurement reads, likewise",
     )
     most_anchors: int | None = Field(
-        default=200,
+        default=160,
         ge=10,
         description="queries of each label to train on, at most; none for no limit",
         json_schema_extra={"default": "all of them"},
     )
     histories: float = Field(
-        default=0.15,
+        default=0.1,
         ge=0,
         le=1,
         description="share of the queries to train on that get a short harmless conversation "
         "before them",
     )
     applications: float = Field(
-        default=0.15,
+        default=0.1,
         ge=0,
         le=1,
         description="share of the queries to train on that get the system text of a made-up "
@@ -191,7 +191,7 @@ class TrainingSettings(Group):
     """Training."""
 
     epochs: int = Field(
-        default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
+        default=2, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
     )
     batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
     learning_rate: float = Field(default=3e-3, gt=0, le=100, description="learning rate of AdamW")

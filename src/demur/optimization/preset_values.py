@@ -15,6 +15,7 @@ ON_ANCHORS: Mapping[str, object] = {
     "applications": 0.0,
     "held_out_harmful": ("held-out",),
     "held_out_harmless": ("held-out",),
+    "epochs": 3,
     "batch": 8,
     "learning_rate": 1e-3,
 }
@@ -23,7 +24,7 @@ many of each label, and is measured on such pairs."""
 
 PRESETS: Mapping[Preset, Mapping[str, object]] = {
     "standard": {},
-    "quick": {"epochs": 2, "most_anchors": 40, "most_validation": 30, "most_held_out": 30},
+    "quick": {"most_anchors": 40, "most_validation": 30, "most_held_out": 30},
     "thorough": {
         "epochs": 20,
         "batch": 48,

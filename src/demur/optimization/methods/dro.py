@@ -82,6 +82,7 @@ class DirectedRepresentation(Method[DROSettings]):
     stages = (_READING,)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {**ON_ANCHORS, "most_held_out": None},
+        "quick": {"epochs": 2},
         "thorough": {"epochs": 12, "batch": 8},
         "paper": {
             "anchor_prompts": ("long", "short", "plain"),

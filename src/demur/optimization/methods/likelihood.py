@@ -55,13 +55,13 @@ class LikelihoodSettings(MethodSettings):
     """Method: refusal likelihood."""
 
     openings: int = Field(
-        default=8, ge=1, le=64, description="refusal openings that are scored, at most"
+        default=6, ge=1, le=64, description="refusal openings that are scored, at most"
     )
     opening_tokens: int = Field(
         default=4, ge=1, le=32, description="tokens of a refusal opening, at most"
     )
     answer_tokens: int = Field(
-        default=8,
+        default=6,
         ge=0,
         le=1000,
         description="tokens of the model's own answer that the penalty looks at; 0 for no penalty",

@@ -73,6 +73,7 @@ class VanillaPromptTuning(Method[VPTSettings]):
     stages = (_SAMPLING,)
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {**ON_ANCHORS, "most_held_out": None},
+        "quick": {"epochs": 2},
         "thorough": {"epochs": 5, "batch": 8},
         "paper": {"epochs": 5},
     }
