@@ -126,7 +126,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     assert list(presets()) == ["standard", "quick", "thorough"]
     assert build(settings_type(), {}) == of() == presets()["standard"] == of(method="likelihood")
     amounts = {"most_anchors", "most_validation", "most_held_out"}
-    assert differing("quick", "likelihood") == amounts | {"epochs"}
+    assert differing("quick", "likelihood") == amounts
     assert differing("thorough", "likelihood") == amounts | {"epochs", "batch"}
     quick, thorough = values_of(of("quick")), values_of(of("thorough"))
     assert [quick[name] for name in sorted(amounts)] == [40, 30, 30]
@@ -144,18 +144,18 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "validation_harmless": ("validation:borderline", "validation:ordinary"),
         "held_out_harmful": ("test",),
         "held_out_harmless": ("test:borderline", "test:ordinary"),
-        "most_anchors": 200,
+        "most_anchors": 160,
         "most_validation": 60,
         "most_held_out": 100,
-        "histories": 0.15,
-        "applications": 0.15,
+        "histories": 0.1,
+        "applications": 0.1,
         "samples": 1,
         "kept_samples": None,
         "tokens_harmful": 16,
         "tokens_harmless": 16,
         "least_tokens": 0,
         "cut_unfinished": False,
-        "epochs": 3,
+        "epochs": 2,
         "batch": 16,
         "learning_rate": 3e-3,
         "balanced_batches": True,
@@ -440,7 +440,7 @@ def test_a_share_of_the_anchors_is_in_conversations(tmp_path: Path) -> None:
     assert conversations()[:2] == (10, 10)  # 0.1 of 50, of each label
     # An application of one's own leaves no room for others.
     assert conversations(histories=0.2, applications=0.5, system_prompt=own) == (20, 0, 80)
-    assert conversations(system_prompt=own)[:2] == (16, 0)
+    assert conversations(system_prompt=own)[:2] == (10, 0)
     for method in ("dro", "vpt"):
         assert conversations(method=method) == (0, 0, 100)
         assert conversations(method=method, histories=0.2) == (20, 0, 80)
