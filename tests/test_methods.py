@@ -68,7 +68,9 @@ def words(tmp_path: Path) -> dict[str, Any]:
         "basic_prompt": tmp_path / "basic.txt",
         "harmful": [f"w{10 + row % 40} w7 w{row} ?" for row in range(12)],
         "harmless": [f"w{10 + row % 40} w8 w{row} ?" for row in range(12)],
+        "judge": "paper",
         "tokens": 4,
+        "batch": 8,
         "most_held_out": 10,
     }
 
@@ -224,15 +226,16 @@ def test_a_method_is_named_in_the_registry_alone() -> None:
     assert f": {', '.join(method_names())}, text (" in field.description
     assert field.description.endswith(" or FILE.py:CLASS")
     for function in (optimize, make_plan):
-        assert inspect.signature(function).parameters["method"].default == DEFAULT
+        assert inspect.signature(function).parameters["method"].default is None
+    assert make_plan().method is get_method(DEFAULT)
     for name in method_names():
         assert get_method(name).name == name
 
 
 def test_methods_by_name() -> None:
-    assert method_names() == ("dro", "vpt", "likelihood")
+    assert method_names() == ("likelihood", "dro", "vpt")
     assert get_method("dro") is get_method(DirectedRepresentation) is DirectedRepresentation
-    message = r"no method 'drl': choose dro, vpt, likelihood, text, or give FILE\.py:CLASS"
+    message = r"no method 'drl': choose likelihood, dro, vpt, text, or give FILE\.py:CLASS"
     with pytest.raises(DemurError, match=message):
         get_method("drl")
     for wrong in (3, OptimizeSettings, None):
@@ -313,6 +316,16 @@ def test_a_method_without_a_loss_is_refused() -> None:
         get_method(Half)
 
 
+def test_the_preset_paper_is_for_methods_that_say_so() -> None:
+    assert list(presets(Plain)) == ["standard", "quick", "thorough"]
+    with pytest.raises(DemurError, match=r"'plain' has no preset 'paper': give --method dro or v"):
+        make_plan(preset="paper", method=Plain)
+    own = changed(presets={"standard": {"batch": 3}, "paper": {"epochs": 7}})
+    found = make_plan(preset="paper", method=own).settings
+    assert (found.training.epochs, found.training.batch, found.sampling.samples) == (7, 50, 25)
+    assert make_plan(preset="quick", method=own).settings.training.batch == 3
+
+
 def test_a_method_as_a_class_trains_a_prompt(
     model: ChatModel, words: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -378,7 +391,7 @@ def test_the_settings_of_a_method_from_a_file_are_options() -> None:
     assert options["weight_undesirable"].panel == "Method: vanilla prompt tuning"
     assert "components" not in options
     assert presets(OWN)["paper"].training.epochs == 5
-    assert presets(OWN)["standard"].training.epochs == 3
+    assert presets(OWN)["standard"].training == presets()["standard"].training
     assert presets(OWN)["quick"].method == OWN
     with pytest.raises(DemurError, match="--response-tokens 0: must be 1 or more"):
         OptimizeSettings.from_preset("quick", OWN, response_tokens=0)
@@ -394,6 +407,8 @@ def test_prompt_tuning_trains_a_prompt(
     run = optimize(
         model,
         **words,
+        histories=0,
+        applications=0,
         method=method,
         samples=2,
         epochs=6,
@@ -423,11 +438,12 @@ def test_the_loss_of_prompt_tuning_is_that_of_whole_conversations(
     """One step over all responses, against a plain forward pass of each conversation."""
     run = optimize(
         model,
-        **words,
+        **(words | {"batch": 1000}),
+        histories=0,
+        applications=0,
         method=method,
         samples=2,
         epochs=1,
-        batch=1000,
         weight_undesirable=5.0,
         output=tmp_path / "run",
     )

@@ -288,8 +288,10 @@ def test_names_never_become_part_of_a_path(
     assert run.path.resolve().parent == (tmp_path / "demur-runs").resolve()
     assert len(run.path.name) < 150
     assert not list(tmp_path.rglob("escaped*"))
-    plan = make_plan(preset="quick")
-    assert default_output(model, plan).name == "tiny-long-quick"
+    assert default_output(model, make_plan(preset="quick")).name == "tiny-long-quick"
+    for method, preset in (("dro", "quick"), ("dro", "paper"), ("vpt", "standard")):
+        plan = make_plan(preset=preset, method=method)
+        assert default_output(model, plan).name == f"tiny-long-{method}-{preset}"
 
 
 # Going on.

@@ -87,6 +87,7 @@ def trained(
     *,
     run: str = "run",
     progress: Progress | None = None,
+    anchors: Queries = ANCHORS,
     **settings: Any,
 ) -> TrainedPrompt:
     def measure(*_arguments: Any, **_options: Any) -> Measurement:
@@ -94,7 +95,7 @@ def trained(
 
     context = Context(
         model=model,
-        anchors=ANCHORS,
+        anchors=anchors,
         basic=CONDITION,
         judge=PaperRefusalJudge(),
         protocol=OptimizeSettings.from_preset("quick").protocol,
@@ -104,6 +105,8 @@ def trained(
     )
     plain = {
         "epochs": 1,
+        "batch": 8,
+        "learning_rate": 1e-3,
         "balanced_batches": False,
         "averaged_prompt": False,
         "learning_rate_decay": False,
@@ -331,3 +334,89 @@ def test_the_training_is_one_stage_until_the_method_has_one(
         ("Own work", 1.0),
         ("Training the prompt", 1.0),
     ]
+
+
+class Steep(Recording):
+    """The gradient is infinite on some batches, where the loss is finite."""
+
+    def __init__(self, steep: Sequence[int]) -> None:
+        super().__init__()
+        self.steep = steep
+
+    def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+        found = super().losses(read, rows, batch)
+        if len(self.batches) - 1 not in self.steep:
+            return found
+        # The square root has an infinite slope at zero.
+        still = (found.total - found.total.detach()).sqrt()
+        return Losses(found.total + still, found.terms)
+
+
+class Hearing(SilentProgress):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out(model: ChatModel, tmp_path: Path) -> None:
+    """The epoch without this step is the same, and the record and a message say so."""
+    said = Hearing()
+    found = trained(model, Steep([4]), tmp_path / "run", epochs=2, progress=said)
+    assert [one.skipped for one in found.history] == [0, 1]
+    assert said.messages == [
+        "Left out 1 of 3 steps in epoch 2: their gradients were not finite.",
+    ]
+    assert torch.isfinite(found.embeddings).all()
+    assert all(torch.isfinite(torch.tensor(one.loss)) for one in found.history)
+    # Going on reads the record back.
+    said.messages.clear()
+    again = trained(model, Steep([]), tmp_path / "run", epochs=2, progress=said)
+    assert (again.history, said.messages) == (found.history, [])
+    assert torch.equal(again.embeddings, found.embeddings)
+
+
+def test_a_step_that_is_left_out_changes_nothing(model: ChatModel, tmp_path: Path) -> None:
+    """Neither the prompt nor the state of the optimizer, which the next step would show."""
+    seen: list[Tensor] = []
+    gradient = ChatModel.prompt_gradient
+
+    def watched(self: ChatModel, queries: Any, condition: Any, prompt: Tensor, *more: Any) -> Any:
+        seen.append(prompt.detach().clone())
+        return gradient(self, queries, condition, prompt, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChatModel, "prompt_gradient", watched)
+        found = trained(model, Steep([0, 2]), tmp_path / "run")
+    first, second, third = seen
+    assert torch.equal(first, second)
+    assert not torch.equal(second, third)
+    assert torch.equal(third, found.last)
+    # AdamW's first step moves every number by the learning rate, wherever it stands.
+    moved = (third - first).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-2, atol=1e-6)
+
+
+def test_more_than_a_few_steps_left_out_end_the_training(model: ChatModel, tmp_path: Path) -> None:
+    said = Hearing()
+    two = trained(model, Steep([0, 1]), tmp_path / "two", progress=said)
+    assert [one.skipped for one in two.history] == [2]
+    assert said.messages[0].startswith("Left out 2 of 3 steps in epoch 1")
+    told = r"left the range of numbers in epoch 1 .*lower --learning-rate.*float32\.$"
+    with pytest.raises(DemurError, match=told):
+        trained(model, Steep([0, 1, 2]), tmp_path / "three")
+    assert Checkpoints(tmp_path / "three", "run").finished == 0
+    with pytest.raises(DemurError, match=told):
+        trained(model, Steep([20, 22, 23]), tmp_path / "last", batch=1)
+
+
+def test_a_tenth_of_the_steps_may_be_left_out(model: ChatModel, tmp_path: Path) -> None:
+    """That is more than two in long epochs, and counts the steps so far."""
+    many = Queries("many", tuple(f"w{n} ?" for n in range(40)), ("harmful",) * 40, (None,) * 40)
+    found = trained(model, Steep([3, 17, 35]), tmp_path / "run", batch=1, anchors=many)
+    assert [one.skipped for one in found.history] == [3]
+    with pytest.raises(DemurError, match="left the range of numbers in epoch 1"):
+        trained(model, Steep([3, 4, 28]), tmp_path / "early", batch=1, anchors=many)
