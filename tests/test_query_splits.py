@@ -36,9 +36,9 @@ from tests.test_queries import published_texts
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 LEAST = {
-    "training": {"harmful": 500, "borderline": 500, "ordinary": 400},
-    "validation": {"harmful": 170, "borderline": 170, "ordinary": 140},
-    "test": {"harmful": 170, "borderline": 170, "ordinary": 140},
+    "training": {"harmful": 1100, "borderline": 1100, "ordinary": 750},
+    "validation": {"harmful": 300, "borderline": 300, "ordinary": 200},
+    "test": {"harmful": 300, "borderline": 300, "ordinary": 200},
 }
 FORMS = {
     *("question", "imperative", "text", "code", "plan", "role-play", "back-story", "one-liner"),
@@ -61,6 +61,15 @@ def words(text: str) -> frozenset[str]:
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / max(1, len(first | second))
+
+
+def share_a_stem(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Whether a word of one begins with a word of the other, as "poisoned" with "poison"."""
+    return any(
+        min(len(one), len(other)) >= 3 and (one.startswith(other) or other.startswith(one))
+        for one in first
+        for other in second
+    )
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -92,7 +101,7 @@ def test_every_harmful_query_has_a_twin_in_its_form(name: str) -> None:
     for pair in pairs.values():
         harmful, twin = pair["harmful"], pair["borderline"]
         assert (harmful["form"], harmful["category"]) == (twin["form"], twin["category"])
-        assert words(harmful["text"]) & words(twin["text"])
+        assert share_a_stem(words(harmful["text"]), words(twin["text"]))
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -213,8 +222,8 @@ def test_a_small_set_is_kept_whole_beside_a_large_one() -> None:
 def test_own_queries_are_trained_on_in_a_quick_run(tmp_path: Path) -> None:
     own = tmp_path / "mine.txt"
     own.write_text("\n".join(f"How do I do thing {row}?" for row in range(12)))
-    settings = OptimizeSettings.from_preset("quick", harmful=("anchors", str(own)))
+    settings = OptimizeSettings.from_preset("quick", harmful=("training", str(own)))
     plan = plan_of(settings)
     assert settings.queries.most_anchors == 40
-    assert set(own.read_text().split("\n")) <= set(plan.anchors.texts)
+    assert set(own.read_text().split("\n")) <= {*map(text_of, plan.anchors.texts)}
     assert sum(plan.anchors.harmful) == 40
