@@ -112,7 +112,7 @@ def store(folder: Path, measurements: Sequence[Measurement]) -> None:
 
 def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: str) -> RunRecord:
     method = get_method("dro")
-    settings = OptimizeSettings.from_preset("standard", epochs=2, basic_prompt=basic.name)
+    settings = OptimizeSettings.from_preset("standard", "dro", epochs=2, basic_prompt=basic.name)
     settings = settings.model_copy(update={"method": named})
     return RunRecord(
         model=MODEL,

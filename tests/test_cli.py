@@ -21,6 +21,7 @@ from tests.tiny import save_tiny_model
 
 REPORT = "report.html"
 SMALL = [
+    *("--method", "dro", "--judge", "paper"),
     *("--preset", "quick", "--samples", "4", "--tokens", "4"),
     *("--epochs", "1", "--dtype", "float32", "--learning-rate", "0.05"),
 ]

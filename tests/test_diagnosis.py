@@ -39,7 +39,14 @@ SAMPLING: dict[str, Any] = {
     "tokens_harmless": 4,
     "most_anchors": 20,
 }
-TRAINING: dict[str, Any] = {"epochs": 1, "batch": 8, "learning_rate": 0.05, "most_held_out": 10}
+TRAINING: dict[str, Any] = {
+    "method": "dro",
+    "judge": "paper",
+    "epochs": 1,
+    "batch": 8,
+    "learning_rate": 0.05,
+    "most_held_out": 10,
+}
 
 
 @pytest.fixture(scope="module")
@@ -443,9 +450,8 @@ def test_code_that_only_a_runs_folder_names_is_not_run(
         "def mine(queries, responses):\n"
         "    return ['apologize' in one for one in responses]\n"
     )
-    optimize(
-        model, basic_prompt="basic.txt", judge="judge.py:mine", **arguments, **TRAINING, output="r"
-    )
+    training = TRAINING | {"judge": "judge.py:mine"}
+    optimize(model, basic_prompt="basic.txt", **arguments, **training, output="r")
     Path("ran").unlink()
     with pytest.raises(DemurError, match="give the same judge with --judge"):
         diagnose(model, run="r", output="d")

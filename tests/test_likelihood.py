@@ -148,7 +148,13 @@ def test_validation_is_scored_and_chooses_the_epoch(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
     run = optimize(
-        model, **arguments, epochs=4, learning_rate=0.05, remine_every=0, benign_budget=0.5
+        model,
+        **arguments,
+        epochs=4,
+        learning_rate=0.05,
+        remine_every=0,
+        benign_budget=0.5,
+        openings=8,
     )
     validations = [one.validation for one in run.history]
     openings = openings_of(run, model, 8)

@@ -33,8 +33,10 @@ from demur.diagnosis.movement import draw_movement
 from demur.evaluation.answerers.files import ResponseFiles
 from demur.evaluation.settings import JudgeSettings
 from demur.optimization.methods import method_names
-from demur.optimization.recorded import EpochRecord, TermRecord
-from demur.report.again import evaluation_again
+from demur.optimization.recorded import EpochRecord, RunRecord, TermRecord
+from demur.optimization.run import KIND
+from demur.records import read_record
+from demur.report.again import evaluation_again, run_again
 from demur.report.collecting import MOST_RESPONSES
 from tests.command_line import demur, done, mistake
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
@@ -133,8 +135,8 @@ def test_what_a_run_shows(run: Path) -> None:
     assert "95 % intervals. Judge: paper, 16 tokens. KL 0.25 nats: the likeliest first" in words
     assert 'class="verdict better"' in write_report([run]).read_text(encoding="utf-8")
     assert (
-        f"demur optimize 'tiny <b>model' --dtype float32 --basic-prompt '{BASIC}' --epochs 2"
-        in words
+        f"demur optimize 'tiny <b>model' --dtype float32 --basic-prompt '{BASIC}' "
+        "--method dro --epochs 2" in words
     )
     assert "version of demur" in words
     for title in ("refusal loss", "harmfulness loss", "loss outside the components"):
@@ -343,6 +345,7 @@ def test_the_command_of_a_run_does_it_again(model: ChatModel) -> None:
         **SETS,
         held_out_harmless="good.csv:text",
         judge="judge.py:mine",
+        method="dro",
         preset="quick",
         samples=4,
         tokens_harmful=3,
@@ -358,29 +361,70 @@ def test_the_command_of_a_run_does_it_again(model: ChatModel) -> None:
     page = " ".join(read(Path("report.html")).words)
     assert "code or asks a server that you must trust: judge.py:mine." in page
     assert words[:2] == ["optimize", "it's mine"]
+    assert words[words.index("--method") + 1] == "dro"
     assert "--no-learning-rate-decay" in words
     assert "--batch" not in words  # a default
     assert_same_work(run.path, words)
 
 
-@pytest.mark.parametrize("method", [one for one in method_names() if one != "dro"])
-def test_the_command_of_another_method_does_it_again(model: ChatModel, method: str) -> None:
+@pytest.mark.parametrize("method", method_names())
+def test_the_command_of_every_method_does_it_again(model: ChatModel, method: str) -> None:
     run = optimize(
         model,
         basic_prompt=PROMPT,
         **SETS,
+        judge="judge.py:mine",
         method=method,
         preset="quick",
         samples=4,
         tokens=4,
-        epochs=1,
+        epochs=2,
+        most_anchors=None,
+        pick="strict",
         output="first",
     )
     words = again(run.path)
-    assert words[words.index("--method") + 1] == method
+    assert ("--method" in words) == (method != "likelihood")
+    if method != "likelihood":
+        assert words[words.index("--method") + 1] == method
+    # No limit where the preset has one.
+    assert words[words.index("--most-anchors") + 1] == "none"
+    assert words[words.index("--pick") + 1] == "strict"
+    assert "--most-held-out" not in words
     assert_same_work(run.path, words)
     shutil.rmtree("again")
-    assert_same_work(run.path, ["optimize", "--config", "first"])
+    assert_same_work(run.path, ["optimize", "--config", "first", "--judge", "judge.py:mine"])
+
+
+def test_the_command_of_the_preset_paper_names_its_method(model: ChatModel) -> None:
+    run = optimize(
+        model,
+        basic_prompt=PROMPT,
+        **SETS,
+        preset="paper",
+        judge="judge.py:mine",
+        anchor_prompts=(),
+        samples=4,
+        tokens=4,
+        epochs=1,
+        held_out_harmful="bad queries.txt",
+        held_out_harmless="good.csv:text",
+        output="first",
+    )
+    words = again(run.path)
+    assert words[words.index("--method") + 1] == "dro"
+    assert words[words.index("--preset") + 1] == "paper"
+    assert_same_work(run.path, words)
+    shutil.rmtree("again")
+    assert_same_work(run.path, ["optimize", "--config", "first", "--judge", "judge.py:mine"])
+
+
+def test_a_record_of_a_preset_that_its_method_lacks_is_refused(run: Path, tmp_path: Path) -> None:
+    """No command wrote it, and no command would do it again."""
+    record = read_record(run / "settings.json", RunRecord, KIND)
+    settings = record.settings.model_copy(update={"method": "likelihood", "preset": "paper"})
+    with pytest.raises(DemurError, match="'likelihood' has no preset 'paper'"):
+        run_again(replace(record, settings=settings))
 
 
 def test_the_command_of_an_evaluation_does_it_again(model: ChatModel) -> None:

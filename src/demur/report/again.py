@@ -14,8 +14,8 @@ from demur.diagnosis.settings import presets as presets_of_diagnosis
 from demur.evaluation.record import EvaluationRecord
 from demur.optimization import RunRecord
 from demur.optimization.methods import method_names
+from demur.optimization.settings import method_for, settings_type
 from demur.optimization.settings import presets as presets_of_method
-from demur.optimization.settings import settings_type
 from demur.plugins import is_plugin_spec
 from demur.settings import NONE, build, command_line, options_of, values_of
 
@@ -45,9 +45,14 @@ class Again:
 
 
 def run_again(record: RunRecord) -> Again:
-    """The command of a run."""
+    """The command of a run.
+
+    Raises:
+        DemurError: the record names a preset that its method does not have.
+    """
     chosen = record.settings
     if chosen.method in method_names():
+        method_for(chosen.preset, chosen.method)
         kind = settings_type(chosen.method)
         own = chosen.method_settings.model_extra or {}
         settings = build(kind, {**values_of(chosen), **own})
