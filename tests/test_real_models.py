@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,8 @@ def test_a_short_optimization_moves_the_groups_apart(
 ) -> None:
     run = optimize(
         default_model,
+        method="dro",
+        judge="paper",
         preset="quick",
         most_anchors=20,
         most_held_out=10,
@@ -71,8 +74,23 @@ def test_a_short_optimization_moves_the_groups_apart(
     assert shift["harmful"] > shift["harmless"]
 
 
-def test_smollm_refuses_nothing_and_is_told_so(tmp_path: Path) -> None:
+def test_where_a_model_refuses_almost_nothing_likelihood_trains_and_dro_says_so(
+    tmp_path: Path,
+) -> None:
     model = load_real_model("smollm2-135m")
+    few: dict[str, Any] = {
+        "judge": "paper",
+        "preset": "quick",
+        "most_anchors": 20,
+        "most_validation": 20,
+        "most_held_out": 10,
+    }
     with pytest.raises(DemurError, match=r"refuses \(almost\) none.*no refusal direction"):
-        optimize(model, preset="quick", most_anchors=20, most_held_out=10, output=tmp_path / "run")
-    assert not (tmp_path / "run/training.safetensors").exists()
+        optimize(model, method="dro", **few, output=tmp_path / "dro")
+    assert not (tmp_path / "dro/training").exists()
+    run = optimize(model, **few, output=tmp_path / "likelihood")
+    first, last = run.history[0], run.history[-1]
+    assert last.terms["harmful"] < first.terms["harmful"]
+    assert first.validation is not None
+    assert 0 < first.validation.harmful < 1
+    assert run.results.epoch == run.epoch_of("balanced")
