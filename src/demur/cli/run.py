@@ -74,7 +74,7 @@ def _print_sets(console: Console, run: Run) -> None:
 
 
 def _print_front(console: Console, run: Run) -> None:
-    """The prompts to choose from, as they were scored on the validation queries."""
+    """The prompts to choose from, from careful to strict, as the validation queries show them."""
     if not run.front:
         return
     picks = {run.epoch_of(pick): pick for pick in PICKS}
@@ -82,14 +82,18 @@ def _print_front(console: Console, run: Run) -> None:
     table = new_table("Prompts to choose from: refused on validation queries, scored")
     for heading in ("after epoch", "harmful", "harmless", "chosen by"):
         table.add_column(heading, justify="left" if heading == "chosen by" else "right")
-    for epoch in sorted({*run.front, *(one for one in picks if one is not None)}):
-        scored = run.history[epoch - 1].validation
-        assert scored is not None
+    scores = {epoch: one.validation for epoch, one in enumerate(run.history, start=1)}
+    rows = [
+        (scored.harmless, scored.harmful, epoch)
+        for epoch, scored in scores.items()
+        if scored is not None and (epoch in picks or epoch in run.front)
+    ]
+    for harmless, harmful, epoch in sorted(rows):
         pick = f"--pick {picks[epoch]}" if epoch in picks else ""
         table.add_row(
             str(epoch),
-            f"{scored.harmful:.1%}",
-            f"{scored.harmless:.1%}",
+            f"{harmful:.1%}",
+            f"{harmless:.1%}",
             f"{pick} (this one)".strip() if epoch == chosen else pick,
         )
     console.print(table)
