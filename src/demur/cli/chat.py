@@ -34,7 +34,10 @@ class ChatOptions(BaseModel):
     system_prompt: str | None = Field(
         default=None,
         description="text file with the application's own system text, or none",
-        json_schema_extra={"default": "the one that a run in --prompt was trained behind"},
+        json_schema_extra={
+            "default": "the one that a run in --prompt was trained behind",
+            "keeps_none": True,
+        },
     )
     tokens: int = Field(default=512, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(

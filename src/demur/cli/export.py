@@ -41,7 +41,10 @@ class ExportOptions(BaseModel):
     system_prompt: str | None = Field(
         default=None,
         description="for peft: text file with the application's own system text, or none",
-        json_schema_extra={"default": "the one that the run was trained behind"},
+        json_schema_extra={
+            "default": "the one that the run was trained behind",
+            "keeps_none": True,
+        },
     )
 
 

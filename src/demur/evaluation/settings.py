@@ -107,7 +107,8 @@ class EvaluateSettings(_Group):
 
     Attributes:
         prompt: safety prompts by name.
-        system_prompt: file with the application's own system text.
+        system_prompt: file with the application's own system text, `none` for no text, or None for
+            that of a run among the prompts.
         queries: query sets and instructions by name.
         judges: judges by name.
         sampling: how responses are sampled.
@@ -123,7 +124,10 @@ class EvaluateSettings(_Group):
         default=None,
         description="text file with the application's own system text, which follows the safety "
         "prompt, or none",
-        json_schema_extra={"default": "the one that a run in --prompt was trained behind"},
+        json_schema_extra={
+            "default": "the one that a run in --prompt was trained behind",
+            "keeps_none": True,
+        },
     )
     queries: QuerySettings = QuerySettings()
     judges: JudgeSettings = JudgeSettings()

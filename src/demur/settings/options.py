@@ -46,6 +46,8 @@ class Option:
         required: whether there is no default.
         default: default of the model.
         default_text: description of a default of None or `()`, where the model gives one.
+        keeps_none: whether the text `none` is a value of its own, because None stands for a default
+            that depends on other settings.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
     """
@@ -61,6 +63,7 @@ class Option:
     required: bool
     default: Value
     default_text: str | None
+    keeps_none: bool
     description: str
     bounds: str
 
@@ -169,6 +172,7 @@ def _option(
         required=field.is_required(),
         default=None if field.is_required() else field.get_default(call_default_factory=True),
         default_text=str(default_text) if default_text is not None else None,
+        keeps_none=bool(extra.get("keeps_none")),
         description=field.description,
         bounds=_bounds(field),
     )
