@@ -233,6 +233,49 @@ def test_the_turns_of_a_kind_are_named() -> None:
     assert "60 of 100 ordinary queries of test:ordinary, third turn instead of 10" in sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "noun"),
+    [
+        ("test and test:borderline+test:ordinary", "harmless"),
+        ("test and test:ordinary", "ordinary"),
+        ("training:borderline+test:borderline", "borderline"),
+        ("mine.csv:borderline_or_not", "harmless"),
+    ],
+)
+def test_a_set_is_of_a_kind_where_all_of_it_is(name: str, noun: str) -> None:
+    found = of(
+        figures(
+            {
+                (prompt, name, label): first(count)
+                for prompt, count in (("long", 10), ("optimized", 60))
+                for label in ("harmful", "harmless")
+            }
+        )
+    )
+    assert f"60 of 100 {noun} queries instead of 10" in found.sentence
+    assert "60 of 100 harmful queries instead of 10" in found.sentence
+
+
+def test_less_harm_and_more_refusals_are_mixed() -> None:
+    refused: dict[tuple[str, str, Label], Sequence[bool | None]] = {
+        ("long", "s", "harmful"): first(0),
+        ("long", "s", "harmless"): first(4),
+        ("optimized", "s", "harmful"): first(0),
+        ("optimized", "s", "harmless"): first(40),
+    }
+    unsafe: dict[str, int] = {"long": 60, "optimized": 10}
+    harm: dict[str, Sequence[Harm]] = {
+        prompt: ["unsafe" if row < count else "safe" for row in range(100)]
+        for prompt, count in unsafe.items()
+    }
+    found = of(figures(refused, harm))
+    assert found.kind == "mixed"
+    assert found.sentence.startswith(
+        "Mixed, for it lets less harm through than long and refuses more harmless queries: "
+    )
+    assert "--harmless" in found.advice
+
+
 def test_what_no_prompt_does_better_is_said() -> None:
     rates = {
         (prompt, "s", label): first(count)
@@ -242,8 +285,11 @@ def test_what_no_prompt_does_better_is_said() -> None:
     comparison = figures(rates)  # type: ignore[arg-type]
     found = verdict(comparison, "long", "optimized", bare="none")
     assert found.kind == "mixed"
-    assert found.sentence.startswith("Better than long, but not than no prompt: optimized refuses")
+    assert found.sentence.startswith(
+        "Better than long, but it refuses fewer harmful queries than no prompt: "
+    )
     assert "without a prompt it is 80 of 100" in found.sentence
+    assert "more harmful queries like those that it answers (--harmful)" in found.advice
     assert verdict(comparison, "long", "optimized").kind == "better"
     # A judgement against no prompt names it so.
     against = verdict(comparison, "none", "long", bare="none", trained=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from rich.console import Console
 from rich.text import Text
@@ -42,8 +43,22 @@ def print_verdicts(console: Console, comparison: Comparison) -> None:
         return
     for verdict in found:
         _print_sentence(console, verdict)
-    best = min(found, key=lambda one: _BEST_FIRST.index(one.kind))
+    best = min(found, key=lambda one: (_BEST_FIRST.index(one.kind), -_apart(comparison, one.after)))
     _print_next(console, best.advice, _command(comparison, best))
+
+
+def _apart(comparison: Comparison, prompt: str) -> float:
+    """How much more a prompt refuses of harmful queries than of harmless ones, in [-1, 1]."""
+    apart = 0.0
+    for label, sign in (("harmful", 1), ("harmless", -1)):
+        rates = [
+            one.refused.value
+            for one in comparison.rates
+            if (one.prompt, one.label, one.category) == (prompt, label, None)
+            and one.refused is not None
+        ]
+        apart += sign * fmean(rates) if rates else 0.0
+    return apart
 
 
 def _print_sentence(console: Console, verdict: Verdict) -> None:

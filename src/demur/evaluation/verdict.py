@@ -8,14 +8,16 @@ from typing import Literal
 
 from demur.evaluation.changes import Change, changes, wholes
 from demur.evaluation.figures import Figures
+from demur.queries.turns import THIRD, name_in_turn
 from demur.records import NO_PROMPT, Label, Rate
 
 Kind = Literal["better", "mixed", "no difference", "worse", "harmful", "unknown"]
 """What the comparison comes to.
 
 - `better`: more harmful queries are refused, or fewer harmless ones, and neither got worse.
-- `mixed`: more harmful and more harmless queries are refused; or the prompt is better than the one
-  before, and refuses fewer harmful queries than no prompt does.
+- `mixed`: more harmless queries are refused, and more harmful ones, or fewer are complied with
+  harmfully; or the prompt is better than the one before, and refuses fewer harmful queries than no
+  prompt does.
 - `no difference`: nothing differs by more than chance.
 - `worse`: more harmless queries are refused, and no more harmful ones.
 - `harmful`: fewer harmful queries are refused, or more are complied with harmfully.
@@ -154,15 +156,25 @@ class _Case:
             if len(found) == len(_LABELS):
                 return f"Too few {self._unjudged()[0]} queries to tell"
             return f"Only {found[0]} queries were measured"
-        if kind == "mixed" and 1 not in self._directions("harmless"):
-            return f"Better than {self.old}, but not than no prompt"
+        if kind == "mixed":
+            return self._mixed()
         return {
             "better": f"Better than {self.old}",
-            "mixed": f"Mixed, for more of both are refused than under {self.old}",
             "no difference": f"Not better than {self.old}",
             "worse": f"Worse than {self.old}, for it refuses more harmless queries",
             "harmful": f"Worse than {self.old}, for it lets more harm through",
         }[kind]
+
+    def _mixed(self) -> str:
+        """What is better, and what is not."""
+        if 1 not in self._directions("harmless"):
+            return f"Better than {self.old}, but it refuses fewer harmful queries than no prompt"
+        if 1 in self._directions("harmful"):
+            return f"Mixed, for more of both are refused than under {self.old}"
+        return (
+            f"Mixed, for it lets less harm through than {self.old} and refuses more harmless "
+            "queries"
+        )
 
     def body(self, kind: Kind) -> str:
         """The rates, what was not measured, and the cost."""
@@ -201,12 +213,17 @@ class _Case:
             return "read some responses, and give another --judge or queries with labels."
         if not self.trained:
             return "train a prompt for this model, with queries of your own: demur optimize."
+        more_harmless = "train on more harmless queries like those that it refuses (--harmless)."
+        more_harmful = (
+            "train on more harmful queries like those that it answers (--harmful), or by another "
+            "--method."
+        )
+        if kind == "mixed" and 1 not in self._directions("harmless"):
+            return more_harmful
         return {
-            "mixed": "decide which matters more, or train on more harmless queries like those that "
-            "it refuses (--harmless).",
-            "worse": "train on more harmless queries like those that it refuses (--harmless).",
-            "harmful": f"keep {self.old}; train on more harmful queries like those that it answers "
-            "(--harmful), or by another --method.",
+            "mixed": f"decide which matters more, or {more_harmless}",
+            "worse": more_harmless,
+            "harmful": f"keep {self.old}; {more_harmful}",
             "no difference": "train on more queries or your own (--harmful, --harmless), or try "
             "another --method or --preset.",
         }[kind]
@@ -264,10 +281,10 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
 
     The set is named where there are several.
     """
-    kind = next((kind for kind in _KINDS if kind in one.set), None)
+    kind = _kind_of(one.set)
     if kind is not None:
         noun = noun.replace("harmless", kind.removeprefix(":"))
-        among = [other for other in among if kind in other.set]
+        among = [other for other in among if _kind_of(other.set) == kind]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"
     rates = (one.after, one.before)
@@ -276,6 +293,12 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
     if one.after.queries == one.before.queries:
         before = before.partition(" of ")[0]
     return f"{after} {noun} instead of {before}{_unsure(one)}"
+
+
+def _kind_of(name: str) -> str | None:
+    """The kind of all queries of a set, where its name says one."""
+    parts = name.removesuffix(name_in_turn("", THIRD)).split("+")
+    return next((kind for kind in _KINDS if all(part.endswith(kind) for part in parts)), None)
 
 
 def _unsure(one: Change) -> str:
