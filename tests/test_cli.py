@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demur.chat import keep_freed_memory
 from demur.cli.screen import short_name
-from demur.optimization import Run
+from demur.errors import DemurError
+from demur.optimization import OptimizeSettings, Run
+from demur.optimization.plan import Plan, plan_of
 from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.run import KIND, RESULTS, RESULTS_FORMAT
+from demur.optimization.settings import StoredSettings
 from demur.records import SETTINGS, read_record, write_record
 from tests.command_line import demur, done, mistake
 from tests.report_folders import finished_evaluation, finished_run
@@ -315,6 +319,20 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
     ("line", "told"),
     [
         ("optimize --epoch 3", "demur optimize has no option '--epoch': write --epochs."),
+        (
+            "optimize --components 3",
+            "demur optimize has '--components' only with --method dro: give the method as well.",
+        ),
+        (
+            "optimize --method dro --no-dual-weight",
+            "has '--no-dual-weight' only with --method likelihood: give the method as well.",
+        ),
+        ("diagnose --openings 3", "demur diagnose has no option '--openings': write --"),
+        (
+            "optimize --preset paper --method likelihood",
+            "The method 'likelihood' has no preset 'paper': give --method dro or vpt, or another ",
+        ),
+        ("optimize --preset paper --openings 3", "'--openings' only with --method likelihood"),
         ("evaluate --no-trust-code", "no option '--no-trust-code': write --no-trust-remote-code."),
         ("show --xyz", "no option '--xyz': run 'demur show --help' to see what there is."),
         ("--verson", "demur has no option '--verson': write --version."),
@@ -330,6 +348,50 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
 )
 def test_a_line_that_is_not_understood_ends_in_one_line(line: str, told: str) -> None:
     assert told in mistake(demur(*line.split()))
+
+
+def test_the_preset_paper_means_dro(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: tuple[Path, str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plans: list[Plan] = []
+
+    def planned(settings: OptimizeSettings[Any]) -> Plan:
+        plans.append(plan_of(settings))
+        raise DemurError("Planned.")
+
+    monkeypatch.setattr("demur.optimization.plan.plan_of", planned)
+    Path("paper.toml").write_text('preset = "paper"\n')
+    Path("quick.toml").write_text('preset = "quick"\n')
+    for items in (
+        ["--preset", "paper"],
+        ["--preset=paper", "--method=dro"],
+        ["--config", "paper.toml"],
+        ["--config", "quick.toml", "--preset", "paper"],
+    ):
+        assert mistake(demur("optimize", *items)) == "error: Planned."
+        (plan,) = plans
+        plans.clear()
+        assert (plan.method.name, plan.settings.method) == ("dro", "dro")
+        assert plan.settings == OptimizeSettings.from_preset("paper", "dro")
+        # The paper to the letter; test_settings.py looks at every setting.
+        assert plan.judge.name == "paper"
+        assert (len(plan.anchors), len(plan.held_out), plan.validation) == (200, 200, None)
+        assert plan.settings.protocol.sampling.samples == 25
+    assert mistake(demur("optimize", "--preset", "paper", "--method", "vpt")) == "error: Planned."
+    assert plans[0].settings == OptimizeSettings.from_preset("paper", "vpt")
+    assert "--components" in done(demur("optimize", "--preset", "paper", "--help"))
+    assert "--components" not in done(demur("optimize", "--help"))
+    told = "has no preset 'paper'"
+    Path("both.toml").write_text('preset = "paper"\nmethod = "likelihood"\n')
+    assert told in mistake(demur("optimize", "--config", "both.toml"))
+    assert told in mistake(demur("optimize", "--config", "paper.toml", "--method", "likelihood"))
+    # A run of another method cannot be done again with the preset.
+    record = read_record(finished[0] / SETTINGS, RunRecord, KIND)
+    likelihood = OptimizeSettings.from_preset("quick").model_dump(mode="json")
+    stored = replace(record, settings=StoredSettings.model_validate(likelihood))
+    write_record(Path(SETTINGS), stored, KIND)
+    assert told in mistake(demur("optimize", "--config", SETTINGS, "--preset", "paper"))
 
 
 def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

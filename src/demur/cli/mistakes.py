@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from demur.cli.optimize import VERB, methods_with
 from demur.errors import DemurError, first_line
 
 PROGRAM = "demur"
@@ -37,6 +38,12 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption" and isinstance(option, str):
         known = [] if context is None else _options(context.command)
+        methods = methods_with(option) if verb == VERB else ()
+        if methods:
+            return DemurError(
+                f"{command} has {option!r} only with --method {' or '.join(methods)}: give the "
+                "method as well."
+            )
         return DemurError(
             f"{command} has no option {option!r:.60}: {_write(option, known) or see}."
         )

@@ -15,13 +15,13 @@ from demur.cli.stages import TerminalProgress
 from demur.cli.wording import wording_command
 from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
 from demur.errors import DemurError
-from demur.optimization.methods import DEFAULT, method_names
+from demur.optimization.methods import DEFAULT, get_method, method_names
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded, method_for, presets, settings_type
 from demur.optimization.wording import TEXT
 from demur.optimization.wording.settings import KIND as WORDING
 from demur.records import format_of
-from demur.settings import build, part_of, read_toml_text, values_of
+from demur.settings import build, options_in, part_of, read_toml_text, values_of
 
 VERB = "optimize"
 
@@ -30,8 +30,7 @@ HELP = f"""Optimize a basic safety prompt and measure it before and after.
 Without options: the default model, the built-in queries and the long basic prompt, about ten
 minutes on two cores. An interrupted run goes on when the same command is given again.
 
-{OFF} With `--method text` or `--method FILE.py:CLASS`, this help lists the settings of that
-method."""
+{OFF} With another `--method`, this help lists the settings of that method."""
 
 
 def optimize_command(method: str = DEFAULT) -> Command[Any]:
@@ -116,6 +115,19 @@ def method_in(arguments: Sequence[str]) -> str:
         named = named or _text_in(Path(config), "method")
         preset = preset or _text_in(Path(config), PRESET)
     return named or str(method_for(preset or ""))
+
+
+def methods_with(flag: str) -> tuple[str, ...]:
+    """The built-in methods that have an option of their own.
+
+    Args:
+        flag: the option, for example `--components`.
+    """
+    return tuple(
+        name
+        for name in method_names()
+        if any(flag in (one.flag, one.no_flag) for one in options_in(get_method(name).Settings))
+    )
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
