@@ -159,16 +159,19 @@ class _Layout:
 @lru_cache(maxsize=4)  # the same for every layer, and each copy to a GPU waits for what runs there
 def _layout(packing: Packing, groups: int, device: torch.device, dtype: torch.dtype) -> _Layout:
     longest = packing.longest
-    own_visible = packing.own_visible.view(-1, 1, longest, longest)
-    visible = torch.nn.functional.pad(own_visible, (packing.prefix, 0), value=True)
-    return _Layout(
-        packing.padded.flatten().to(device),
-        packing.flat.to(device),
-        torch.zeros(visible.shape, dtype=dtype)
-        .masked_fill(~visible, torch.finfo(dtype).min / 2)
-        .repeat(1, 1, groups, 1)
-        .to(device),
-    )
+    # What is sampled or scored may make a layout that a step of the training then uses as well, and
+    # autograd refuses tensors of the inference mode.
+    with torch.inference_mode(False):
+        own_visible = packing.own_visible.clone().view(-1, 1, longest, longest)
+        visible = torch.nn.functional.pad(own_visible, (packing.prefix, 0), value=True)
+        return _Layout(
+            packing.padded.clone().flatten().to(device),
+            packing.flat.clone().to(device),
+            torch.zeros(visible.shape, dtype=dtype)
+            .masked_fill(~visible, torch.finfo(dtype).min / 2)
+            .repeat(1, 1, groups, 1)
+            .to(device),
+        )
 
 
 def is_grouped(model: PreTrainedModel) -> bool:
