@@ -127,7 +127,13 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     assert build(settings_type(), {}) == of() == presets()["standard"] == of(method="likelihood")
     amounts = {"most_anchors", "most_validation", "most_held_out"}
     assert differing("quick", "likelihood") == amounts
-    assert differing("thorough", "likelihood") == amounts | {"epochs", "batch"}
+    own = {"openings", "answer_tokens", "mined_queries", "remine_every"}
+    assert differing("thorough", "likelihood") == amounts | own | {
+        "epochs",
+        "batch",
+        "tokens_harmful",
+        "tokens_harmless",
+    }
     quick, thorough = values_of(of("quick")), values_of(of("thorough"))
     assert [quick[name] for name in sorted(amounts)] == [40, 30, 30]
     assert [thorough[name] for name in sorted(amounts)] == [None, None, None]

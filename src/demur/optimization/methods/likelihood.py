@@ -45,7 +45,10 @@ _LEAST_ANSWER = 0.05
 """Probability of no refusal from which the model's own distribution of answers is trusted."""
 
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.1, 20.0
-"""Bounds of the weight of harmless queries."""
+"""Bounds of the weight of harmless queries, where it does not start beyond them."""
+
+_LEAST_COVERAGE = 0.5
+"""Share of the refusals seen from which the openings stand for them without a remark."""
 
 _MINING = "Sampling responses to find refusal openings"
 _ANSWERS = "Reading the answers without a prompt"
@@ -123,6 +126,16 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
     Settings = LikelihoodSettings
     stages = (_MINING, _ANSWERS)
     validated = True
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "thorough": {
+            "openings": 16,
+            "answer_tokens": 12,
+            "mined_queries": 200,
+            "remine_every": 3,
+            "tokens_harmful": 24,
+            "tokens_harmless": 24,
+        },
+    }
 
     def prepare(self, context: Context) -> Sequence[TrainingExample]:
         """Mine refusal openings, and read the model's own answers to harmless queries.
@@ -154,7 +167,9 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         if validation is not None and self.settings.dual_weight:
             # Dual ascent on the logarithm of the weight, by a factor of 1.4 an epoch at most.
             excess = min(2.0, max(0.5, validation.harmless / context.benign_budget))
-            self._weight = min(_MOST_WEIGHT, max(_LEAST_WEIGHT, self._weight * excess**0.5))
+            start = self.settings.weight_harmless
+            least, most = min(_LEAST_WEIGHT, start), max(_MOST_WEIGHT, start)
+            self._weight = min(most, max(least, self._weight * excess**0.5))
         every = self.settings.remine_every
         if not every or epoch % every:
             return None
@@ -251,6 +266,13 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             raise DemurError(
                 f"{context.model.name} refuses almost none of the queries, so there is no refusal "
                 "opening to score: use another method, or a model that refuses some queries."
+            )
+        if self._openings.coverage < _LEAST_COVERAGE:
+            count, share = len(self._openings.ids), self._openings.coverage
+            context.progress.message(
+                f"Only {share:.0%} of the refusals seen begin with one of the {count} refusal "
+                "openings, so the scores miss the others: give higher --openings or "
+                "--opening-tokens."
             )
 
     def _examples(self, context: Context) -> list[TrainingExample]:
