@@ -21,7 +21,12 @@ from demur.optimization.methods import Context, Method, TrainingExample
 from demur.optimization.methods.protocol import MeasureFunction
 from demur.optimization.recorded import EpochRecord
 from demur.optimization.seen import Seen
-from demur.optimization.validation import Pick, Validation, chosen_epoch
+from demur.optimization.validation import (
+    Pick,
+    Validation,
+    checked_probabilities,
+    chosen_epoch,
+)
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
@@ -230,7 +235,7 @@ class _Trainer:
         if queries is None:
             return None
         scored = self.method.refusal_probabilities(between, queries, self.so_far(number))
-        return None if scored is None else Validation.of(queries, scored)
+        return Validation.of(queries, checked_probabilities(scored, len(queries), self.method.name))
 
     def _step(self, batch: list[int], before: int, seen: Seen) -> None:
         """One step of the optimizer.
@@ -261,10 +266,10 @@ class _Trainer:
             self.method.reader(batch) or log_probability,
         )
         norm = torch.nn.utils.clip_grad_norm_([self.prompt], self.settings.gradient_norm)
-        if not torch.isfinite(norm):
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        else:
             seen.skipped += 1
-            return
-        self.optimizer.step()
         self.mean.lerp_(self.prompt.detach(), 1 / (before + 1))
 
     def pause(self) -> None:
@@ -285,7 +290,8 @@ class _Trainer:
     def _report(self, stage: Stage, seen: Seen, number: int, done: int) -> None:
         loss = seen.record().loss
         finite = torch.isfinite(torch.tensor(loss)) and bool(torch.isfinite(self.prompt).all())
-        if not finite or seen.skipped > max(LEAST_SKIPPED, MOST_SKIPPED * done):
+        most = max(LEAST_SKIPPED, MOST_SKIPPED * done)
+        if not finite or seen.skipped > most or seen.skipped == self.batches:
             raise DemurError(
                 f"The training left the range of numbers in epoch {number} (loss {loss}): give a "
                 "lower --learning-rate or lower weights of its terms, or load the model as float32."

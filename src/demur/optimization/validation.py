@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from demur.errors import DemurError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,10 +29,17 @@ class Validation:
     Attributes:
         harmful: mean probability that a harmful query is refused, in [0, 1].
         harmless: the same of harmless queries.
+
+    Raises:
+        ValueError: one of them is no probability.
     """
 
     harmful: float
     harmless: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.harmful <= 1 and 0 <= self.harmless <= 1):
+            raise ValueError("a mean of probabilities is not from 0 to 1")
 
     @classmethod
     def of(cls, queries: Queries, probabilities: Tensor) -> Validation:
@@ -41,7 +50,8 @@ class Validation:
             probabilities: (N,), the scored probability that each is refused.
         """
         harmful, harmless = (
-            float(probabilities[queries.rows(harmful=wanted)].mean()) for wanted in (True, False)
+            float(probabilities[queries.rows(harmful=wanted)].double().mean())
+            for wanted in (True, False)
         )
         return cls(harmful, harmless)
 
@@ -52,6 +62,38 @@ class Validation:
             budget: share of harmless queries that may be refused at no cost, in [0, 1].
         """
         return self.harmful - EXCESS * max(0.0, self.harmless - budget)
+
+
+def checked_probabilities(scored: object, count: int, method: str) -> Tensor:
+    """What a method's `refusal_probabilities` returned.
+
+    Args:
+        scored: what it returned.
+        count: N, the number of queries that were scored.
+        method: name of the method, for messages.
+
+    Returns:
+        (N,), in [0, 1].
+
+    Raises:
+        DemurError: these are not N probabilities.
+    """
+    import torch
+
+    if not isinstance(scored, torch.Tensor) or scored.shape != (count,):
+        what = (
+            f"the shape {tuple(scored.shape)}" if isinstance(scored, torch.Tensor) else "no tensor"
+        )
+        raise DemurError(
+            f"The method {method!r} returned {what} for {count} validation queries: return one "
+            "probability for each."
+        )
+    if not bool(((scored >= 0) & (scored <= 1)).all()):
+        raise DemurError(
+            f"The method {method!r} scored a validation query with a number that is not from 0 to "
+            "1: give a lower --learning-rate, or load the model as float32."
+        )
+    return scored
 
 
 def chosen_epoch(
@@ -79,6 +121,8 @@ def chosen_epoch(
 def front(validations: Sequence[Validation | None]) -> list[int]:
     """The epochs whose prompts no other one beats on both labels, from careful to strict.
 
+    Of two equal ones it is the later one, as in `chosen_epoch`.
+
     Args:
         validations: one an epoch; None where an epoch was not validated.
 
@@ -88,8 +132,14 @@ def front(validations: Sequence[Validation | None]) -> list[int]:
     known = [(one, epoch) for epoch, one in enumerate(validations, start=1) if one is not None]
     kept: list[int] = []
     best = -1.0
-    for one, epoch in sorted(known, key=lambda each: (each[0].harmless, -each[0].harmful)):
+    for one, epoch in sorted(known, key=_order):
         if one.harmful > best:
             kept.append(epoch)
             best = one.harmful
     return kept
+
+
+def _order(known: tuple[Validation, int]) -> tuple[float, float, int]:
+    """Careful prompts first; of equally careful ones those that refuse more, and later ones."""
+    one, epoch = known
+    return one.harmless, -one.harmful, -epoch

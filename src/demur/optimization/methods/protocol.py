@@ -285,8 +285,8 @@ class Method(ABC, Generic[OwnSettings]):
     ) -> Tensor | None:
         """Score, without sampling, how likely each query is refused; None by default.
 
-        A method that can do so, and says so by `validated`, lets the loop choose among the prompts
-        of its epochs. It is called after every epoch, before `after_epoch`.
+        A method that can do so sets `validated`, and the loop chooses among the prompts of its
+        epochs. It is called after every epoch, before `after_epoch`.
 
         Args:
             context: as for `prepare`.
@@ -294,7 +294,7 @@ class Method(ABC, Generic[OwnSettings]):
             prompt: the prompt so far, and the application's own system text.
 
         Returns:
-            (N,), in [0, 1].
+            (N,), in [0, 1]; None, which is an error where `validated` is set, where it cannot.
         """
         return None
 

@@ -88,6 +88,17 @@ def _checked(method: object) -> type[Method[Any]]:
             f"The method {name!r} has a term called 'loss', which is the name of the whole: rename "
             "the term."
         )
+    scores = method.refusal_probabilities is not Method.refusal_probabilities
+    if method.validated and not scores:
+        raise DemurError(
+            f"The method {name!r} has validated = True but scores no refusals: define "
+            "refusal_probabilities."
+        )
+    if scores and not any("validated" in vars(one) for one in method.__mro__ if one is not Method):
+        raise DemurError(
+            f"The method {name!r} defines refusal_probabilities but does not say whether "
+            "validation queries choose among the epochs: set validated in the class."
+        )
     if not issubclass(method.Settings, MethodSettings):
         raise DemurError(
             f"The settings of the method {name!r} are not a MethodSettings: derive them from it."
