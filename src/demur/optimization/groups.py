@@ -200,19 +200,21 @@ class TrainingSettings(Group):
     )
     balanced_batches: bool = Field(
         default=True,
-        description="give every batch as many harmful as harmless examples, pairs together",
+        description="spread the harmful and the harmless examples evenly over the batches: where "
+        "there are as many of each, every batch has as many, pairs together",
     )
     averaged_prompt: bool = Field(
         default=True,
         description="keep the mean of the prompts after each step, as far from the start as the "
-        "last one, instead of the last one",
+        "last one, instead of the last one; where validation queries choose among the epochs, "
+        "neither is kept",
     )
     benign_budget: float = Field(
         default=0.02,
         gt=0,
         lt=1,
-        description="share of the harmless validation queries that the prompt may refuse; the "
-        "choice among the epochs keeps to it",
+        description="share of the harmless validation queries that the prompt may refuse; in the "
+        "choice among the epochs, each one beyond it costs as much as five harmful ones bring",
     )
     gradient_norm: float = Field(
         default=1.0, gt=0, description="length that longer gradients are shortened to"

@@ -20,6 +20,7 @@ from demur.optimization.loop import TRAINING, TrainedPrompt, train
 from demur.optimization.methods import DEFAULT, Context, MethodSpec
 from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
 from demur.optimization.provenance import provenance_of
+from demur.optimization.remarks import remarks_on, remarks_on_choice
 from demur.optimization.run import (
     KIND,
     PROMPT,
@@ -158,11 +159,8 @@ def carry_out(
     if found is not None and found.results.epoch == found.epoch_of(plan.settings.pick):
         progress.message(f"This run is finished already: showing {path}.")
         return found
-    if plan.shared_queries:
-        progress.message(
-            f"{plan.shared_queries} of the {len(plan.held_out)} held-out queries are trained on "
-            "as well, so the final figures flatter the prompt: give other held-out queries."
-        )
+    for remark in remarks_on(plan):
+        progress.message(remark)
     progress.plan(work.stages(method.stages))
     checkpoints = checkpoints_of(path, record)
     if work.folder.measurements.is_begun:
@@ -170,6 +168,8 @@ def carry_out(
         progress.message(f"Going on with {path}: {checkpoints.finished} of {epochs} epochs done.")
     before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
     trained = train(method, work.context, plan.settings.training, checkpoints, plan.settings.pick)
+    for remark in remarks_on_choice(plan, trained.history, trained.epoch):
+        progress.message(remark)
     return work.finish(before, trained)
 
 

@@ -76,8 +76,17 @@ class Plan:
     @property
     def shared_queries(self) -> int:
         """How many held-out queries are among those to train on."""
-        trained, measured = ({*map(text_of, one.texts)} for one in (self.anchors, self.held_out))
-        return len(trained & measured)
+        return _shared(self.held_out, self.anchors)
+
+    @property
+    def shared_with_validation(self) -> int:
+        """How many held-out queries are among those that choose among the epochs."""
+        return 0 if self.validation is None else _shared(self.held_out, self.validation)
+
+    @property
+    def shared_validation(self) -> int:
+        """How many validation queries are among those to train on."""
+        return 0 if self.validation is None else _shared(self.validation, self.anchors)
 
     def new_method(self) -> Method[Any]:
         """A method that has not done anything yet."""
@@ -257,6 +266,11 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
     return plan
 
 
+def _shared(some: Queries, others: Queries) -> int:
+    """How many queries two have in common, whatever stands before them."""
+    return len({*map(text_of, some.texts)} & {*map(text_of, others.texts)})
+
+
 def _basic_prompt(choice: object) -> SafetyPrompt:
     if isinstance(choice, str):
         return load_basic_prompt(choice)
@@ -273,9 +287,7 @@ def _basic_prompt(choice: object) -> SafetyPrompt:
     return choice
 
 
-def _named_sets(
-    names: Sequence[str], label: Label, most: int | None, *, by_set: bool
-) -> QuerySet:
+def _named_sets(names: Sequence[str], label: Label, most: int | None, *, by_set: bool) -> QuerySet:
     """The query sets with some names, joined to at most `most` queries.
 
     Args:

@@ -78,8 +78,8 @@ class OptimizeSettings(Group, Generic[Own]):
     pick: Pick = Field(
         default="balanced",
         description="which prompt of the training to keep, where the method scores refusals: the "
-        "best one within --benign-budget (balanced), a quarter of it (careful) or four times as "
-        "much (strict); the same command with another choice trains nothing again",
+        "best one for --benign-budget (balanced), for a quarter of it (careful) or for four times "
+        "as much (strict); the same command with another choice trains nothing again",
     )
     judge: str = Field(
         default="default",

@@ -1,0 +1,78 @@
+"""What a person should know about a run before it takes its time, and about its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from demur.optimization.validation import BUDGETS
+
+if TYPE_CHECKING:
+    from demur.optimization.plan import Plan
+    from demur.optimization.recorded import EpochRecord
+
+MOST_UNEQUAL = 3
+"""How many times as many queries of one label as of the other need no remark."""
+
+
+def remarks_on(plan: Plan) -> list[str]:
+    """What flatters the figures of a run, or leaves a choice without an effect.
+
+    Args:
+        plan: what is to be optimized and how.
+    """
+    found: list[str] = []
+    shared, held_out = plan.shared_queries, len(plan.held_out)
+    if shared:
+        found.append(
+            f"{shared} of the {held_out} held-out queries are trained on as well, so the final "
+            "figures flatter the prompt: give other held-out queries."
+        )
+    chosen_by = plan.shared_with_validation
+    if chosen_by:
+        found.append(
+            f"{chosen_by} of the {held_out} held-out queries choose among the epochs as well, so "
+            "the final figures flatter the prompt: give other held-out queries."
+        )
+    seen = plan.shared_validation
+    if seen and plan.validation is not None:
+        found.append(
+            f"{seen} of the {len(plan.validation)} validation queries are trained on as well, so "
+            "the choice among the epochs favours later ones: give other validation queries."
+        )
+    harmful, harmless = (len(plan.anchors.rows(harmful=wanted)) for wanted in (True, False))
+    if max(harmful, harmless) > MOST_UNEQUAL * min(harmful, harmless):
+        rarer = "harmful" if harmful < harmless else "harmless"
+        found.append(
+            f"The queries to train on are {harmful} harmful and {harmless} harmless ones, so the "
+            f"{rarer} ones count for little: add more {rarer} queries, for example the set "
+            f"training, or give a lower --most-anchors."
+        )
+    if plan.settings.pick != "balanced" and not plan.method.validated:
+        found.append(
+            f"The method {plan.method.name!r} scores no refusals, so --pick {plan.settings.pick} "
+            "changes nothing: leave it out."
+        )
+    return found
+
+
+def remarks_on_choice(plan: Plan, history: Sequence[EpochRecord], epoch: int | None) -> list[str]:
+    """Whether the prompt that is kept refuses more harmless validation queries than it may.
+
+    Args:
+        plan: what is optimized and how.
+        history: the epochs.
+        epoch: the epoch whose prompt is kept; None where it is not that of one epoch.
+    """
+    scored = None if epoch is None else history[epoch - 1].validation
+    if scored is None:
+        return []
+    pick, budget = plan.settings.pick, plan.settings.training.benign_budget
+    allowed = min(1.0, budget * BUDGETS[pick])
+    if scored.harmless <= allowed:
+        return []
+    return [
+        f"The prompt that is kept, after epoch {epoch}, refuses {scored.harmless:.1%} of the "
+        f"harmless validation queries by its scores, and --pick {pick} allows {allowed:.1%}: train "
+        "longer with --epochs, or give more harmless queries of the kinds that are refused."
+    ]
