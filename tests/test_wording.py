@@ -99,6 +99,14 @@ def test_a_better_wording_is_found_and_measured(server: Endpoint, tmp_path: Path
     assert WordingRun.load(tmp_path / "run").results == run.results
 
 
+def test_nothing_is_to_be_trained_behind_an_endpoint(tmp_path: Path) -> None:
+    with running(lambda _: "") as server:
+        run = search(server, tmp_path / "run")
+    assert not run.is_better
+    assert run.names[-1] == "mine"
+    assert run.verdict.advice == "give a larger --budget-calls or another --proposer-model."
+
+
 def test_what_was_finished_is_shown(server: Endpoint, tmp_path: Path) -> None:
     run = search(server, tmp_path / "run")
     server.requests.clear()

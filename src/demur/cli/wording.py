@@ -32,8 +32,6 @@ proposer is shown queries, verdicts and the first words of responses.
 Needs demur[gepa]. An interrupted run goes on when the same command is given again, and so does a
 finished one with a larger budget; nothing is asked twice."""
 
-_MORE = "Next: give a larger --budget-calls or another --proposer-model."
-
 _ENDINGS = {
     "budget": "the budget was spent",
     "all right": "every validation query was right",
@@ -115,13 +113,14 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
 
 def _headline(run: WordingRun) -> str:
     """The result in one sentence, and what to do where it is not good."""
+    from demur.optimization.wording.run import SEARCH_MORE
+
     if not run.is_better:
         return (
             "No better wording was found: no proposal did better on the validation queries than "
-            f"the basic prompt ({percent(run.basic.score.value)} right). {_MORE}"
+            f"the basic prompt ({percent(run.basic.score.value)} right). Next: {SEARCH_MORE}"
         )
-    verdict = run.verdict
-    return verdict.sentence if verdict.kind == "better" else f"{verdict.sentence} {_MORE}"
+    return str(run.verdict)
 
 
 def _search_lines(run: WordingRun) -> Iterator[str]:

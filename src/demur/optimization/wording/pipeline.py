@@ -70,8 +70,8 @@ def optimize_wording(
 
     Args:
         server: the model that the prompt is for.
-        basic_prompt: where to start: `long` (the default), `short`, `plain`, a text file, a text
-            prompt on the hub, or a `SafetyPrompt` of text.
+        basic_prompt: where to start: a built-in name of `BASIC_PROMPTS` (by default `long`), a text
+            file, a text prompt on the hub, or a `SafetyPrompt` of text.
         harmful, harmless: queries that the proposer learns from: `training` (the default), a text
             file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`.
         validation_harmful, validation_harmless: queries that choose among the proposals, likewise;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demur.errors import DemurError
@@ -24,6 +24,9 @@ from demur.records import SETTINGS, WorkFolder, damaged, read_record
 
 PROMPT = "safety_prompt"
 EVALUATION = "evaluation"
+
+SEARCH_MORE = "give a larger --budget-calls or another --proposer-model."
+"""What to do where the wording that was found is not good."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ class WordingRun:
         The one before is the basic prompt; where no better wording was found, it is no prompt.
         """
         before, after = self.names[-2:]
-        return verdict(
+        found = verdict(
             self.comparison, before, after, bare=self.names[0], trained=False, held_out=True
         )
+        if found.kind == "unknown" or (found.kind == "better" and self.is_better):
+            return found
+        return replace(found, advice=SEARCH_MORE)  # nothing can be trained behind an endpoint
 
     @classmethod
     def load(cls, path: str | Path) -> WordingRun:

@@ -153,7 +153,7 @@ def _pairs(queries: Queries) -> list[_Item]:
 
 
 class _Silent:
-    """GEPA's log, which nobody reads."""
+    """GEPA's log, which is not shown."""
 
     def log(self, message: str) -> None:
         """Drop a message."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.endpoint import KEY_VARIABLE
 from demur.evaluation.settings import DEFAULT_TOKENS, ServerSettings
+from demur.prompts import BUILT_IN_PROMPTS
 
 TEXT = "text"
 """What this work is called where a method is named."""
@@ -191,7 +192,7 @@ class WordingSettings(_Group):
 
     basic_prompt: str = Field(
         default="long",
-        description="where to start: long, short, plain, a text file, or a text prompt on the hub",
+        description=f"where to start: {BUILT_IN_PROMPTS}, a text file, or a text prompt on the hub",
     )
     system_prompt: str | None = Field(
         default=None,
