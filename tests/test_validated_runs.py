@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,7 +31,7 @@ from demur.optimization.remarks import remarks_on
 from demur.optimization.validation import Validation, front
 from demur.progress import SilentProgress
 from demur.prompts import Condition
-from demur.records import Measurement, Queries
+from demur.records import Label, Measurement, Queries
 from tests.tiny import save_tiny_model
 
 BASIC = "w1 w2 w3 w4 w5 ."
@@ -181,6 +182,14 @@ def test_a_validated_method_of_a_users_own_has_its_epoch_chosen(
     assert kept is not None
     assert chosen is not None
     assert torch.equal(kept, chosen)
+    provenance = run.safety_prompt.provenance
+    assert provenance is not None
+    facts = {fact.name: fact.text for fact in provenance.settings}
+    assert (facts["pick"], facts["epoch kept"]) == ("balanced", "1 of 2")
+    assert facts["validation queries"] == "own queries"
+    for epoch in (0, 3):
+        with pytest.raises(ValueError, match=f"there is no epoch {epoch}"):
+            replace(run.results, epoch=epoch)
 
 
 # Steps that are left out.
@@ -194,7 +203,7 @@ def trained(model: ChatModel, folder: Path, steep: Sequence[int], **settings: An
         pass
 
     Steep.steep = steep
-    labels = ("harmful",) * 12 + ("harmless",) * 12
+    labels: tuple[Label, ...] = ("harmful",) * 12 + ("harmless",) * 12
     context = Context(
         model=model,
         anchors=Queries("anchors", (*HARMFUL, *HARMLESS), labels, (None,) * 24),
@@ -239,8 +248,8 @@ def test_a_layout_that_sampling_made_can_be_trained_with() -> None:
     assert _layout(same, 2, torch.device("cpu"), torch.float32) is layout
     states = torch.randn(1, 2, 6, 8, requires_grad=True)
     read = states[0].index_select(1, layout.padded).index_select(1, layout.flat)
-    (read.sum() + (states.sum() * layout.mask).sum()).backward()
-    assert states.grad is not None
+    (gradient,) = torch.autograd.grad(read.sum() + (states.sum() * layout.mask).sum(), states)
+    assert gradient.shape == states.shape
 
 
 # Values.

@@ -39,6 +39,7 @@ def provenance_of(
             Fact("basic prompt", record.basic_prompt.name),
             Fact("preset", settings.preset),
             *_facts(settings, _TRAINING),
+            *_choice(record, settings, results),
         ),
         measured=(
             Fact("refusal judge", record.judge.name),
@@ -56,6 +57,18 @@ def _facts(settings: OptimizeSettings[Any], groups: tuple[str, ...]) -> Iterable
     for option in options_in(type(settings)):
         if option.groups[:1] and option.groups[0] in groups and option.name != "tokens":
             yield Fact(option.name.replace("_", " "), option.text(values[option.name]))
+
+
+def _choice(
+    record: RunRecord, settings: OptimizeSettings[Any], results: RunResults
+) -> Iterable[Fact]:
+    """Which epoch was kept, and by which queries it was chosen."""
+    if record.validation is not None and results.epoch is not None:
+        yield Fact(
+            "validation queries", _names(record.validation.harmful, record.validation.harmless)
+        )
+        yield Fact("pick", settings.pick)
+        yield Fact("epoch kept", f"{results.epoch} of {len(results.history)}")
 
 
 def _measured(results: RunResults) -> Iterable[MeasuredPrompt]:

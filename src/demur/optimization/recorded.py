@@ -200,7 +200,8 @@ class RunResults:
         epoch: the epoch whose prompt is the result; None where it is not that of one epoch.
 
     Raises:
-        ValueError: the figures are not those of three prompts on queries of both labels.
+        ValueError: the figures are not those of three prompts on queries of both labels, or there
+            is no such epoch.
     """
 
     run: str
@@ -218,3 +219,5 @@ class RunResults:
         )
         if len({*names} - {None}) != 3 or len(names) != 3 or found != wanted:
             raise ValueError("the figures are not those of three prompts")
+        if self.epoch is not None and not 1 <= self.epoch <= len(self.history):
+            raise ValueError(f"there is no epoch {self.epoch}")
