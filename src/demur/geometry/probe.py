@@ -98,10 +98,7 @@ def fit_probe(
     """
     stage = stage or SilentStage()
     sides = numpy.array(harmful, dtype=bool)
-    if min(int(sides.sum()), int((~sides).sum())) < LEAST_FITTED:
-        raise ValueError(f"a probe needs at least {LEAST_FITTED} queries of each label")
-    if len(numpy.unique(folds)) < 2:
-        raise ValueError("a probe needs at least two folds")
+    _require_enough(sides, folds)
     best: tuple[float, int, float, FloatArray] | None = None
     for layer in range(states.shape[1]):
         points, _, _ = _standardised(states, layer)
@@ -131,6 +128,13 @@ def fit_probe(
         weight=weight,
         bias=bias,
     )
+
+
+def _require_enough(sides: NDArray[numpy.bool_], folds: NDArray[numpy.int64]) -> None:
+    if min(int(sides.sum()), int((~sides).sum())) < LEAST_FITTED:
+        raise ValueError(f"a probe needs at least {LEAST_FITTED} queries of each label")
+    if len(numpy.unique(folds)) < 2:
+        raise ValueError("a probe needs at least two folds")
 
 
 def _standardised(states: Tensor, layer: int) -> tuple[FloatArray, FloatArray, FloatArray]:
