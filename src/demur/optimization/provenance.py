@@ -39,7 +39,7 @@ def provenance_of(
             Fact("basic prompt", record.basic_prompt.name),
             Fact("preset", settings.preset),
             *_facts(settings, _TRAINING),
-            *_choice(record, settings, results),
+            *_choice(record, results),
         ),
         measured=(
             Fact("refusal judge", record.judge.name),
@@ -59,15 +59,12 @@ def _facts(settings: OptimizeSettings[Any], groups: tuple[str, ...]) -> Iterable
             yield Fact(option.name.replace("_", " "), option.text(values[option.name]))
 
 
-def _choice(
-    record: RunRecord, settings: OptimizeSettings[Any], results: RunResults
-) -> Iterable[Fact]:
+def _choice(record: RunRecord, results: RunResults) -> Iterable[Fact]:
     """Which epoch was kept, and by which queries it was chosen."""
     if record.validation is not None and results.epoch is not None:
         yield Fact(
             "validation queries", _names(record.validation.harmful, record.validation.harmless)
         )
-        yield Fact("pick", settings.pick)
         yield Fact("epoch kept", f"{results.epoch} of {len(results.history)}")
 
 
