@@ -59,18 +59,19 @@ def main() -> None:
     for name, settings in variants.items():
         for seed in arguments.seeds:
             label = name if len(arguments.seeds) == 1 else f"{name}, seed {seed}"
-            began = time.monotonic()
+            folder = arguments.folder / f"{arguments.preset}-{safe_name(name)}-{seed}"
+            whole, began = not folder.exists(), time.monotonic()
             found = optimize(
                 model,
                 **settings,
                 preset=arguments.preset,
                 basic_prompt=arguments.basic_prompt,
                 seed=seed,
-                output=arguments.folder / f"{arguments.preset}-{safe_name(name)}-{seed}",
+                output=folder,
                 progress=progress,
             )
             prompts.append(replace(found.safety_prompt, name=label))
-            trained[label] = _facts(found, time.monotonic() - began)
+            trained[label] = _facts(found, time.monotonic() - began if whole else None)
     comparison = _compared(model, prompts, arguments, progress)
     Console().print(str(comparison), markup=False, highlight=False)
     what = "ablation" if arguments.ablation else "methods"
@@ -115,11 +116,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _facts(run: Run, seconds: float) -> dict[str, Any]:
-    """What is kept of a run: how long it took, what it read, and which epoch was chosen."""
+def _facts(run: Run, seconds: float | None) -> dict[str, Any]:
+    """What is kept of a run: how long it took, what it read, and which epoch was chosen.
+
+    Args:
+        run: the run.
+        seconds: how long it took; None where a part of it was there already.
+    """
     scored = None if run.results.epoch is None else run.history[run.results.epoch - 1].validation
     return {
-        "seconds": round(seconds, 1),
+        "seconds": None if seconds is None else round(seconds, 1),
         "harmful": run.settings.anchors.harmful,
         "harmless": run.settings.anchors.harmless,
         "epoch": run.results.epoch,
