@@ -11,7 +11,8 @@ from demur.prompts.basic import load_system_prompt
 from demur.prompts.safety_prompt import SafetyPrompt
 from demur.records import NO_PROMPT, SETTINGS, ConditionRecord, format_of, read_record
 
-_RUN = "run"
+_RUNS = ("run", "wording run")
+"""What folders hold whose prompts were made behind a system text."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ def trained_behind(choice: str | Path) -> str | None:
     """
     file = Path(choice) / SETTINGS
     try:
-        if not file.is_file() or format_of(file) != _RUN:
-            return None
+        kind = format_of(file) if file.is_file() else None
     except (OSError, ValueError):  # a name that no file can have
         return None
-    return read_record(file, _RunOpening, _RUN).basic_prompt.system_prompt
+    if kind is None or kind not in _RUNS:
+        return None
+    return read_record(file, _RunOpening, kind).basic_prompt.system_prompt
 
 
 def system_text_for(
