@@ -136,12 +136,19 @@ class Search:
         unusable: number of proposals that were blank, too long, measured before, held chat
             markup or repeated a query.
         ending: why the search ended.
+
+    Raises:
+        ValueError: there is no candidate.
     """
 
     candidates: tuple[Candidate, ...]
     proposals: int
     unusable: int
     ending: Ending
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ValueError("a search has at least one candidate, the basic prompt")
 
     @property
     def best(self) -> int:

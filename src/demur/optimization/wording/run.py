@@ -126,7 +126,10 @@ def read_wording_run(folder: WorkFolder[WordingRecord]) -> WordingRun | None:
     condition = Condition(prompt, folder.settings.basic_prompt.system_prompt)
     if comparison is None or condition.fingerprint not in _measured(comparison):
         return None
-    return WordingRun(path, folder.settings, prompt, results, comparison)
+    run = WordingRun(path, folder.settings, prompt, results, comparison)
+    if len(run.names) < 2:
+        raise damaged(path / EVALUATION / RESULTS)
+    return run
 
 
 def _measured(comparison: Comparison) -> set[str | None]:

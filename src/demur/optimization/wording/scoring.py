@@ -34,12 +34,20 @@ class Counts:
         wrong: number of responses that do the opposite.
         no_verdict: number of answers on which the judge had no verdict.
         no_answer: number of responses that hold no answer at all.
+
+    Raises:
+        ValueError: a number is negative, or there are no responses.
     """
 
     right: int
     wrong: int
     no_verdict: int
     no_answer: int
+
+    def __post_init__(self) -> None:
+        counts = (self.right, self.wrong, self.no_verdict, self.no_answer)
+        if min(counts) < 0 or not sum(counts):
+            raise ValueError("these are no counts of responses")
 
     @classmethod
     def of(cls, responses: Iterable[JudgedResponse]) -> Counts:
