@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from demur import ChatModel, Condition, DemurError, SafetyPrompt, evaluate
 from demur.evaluation.cost import Divergences
 from demur.evaluation.costs import Cost
 from demur.evaluation.statistics import mean_interval
-from demur.records import read_record
+from demur.records import read_record, write_record
 from tests.tiny import save_tiny_model
 
 
@@ -107,6 +108,19 @@ def test_a_divergence_of_other_queries_is_not_used(
         evaluate(model, **arguments)
     one.unlink()
     assert evaluate(model, **arguments) == first
+
+
+@pytest.mark.parametrize("left", [0, 11])
+def test_a_file_without_some_of_the_first_words_is_damaged(
+    model: ChatModel, arguments: dict[str, Any], left: int
+) -> None:
+    first = evaluate(model, **arguments)
+    one, _ = sorted((first.folder / "costs").iterdir())
+    kept = read_record(one, Divergences, "KL divergences")
+    write_record(one, replace(kept, changed=kept.changed[:left]), "KL divergences")
+    (first.folder / "results.json").unlink()
+    with pytest.raises(DemurError, match=f"{one.name} is damaged: delete it"):
+        evaluate(model, **arguments)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

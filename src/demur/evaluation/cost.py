@@ -96,11 +96,13 @@ class CostMeter:
         file = self._file(stored.key)
         if file.exists():
             kept = read_record(file, Divergences, _FORMAT, in_work=True)
-            if (kept.prompted, kept.unprompted, kept.queries) != (
-                stored.key,
-                self.unprompted.fingerprint,
-                queries,
-            ) or not all(map(isfinite, kept.values)):
+            wanted = (stored.key, self.unprompted.fingerprint, queries)
+            numbers = {len(kept.values), len(kept.changed)}
+            if (
+                (kept.prompted, kept.unprompted, kept.queries) != wanted
+                or numbers != {len(queries)}
+                or not all(map(isfinite, kept.values))
+            ):
                 raise damaged(file)
             values, changed = kept.values, kept.changed
         else:
