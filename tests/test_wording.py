@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -346,7 +347,15 @@ search(Endpoint(answer, url=sys.argv[1]), Path(sys.argv[2]))
 
 
 def test_ctrl_c_loses_no_answer(server: Endpoint, tmp_path: Path) -> None:
-    server.delay = 0.03
+    reply, interrupted = server.reply, threading.Event()
+
+    def held(body: dict[str, Any]) -> Reply:
+        # However slow this machine is, the search is not over before it is interrupted.
+        if len(server.requests) >= 60:
+            interrupted.wait(60)
+        return reply(body)
+
+    server.reply = held
     arguments = [sys.executable, "-c", PROGRAM, server.url, str(tmp_path / "run")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
@@ -354,10 +363,11 @@ def test_ctrl_c_loses_no_answer(server: Endpoint, tmp_path: Path) -> None:
     while len(server.requests) < 60 and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    interrupted.set()
     assert process.wait(30) not in (0, None)
+    server.reply = reply
     assert not (tmp_path / "run" / "results.json").exists()
     before = len(server.requests)
-    server.delay = 0
     run = search(server, tmp_path / "run")
     assert text_of(run) == BEST
     assert len(server.requests) > before
