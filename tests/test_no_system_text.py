@@ -33,6 +33,8 @@ def test_none_is_another_value_than_the_default(kind: type[BaseModel], tmp_path:
     assert values_of(plain)["system_prompt"] is None
     assert values_of(none)["system_prompt"] == "none"
     assert options_of(none, plain)[-2:] == ["--system-prompt", "none"]
+    assert options_of(plain, none)[-2:] == ["--system-prompt", ""]
+    assert build(kind, {"system_prompt": ""}, none) == plain
     file = tmp_path / "demur.toml"
     file.write_text('system_prompt = "none"\n')
     assert read_toml(file, kind)["system_prompt"] == "none"

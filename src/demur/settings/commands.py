@@ -38,7 +38,8 @@ def options_of(settings: Model, defaults: Model | None = None, *, every: bool = 
         elif isinstance(value, bool):
             items.append(option.flag if value else option.no_flag)
         else:
-            for one in _several(value) or [""]:
+            empty = value is None and option.keeps_none
+            for one in [""] if empty else _several(value) or [""]:
                 items += _item(option.flag, _plain(one))
     if any(argument.startswith("-") for argument in arguments):
         return [*items, "--", *arguments]

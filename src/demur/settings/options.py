@@ -47,7 +47,7 @@ class Option:
         default: default of the model.
         default_text: description of a default of None or `()`, where the model gives one.
         keeps_none: whether the text `none` is a value of its own, because None stands for a default
-            that depends on other settings.
+            that depends on other settings; an empty text stands for None then.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
     """

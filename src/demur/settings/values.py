@@ -78,7 +78,8 @@ def value_of(settings: BaseModel, option: Option) -> Value:
 
 def _read(option: Option, given: object, where: str) -> Value:
     """A value as its setting has it; its range is checked by the model."""
-    if given is None or (option.optional and given == NONE and not option.keeps_none):
+    empty = "" if option.keeps_none else NONE
+    if given is None or (option.optional and given == empty):
         if option.optional:
             return None
         raise mistake(option, NONE, f"must be {option.wanted}", where)
