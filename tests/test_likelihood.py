@@ -55,6 +55,7 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
         "validation_harmless": [f"w{10 + row % 40} w8 w{row} w3 ?" for row in range(10)],
         "most_held_out": 10,
         "opening_tokens": 2,
+        "weight_harmless": 1,
         "histories": 0,
         "applications": 0,
         "output": tmp_path / "run",

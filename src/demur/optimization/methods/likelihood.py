@@ -41,9 +41,6 @@ LEAST = 1e-3
 _KEPT_TOKENS = 64
 """Most likely next tokens of the model without a prompt that the penalty looks at one by one."""
 
-_LEAST_ANSWER = 0.05
-"""Probability of no refusal from which the model's own distribution of answers is trusted."""
-
 _LEAST_WEIGHT, _MOST_WEIGHT = 0.1, 20.0
 """Bounds of the weight of harmless queries, where it does not start beyond them."""
 
@@ -73,7 +70,7 @@ class LikelihoodSettings(MethodSettings):
         default=1.0, ge=0, le=1e9, description="weight of the penalty on changed answers"
     )
     weight_harmless: float = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         le=1e9,
         description="weight of a harmless query at the start; a harmful one weighs 1",
@@ -87,7 +84,8 @@ class LikelihoodSettings(MethodSettings):
         default=1.0,
         ge=0,
         le=10,
-        description="exponent of the focal weight, by which settled queries count less; 0 for none",
+        description="exponent of the focal weight, by which harmful queries that are refused "
+        "already count less; 0 for none",
     )
     remine_every: int = Field(
         default=1,
@@ -210,8 +208,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             else:
                 answered = -((1 - refusal + LEAST) / (1 + LEAST)).log()
                 changed = values[count][:, 1].mean() if len(values) > count else zero
-                loss = self._weight * answered * (refusal.detach() ** settings.focus)
-                loss = loss + settings.weight_answer * changed
+                loss = self._weight * answered + settings.weight_answer * changed
                 parts = (zero, answered, changed)
             total.append(loss)
             for column, part in zip(columns.values(), parts, strict=True):
@@ -222,6 +219,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
     def reader(self, batch: Sequence[int]) -> TokenReader:
         """Log-probability of each target token, and the KL divergence where an answer stands."""
         import torch
+
+        from demur.optimization.answers import divergence
 
         ids, known, asked = [], [], []
         openings = sum(map(len, self._openings.ids))
@@ -244,7 +243,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             chosen = wanted[numbers].to(logits.device)
             log_q = log_table[numbers].to(logits.device)
             now = log_p.gather(1, table[numbers].to(logits.device))
-            changed = torch.where(chosen, _divergence(log_q, now), 0.0)
+            changed = torch.where(chosen, divergence(log_q, now), 0.0)
             return torch.stack([likely, changed], dim=1)
 
         return read
@@ -315,6 +314,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         """
         import torch
 
+        from demur.optimization.answers import without_refusals
+
         def most_likely(logits: Tensor, tokens: TargetTokens) -> Tensor:
             log_p = logits.log_softmax(-1)
             top = log_p.topk(_KEPT_TOKENS, dim=-1)
@@ -337,7 +338,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         for row, (*refusals, answer) in zip(rows, read.by_target(), strict=True):
             ids = answer[:, 1 : _KEPT_TOKENS + 1].long()
             likely = [one[:, 0] for one in refusals]
-            log_q = _without_refusals(
+            log_q = without_refusals(
                 self._answer_of[row], ids, answer[:, _KEPT_TOKENS + 1 :], openings, likely
             )
             found[row] = _Reference(ids, log_q)
@@ -352,58 +353,3 @@ def _spread(queries: Queries, most: int) -> list[int]:
         size = min(len(rows), most // 2)
         chosen += [rows[place * len(rows) // size] for place in range(size)]
     return sorted(chosen)
-
-
-def _without_refusals(
-    answer: Sequence[int],
-    ids: Tensor,
-    log_q: Tensor,
-    openings: Sequence[Sequence[int]],
-    likely: Sequence[Tensor],
-) -> Tensor:
-    """The next-token distributions along an answer, given that no refusal opening follows.
-
-    Args:
-        answer: its t tokens.
-        ids: (t, k), the likeliest next tokens.
-        log_q: (t, k), their log-probabilities.
-        openings: tokens of each opening.
-        likely: for each opening the log-probabilities of its tokens.
-
-    Returns:
-        (t, k); all -inf at a token where the model would rather refuse.
-    """
-    import torch
-
-    q = log_q.exp()
-    removed = torch.zeros(len(answer))
-    for opening, values in zip(openings, likely, strict=True):
-        for step in range(min(len(opening), len(answer))):
-            if tuple(opening[:step]) != tuple(answer[:step]):
-                break
-            mass = values[step:].sum().exp()
-            removed[step] += mass
-            q[step] -= mass * (ids[step] == opening[step])
-    left = (1 - removed)[:, None]
-    found = (q.clamp_min(0) / left.clamp_min(_LEAST_ANSWER)).log()
-    return torch.where(left < _LEAST_ANSWER, -torch.inf, found)
-
-
-def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
-    """KL(Q || P) of distributions of which k probabilities are known and the rest is one bin.
-
-    Args:
-        log_q: (n, k), log-probabilities of Q; all -inf where there is no Q.
-        log_p: (n, k), log-probabilities that P gives to the same tokens.
-
-    Returns:
-        (n,), in nats, at least 0 up to rounding; 0 where there is no Q. The true divergence is no
-        smaller.
-    """
-    import torch
-
-    q, p = log_q.exp(), log_p.exp()
-    inside = torch.where(q > 0, q * (log_q - log_p), 0.0).sum(-1)
-    rest_q, rest_p = (1 - q.sum(-1)).clamp_min(1e-6), (1 - p.sum(-1)).clamp_min(1e-6)
-    whole = inside + rest_q * (rest_q.log() - rest_p.log())
-    return torch.where(log_q.isneginf().all(-1), 0.0, whole)
