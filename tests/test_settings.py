@@ -131,13 +131,14 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     assert differing("thorough", "likelihood") == amounts | own | {
         "epochs",
         "batch",
+        "learning_rate",
         "tokens_harmful",
         "tokens_harmless",
     }
     quick, thorough = values_of(of("quick")), values_of(of("thorough"))
     assert [quick[name] for name in sorted(amounts)] == [40, 30, 30]
     assert [thorough[name] for name in sorted(amounts)] == [None, None, None]
-    assert (quick["epochs"], thorough["epochs"], thorough["batch"]) == (2, 20, 48)
+    assert (quick["epochs"], thorough["epochs"], thorough["batch"]) == (3, 20, 48)
     standard = values_of(of())
     expected = {
         "method": "likelihood",
@@ -161,9 +162,9 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "tokens_harmless": 16,
         "least_tokens": 0,
         "cut_unfinished": False,
-        "epochs": 2,
+        "epochs": 3,
         "batch": 16,
-        "learning_rate": 3e-3,
+        "learning_rate": 5e-3,
         "balanced_batches": True,
         "learning_rate_decay": True,
         "averaged_prompt": True,

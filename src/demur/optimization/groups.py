@@ -191,10 +191,10 @@ class TrainingSettings(Group):
     """Training."""
 
     epochs: int = Field(
-        default=2, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
+        default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
     )
     batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
-    learning_rate: float = Field(default=3e-3, gt=0, le=100, description="learning rate of AdamW")
+    learning_rate: float = Field(default=5e-3, gt=0, le=100, description="learning rate of AdamW")
     learning_rate_decay: bool = Field(
         default=True, description="let the learning rate fall to zero along half a cosine"
     )

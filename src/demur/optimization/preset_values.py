@@ -28,6 +28,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
     "thorough": {
         "epochs": 20,
         "batch": 48,
+        "learning_rate": 3e-3,
         "most_anchors": None,
         "most_validation": None,
         "most_held_out": None,

@@ -83,7 +83,7 @@ class DirectedRepresentation(Method[DROSettings]):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {**ON_ANCHORS, "most_held_out": None},
         "quick": {"epochs": 2},
-        "thorough": {"epochs": 12, "batch": 8},
+        "thorough": {"epochs": 12, "batch": 8, "learning_rate": 1e-3},
         "paper": {
             "anchor_prompts": ("long", "short", "plain"),
             "weight_complement": 0.001,

@@ -74,7 +74,7 @@ class VanillaPromptTuning(Method[VPTSettings]):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "standard": {**ON_ANCHORS, "most_held_out": None},
         "quick": {"epochs": 2},
-        "thorough": {"epochs": 5, "batch": 8},
+        "thorough": {"epochs": 5, "batch": 8, "learning_rate": 1e-3},
         "paper": {"epochs": 5},
     }
 
