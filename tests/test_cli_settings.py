@@ -127,7 +127,7 @@ def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> 
     for verb in ("optimize", "evaluate", "diagnose", "chat"):
         assert ", ".join(BASIC_PROMPTS) in re.sub(r"[│\s]+", " ", done(demur(verb, "--help")))
     words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--help")))
-    assert "[default: 3; thorough 20]" in words
+    assert "[default: 4; thorough 20]" in words
     words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--method", "dro", "--help")))
     assert "[default: 3; quick 2, thorough 12, paper 40]" in words
 

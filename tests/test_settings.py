@@ -138,7 +138,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     quick, thorough = values_of(of("quick")), values_of(of("thorough"))
     assert [quick[name] for name in sorted(amounts)] == [40, 30, 30]
     assert [thorough[name] for name in sorted(amounts)] == [None, None, None]
-    assert (quick["epochs"], thorough["epochs"], thorough["batch"]) == (3, 20, 48)
+    assert (quick["epochs"], thorough["epochs"], thorough["batch"]) == (4, 20, 48)
     standard = values_of(of())
     expected = {
         "method": "likelihood",
@@ -162,7 +162,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "tokens_harmless": 16,
         "least_tokens": 0,
         "cut_unfinished": False,
-        "epochs": 3,
+        "epochs": 4,
         "batch": 16,
         "learning_rate": 5e-3,
         "balanced_batches": True,

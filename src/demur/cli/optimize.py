@@ -27,8 +27,8 @@ VERB = "optimize"
 
 HELP = f"""Optimize a basic safety prompt and measure it before and after.
 
-Without options: the default model, the built-in queries and the long basic prompt, about ten
-minutes on two cores. An interrupted run goes on when the same command is given again.
+Without options: the default model, the built-in queries and the long basic prompt, some minutes
+on two cores. An interrupted run goes on when the same command is given again.
 
 {OFF} With another `--method`, this help lists the settings of that method."""
 

@@ -191,7 +191,7 @@ class TrainingSettings(Group):
     """Training."""
 
     epochs: int = Field(
-        default=3, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
+        default=4, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
     )
     batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
     learning_rate: float = Field(default=5e-3, gt=0, le=100, description="learning rate of AdamW")
