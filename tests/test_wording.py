@@ -337,8 +337,10 @@ def test_it_goes_on_after_a_kill_and_asks_nothing_twice(tmp_path: Path) -> None:
 
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 from tests.endpoint_server import Endpoint
 from tests.test_wording import search
 from tests.wording_server import answer
