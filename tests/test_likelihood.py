@@ -72,7 +72,9 @@ def whole(model: ChatModel, query: str, condition: Condition, ids: Sequence[int]
 
 
 def openings_of(run: Run, model: ChatModel, most: int) -> tuple[tuple[int, ...], ...]:
-    samples = sampled_openings(model, [one.measurement for one in run.readings()], 2)
+    samples = [
+        sample for one in run.readings() for sample in sampled_openings(model, one.measurement, 2)
+    ]
     return mine_openings(samples, most, 2).ids
 
 

@@ -7,7 +7,7 @@ of the openings, none of which begins another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,19 +54,16 @@ class RefusalOpenings:
     false: float
 
 
-def sampled_openings(
-    model: ChatModel, measurements: Iterable[Measurement], tokens: int
-) -> list[Sampled]:
+def sampled_openings(model: ChatModel, measured: Measurement, tokens: int) -> list[Sampled]:
     """The first tokens of all responses that are not empty and have a verdict.
 
     Args:
         model: model that wrote them.
-        measurements: the responses.
+        measured: the responses.
         tokens: tokens that are kept of each.
     """
     return [
         Sampled(model.target_ids(one.response)[:tokens], one.refused)
-        for measured in measurements
         for responses in measured.responses
         for one in responses
         if one.refused is not None and one.response.strip()

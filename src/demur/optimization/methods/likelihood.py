@@ -23,7 +23,7 @@ from demur.optimization.methods.protocol import (
     MethodSettings,
     TrainingExample,
 )
-from demur.optimization.openings import RefusalOpenings, mine_openings, sampled_openings
+from demur.optimization.openings import RefusalOpenings, Sampled, mine_openings, sampled_openings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,13 +146,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         self._some = _spread(context.anchors, self.settings.mined_queries)
         # Own answers are needed of all harmless queries; refusals of some queries are enough.
         rows = sorted({*self._some, *context.anchors.rows(harmful=False)})
-        unprompted = context.measure(
-            context.anchors.select(rows),
-            context.unprompted,
-            description=_MINING,
-            protocol=replace(context.protocol, whole=True),
-        )
-        self._measured = [unprompted]
+        self._samples: list[Sampled] = []
+        unprompted = self._sample(context, rows, context.unprompted, None)
         self._mine(context, context.basic, None)
         self._answer_of = self._answers(context.model, unprompted, rows)
         self._references = self._read_references(context)
@@ -248,19 +243,28 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
 
         return read
 
-    def _mine(self, context: Context, prompt: Condition, epoch: int | None) -> None:
-        """Sample some of the queries under a prompt, and mine all responses so far."""
+    def _sample(
+        self, context: Context, rows: Sequence[int], prompt: Condition, epoch: int | None
+    ) -> Measurement:
+        """Sample responses to some of the queries under a prompt, and add them to those so far."""
         measured = context.measure(
-            context.anchors.select(self._some),
+            context.anchors.select(rows),
             prompt,
             description=_MINING,
             protocol=replace(context.protocol, whole=True),
             epoch=epoch,
         )
-        self._measured.append(measured)
         size = self.settings.opening_tokens
-        samples = sampled_openings(context.model, self._measured, size)
-        self._openings: RefusalOpenings = mine_openings(samples, self.settings.openings, size)
+        self._samples += sampled_openings(context.model, measured, size)
+        return measured
+
+    def _mine(self, context: Context, prompt: Condition, epoch: int | None) -> None:
+        """Sample some of the queries under a prompt, and mine all responses so far."""
+        settings = self.settings
+        self._sample(context, self._some, prompt, epoch)
+        self._openings: RefusalOpenings = mine_openings(
+            self._samples, settings.openings, settings.opening_tokens
+        )
         if not self._openings.ids:
             raise DemurError(
                 f"{context.model.name} refuses almost none of the queries, so there is no refusal "
@@ -325,8 +329,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         rows, openings = list(self._answer_of), self._openings.ids
         if not rows:
             return {}
-        title = _ANSWERS
-        with context.progress.stage(title, len(rows), "queries") as stage:
+        with context.progress.stage(_ANSWERS, len(rows), "queries") as stage:
             read = context.model.score(
                 [context.anchors.texts[row] for row in rows],
                 [[*openings, self._answer_of[row]] for row in rows],
