@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from demur.optimization.validation import BUDGETS
+from demur.optimization.validation import allowed_share
 
 if TYPE_CHECKING:
     from demur.optimization.plan import Plan
@@ -67,8 +67,8 @@ def remarks_on_choice(plan: Plan, history: Sequence[EpochRecord], epoch: int | N
     scored = None if epoch is None else history[epoch - 1].validation
     if scored is None:
         return []
-    pick, budget = plan.settings.pick, plan.settings.training.benign_budget
-    allowed = min(1.0, budget * BUDGETS[pick])
+    pick = plan.settings.pick
+    allowed = allowed_share(plan.settings.training.benign_budget, pick)
     if scored.harmless <= allowed:
         return []
     return [

@@ -96,6 +96,16 @@ def checked_probabilities(scored: object, count: int, method: str) -> Tensor:
     return scored
 
 
+def allowed_share(budget: float, pick: Pick) -> float:
+    """The share of harmless validation queries that a choice may refuse, in [0, 1].
+
+    Args:
+        budget: the benign budget.
+        pick: whether to keep to it, to a quarter of it or to four times as much.
+    """
+    return min(1.0, budget * BUDGETS[pick])
+
+
 def chosen_epoch(
     validations: Sequence[Validation | None], budget: float, pick: Pick = "balanced"
 ) -> int | None:
@@ -109,7 +119,7 @@ def chosen_epoch(
     Returns:
         Number of the epoch, from 1; None where none was validated.
     """
-    allowed = min(1.0, budget * BUDGETS[pick])
+    allowed = allowed_share(budget, pick)
     worth = [
         (one.value(allowed), epoch)
         for epoch, one in enumerate(validations, start=1)
