@@ -1,9 +1,8 @@
 """Optimize a safety prompt: the pipeline and the loop, and the methods that they serve."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
     from demur.optimization.methods import Method
@@ -12,6 +11,23 @@ if TYPE_CHECKING:
     from demur.optimization.preset_values import PRESETS
     from demur.optimization.run import Run, RunRecord
     from demur.optimization.settings import OptimizeSettings, presets, settings_type
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "PRESETS": "demur.optimization.preset_values",
+            "Method": "demur.optimization.methods",
+            "OptimizeSettings": "demur.optimization.settings",
+            "Plan": "demur.optimization.plan",
+            "Run": "demur.optimization.run",
+            "RunRecord": "demur.optimization.run",
+            "carry_out": "demur.optimization.pipeline",
+            "make_plan": "demur.optimization.plan",
+            "optimize": "demur.optimization.pipeline",
+            "presets": "demur.optimization.settings",
+            "settings_type": "demur.optimization.settings",
+        },
+    )
 
 __all__ = [
     "PRESETS",
@@ -26,24 +42,3 @@ __all__ = [
     "presets",
     "settings_type",
 ]
-
-_HOMES = {
-    "PRESETS": "preset_values",
-    "Method": "methods",
-    "OptimizeSettings": "settings",
-    "Plan": "plan",
-    "Run": "run",
-    "RunRecord": "run",
-    "carry_out": "pipeline",
-    "make_plan": "plan",
-    "optimize": "pipeline",
-    "presets": "settings",
-    "settings_type": "settings",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use, so that the settings can be listed without loading torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'demur.optimization' has no attribute {name!r}")
-    return getattr(import_module(f"demur.optimization.{_HOMES[name]}"), name)

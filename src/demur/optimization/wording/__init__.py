@@ -4,10 +4,9 @@ Such a model gives no gradient, so no embeddings can be trained. Another model p
 and demur's own judges say on demur's own queries which of them are better.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
     from demur.optimization.wording.pipeline import carry_out_wording, optimize_wording
@@ -15,6 +14,21 @@ if TYPE_CHECKING:
     from demur.optimization.wording.record import WordingRecord
     from demur.optimization.wording.run import WordingRun
     from demur.optimization.wording.settings import KIND, TEXT, WordingSettings
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "KIND": "demur.optimization.wording.settings",
+            "TEXT": "demur.optimization.wording.settings",
+            "WordingPlan": "demur.optimization.wording.plan",
+            "WordingRecord": "demur.optimization.wording.record",
+            "WordingRun": "demur.optimization.wording.run",
+            "WordingSettings": "demur.optimization.wording.settings",
+            "carry_out_wording": "demur.optimization.wording.pipeline",
+            "optimize_wording": "demur.optimization.wording.pipeline",
+            "wording_plan_of": "demur.optimization.wording.plan",
+        },
+    )
 
 __all__ = [
     "KIND",
@@ -27,22 +41,3 @@ __all__ = [
     "optimize_wording",
     "wording_plan_of",
 ]
-
-_HOMES = {
-    "KIND": "settings",
-    "TEXT": "settings",
-    "WordingPlan": "plan",
-    "WordingRecord": "record",
-    "WordingRun": "run",
-    "WordingSettings": "settings",
-    "carry_out_wording": "pipeline",
-    "optimize_wording": "pipeline",
-    "wording_plan_of": "plan",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use, so that the settings can be listed without loading torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'demur.optimization.wording' has no attribute {name!r}")
-    return getattr(import_module(f"demur.optimization.wording.{_HOMES[name]}"), name)
