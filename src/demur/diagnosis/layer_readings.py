@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from demur.chat import ChatModel
-from demur.progress import Progress
+from demur.progress import Progress, Stage
 from demur.prompts import Condition
 from demur.records import MeasurementKey, Queries, fingerprint, read_tensors, write_tensors
 
@@ -47,11 +47,10 @@ def read_layers(
         DemurError: a stored file is damaged, or a query is too long.
     """
 
-    def read() -> Tensor | None:
-        with progress.stage(f"{READING_LAYERS}: {name}", len(queries), "queries") as stage:
-            return model.represent_layers(queries.texts, condition, stage)
+    def read(stage: Stage) -> Tensor | None:
+        return model.represent_layers(queries.texts, condition, stage)
 
-    return _kept(path, "layers", key, read)
+    return _kept("layers", read, queries, key, name, path, progress)
 
 
 def read_representations(
@@ -71,17 +70,22 @@ def read_representations(
         (N, 1, d), the representations as if they were those of a single layer.
     """
 
-    def read() -> Tensor:
-        with progress.stage(f"{READING_LAYERS}: {name}", len(queries), "queries") as stage:
-            return model.represent(queries.texts, condition, stage)[:, None]
+    def read(stage: Stage) -> Tensor:
+        return model.represent(queries.texts, condition, stage)[:, None]
 
-    found = _kept(path, "representations", key, read)
+    found = _kept("representations", read, queries, key, name, path, progress)
     assert found is not None
     return found
 
 
 def _kept(
-    path: Path, kind: str, key: MeasurementKey, read: Callable[[], Tensor | None]
+    kind: str,
+    read: Callable[[Stage], Tensor | None],
+    queries: Queries,
+    key: MeasurementKey,
+    name: str,
+    path: Path,
+    progress: Progress,
 ) -> Tensor | None:
     """What was read before, or what is read now and kept."""
     # States do not depend on how responses are sampled.
@@ -90,7 +94,8 @@ def _kept(
     stored = read_tensors(file)
     if stored is not None and stored.notes == identity:
         return stored.tensors[_STATES]
-    states = read()
+    with progress.stage(f"{READING_LAYERS}: {name}", len(queries), "queries") as stage:
+        states = read(stage)
     if states is not None:
         write_tensors(file, {_STATES: states}, identity)
     return states
