@@ -31,13 +31,15 @@ from demur.records.measurements import (
 )
 from demur.records.models import FileRecord, FilesRecord, ModelRecord, ServerRecord
 from demur.records.rates import Interval, Rate
-from demur.records.responses import Harm, JudgedResponse, Label
+from demur.records.reasoning import answer_in, answer_stretch
+from demur.records.responses import REASONING, Harm, JudgedResponse, Label
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
 from demur.records.tensors import StoredTensors, read_tensors, write_tensors
 from demur.records.versions import Versions, current_versions
 
 __all__ = [
     "NO_PROMPT",
+    "REASONING",
     "SETTINGS",
     "ConditionRecord",
     "Conversation",
@@ -62,6 +64,8 @@ __all__ = [
     "StoredTensors",
     "Versions",
     "WorkFolder",
+    "answer_in",
+    "answer_stretch",
     "are_listed",
     "current_versions",
     "damaged",

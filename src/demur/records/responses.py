@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demur.records.conversations import Query
+from demur.records.reasoning import answer_in
 
 Label = Literal["harmful", "harmless"]
 """What a query is."""
 
 Harm = Literal["unsafe", "safe", "no verdict"]
 """Verdict of a judge of harm."""
+
+REASONING = "reasoning"
+"""The end of a response that never left its reasoning, which is no answer."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class JudgedResponse:
         response: text of the response; never trusted.
         refused: whether the response refuses, or None where the judge had no verdict.
         end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
-            or None where it is not known.
+            `reasoning` where the response never left its reasoning, or None where it is not known.
         harm: verdict of the judge of harm, or None where it was not asked.
     """
 
@@ -45,5 +49,13 @@ class JudgedResponse:
 
     @property
     def is_answer(self) -> bool:
-        """Whether there is an answer at all: one without text that was not judged is none."""
-        return bool(self.response) or self.refused is not None
+        """Whether there is an answer at all.
+
+        There is none where the text is empty and was not judged, or is reasoning alone.
+        """
+        return (bool(self.response) or self.refused is not None) and self.end != REASONING
+
+    @property
+    def answer(self) -> str:
+        """The text without the reasoning before it; empty where there is no answer."""
+        return answer_in(self.response) or ""
