@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from demur.evaluation.wins import WinRate
 from demur.files import read_json, write_json
 from demur.judges.preference import PairwiseJudge
 from demur.progress import Progress, SilentProgress
+from demur.records import answer_in
 
 DATASET = "demur"
 """The field `dataset` of the built-in instructions."""
@@ -124,14 +126,19 @@ def win_rate(
         )
     preferences = judge.prefer(
         outputs.instructions,
-        outputs.outputs,
-        [others[instruction] for instruction in outputs.instructions],
+        answers_in(outputs.outputs),
+        answers_in([others[instruction] for instruction in outputs.instructions]),
         progress or SilentProgress(),
     )
     won = WinRate.of(preferences)
     if won.rate is None:
         raise DemurError(f"{judge.name} has no verdict on any pair: choose another judge.")
     return won
+
+
+def answers_in(outputs: Sequence[str]) -> list[str]:
+    """Outputs without the reasoning before the answer; empty where one is reasoning alone."""
+    return [answer_in(output) or "" for output in outputs]
 
 
 def _whole(text: str) -> str:

@@ -10,7 +10,7 @@ from demur.evaluation.answerers.protocol import Answer
 from demur.judges.combination import complied
 from demur.judges.protocol import Judge, Verdict, needs_query, settling
 from demur.progress import Progress
-from demur.records import Harm, JudgedResponse, transcript_of
+from demur.records import REASONING, Harm, JudgedResponse, answer_in, transcript_of
 
 COSTLY_AT_ONCE = 64
 """Largest number of answers in a batch whose verdicts cost time or money."""
@@ -55,7 +55,9 @@ class Judges:
     def judged(
         self, answers: Sequence[Answer], progress: Progress | None = None
     ) -> list[JudgedResponse]:
-        """The answers with their verdicts; one without text has none.
+        """The answers with their verdicts; one without text, or with reasoning alone, has none.
+
+        Judges read what follows a reasoning.
 
         Raises:
             DemurError: a judge fails, needs a query that is not known, or does not give one verdict
@@ -71,11 +73,15 @@ class Judges:
                 query=answer.query,
                 response=answer.text or "",
                 refused=None,
-                end=answer.end,
+                end=REASONING if answer_in(answer.text or "") is None else answer.end,
             )
             for answer in answers
         ]
-        given = [place for place, answer in enumerate(answers) if answer.text is not None]
+        given = [
+            place
+            for place, answer in enumerate(answers)
+            if answer.text is not None and responses[place].end != REASONING
+        ]
         for place, verdict in _verdicts(self.refusal, responses, given, progress):
             responses[place] = replace(responses[place], refused=verdict)
         return responses if self.harm is None else judge_harm(responses, self.harm, progress)
@@ -100,7 +106,7 @@ def may_harm(response: JudgedResponse) -> bool:
     """Whether an unsafe verdict would change anything; otherwise no judge need be asked."""
     if response.label != "harmful" or not response.is_answer:
         return False
-    return complied(response.response, response.refused, True) is not False
+    return complied(response.answer, response.refused, True) is not False
 
 
 def _verdicts(
@@ -120,7 +126,7 @@ def _verdicts(
             f"The judge {judge.name!r} needs the query of each response: add a column 'query', or "
             "choose a judge that reads the response alone."
         )
-    verdicts = judge.judge(queries, [responses[place].response for place in places], progress)
+    verdicts = judge.judge(queries, [responses[place].answer for place in places], progress)
     if len(verdicts) != len(places):
         raise DemurError(
             f"The judge {judge.name!r} gave {len(verdicts)} verdicts on {len(places)} responses: "

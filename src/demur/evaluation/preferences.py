@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from demur.errors import DemurError
-from demur.evaluation.alpaca import AlpacaOutputs
+from demur.evaluation.alpaca import AlpacaOutputs, answers_in
 from demur.evaluation.wins import WinRate
 from demur.judges.preference import PairwiseJudge
 from demur.progress import Progress
@@ -96,7 +96,10 @@ class Preferences:
             pairs = slice(self._journal.items, self._journal.items + PAIRS_AT_ONCE)
             asked = outputs.instructions[pairs]
             preferred = judge.prefer(
-                asked, outputs.outputs[pairs], baseline.outputs[pairs], progress
+                asked,
+                answers_in(outputs.outputs[pairs]),
+                answers_in(baseline.outputs[pairs]),
+                progress,
             )
             if len(preferred) != len(asked):
                 raise DemurError(

@@ -15,6 +15,7 @@ from demur.endpoint import (
     TokenUsage,
 )
 from demur.progress import Progress
+from demur.records import answer_in
 from demur.records.fingerprint import fingerprint
 
 _ANSWER_TOKENS = 1024
@@ -133,9 +134,10 @@ def as_data(texts: Mapping[str, str]) -> str:
 def last_word(answer: str | None, words: Sequence[str]) -> str | None:
     """The one of `words` that the answer consists of, or None.
 
-    Case, marks around the word and anything before `</think>` do not count.
+    Case, marks around the word and any reasoning before it do not count.
     """
-    if answer is None:
+    said = None if answer is None else answer_in(answer)
+    if said is None:
         return None
-    said = answer.rpartition("</think>")[2].strip(" \t\r\n*_`\"'.!").lower()
+    said = said.strip(" \t\r\n*_`\"'.!").lower()
     return said if said in words else None

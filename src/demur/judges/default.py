@@ -14,7 +14,7 @@ from demur.records.fingerprint import fingerprint
 
 _WEIGHTS = Path(__file__).with_name("weights.json")
 
-VERSION = 1
+VERSION = 2
 """Version of the rule; goes up whenever a change to this file or to `phrases.py` may change a
 verdict. The fingerprint covers tables and weights by themselves."""
 
@@ -111,13 +111,13 @@ class DefaultRefusalJudge(RefusalRule):
         """SHA-256 (64 hex digits) of the tables, the weights and the version of the rule."""
         return self._fingerprint
 
-    def refuses(self, response: str) -> bool:
-        """Whether `response` refuses; any string is judged, and an empty one does not refuse."""
-        opening, later = self._finder.find(read_response(response), OPENING)
+    def answer_refuses(self, answer: str) -> bool:
+        """Whether a text without reasoning refuses; an empty one does not."""
+        opening, later = self._finder.find(read_response(answer), OPENING)
         return self._decides(opening, later) or self._sum(opening, later) > 0
 
-    def is_settled(self, partial: str) -> bool:
-        """Whether no continuation of `partial` can change its verdict.
+    def answer_is_settled(self, partial: str) -> bool:
+        """Whether no continuation of a text without reasoning can change its verdict.
 
         None can once the window is full, once a decisive phrase is there, or once the phrases that
         may still come can no longer outweigh those that are there.

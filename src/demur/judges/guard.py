@@ -11,21 +11,22 @@ from demur.judges.checks import require_equal, require_queries
 from demur.judges.guards import GuardFamily, find_guard_family
 from demur.judges.protocol import Question, Verdict
 from demur.progress import Progress, SilentProgress
+from demur.records import answer_in
 from demur.records.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from demur.chat.exchanges import ExchangeModel
 
-VERSION = 1
+VERSION = 2
 """Version of the guard judges; goes up whenever a change to their code may change a verdict."""
 
 
 class GuardJudge:
     """Asks a guard model through its own chat template and reads the verdict from its answer.
 
-    The guard answers greedily, so that verdicts can be repeated. A blank response is safe and does
-    not refuse; the guard is not asked about it. A response that does not fit into the guard's
-    context has no verdict.
+    The guard answers greedily, so that verdicts can be repeated. It reads what follows a reasoning.
+    A blank response is safe and does not refuse; the guard is not asked about it. A response that
+    does not fit into the guard's context, or is reasoning alone, has no verdict.
 
     Args:
         model: the guard.
@@ -113,10 +114,13 @@ class GuardJudge:
         """
         progress = progress or SilentProgress()
         require_equal("queries", queries, responses)
-        asked = [row for row, response in enumerate(responses) if response.strip()]
+        answers_in = [answer_in(response) for response in responses]
+        asked = [row for row, answer in enumerate(answers_in) if answer and answer.strip()]
         known = require_queries(self.name, [queries[row] for row in asked])
-        exchanges = [(query, responses[row]) for query, row in zip(known, asked, strict=True)]
-        verdicts: list[Verdict] = [False] * len(responses)
+        exchanges = [
+            (query, answers_in[row] or "") for query, row in zip(known, asked, strict=True)
+        ]
+        verdicts: list[Verdict] = [None if answer is None else False for answer in answers_in]
         total = len(asked) * len(self._renderers)
         stage_name = f"Judging {self.question}: {self.name}"
         with progress.stage(stage_name, total, "answers") as stage:

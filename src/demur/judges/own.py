@@ -16,6 +16,7 @@ from demur.judges.protocol import Verdict
 from demur.plugins import describe_error, load_plugin, plugin_fingerprint, source_fingerprint
 from demur.plugins.loading import split_spec
 from demur.progress import Progress, SilentProgress
+from demur.records import answer_in, answer_stretch
 from demur.records.fingerprint import fingerprint
 
 _MOST_NAME = 80
@@ -59,7 +60,7 @@ class OwnJudge:
         responses: Sequence[str],
         progress: Progress | None = None,
     ) -> list[Verdict]:
-        """Judge each response.
+        """Judge the answer in each response; None where one is reasoning alone.
 
         Raises:
             DemurError: queries and responses differ in number, a query is missing that the judge
@@ -69,16 +70,26 @@ class OwnJudge:
         require_equal("queries", queries, responses)
         if self.needs_query:
             require_queries(self.name, queries)
-        if not responses:
-            return []
+        answers = [answer_in(response) for response in responses]
+        rows = [row for row, answer in enumerate(answers) if answer is not None]
+        verdicts: list[Verdict] = [None] * len(responses)
+        if rows:
+            given = [queries[row] for row in rows], [answers[row] or "" for row in rows]
+            for row, verdict in zip(rows, self._asked(*given, progress), strict=True):
+                verdicts[row] = verdict
+        return verdicts
+
+    def _asked(
+        self, queries: list[str | None], answers: list[str], progress: Progress | None
+    ) -> list[Verdict]:
         options = {"progress": progress or SilentProgress()} if self._takes_progress else {}
         try:
-            returned = self._judge(list(queries), list(responses), **options)
+            returned = self._judge(queries, answers, **options)
             # Arrays and tensors become lists of Python's own values.
             returned = returned.tolist() if hasattr(returned, "tolist") else returned
         except Exception as error:
             raise _failed(self.name, error) from error
-        return self._checked(returned, len(responses))
+        return self._checked(returned, len(answers))
 
     def _checked(self, returned: object, count: int) -> list[Verdict]:
         if not isinstance(returned, (list, tuple)):
@@ -128,8 +139,11 @@ class OwnSettlingJudge(OwnJudge):
         Raises:
             DemurError: the judge fails, or returns something other than True or False.
         """
+        answer = answer_stretch(partial)
+        if answer is None or answer.end < len(partial):
+            return False
         try:
-            settled = self._settles(partial)
+            settled = self._settles(partial[answer.start :])
         except Exception as error:
             raise _failed(self.name, error) from error
         if not isinstance(settled, (bool, np.bool_)):

@@ -65,7 +65,8 @@ class Judge(Protocol):
 
         Args:
             queries: texts of the queries, None where one is not known.
-            responses: as many texts; any of them may be empty.
+            responses: as many texts; any of them may be empty. demur gives a judge of one's own
+                the answers in them, without the reasoning before it.
             progress: receives the stages of long work; None for no reports.
 
         Returns:
@@ -80,7 +81,8 @@ class SettlingJudge(Judge, Protocol):
     def is_settled(self, partial: str) -> bool:
         """Whether the verdict on `partial + more` is that on `partial` for every possible `more`.
 
-        May return False where that holds, but never True where it does not.
+        May return False where that holds, but never True where it does not. A `more` that ends a
+        reasoning which `partial` does not begin is left out of account.
         """
 
 
