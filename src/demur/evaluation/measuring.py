@@ -14,6 +14,7 @@ from demur.judges.protocol import Judge, settling
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.records import (
+    REASONING,
     Measurement,
     MeasurementHeader,
     MeasurementKey,
@@ -111,6 +112,7 @@ def complete(
     if begun and stored.finished:
         return stored
     judge = settling(judges.refusal)
+    reasoning = 0
     with progress.stage(task.description, task.total, task.unit) as stage:
         for batch in task.batches(
             stored.items if begun else 0,
@@ -119,6 +121,7 @@ def complete(
             stage,
         ):
             judged = judges.judged(batch.answers, progress)
+            reasoning += sum(one.end == REASONING for one in judged)
             if not begun:
                 stored.begin(
                     MeasurementHeader(key, task.condition, task.set, task.per_query, task.width)
@@ -126,4 +129,9 @@ def complete(
                 begun = True
             stored.append(judged, batch.items, batch.representations)
     stored.finish()
+    if reasoning:
+        progress.message(
+            f"{task.condition.name} on {task.set}: {reasoning} responses never left their "
+            "reasoning and hold no answer; give them more tokens."
+        )
     return stored

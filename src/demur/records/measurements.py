@@ -11,7 +11,7 @@ from demur.errors import DemurError
 from demur.records.codec import to_plain
 from demur.records.conversations import Query, transcript_of
 from demur.records.fingerprint import fingerprint
-from demur.records.responses import JudgedResponse, Label
+from demur.records.responses import REASONING, JudgedResponse, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,13 +165,20 @@ class Measurement:
         """For each query the share of its responses that refuse, in [0, 1].
 
         Raises:
-            DemurError: the judge had no verdict on any response to a query.
+            DemurError: the judge had no verdict on any response to a query, or none of them left
+                its reasoning.
         """
         rates: list[float] = []
         for responses in self.responses:
             verdicts = [one.refused for one in responses if one.refused is not None]
             if not verdicts:
                 asked = transcript_of(responses[0].query or "")
+                if any(one.end == REASONING for one in responses):
+                    raise DemurError(
+                        f"No response to the query {asked!r:.60} under {self.name} left its "
+                        "reasoning, so there is no answer to judge: give more tokens, some "
+                        "thousands for a model that reasons."
+                    )
                 raise DemurError(
                     "The refusal judge had no verdict on any response to the query "
                     f"{asked!r:.60} under {self.name}: use a judge that decides, or "
