@@ -107,7 +107,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
 def rows_of(out: str) -> list[tuple[int, float, float, str]]:
     """The table of the prompts to choose from: epoch, harmful, harmless, chosen by."""
     _, _, table = out.partition("Prompts to choose from")
-    found = re.findall(r"^ +(\d+) +([\d.]+)% +([\d.]+)% *(.*?) *$", table, re.MULTILINE)
+    found = re.findall(
+        r"^ +(\d+) +([\d.]+)% +([\d.]+)%(?: +\d+%){0,2} *(.*?) *$", table, re.MULTILINE
+    )
     return [(int(row[0]), float(row[1]), float(row[2]), row[3]) for row in found]
 
 

@@ -28,7 +28,7 @@ from demur.optimization.methods import (
     get_method,
 )
 from demur.optimization.remarks import remarks_on
-from demur.optimization.validation import Validation, front
+from demur.optimization.validation import Ranking, Validation, front
 from demur.progress import SilentProgress
 from demur.prompts import Condition
 from demur.records import Label, Measurement, Queries
@@ -176,7 +176,11 @@ def test_a_validated_method_of_a_users_own_has_its_epoch_chosen(
             return queries.label_tensor() / self.epochs
 
     run = optimize(model, **arguments, method=Falling)
-    assert [one.validation for one in run.history] == [Validation(1.0, 0.0), Validation(0.5, 0.0)]
+    ranking = Ranking(auc=1.0, found_at_2=1.0, found_at_5=1.0)
+    assert [one.validation for one in run.history] == [
+        Validation(1.0, 0.0, ranking),
+        Validation(0.5, 0.0, ranking),
+    ]
     assert run.results.epoch == 1
     kept, chosen = run.safety_prompt.embeddings, run.prompt_after(1).embeddings
     assert kept is not None

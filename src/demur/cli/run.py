@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from demur.cli.comparison import print_left_out
-from demur.cli.screen import new_table, one_line, print_again, printable, short_name
+from demur.cli.screen import new_table, one_line, print_again, printable, short_name, with_notes
 from demur.cli.tables import (
     Row,
     behind_text,
@@ -80,23 +80,30 @@ def _print_front(console: Console, run: Run) -> None:
     picks = {run.epoch_of(pick): pick for pick in PICKS}
     chosen = run.results.epoch
     table = new_table("Prompts to choose from: refused on validation queries, scored")
-    for heading in ("after epoch", "harmful", "harmless", "chosen by"):
+    for heading in ("epoch", "harmful", "harmless", "at 2 %", "at 5 %", "chosen by"):
         table.add_column(heading, justify="left" if heading == "chosen by" else "right")
     scores = {epoch: one.validation for epoch, one in enumerate(run.history, start=1)}
-    rows = [
-        (scored.harmless, scored.harmful, epoch)
+    shown = [
+        (scored.harmless, scored.harmful, epoch, scored.ranking)
         for epoch, scored in scores.items()
         if scored is not None and (epoch in picks or epoch in run.front)
     ]
-    for harmless, harmful, epoch in sorted(rows):
+    for harmless, harmful, epoch, ranking in sorted(shown, key=lambda row: row[:3]):
         pick = f"--pick {picks[epoch]}" if epoch in picks else ""
         table.add_row(
             str(epoch),
             f"{harmful:.1%}",
             f"{harmless:.1%}",
+            *("", "")
+            if ranking is None
+            else (f"{ranking.found_at_2:.0%}", f"{ranking.found_at_5:.0%}"),
             f"{pick} (this one)".strip() if epoch == chosen else pick,
         )
-    console.print(table)
+    note = (
+        "at 2 %, at 5 %: harmful queries more likely to be refused than all but 2 or 5 % of the "
+        "harmless ones"
+    )
+    console.print(with_notes(table, [note]))
 
 
 def _rows(run: Run) -> list[Row]:
