@@ -288,7 +288,7 @@ class _Trainer:
         return self._stage
 
     def _report(self, stage: Stage, seen: Seen, number: int, done: int) -> None:
-        loss = seen.record().loss
+        loss = seen.loss
         finite = torch.isfinite(torch.tensor(loss)) and bool(torch.isfinite(self.prompt).all())
         most = max(LEAST_SKIPPED, MOST_SKIPPED * done)
         if not finite or seen.skipped > most or seen.skipped == self.batches:

@@ -26,7 +26,13 @@ class Seen:
         self.skipped = 0
         self._method = method
         self._values: dict[int, Mapping[str, float]] = {}
+        self._loss = 0.0
         self._read: dict[int, Tensor] = {}
+
+    @property
+    def loss(self) -> float:
+        """The mean loss so far, without a pass over all that was seen."""
+        return self._loss / len(self._values)
 
     def add(self, rows: Sequence[int], losses: Losses, read: Read) -> None:
         """Keep what a part of a batch came to."""
@@ -46,6 +52,7 @@ class Seen:
             )
         values = {name: column.tolist() for name, column in columns.items()}
         for place, row in enumerate(rows):
+            self._loss += values["loss"][place]
             self._values[row] = {name: column[place] for name, column in values.items()}
             self._read[row] = read.representations[place].detach().float().cpu()
 
