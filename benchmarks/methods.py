@@ -1,12 +1,12 @@
 """Methods side by side, or one method with its terms taken out, on queries nobody trained on.
 
-    python benchmarks/methods.py [MODEL] [--methods likelihood dro vpt] [--split validation]
-    python benchmarks/methods.py [MODEL] --ablation [--seeds 0 1 2]
+    python benchmarks/methods.py [MODEL] [--methods likelihood dro vpt] [--preset quick]
+    python benchmarks/methods.py [MODEL] --ablation [--seeds 0 1 2] [--split validation]
 
 Trains a prompt with each method under the same preset, then compares no prompt, hand-written ones
 and the trained ones on harmful, borderline and ordinary queries of one of the built-in splits. With
-`--ablation`, each term of the default method is taken out in turn. Use `validation` to choose and
-`test` to report a choice. An interrupted comparison goes on where it was. Prints the table and
+`--ablation`, each term of the default method is taken out in turn. Use `--split validation` to
+make a choice, and `test` to report it: the default method has read the validation queries. An interrupted comparison goes on where it was. Prints the table and
 keeps it in `benchmarks/results/`.
 """
 
@@ -27,6 +27,7 @@ from demur.files import safe_name
 from demur.optimization.methods import method_names
 from demur.prompts import BASIC_PROMPTS
 from demur.queries import SPLITS
+from demur.records import to_plain
 
 TOKENS = 64
 KINDS = ("", ":borderline", ":ordinary")
@@ -76,7 +77,7 @@ def main() -> None:
     Console().print(str(comparison), markup=False, highlight=False)
     what = "ablation" if arguments.ablation else "methods"
     write_results(
-        f"{what}-{Path(model.name).name}-{arguments.split}",
+        f"{what}-{Path(model.name).name}-{arguments.preset}-{arguments.split}",
         {
             "model": model.name,
             "dtype": model.record.dtype,
@@ -106,7 +107,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--texts", nargs="*", default=list(BASIC_PROMPTS), help="hand-written prompts to compare"
     )
-    parser.add_argument("--split", default="validation", choices=SPLITS)
+    parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--basic-prompt", default="long")
     parser.add_argument("--most", type=int, help="queries of each set that are measured, at most")
@@ -131,7 +132,11 @@ def _facts(run: Run, seconds: float | None) -> dict[str, Any]:
         "epoch": run.results.epoch,
         "scored_on_validation": None
         if scored is None
-        else {"harmful": round(scored.harmful, 3), "harmless": round(scored.harmless, 3)},
+        else {
+            "harmful": round(scored.harmful, 3),
+            "harmless": round(scored.harmless, 3),
+            **({} if scored.ranking is None else to_plain(scored.ranking)),
+        },
     }
 
 
