@@ -5,9 +5,9 @@
 
 Trains a prompt with each method under the same preset, then compares no prompt, hand-written ones
 and the trained ones on harmful, borderline and ordinary queries of one of the built-in splits. With
-`--ablation`, each term of the default method is taken out in turn. Use `--split validation` to
-make a choice, and `test` to report it: the default method has read the validation queries. An interrupted comparison goes on where it was. Prints the table and
-keeps it in `benchmarks/results/`.
+`--ablation`, each term of the default method is taken out in turn. Use `--split validation` to make
+a choice, and `test` to report it: the default method has read the validation queries. An
+interrupted comparison goes on where it was. Prints the table and keeps it in `benchmarks/results/`.
 """
 
 from __future__ import annotations
