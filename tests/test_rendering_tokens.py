@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
-from demur.chat.rendering import ChatRenderer, RenderedConversation
+from demur.chat import rendering
+from demur.chat.layouts import first_rendered
+from demur.chat.rendered import RenderedConversation
+from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
 from tests.tiny_tokenizers import (
     CHATML,
@@ -235,13 +238,12 @@ def test_one_layout_serves_all_conversations(monkeypatch: pytest.MonkeyPatch) ->
     tokenizer = make("gpt4")
     renderer = ChatRenderer(tokenizer)
     calls = []
-    apply = tokenizer.apply_chat_template
 
-    def counted(*arguments: Any, **options: Any) -> Any:
-        calls.append(options)
-        return apply(*arguments, **options)
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return first_rendered(*arguments)
 
-    monkeypatch.setattr(tokenizer, "apply_chat_template", counted)
+    monkeypatch.setattr(rendering, "first_rendered", counted)
     for number in range(100):
         renderer.render(f"{QUERY} {number}", PROMPT + ".", SYSTEM)
     assert len(calls) == 1

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from demur.arguments import described
 from demur.chat.engine import Inputs
-from demur.chat.rendering import ChatRenderer, RenderedConversation
+from demur.chat.rendered import RenderedConversation
+from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
 from demur.records import Query, history_of, text_of
 

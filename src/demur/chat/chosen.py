@@ -32,6 +32,7 @@ def load_chosen(
         quantization=settings.quantization,
         trust_remote_code=settings.trust_remote_code,
         prefix_sharing=settings.prefix_sharing,
+        chat_template=settings.chat_template,
         keep_freed_memory=True,
         progress=progress,
     )

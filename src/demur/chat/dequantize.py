@@ -70,9 +70,6 @@ def dequantized_folder(
         DemurError: `file` is no GGUF file, is damaged or of an unknown architecture, accelerate
             is missing, or the disk is full.
     """
-    with file.open("rb") as handle:
-        if handle.read(4) != b"GGUF":
-            raise DemurError(f"{name} is not a GGUF file; give a GGUF file or a model folder.")
     root = cache_directory() / "dequantized"
     folder = root / f"{key[:16]}-{str(dtype).removeprefix('torch.')}"
     if _is_usable(folder):

@@ -13,20 +13,16 @@ from transformers import PreTrainedTokenizerBase
 
 from demur.chat.engine import Engine, Inputs, SamplingSettings
 from demur.chat.engine.architecture import context_length
+from demur.chat.layouts import STAND_INS, first_rendered, in_both_forms, split_segments
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendering import (
-    STAND_INS,
-    RenderedConversation,
-    apply_template,
-    clean_text,
-    message,
-    split_segments,
-)
+from demur.chat.rendered import RenderedConversation
+from demur.chat.rendering import clean_text
 from demur.chat.templates import TemplateArguments, pin_clock, template_options
 from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.errors import DemurError
 from demur.progress import Progress, SilentStage, Stage
 from demur.records.fingerprint import fingerprint
+from demur.records.reasoning import closing_of
 
 Exchange = tuple[str, str]
 """A query and the response to it."""
@@ -183,18 +179,17 @@ def _layout(
     """The template's markup around empty segments for query and response."""
     query, response = STAND_INS["query"], STAND_INS["response"]
     options = {**template_options(template), **arguments}
-    problem = ""
-    for as_parts in (False, True):  # some templates take a message only as a list of parts
-        try:
-            said = [message("user", query, as_parts), message("assistant", response, as_parts)]
-            text = apply_template(tokenizer, pin_clock(template), said, options)
-        except Exception as error:  # a template may fail in any way
-            problem = problem or " ".join(str(error).split())
-            continue
-        if query in text and response in text:
-            return split_segments(text)
+    rendered = first_rendered(
+        tokenizer,
+        pin_clock(template),
+        in_both_forms([[("user", query), ("assistant", response)]]),
+        options,
+        lambda text: query in text and response in text,
+    )
+    if rendered.text is not None:
+        return split_segments(rendered.text + closing_of(rendered.text))
     raise DemurError(
         "The chat template does not render a query with its response"
-        f" ({problem or 'one of them is missing from its output'}):"
+        f" ({rendered.problem or 'one of them is missing from its output'}):"
         " use the template of a guard model."
     )

@@ -22,8 +22,10 @@ from demur.chat.checkpoint import (
 from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
 from demur.chat.download import pull
 from demur.chat.engine.forward import input_device
+from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
 from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
+from demur.chat.templates import choose_template, find_template
 from demur.errors import DemurError
 from demur.progress import Progress, SilentProgress
 
@@ -51,6 +53,7 @@ class LoadedModel:
             its dense copy.
         gguf: the GGUF file that it was unpacked from, if any.
         quantization: `4bit`, or None.
+        end_tokens: ids of tokens that end an answer, as a GGUF file names them.
     """
 
     model: PreTrainedModel
@@ -63,6 +66,7 @@ class LoadedModel:
     folder: Path
     gguf: Path | None = None
     quantization: str | None = None
+    end_tokens: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class _Origin:
     name: str
     identity: str
     key: str = ""  # of a GGUF file's content
+    header: GgufHeader | None = None  # of a GGUF file
 
 
 def load_model(
@@ -82,6 +87,7 @@ def load_model(
     device: str | None = None,
     quantization: str | None = None,
     trust_remote_code: bool = False,
+    needs_template: bool = False,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
@@ -94,6 +100,7 @@ def load_model(
             None for the best one.
         quantization: `4bit` packs the weights with bitsandbytes.
         trust_remote_code: run code that the model brings along.
+        needs_template: refuse a model without a chat template, before its weights are read.
         progress: told about downloads and unpacking.
 
     Raises:
@@ -107,7 +114,10 @@ def load_model(
     with explained_errors(str(spec)), quiet_libraries():
         origin = _find(spec, trust_remote_code, progress)
         folder = origin.path
-        if origin.key:
+        if origin.header is not None:
+            require_whole_model(origin.header, origin.name)
+            if needs_template:
+                choose_template(origin.header.template, origin.name)
             folder = dequantized_folder(
                 origin.path, origin.key, origin.name, chosen_dtype, progress
             )
@@ -116,6 +126,8 @@ def load_model(
         else:
             config = load_config(folder, origin.name, trust_remote_code)
             tokenizer = load_tokenizer(folder, origin.name, trust_remote_code)
+            if needs_template:
+                find_template(tokenizer, origin.name)
             model = load_weights(
                 folder,
                 origin.name,
@@ -131,7 +143,8 @@ def load_model(
     progress.message(f"{origin.name}: {_short(chosen_dtype)} on {chosen_device}, {reason}")
     gguf = origin.path if origin.key else None
     how = (chosen_device, chosen_dtype, reason, folder, gguf, quantization)
-    return LoadedModel(model, tokenizer, origin.name, origin.identity, *how)
+    ends = origin.header.end_tokens if origin.header is not None else frozenset()
+    return LoadedModel(model, tokenizer, origin.name, origin.identity, *how, ends)
 
 
 def _require_packages(spread: bool, quantization: str | None) -> None:
@@ -158,7 +171,8 @@ def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Ori
     if isinstance(spec, str) and text in CATALOG:
         model = CATALOG[text]
         file = pull(text, progress)
-        return _Origin(file, text, f"sha256:{model.sha256}", key=model.sha256)
+        header = read_header(file, text)
+        return _Origin(file, text, f"sha256:{model.sha256}", model.sha256, header)
     path = Path(spec).expanduser()
     if path.is_dir():
         return _find_in_folder(path)
@@ -176,8 +190,8 @@ def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Ori
 
 def _gguf(file: Path) -> _Origin:
     file = file.resolve()
-    key = gguf_fingerprint(file)
-    return _Origin(file, file.stem, f"gguf:{key}", key=key)
+    header, key = read_header(file, file.stem), gguf_fingerprint(file)
+    return _Origin(file, file.stem, f"gguf:{key}", key, header)
 
 
 def _find_in_folder(folder: Path) -> _Origin:

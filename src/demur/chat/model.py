@@ -29,11 +29,16 @@ from demur.chat.engine.capability import check_sharing
 from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendering import ChatRenderer, RenderedConversation
+from demur.chat.rendered import RenderedConversation
+from demur.chat.rendering import ChatRenderer
 from demur.chat.settings import LoadSettings
+from demur.chat.templates import read_template
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import ModelRecord, Query, history_of, identity_of, text_of
+
+REASONING_TOKENS = 4096
+"""Number of tokens in which most models end a reasoning and answer."""
 
 
 class ChatModel:
@@ -54,6 +59,7 @@ class ChatModel:
         loaded: LoadedModel,
         prefix_sharing: PrefixSharing = "auto",
         settings: LoadSettings | None = None,
+        chat_template: str | None = None,
     ) -> None:
         self.name = loaded.name
         self.settings = settings or LoadSettings(model=loaded.name, prefix_sharing=prefix_sharing)
@@ -66,9 +72,13 @@ class ChatModel:
         self.quantization = loaded.quantization
         self.context_length = context_length(loaded.model)
         self.width = int(embedding_table(loaded.model).shape[1])
-        self.renderer = ChatRenderer(loaded.tokenizer, loaded.name)
+        self.renderer = ChatRenderer(loaded.tokenizer, loaded.name, chat_template)
         self.engine = Engine(
-            loaded.model, loaded.tokenizer, prefix_sharing=prefix_sharing, name=loaded.name
+            loaded.model,
+            loaded.tokenizer,
+            prefix_sharing=prefix_sharing,
+            name=loaded.name,
+            turn_end=self.renderer.turn_end.and_tokens(loaded.end_tokens),
         )
 
     @classmethod
@@ -81,6 +91,7 @@ class ChatModel:
         trust_remote_code: bool = False,
         quantization: str | None = None,
         prefix_sharing: PrefixSharing = "auto",
+        chat_template: str | Path | None = None,
         keep_freed_memory: bool = False,
         progress: Progress | None = None,
     ) -> ChatModel:
@@ -97,23 +108,27 @@ class ChatModel:
                 at loading finds that exact for the model, and runs whole conversations elsewhere;
                 `on` insists on the first and `off` on the second. Conversations longer than a
                 model's sliding window always run whole.
+            chat_template: file with a Jinja chat template, to use in place of the model's own; for
+                base models, and for models that come without one.
             keep_freed_memory: on a processor, let this process keep the memory that it frees for
                 its own later use, which makes it faster (see `demur.chat.keep_freed_memory`). The
                 setting holds for the whole process, so it is left alone by default.
             progress: reports downloads, the plain path and its reason, and kept memory.
 
         Raises:
-            DemurError: the model cannot be found, read or used, or cannot share a prefix although
-                `prefix_sharing` is `on`.
+            DemurError: the model cannot be found, read or used, has no chat template, or cannot
+                share a prefix although `prefix_sharing` is `on`.
         """
         check_sharing(prefix_sharing)
         progress = progress or SilentProgress()
+        template = None if chat_template is None else read_template(chat_template)
         loaded = load_model(
             str(model),
             dtype=dtype,
             device=device,
             trust_remote_code=trust_remote_code,
             quantization=quantization,
+            needs_template=template is None,
             progress=progress,
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
@@ -126,9 +141,16 @@ class ChatModel:
                 "quantization": quantization,
                 "prefix_sharing": prefix_sharing,
                 "trust_remote_code": trust_remote_code,
+                "chat_template": None if chat_template is None else str(chat_template),
             }
         )
-        chat_model = cls(loaded, prefix_sharing, settings)
+        chat_model = cls(loaded, prefix_sharing, settings, template)
+        if chat_model.renderer.may_reason:
+            progress.message(
+                f"{chat_model.name} may reason before it answers, which its chat template cannot "
+                "end: responses that do not leave their reasoning count as no answer, so give "
+                f"{REASONING_TOKENS} tokens or more."
+            )
         if remark := chat_model.engine.verdict.remark(chat_model.name):
             progress.message(remark)
         return chat_model

@@ -9,55 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from demur.chat.templates import TemplateArguments, find_template, pin_clock, template_options
+from demur.chat.bounded import OutOfBounds
+from demur.chat.engine.turn_end import TurnEnd
+from demur.chat.layouts import STAND_INS, first_rendered, in_both_forms, split_segments
+from demur.chat.rendered import RenderedConversation
+from demur.chat.templates import (
+    TemplateValue,
+    find_template,
+    pin_clock,
+    template_options,
+    with_ending,
+)
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
+from demur.chat.turns import AnsweredTurn, ending_of, turn_end_of
 from demur.errors import DemurError
-
-# Private-use characters, which no template handles specially; each stands for a text.
-STAND_INS: dict[SegmentKind, str] = {
-    "safety_prompt": "\ue0d0\uf0a1\ue0d1",
-    "system_prompt": "\ue0d0\uf0a2\ue0d1",
-    "query": "\ue0d0\uf0a3\ue0d1",
-    "response": "\ue0d0\uf0a4\ue0d1",
-}
-_STAND_IN = re.compile("(" + "|".join(STAND_INS.values()) + ")")
-_KINDS = {stand_in: kind for kind, stand_in in STAND_INS.items()}
-
-
-class Part(TypedDict):
-    """A part of a message, as some templates take it."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(TypedDict):
-    """A message as templates take it: its content is text, or a list of parts."""
-
-    role: str
-    content: str | list[Part]
-
-
-@dataclass(frozen=True)
-class RenderedConversation:
-    """One conversation up to where the assistant's answer begins.
-
-    Attributes:
-        token_ids: what the model reads, the beginning-of-sequence token included where the chat
-            template has it.
-        prompt_span: [start, end) of the safety prompt's tokens in `token_ids`; None without one.
-            Where the safety prompt is embeddings, the ids inside are placeholders.
-    """
-
-    token_ids: tuple[int, ...]
-    prompt_span: tuple[int, int] | None
+from demur.records.reasoning import mentions_reasoning
 
 
 class ChatRenderer:
@@ -66,28 +37,51 @@ class ChatRenderer:
     The safety prompt opens the system message, and the application's system text follows it after
     a blank line. Where the template has no system role (it refuses or ignores one), both open the
     user's message instead. Texts are stripped of surrounding white space. Templates that can be
-    told not to think before the answer are, and templates that print a date print a fixed one.
+    told not to think before the answer are, and where a template leaves a reasoning open, it is
+    ended. Templates that print a date print a fixed one.
 
     Args:
         tokenizer: a fast tokenizer. Tokens added to it later are not known here.
         model_name: tells the family, for models whose tokenizers ship no usable chat template.
+        template: Jinja chat template to use in place of the model's own.
 
     Attributes:
-        template: the Jinja chat template.
+        template: the Jinja chat template; it ends a reasoning before the answer.
         options: the variables that it is rendered with.
 
     Raises:
         DemurError: no chat template can be found, or the tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model_name: str = "",
+        template: str | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
-        template = find_template(tokenizer, model_name)
+        template = template or find_template(tokenizer, model_name)
         self.template = template
         self.options = template_options(template)
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[tuple[frozenset[SegmentKind], int], list[Segment]] = {}
+        self._end_reasoning()
+
+    @cached_property
+    def turn_end(self) -> TurnEnd:
+        """What the template writes behind an answer, which ends one."""
+        return turn_end_of(self._tokenize, [self._answered(), self._last_turn()])
+
+    @cached_property
+    def may_reason(self) -> bool:
+        """Whether the model may reason before it answers, and the template cannot end that."""
+        if not mentions_reasoning(self.template):
+            return False
+        try:
+            return not mentions_reasoning(self._header()) and not self._has_switch()
+        except DemurError:
+            return False
 
     @property
     def fingerprint(self) -> str:
@@ -161,8 +155,7 @@ class ChatRenderer:
             DemurError: the text is empty or cannot be tokenized as plain text.
         """
         clean_text("answer", text)
-        last = self._segments({"query": "x"})[-1]
-        header = last if last.kind == "markup" else Segment("")
+        header = Segment(self._header())
         gap = self._gap(header.text)
         if text.startswith(gap):
             gap = ""
@@ -174,12 +167,8 @@ class ChatRenderer:
 
     def _gap(self, header: str) -> str:
         """White space that the template puts between the header of an answer and its text."""
-        try:
-            answered = self._segments({"query": "x"}, [("x", "x")])
-        except DemurError:  # the template takes one message only
-            return ""
-        place = next((i for i, one in enumerate(answered) if one.kind == "response"), 0)
-        before = answered[place - 1].text if place else ""
+        answered = self._answered()
+        before = "" if answered is None else answered.before
         gap = before.removeprefix(header)
         return gap if before.startswith(header) and not gap.strip() else ""
 
@@ -221,75 +210,85 @@ class ChatRenderer:
             if system
             else [in_user]
         )
-        problem = ""
-        for as_parts in (False, True):  # some templates take a message only as a list of parts
-            for way in ways:
-                messages = [message(role, text, as_parts) for role, text in way]
-                try:
-                    text = self._apply(messages)
-                except Exception as error:  # a template may fail in any way
-                    problem = problem or " ".join(str(error).split())
-                    continue
-                turns_kept = not answered or (
-                    text.count(query) == answered + 1 and text.count(response) == answered
-                )
-                if turns_kept and all(STAND_INS[kind] in text for kind in kinds):
-                    return split_segments(text)
+
+        def is_whole(text: str) -> bool:
+            turns_kept = not answered or (
+                text.count(query) == answered + 1 and text.count(response) == answered
+            )
+            return turns_kept and all(STAND_INS[kind] in text for kind in kinds)
+
+        rendered = first_rendered(
+            self._tokenizer, self._template, in_both_forms(ways), self.options, is_whole
+        )
+        if rendered.text is not None:
+            return split_segments(rendered.text)
+        problem = rendered.problem or "a message is missing from its output"
         if answered:
             raise DemurError(
                 "The model's chat template does not render a query behind earlier messages"
-                f" ({problem or 'a message is missing from its output'}): leave out queries with a"
-                " history, or use another chat model."
+                f" ({problem}): leave out queries with a history, or use another chat model."
             )
         raise DemurError(
-            "The model's chat template does not render a plain conversation"
-            f" ({problem or 'a message is missing from its output'}): use another chat model."
+            f"The model's chat template does not render a plain conversation ({problem}): use"
+            " another chat model, or give its template with --chat-template FILE."
         )
 
-    def _apply(self, messages: list[Message]) -> str:
-        return apply_template(self._tokenizer, self._template, messages, self.options)
+    def _answered(self) -> AnsweredTurn | None:
+        try:
+            return AnsweredTurn.of(self._segments({"query": "x"}, [("x", "x")]))
+        except OutOfBounds:
+            raise
+        except DemurError:  # the template takes one message only
+            return None
 
-
-def apply_template(
-    tokenizer: PreTrainedTokenizerBase,
-    template: str,
-    messages: Sequence[Message],
-    options: TemplateArguments,
-) -> str:
-    """Messages as a template renders them, up to where the assistant's answer begins.
-
-    A template may raise any exception.
-    """
-    apply: Any = tokenizer.apply_chat_template  # its annotations know no parts and no variables
-    return str(
-        apply(
-            messages,
-            chat_template=template,
-            add_generation_prompt=True,
-            tokenize=False,
-            **options,
+    def _last_turn(self) -> AnsweredTurn | None:
+        """The markup around an answer that nothing follows."""
+        query, response = STAND_INS["query"], STAND_INS["response"]
+        rendered = first_rendered(
+            self._tokenizer,
+            self._template,
+            in_both_forms([[("user", query), ("assistant", response)]]),
+            self.options,
+            lambda text: response in text,
+            generation=False,
         )
-    )
+        return None if rendered.text is None else AnsweredTurn.of(split_segments(rendered.text))
+
+    def _header(self) -> str:
+        """What the template writes between the query and the answer to come."""
+        last = self._segments({"query": "x"})[-1]
+        return last.text if last.kind == "markup" else ""
+
+    def _end_reasoning(self) -> None:
+        """Let the template end the reasoning before an answer."""
+        try:
+            ending = ending_of(self._header(), self._answered())
+        except OutOfBounds:
+            raise
+        except DemurError:  # it is raised where a conversation is rendered
+            return
+        if ending:
+            self.template = with_ending(self.template, ending)
+            self._template = pin_clock(self.template)
+            self._layouts.clear()
+
+    def _has_switch(self) -> bool:
+        """Whether the variables that turn thinking off change what the template writes."""
+        flipped = {name: _FLIPPED.get(name, True) for name in self.options if name != "date_string"}
+        found = [
+            first_rendered(
+                self._tokenizer,
+                self._template,
+                in_both_forms([[("user", STAND_INS["query"])]]),
+                {**self.options, **changed},
+                lambda text: STAND_INS["query"] in text,
+            ).text
+            for changed in ({}, flipped)
+        ]
+        return found[0] != found[1]
 
 
-def message(role: str, text: str, as_parts: bool) -> Message:
-    """A message as templates take it: its content is text, or a list with one part."""
-    return {"role": role, "content": [{"type": "text", "text": text}] if as_parts else text}
-
-
-def split_segments(text: str) -> list[Segment]:
-    """The markup of a rendered template around empty segments where stand-ins are."""
-    segments = [
-        Segment("", _KINDS[part]) if part in _KINDS else Segment(part)
-        for part in _STAND_IN.split(text)
-        if part
-    ]
-    if sum(segment.kind == "safety_prompt" for segment in segments) > 1:
-        raise DemurError(
-            "The model's chat template writes the system message more than once, so the safety"
-            " prompt has no single place: use another chat model."
-        )
-    return segments
+_FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
 
 
 def _clean_texts(

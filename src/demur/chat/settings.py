@@ -42,6 +42,12 @@ class LoadSettings(BaseModel):
         description="run code that the model brings along; only for models that you trust",
     )
 
+    chat_template: str | None = Field(
+        default=None,
+        description="file with a Jinja chat template, for a model that comes without one; default: "
+        "the model's own",
+    )
+
     def like(self, other: LoadSettings) -> LoadSettings:
         """These settings, with the model of others and how it computes where nothing was chosen.
 
@@ -51,7 +57,7 @@ class LoadSettings(BaseModel):
         return self.model_copy(
             update={
                 name: getattr(other, name)
-                for name in ("model", "dtype", "quantization", "prefix_sharing")
+                for name in ("model", "dtype", "quantization", "prefix_sharing", "chat_template")
                 if getattr(self, name) == getattr(default, name)
             }
         )

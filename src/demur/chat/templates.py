@@ -7,14 +7,17 @@ one from `templates_data/`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
+from demur.files import read_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,6 +73,9 @@ _THINKING_SWITCHES: dict[str, bool | int] = {
     "thinking_budget": 0,  # Seed-OSS
 }
 
+MOST_TEMPLATE_BYTES = 1_000_000
+"""Largest size of a file with a chat template."""
+
 # A repackaged model keeps its name and gains such endings: "-GGUF", ".Q4_K_M.gguf", "-AWQ".
 _REPACKAGED = r"(?:[-._](?:hf|gguf|gptq|awq|exl2|fp16|f16|f32|bf16|[if]?q\d\w*|\dbit))*"
 
@@ -78,28 +84,62 @@ _REPACKAGED = r"(?:[-._](?:hf|gguf|gptq|awq|exl2|fp16|f16|f32|bf16|[if]?q\d\w*|\
 class Family:
     """Models that share a chat template of this package.
 
-    `matches` is searched for in the model's name: such a model gets `template` where its tokenizer
-    ships none. `prefer` lists the models whose shipped templates, where they have one, do not
-    render the conversations of the DRO paper: those get `template` always. It must match a whole
-    part of the name (parts: what `/` separates), so that a fine-tune with a longer name keeps
-    the template it was trained with.
+    Attributes:
+        template: name of the template.
+        names: pattern of the models' names. It must match a whole part of a name (parts: what `/`
+            separates), so that neither another size or version nor a fine-tune gets a template that
+            it was not trained with.
+        always: whether they get it even where they ship a template, because that does not render
+            the conversations of the DRO paper.
     """
 
     template: str
-    matches: str
-    prefer: str | None = None
+    names: str
+    always: bool = False
 
 
 # Llama 2 and Code Llama ship templates that render what the paper's models received. Vicuna and
 # Orca 2 shipped none, but repackaged copies carry various; Mistral's later revisions put a space
 # before [INST]; OpenChat's names a "GPT4 Correct System", which the model was not trained with.
 FAMILIES = (
-    Family("llama2", r"llama-?_?2.*chat|code-?_?llama.*instruct"),
-    Family("vicuna", r"vicuna", prefer=r"vicuna-(?:7b|13b)-v1\.5"),
-    Family("chatml", r"orca[-_]?2", prefer=r"orca-2-(?:7b|13b)"),
-    Family("mistral", r"mi[sx]tral.*instruct", prefer=r"mistral-7b-instruct-v0\.[12]"),
-    Family("openchat", r"openchat", prefer=r"openchat[-_]3\.5(?:-1210)?"),
+    Family("llama2", r"llama-2-(?:7b|13b|70b)-chat"),
+    Family("llama2", r"codellama-(?:7b|13b|34b)-instruct"),
+    Family("vicuna", r"vicuna-(?:7b|13b)-v1\.5", always=True),
+    Family("chatml", r"orca-2-(?:7b|13b)", always=True),
+    Family("mistral", r"mistral-7b-instruct-v0\.[12]", always=True),
+    Family("openchat", r"openchat[-_]3\.5(?:-1210)?", always=True),
 )
+
+
+def read_template(file: str | Path) -> str:
+    """The chat template in a file that the user gives.
+
+    Raises:
+        DemurError: the file cannot be read, or is no Jinja template in UTF-8.
+    """
+    from jinja2 import TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    path = Path(file).expanduser()
+    shown = f"The chat template {str(file)!r:.200}"
+    try:
+        text = read_bytes(path, MOST_TEMPLATE_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DemurError(f"{shown} is not UTF-8: save it as UTF-8.") from error
+    if not text.strip():
+        raise DemurError(f"{shown} is empty: give a Jinja chat template.")
+    # transformers knows one tag of its own, which marks what the assistant says.
+    plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", text)
+    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        environment.parse(plain)
+    except (TemplateSyntaxError, RecursionError) as error:
+        raise DemurError(
+            f"{shown} is no Jinja template ({first_line(error)}): correct it or give another."
+        ) from error
+    if "{{" not in text and "{%" not in text:
+        raise DemurError(f"{shown} writes no message: give a Jinja chat template.")
+    return text
 
 
 def find_template(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> str:
@@ -110,25 +150,41 @@ def find_template(tokenizer: PreTrainedTokenizerBase, model_name: str = "") -> s
         model_name: a hub name, folder or file; upper and lower case are the same.
 
     Raises:
-        DemurError: the tokenizer has no template and the name tells no known family.
+        DemurError: the tokenizer has no template and the name is of no family.
+    """
+    shipped = tokenizer.chat_template
+    if isinstance(shipped, dict):
+        shipped = shipped.get("default")
+    return choose_template(shipped or None, model_name)
+
+
+def choose_template(shipped: str | None, model_name: str) -> str:
+    """The Jinja chat template for a model that ships one, or none.
+
+    Raises:
+        DemurError: it ships none and its name is of no family.
     """
     # A folder of the hub's cache reads "models--owner--name".
     parts = re.split(r"[/\\]|--", model_name.lower())
     for family in FAMILIES:
-        if family.prefer and any(re.fullmatch(family.prefer + _REPACKAGED, p) for p in parts):
+        named = any(re.fullmatch(family.names + _REPACKAGED, part) for part in parts)
+        if named and (family.always or not shipped):
             return _read_template(family.template)
-    shipped = tokenizer.chat_template
-    if isinstance(shipped, dict):
-        shipped = shipped.get("default")
     if shipped:
         return str(shipped)
-    for family in FAMILIES:
-        if any(re.search(family.matches, part) for part in parts):
-            return _read_template(family.template)
     raise DemurError(
-        f"{model_name or 'The model'} has no chat template and is of no family that demur has one"
-        " for: use a chat model whose tokenizer has a chat template."
+        f"{model_name or 'The model'} comes without a chat template, as base models do: give one"
+        " with --chat-template FILE, or use a chat model."
     )
+
+
+def with_ending(template: str, ending: str) -> str:
+    """The template, with a text at the end of what it writes before an answer."""
+    if not ending:
+        return template
+    # Jinja drops a last line break, which would stand in the middle here.
+    text = json.dumps(ending, ensure_ascii=False)
+    return template.removesuffix("\n") + f'{{{{ {text} if add_generation_prompt else "" }}}}'
 
 
 def pin_clock(template: str) -> str:

@@ -113,6 +113,14 @@ class SegmentTokenizer:
             raise DemurError("The safety prompt has no tokens under this tokenizer: give another.")
         return ids, (inside[0], inside[-1] + 1)
 
+    def control_tokens(self, markup: str) -> list[_Token]:
+        """The added tokens in a template's markup, with their places in it."""
+        return [
+            token
+            for token in self._encode(markup)
+            if token.id in self._reserved and token.id != self._unknown_id
+        ]
+
     def _tokenize(self, pieces: _Pieces) -> list[_Token]:
         tokens: list[_Token] = []
         bounds = sorted({0, len(pieces.text)} | pieces.cuts)

@@ -35,6 +35,7 @@ from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
 from demur.chat.engine.streaming import Stream
 from demur.chat.engine.targets import Read, TargetTokens, TokenReader, log_probability
+from demur.chat.engine.turn_end import FILES_ONLY, TurnEnd
 from demur.progress import SilentStage, Stage
 
 Result = TypeVar("Result")
@@ -65,6 +66,7 @@ class Engine:
         prefix_sharing: `auto` shares the computation of the opening where that is exact for the
             model, `on` insists on it, `off` runs whole conversations.
         name: name of the model in messages.
+        turn_end: what ends an answer, beside what the model's files call its end.
 
     Attributes:
         verdict: which path serves this model and why; found once, by comparing the two.
@@ -85,9 +87,11 @@ class Engine:
         *,
         prefix_sharing: PrefixSharing = "auto",
         name: str = "The model",
+        turn_end: TurnEnd = FILES_ONLY,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.turn_end = turn_end
         room = room_for(model)
         self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
         use_grouped_attention(model)
@@ -237,7 +241,8 @@ class Engine:
             stage: advanced by one for each response.
         """
         stage = stage or SilentStage()
-        writer = ResponseWriter(self.model, self.tokenizer, settings, settled, self._numbers)
+        numbers, turn_end = self._numbers, self.turn_end
+        writer = ResponseWriter(self.model, self.tokenizer, settings, settled, numbers, turn_end)
         limits = limits or [settings.most_tokens] * len(keys)
         streams = [
             (query, sample, random_stream(settings, key, sample)[:limit])
@@ -264,7 +269,8 @@ class Engine:
 
     def stream(self) -> Stream:
         """A new conversation that is answered token by token, while its answer is shown."""
-        return Stream(self.model, self.tokenizer, self._numbers, reuses=self.shares_prefix)
+        numbers, turn_end = self._numbers, self.turn_end
+        return Stream(self.model, self.tokenizer, numbers, turn_end, reuses=self.shares_prefix)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """Logits of the next token at representations (N, d); (N, V) float32 on the CPU."""

@@ -10,7 +10,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from demur.chat.rendering import RenderedConversation
+from demur.chat.rendered import RenderedConversation
 
 Target = tuple[int, ...]
 """The token ids of one continuation of a query."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from demur.chat.engine.architecture import end_tokens
 from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, draw
+from demur.chat.engine.turn_end import FILES_ONLY, TurnEnd
+from demur.records.reasoning import MARK_TOKENS
 
 
 @dataclass
@@ -40,12 +43,15 @@ class ResponseWriter:
         settings: SamplingSettings,
         settled: Settled | None,
         numbers: FiniteNumbers,
+        turn_end: TurnEnd = FILES_ONLY,
     ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.settled = settled
         self.numbers = numbers
-        self.end_tokens = end_tokens(model, tokenizer)
+        self.turn_end = turn_end
+        self.end_tokens = end_tokens(model, tokenizer) | turn_end.tokens
+        self._left_out = _left_out(tokenizer)
 
     def write(self, responses: list[Growing], logits: Tensor) -> list[Sample | None]:
         """Add a token to each response.
@@ -78,19 +84,38 @@ class ResponseWriter:
         if token in self.end_tokens:
             return self._sample(response, "stop")
         response.tokens.append(token)
+        if self.turn_end.texts:
+            answer = self.turn_end.cut(self.text(response.tokens))
+            if answer is not None:
+                return Sample(answer, len(response.tokens), "stop")
         if len(response.tokens) == len(response.uniforms):
             return self._sample(response, "length")
         # A last character that is not whole yet would be read as another one.
-        if self.settled is not None and self.settled(self._text(response).rstrip("\ufffd")):
+        if self.settled is not None and self.settled(self.text(response.tokens).rstrip("\ufffd")):
             return self._sample(response, "settled")
         return None
 
     def _sample(self, response: Growing, end: str) -> Sample:
-        return Sample(self._text(response), len(response.tokens), end)
+        return Sample(self.text(response.tokens), len(response.tokens), end)
 
-    def _text(self, response: Growing) -> str:
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens without special ones, but with the marks of a reasoning."""
+        if self._left_out is not None:
+            tokens = [token for token in tokens if token not in self._left_out]
         text = self.tokenizer.decode(
-            response.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(tokens),
+            skip_special_tokens=self._left_out is None,
+            clean_up_tokenization_spaces=False,
         )
         assert isinstance(text, str)
         return text
+
+
+def _left_out(tokenizer: PreTrainedTokenizerBase) -> frozenset[int] | None:
+    """The special tokens that no text shows; None for all, where no mark is a special token."""
+    special = set(tokenizer.all_special_ids) | {
+        number for number, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    names = zip(special, tokenizer.convert_ids_to_tokens(list(special)), strict=True)
+    marks = {number for number, name in names if name in MARK_TOKENS}
+    return frozenset(special - marks) if marks else None

@@ -13,6 +13,7 @@ from demur.chat.engine.forward import input_embeddings, read_positions
 from demur.chat.engine.plain import replace_rows
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import SamplingSettings, random_stream
+from demur.chat.engine.turn_end import FILES_ONLY, TurnEnd
 
 _UNFINISHED = "\ufffd"
 """What the tokenizer decodes a character to while its last bytes are missing."""
@@ -25,6 +26,7 @@ class Stream:
         model: a causal language model.
         tokenizer: tokenizer of the model.
         numbers: checks the model's logits.
+        turn_end: ends an answer, beside what the model's files call its end.
         reuses: whether the model's cache can be carried from turn to turn. If not, the whole
             conversation is read again for every token.
     """
@@ -34,12 +36,14 @@ class Stream:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         numbers: FiniteNumbers,
+        turn_end: TurnEnd = FILES_ONLY,
         *,
         reuses: bool,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self._numbers = numbers
+        self._turn_end = turn_end
         self._reuses = reuses
         self._cache: DynamicCache | None = None
         self._read: list[int] = []
@@ -63,25 +67,19 @@ class Stream:
             prompt_span: [start, end) in `token_ids`.
         """
         self._prompt = None if prompt is None or prompt_span is None else (prompt_span, prompt)
-        writer = ResponseWriter(self.model, self.tokenizer, settings, None, self._numbers)
+        numbers, turn_end = self._numbers, self._turn_end
+        writer = ResponseWriter(self.model, self.tokenizer, settings, None, numbers, turn_end)
         growing = Growing(0, 0, random_stream(settings, key, 0))
         said, ended = "", None
         while ended is None:
             logits = self._logits([*token_ids, *growing.tokens])
             (ended,) = writer.write([growing], logits)
-            now = self._text(growing.tokens) if ended is None else ended.text
+            now = writer.text(growing.tokens) if ended is None else ended.text
             if ended is None:
                 now = now.rstrip(_UNFINISHED)
             if len(now) > len(said) and now.startswith(said):
                 yield now[len(said) :]
                 said = now
-
-    def _text(self, tokens: list[int]) -> str:
-        text = self.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        assert isinstance(text, str)
-        return text
 
     @torch.inference_mode()
     def _logits(self, ids: list[int]) -> Tensor:
