@@ -105,6 +105,8 @@ def test_a_spec_that_is_nothing_lists_what_it_may_be(spec: str) -> None:
 
 def test_no_network_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Unreachable:
+        def __init__(self, **_: object) -> None: ...
+
         def model_info(self, *_: object, **__: object) -> None:
             raise ConnectionError("no route to the hub")
 
@@ -124,6 +126,8 @@ def test_hub_refusals_name_the_mend(error: str, mend: str, monkeypatch: pytest.M
     kind = getattr(huggingface_hub.errors, error)
 
     class Refusing:
+        def __init__(self, **_: object) -> None: ...
+
         def model_info(self, *_: object, **__: object) -> None:
             raise kind.__new__(kind)
 
@@ -147,6 +151,8 @@ def test_a_hub_model_is_fetched_without_pickles(
         siblings = [Sibling(file) for file in files]  # noqa: RUF012
 
     class Hub:
+        def __init__(self, **_: object) -> None: ...
+
         def model_info(self, *_: object, **__: object) -> Information:
             return Information()
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_MOST = 200
+"""Characters of a name that are compared."""
+
 
 class DemurError(Exception):
     """Something that the user can fix.
@@ -9,6 +15,18 @@ class DemurError(Exception):
     The message is a single line that says what is wrong and how to fix it. The command line
     prints it without a traceback and exits with status 2.
     """
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A hint at the nearest of some names, for the end of a clause; empty where none is near.
+
+    Example:
+        >>> did_you_mean("papr", ["default", "paper"])
+        " (did you mean 'paper'?)"
+    """
+    names = {name.casefold(): name for name in known}
+    near = get_close_matches(given.casefold()[:_MOST], names, 1)
+    return f" (did you mean {names[near[0]]!r}?)" if near else ""
 
 
 def first_line(error: BaseException) -> str:

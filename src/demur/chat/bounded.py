@@ -17,10 +17,10 @@ from pathlib import Path
 
 from demur.errors import DemurError
 
-MOST_SECONDS = 10.0
+MOST_SECONDS = 5.0
 """Longest time that the work may take."""
 
-MOST_MEMORY = 1 << 30
+MOST_MEMORY = 1 << 29
 """Most bytes that the work may need."""
 
 MOST_BYTES = 1 << 24
@@ -38,7 +38,7 @@ class OutOfBounds(DemurError):
     """
 
     def __init__(self, what: str, how: str) -> None:
-        super().__init__(f"{what} {how} on a short conversation: use another chat template.")
+        super().__init__(f"{what} {how} on a short conversation: give another one.")
 
 
 def bounded_text(work: Callable[[], str], what: str) -> str:
@@ -74,7 +74,7 @@ def bounded_text(work: Callable[[], str], what: str) -> str:
     if kind == _DONE:
         return text
     if kind == _MEMORY:
-        raise OutOfBounds(what, f"needs more than {MOST_MEMORY >> 30} GB of memory")
+        raise OutOfBounds(what, f"needs more than {MOST_MEMORY >> 20} MB of memory")
     raise RuntimeError(text or "it ended without a result")
 
 

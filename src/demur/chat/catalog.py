@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from demur.errors import DemurError
-from demur.hub import HubName
+from demur.errors import DemurError, did_you_mean
+from demur.hub import HubModel
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,10 @@ def catalog_model(name: str) -> CatalogModel:
     try:
         return CATALOG[name]
     except KeyError:
-        known = ", ".join(CATALOG)
-        raise DemurError(f"No catalog model is called {name!r}: choose one of {known}.") from None
+        hint, known = did_you_mean(name, CATALOG), ", ".join(CATALOG)
+        raise DemurError(
+            f"No catalog model is called {name!r:.200}{hint}: choose one of {known}."
+        ) from None
 
 
 def hub_model_of(name: str, identity: str) -> str | None:
@@ -123,4 +125,4 @@ def is_public_name(name: str) -> bool:
 
     Names in prompts and runs of other people are loaded only where this holds.
     """
-    return name in CATALOG or HubName.parse(name) is not None
+    return name in CATALOG or HubModel.parse(name) is not None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from demur.chat.checkpoint import missing_weights
-from demur.errors import DemurError, first_line
+from demur.errors import DemurError, did_you_mean, first_line
+from demur.hub import HubModel
+from demur.hub.failures import endpoint, explained_download, status_of
 from demur.progress import Progress, Stage
 
 _TEXT_FILES = (
@@ -19,66 +24,111 @@ _TEXT_FILES = (
     "*.tiktoken",
     "additional_chat_templates/*",
 )
+_QUANTIZATION = re.compile(r"(?:^|[-_./])((?:I?Q\d|TQ\d|B?F(?:P)?\d|MXFP\d)\w*)$", re.IGNORECASE)
+_NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
+_SECONDS = 10.0
 
 
-def hub_snapshot(name: str, trust_remote_code: bool, progress: Progress) -> tuple[Path, str]:
-    """The folder of a hub model's files and their commit, downloaded where needed.
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of a model in the hub's cache.
 
-    Weights are fetched as safetensors only. Without a connection, what the hub's cache has serves.
+    Attributes:
+        path: folder of the model, or its GGUF file.
+        commit: commit that they are of.
+    """
+
+    path: Path
+    commit: str
+
+
+def hub_snapshot(
+    model: HubModel,
+    trust_remote_code: bool,
+    progress: Progress,
+    before_weights: Callable[[Path], object] | None = None,
+) -> HubFiles:
+    """The files of a hub model, downloaded where needed.
+
+    Weights are fetched as safetensors, or as one GGUF file. Without a connection, what the hub's
+    cache has serves.
 
     Args:
-        name: `organisation/model`.
+        model: the model.
         trust_remote_code: also fetch the model's own Python files.
         progress: told about bytes.
+        before_weights: looks at the folder with all files but the weights, before these are
+            fetched; it is not called where they are there already.
 
     Raises:
-        DemurError: no such model, a gated one, no connection, or no safetensors weights.
+        DemurError: no such model, a gated one, no connection, or no weights that demur reads.
     """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-    try:
-        information = HfApi().model_info(name, files_metadata=True, timeout=10)
+    with explained_download(str(model)):
+        try:
+            information = HfApi(endpoint=endpoint()).model_info(
+                model.name.repository,
+                revision=model.name.revision,
+                files_metadata=True,
+                timeout=_SECONDS,
+            )
+        except Exception as error:
+            status = status_of(error)
+            refused = type(error).__name__ in ("GatedRepoError", "RepositoryNotFoundError")
+            if refused or (status is not None and status < 500):
+                raise
+            return _cached(model, trust_remote_code, error)
         sizes = {file.rfilename: file.size or 0 for file in information.siblings or ()}
-        wanted = _select(name, list(sizes), trust_remote_code)
-        total = sum(sizes[file] for file in wanted)
-        # The first is asked for as the newest, so that the cache knows which commit that was and
+        texts, weights = _select(model, list(sizes), trust_remote_code)
+        # The first is asked for by its revision, so that the cache knows which commit that was and
         # finds it without a connection; the others follow by the commit, so that all are of one.
-        commit: str | None = None
-        with progress.stage(f"Downloading {name} from the model hub", total, "bytes") as stage:
-            for file in wanted:
+        revision = model.name.revision
+        path = folder = Path()
+        total = sum(sizes[file] for file in (*texts, *weights))
+        title = f"Downloading {model} from the model hub"
+        with progress.stage(title, total, "bytes") as stage:
+            for file in (*texts, *weights):
+                is_first = texts and file == weights[0]
+                if is_first and before_weights is not None and not (folder / file).exists():
+                    before_weights(folder)
                 stage.note(file)
                 watcher = _Watcher(stage)
-                path = hf_hub_download(name, file, revision=commit, tqdm_class=watcher.bar_class())
+                path = Path(
+                    hf_hub_download(
+                        model.name.repository,
+                        file,
+                        revision=revision,
+                        endpoint=endpoint(),
+                        tqdm_class=watcher.bar_class(),
+                    )
+                )
                 stage.advance(sizes[file] - watcher.seen)
-                folder = Path(path).parents[len(Path(file).parts) - 1]
-                commit = folder.name
-        return folder, folder.name
-    except (DemurError, MemoryError):
-        raise
-    except GatedRepoError as error:
-        raise DemurError(
-            f"{name} is gated: accept its terms on the hub and log in with `hf auth login`."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise DemurError(
-            f"{name!r} is neither a catalog model, a file, a folder nor a model on the hub; "
-            "check the spelling (private models need `hf auth login`)."
-        ) from error
-    except Exception as error:
-        # The hub's client raises its HTTP library's errors, which differ between its versions.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        return _cached_snapshot(name, error)
+                folder = path.parents[len(Path(file).parts) - 1]
+                revision = folder.name
+        return HubFiles(folder if texts else path, folder.name)
 
 
-def _select(name: str, files: list[str], trust_remote_code: bool) -> list[str]:
-    """The files that loading needs, of all that the repository has."""
+def _select(
+    model: HubModel, files: Sequence[str], trust_remote_code: bool
+) -> tuple[list[str], list[str]]:
+    """The files that loading needs: texts, then weights. Of a GGUF model that file alone."""
+    name = str(model)
+    if model.file is not None or model.quantization is not None:
+        return [], [_gguf_file(model, files)]
     if "model.safetensors" in files:
         weights = ["model.safetensors"]
     elif "model.safetensors.index.json" in files:
         weights = [file for file in files if fnmatch(file, "model*.safetensors")]
     else:
+        known = _gguf_files(files)
+        if len(known) == 1:
+            return [], known
+        if known:
+            raise DemurError(
+                f"{name} holds GGUF files: name one, for example {name}:{_quantizations(known)[0]} "
+                f"({_listed(known)})."
+            )
         raise missing_weights(name, files)
     patterns = (*_TEXT_FILES, "*.py") if trust_remote_code else _TEXT_FILES
     texts = [
@@ -88,20 +138,78 @@ def _select(name: str, files: list[str], trust_remote_code: bool) -> list[str]:
             fnmatch(file, pattern) and file.count("/") == pattern.count("/") for pattern in patterns
         )
     ]
-    return sorted(texts) + sorted(weights)
+    return sorted(texts), sorted(weights)
 
 
-def _cached_snapshot(name: str, failure: Exception) -> tuple[Path, str]:
+def _gguf_file(model: HubModel, files: Sequence[str]) -> str:
+    """The GGUF file that a name means.
+
+    Raises:
+        DemurError: there is none, or it is a part of a split model.
+    """
+    known = _gguf_files(files)
+    if model.file is not None:
+        if model.file in files:
+            return model.file
+        hint = did_you_mean(model.file, known)
+        raise DemurError(f"{model.name} has no file {model.file!r:.200}{hint}: check the name.")
+    wanted = (model.quantization or "").lower()
+    found = [file for file in known if wanted in _tags(file)]
+    if not found:
+        kinds = _quantizations(known)
+        hint = did_you_mean(wanted, kinds)
+        raise DemurError(
+            f"{model.name} has no GGUF file {model.quantization}{hint}: "
+            f"{'choose ' + _listed(known) if known else 'it has no GGUF files'}."
+        )
+    return min(found, key=len)
+
+
+def _gguf_files(files: Sequence[str]) -> list[str]:
+    return sorted(file for file in files if file.endswith(".gguf") and not _NO_MODEL.search(file))
+
+
+def _tags(file: str) -> set[str]:
+    """What a GGUF file may be asked for by: the last parts of its name, and its folder."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", file.removesuffix(".gguf")).lower()
+    folder, _, name = stem.rpartition("/")
+    parts = re.split(r"(?<=[-.])", name)
+    return {"".join(parts[place:]) for place in range(len(parts))} | {folder.rpartition("/")[2]}
+
+
+def _quantizations(files: Sequence[str]) -> list[str]:
+    """The quantizations of GGUF files, or their names where they do not tell."""
+    found = []
+    for file in files:
+        stem = re.sub(r"-\d{5}-of-\d{5}$", "", file.removesuffix(".gguf"))
+        match = _QUANTIZATION.search(stem)
+        found.append(match[1] if match else stem)
+    return list(dict.fromkeys(found))
+
+
+def _listed(files: Sequence[str], most: int = 12) -> str:
+    kinds = _quantizations(files)
+    return ", ".join(kinds[:most]) + (", ..." if len(kinds) > most else "")
+
+
+def _cached(model: HubModel, trust_remote_code: bool, failure: Exception) -> HubFiles:
+    """What the hub's cache has of a model."""
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
+        folder = Path(
+            snapshot_download(
+                model.name.repository, revision=model.name.revision, local_files_only=True
+            )
+        )
     except Exception:
         raise DemurError(
-            f"{name!r} is no catalog model, file or folder, and the hub does not answer "
+            f"{str(model)!r:.200} is no catalog model, file or folder, and the hub does not answer "
             f"({first_line(failure)}); connect, or give a local model folder or GGUF file."
         ) from failure
-    return folder, folder.name
+    files = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    texts, weights = _select(model, files, trust_remote_code)
+    return HubFiles(folder if texts else folder / weights[0], folder.name)
 
 
 class _Watcher:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,13 +27,16 @@ from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
 from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
 from demur.chat.templates import choose_template, find_template
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
+from demur.hub import HubModel
 from demur.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+MOST_BESIDE = 1000
+"""Files of a folder among which a misspelled one is looked for."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +92,21 @@ def load_model(
     quantization: str | None = None,
     trust_remote_code: bool = False,
     needs_template: bool = False,
+    check: Callable[[PreTrainedTokenizerBase, str], object] | None = None,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
     Args:
-        spec: a catalog name, a GGUF file, a model folder, or a hub name (`organisation/model`),
-            tried in this order.
+        spec: a catalog name, a GGUF file, a model folder, or the name of a model on the hub (see
+            `HubModel`), tried in this order.
         dtype: float32, bfloat16 or float16; None chooses by the device.
         device: a torch device, `auto` to spread the model over all devices (needs accelerate), or
             None for the best one.
         quantization: `4bit` packs the weights with bitsandbytes.
         trust_remote_code: run code that the model brings along.
         needs_template: refuse a model without a chat template, before its weights are read.
+        check: looks at the tokenizer and the model's name, before the weights of a folder are read.
         progress: told about downloads and unpacking.
 
     Raises:
@@ -111,8 +117,17 @@ def load_model(
     chosen_device = choose_device(None if spread else device)
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)
     _require_packages(spread, quantization)
+
+    def look_at(folder: Path, name: str) -> PreTrainedTokenizerBase:
+        tokenizer = load_tokenizer(folder, name, trust_remote_code)
+        if needs_template:
+            find_template(tokenizer, name)
+        if check is not None:
+            check(tokenizer, name)
+        return tokenizer
+
     with explained_errors(str(spec)), quiet_libraries():
-        origin = _find(spec, trust_remote_code, progress)
+        origin = _find(spec, trust_remote_code, progress, look_at)
         folder = origin.path
         if origin.header is not None:
             require_whole_model(origin.header, origin.name)
@@ -125,9 +140,7 @@ def load_model(
             model, tokenizer = open_dequantized(folder, origin.name, chosen_dtype, chosen_device)
         else:
             config = load_config(folder, origin.name, trust_remote_code)
-            tokenizer = load_tokenizer(folder, origin.name, trust_remote_code)
-            if needs_template:
-                find_template(tokenizer, origin.name)
+            tokenizer = look_at(folder, origin.name)
             model = load_weights(
                 folder,
                 origin.name,
@@ -166,7 +179,12 @@ def _require_package(package: str, purpose: str) -> None:
         raise DemurError(f"{purpose} needs {package}: run `pip install 'demur[large]'`.")
 
 
-def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Origin:
+def _find(
+    spec: str | Path,
+    trust_remote_code: bool,
+    progress: Progress,
+    look_at: Callable[[Path, str], object],
+) -> _Origin:
     text = str(spec)
     if isinstance(spec, str) and text in CATALOG:
         model = CATALOG[text]
@@ -178,14 +196,32 @@ def _find(spec: str | Path, trust_remote_code: bool, progress: Progress) -> _Ori
         return _find_in_folder(path)
     if path.is_file():
         return _gguf(path)
-    if not _HUB_NAME.fullmatch(text) or text.endswith(".gguf") or isinstance(spec, Path):
-        known = ", ".join(CATALOG)
+    on_hub = None if isinstance(spec, Path) else HubModel.parse(text)
+    if on_hub is None:
         raise DemurError(
-            f"{text!r} is neither a catalog model ({known}), a file, a folder nor a hub name "
-            "(organisation/model); check the spelling."
+            f"{text!r:.200} is neither a catalog model ({', '.join(CATALOG)}), a file, a folder "
+            f"nor a hub name (organisation/model){_nearest(text)}: check the spelling."
         )
-    folder, commit = hub_snapshot(text, trust_remote_code, progress)
-    return _Origin(folder, text, f"{text}@{commit}")
+    name = str(on_hub)
+    found = hub_snapshot(on_hub, trust_remote_code, progress, lambda folder: look_at(folder, name))
+    if found.path.is_file():
+        return replace(_gguf(found.path), name=name)
+    return _Origin(found.path, name, f"{on_hub.name.repository}@{found.commit}")
+
+
+def _nearest(text: str) -> str:
+    """A hint at the catalog model, or the model beside a path that is not there, of such a name."""
+    path = Path(text).expanduser()
+    try:
+        beside = [path.with_name(each.name) for each in islice(path.parent.iterdir(), MOST_BESIDE)]
+    except (OSError, ValueError):
+        beside = []
+    models = [each for each in beside if each.suffix == ".gguf" or _is_model_folder(each)]
+    return did_you_mean(text, [*CATALOG, *map(str, models)])
+
+
+def _is_model_folder(path: Path) -> bool:
+    return (path / "config.json").is_file()
 
 
 def _gguf(file: Path) -> _Origin:

@@ -129,6 +129,7 @@ class ChatModel:
             trust_remote_code=trust_remote_code,
             quantization=quantization,
             needs_template=template is None,
+            check=lambda tokenizer, name: ChatRenderer(tokenizer, name, template).render_text("?"),
             progress=progress,
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():

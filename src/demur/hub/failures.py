@@ -29,7 +29,12 @@ def status_of(error: BaseException) -> int | None:
 @contextmanager
 def explained_download(name: str) -> Iterator[None]:
     """Turn a failure to read from the repository `name` into a `DemurError`."""
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
@@ -47,7 +52,8 @@ def explained_download(name: str) -> Iterator[None]:
     except Exception as error:
         _raise_disk_error(error)
         status = status_of(error)
-        if status in (401, 403, 404):
+        unknown = isinstance(error, (RepositoryNotFoundError, HFValidationError))
+        if unknown or status in (401, 403, 404):
             raise DemurError(
                 f"{name!r} is no file or folder here, and no repository on the hub that you may "
                 f"read: check the spelling (private ones need {LOGIN})."
