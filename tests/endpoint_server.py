@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, Any]
-"""Status, and a body: text as it is, other things as JSON."""
+Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+"""Status, and a body: text and bytes as they are, other things as JSON; and further headers."""
 
 
 def completion(content: Any, prompt_tokens: int = 10, completion_tokens: int = 1) -> Reply:
@@ -95,25 +97,28 @@ def running_server(
                 state.most_at_once = max(state.most_at_once, state.under_way)
                 failure = state.failures.pop(0) if state.failures else None
             time.sleep(state.delay)
-            status, answer = failure or state.reply(body)
+            reply = failure or state.reply(body)
             with state.lock:
                 state.under_way -= 1
-            self.send(status, answer)
+            self.send(*reply)
 
         def do_GET(self) -> None:
             state.listing_keys.append(self.headers.get("Authorization", ""))
             known = [{"id": name, "object": "model", "created": 0} for name in state.models]
             self.send(200, {"object": "list", "data": known})
 
-        def send(self, status: int, answer: Any) -> None:
-            content = answer if isinstance(answer, str) else json.dumps(answer)
-            kind = "text/html" if isinstance(answer, str) else "application/json"
+        def send(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+            text = isinstance(answer, (str, bytes))
+            content = answer if text else json.dumps(answer)
+            content = content if isinstance(content, bytes) else content.encode()
             try:
                 self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content.encode())))
+                self.send_header("Content-Type", "text/html" if text else "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content.encode())
+                self.wfile.write(content)
             except OSError:  # the client gave up waiting
                 self.close_connection = True
 
@@ -131,3 +136,49 @@ def running_server(
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def running_socket(
+    talk: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """A server that does as it likes with each connection; gives the base URL.
+
+    Args:
+        talk: takes a connection behind whose request headers nothing was read, and answers.
+        tls: how the connection is encrypted, or None.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        try:
+            if tls is not None:
+                connection = tls.wrap_socket(connection, server_side=True)
+            received = b""
+            while b"\r\n\r\n" not in received:
+                chunk = connection.recv(65536)
+                if not chunk:
+                    return
+                received += chunk
+            talk(connection)
+        except OSError:  # the client gave up
+            pass
+        finally:
+            connection.close()
+
+    def accept() -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    scheme = "http" if tls is None else "https"
+    try:
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/v1"
+    finally:
+        over.set()
+        listening.close()

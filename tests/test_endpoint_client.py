@@ -46,18 +46,18 @@ def test_an_endpoint_that_wants_the_newer_limit_gets_it() -> None:
         assert "max_tokens" not in server.requests[-1]
 
 
-def test_an_endpoint_that_takes_no_limit_gets_none() -> None:
+def test_a_limit_is_never_left_out() -> None:
     def strict(body: dict[str, Any]) -> Reply:
         wrong = [name for name in ("max_tokens", "max_completion_tokens") if name in body]
-        if wrong:
-            hint = " Try max_completion_tokens." if wrong == ["max_tokens"] else ""
-            return 400, {"error": {"message": f"no {wrong[0]}.{hint}"}}
-        return completion("yes")
+        hint = " Try max_completion_tokens." if wrong == ["max_tokens"] else ""
+        return 400, {"error": {"message": f"no {wrong[0]}.{hint}", "param": wrong[0]}}
 
     with running_server(strict) as server:
         client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
-        assert ask(client, "one")[0].text == "yes"
-        assert len(server.requests) == 3
+        with pytest.raises(DemurError, match="no max_completion_tokens"):
+            ask(client, "one")
+        sent = [{*request} & {"max_tokens", "max_completion_tokens"} for request in server.requests]
+        assert sent == [{"max_tokens"}, {"max_completion_tokens"}]
 
 
 class Memory:
@@ -81,8 +81,8 @@ def test_what_a_ledger_keeps_is_not_asked_again() -> None:
         client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions(temperature=0))
         client.ledger = memory = Memory()
         first = ask(client, "one", "two")
-        assert first == [Answer("one", "stop", 5, 2), Answer("two", "stop", 5, 2)]
-        assert ask(client, "two", "three") == [first[1], Answer("three", "stop", 5, 2)]
+        assert first == [Answer("text", text, "stop", 5, 2) for text in ("one", "two")]
+        assert ask(client, "two", "three") == [first[1], Answer("text", "three", "stop", 5, 2)]
         assert len(server.requests) == len(memory.kept) == 3
         (options,) = {one.options for one in memory.kept}
         assert options == SamplingOptions(temperature=0, max_tokens=7, seed=1)

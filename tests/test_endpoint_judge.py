@@ -180,17 +180,32 @@ def test_an_endpoint_that_does_not_run() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"choices": []}, {"choices": [{"message": {}}]}, completion(None)[1], [1]]
+    "message",
+    [{}, {"content": None}, {"content": ""}, {"content": None, "refusal": "safe"}, {"content": []}],
 )
-def test_an_answer_without_text_is_no_verdict(endpoint: Endpoint, body: Any) -> None:
-    endpoint.failures = [(200, body)]
+def test_an_answer_without_text_is_no_verdict(endpoint: Endpoint, message: Any) -> None:
+    endpoint.failures = [(200, {"choices": [{"message": message}]})]
     assert judge_at(endpoint).judge(["q"], ["x safe"]) == [None]
+
+
+def test_a_judge_that_a_filter_stops_has_no_verdict(endpoint: Endpoint) -> None:
+    blocked = {"message": "blocked", "param": "prompt", "code": "content_filter"}
+    endpoint.failures = [(400, {"error": blocked})]
+    assert judge_at(endpoint).judge(["q", "r"], ["x safe", "y unsafe"]).count(None) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": None}, [1], "", "<html>"])
+def test_what_is_no_answer_is_asked_for_again(endpoint: Endpoint, body: Any) -> None:
+    endpoint.failures = [(200, body)]
+    assert judge_at(endpoint).judge(["q"], ["x unsafe"]) == [True]
+    assert len(endpoint.requests) == 2
 
 
 def test_options_that_an_endpoint_does_not_take_are_left_out(endpoint: Endpoint) -> None:
     endpoint.failures = [(400, {"error": {"message": "'temperature' is not supported"}})]
-    judge = judge_at(endpoint)
-    assert judge.judge(["q"], ["x unsafe"]) == [True]
+    judge, watched = judge_at(endpoint), Watched()
+    assert judge.judge(["q"], ["x unsafe"], watched) == [True]
+    assert f"{endpoint.url}/ does not take temperature: left out." in watched.heard
     assert judge.judge(["q"], ["x unsafe"]) == [True]
     assert ["temperature" in request for request in endpoint.requests] == [True, False, False]
 

@@ -150,21 +150,19 @@ def test_another_server_does_not_go_on_in_the_same_folder(
 def test_an_answer_without_text_is_no_answer(server: Endpoint, sets: dict[str, Any]) -> None:
     def silent(body: dict[str, Any]) -> Reply:
         query = body["messages"][-1]["content"]
-        texts: dict[str, Any] = {HARMFUL[0]: None, HARMFUL[1]: "", HARMFUL[2]: ["a", "b"]}
+        texts: dict[str, Any] = {HARMFUL[0]: None, HARMFUL[1]: " \n", HARMFUL[2]: []}
         return completion(texts.get(query, REFUSAL))
 
     server.reply = silent
     comparison = evaluate(Server(server.url), **sets)
     rates = comparison.find(AS_SERVED, label="harmful")
-    assert (rates.responses, rates.no_answer) == (8, 2)
+    assert (rates.responses, rates.no_answer) == (8, 3)
     assert rates.refused is not None
-    # An empty answer is one, and does not refuse.
-    assert (rates.refused.count, rates.refused.queries) == (5, 6)
-    assert "2 of 8 responses held no answer and are left out" in str(comparison)
+    assert (rates.refused.count, rates.refused.queries) == (5, 5)
+    assert "3 of 8 responses held no answer and are left out" in str(comparison)
     missing = [row for row in comparison.responses() if not row.is_answer]
     assert [(row.query, row.response, row.refused) for row in missing] == [
-        (HARMFUL[0], "", None),
-        (HARMFUL[2], "", None),
+        (query, "", None) for query in HARMFUL[:3]
     ]
     assert Comparison.load(sets["output"]) == comparison
     files = sorted((sets["output"] / "measurements").glob("*.jsonl"))

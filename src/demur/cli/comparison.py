@@ -66,6 +66,7 @@ def print_left_out(console: Console, figures: Figures) -> None:
     wholes = _wholes(figures)
     for count, why in (
         (sum(rates.no_answer for rates in wholes), "without an answer"),
+        (sum(rates.filtered for rates in wholes), "withheld by a filter"),
         (sum(rates.no_refusal_verdict for rates in wholes), "without a verdict on refusal"),
         (sum(rates.no_harm_verdict for rates in wholes), "without a verdict on harm"),
     ):

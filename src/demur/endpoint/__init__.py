@@ -4,6 +4,7 @@ from demur.endpoint.client import EndpointClient
 from demur.endpoint.requests import (
     KEY_VARIABLE,
     Answer,
+    AnswerKind,
     Asked,
     EndpointSettings,
     Ledger,
@@ -16,6 +17,7 @@ from demur.endpoint.requests import (
 __all__ = [
     "KEY_VARIABLE",
     "Answer",
+    "AnswerKind",
     "Asked",
     "EndpointClient",
     "EndpointSettings",

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
-import threading
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from demur.endpoint.explaining import explained, printable
+from demur.endpoint.address import OPENAI, Address
+from demur.endpoint.complaints import Complaint, complaint_in
+from demur.endpoint.exchange import Door, Method, Reply
+from demur.endpoint.explaining import Explainer
+from demur.endpoint.failures import RequestFailed
+from demur.endpoint.hiding import Secrets
+from demur.endpoint.options import Adaptation
+from demur.endpoint.reading import (
+    FILTERED,
+    Malformed,
+    completion_in,
+    decoded,
+    model_names_in,
+)
 from demur.endpoint.requests import (
     Answer,
     Asked,
@@ -19,12 +33,32 @@ from demur.endpoint.requests import (
     SamplingOptions,
     TokenUsage,
 )
+from demur.endpoint.running import run
+from demur.endpoint.waiting import LONGEST_WAIT, pause, wait_in
 from demur.errors import DemurError
-from demur.progress import Stage
+from demur.progress import Progress, Stage
 
-_NO_KEY = "none"  # the client insists on one; local servers ignore it
-_IN_BODY = ("top_k",)
-_OLD_LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"  # newer endpoints want the latter
+if TYPE_CHECKING:
+    from openai import DefaultAsyncHttpxClient
+
+Result = TypeVar("Result")
+
+_NO_KEY = "none"  # local servers ignore it
+_SECONDS_FOR_THE_REST = 2.0
+"""Seconds in which answers under way are waited for when another request has failed, where a
+ledger keeps them."""
+
+
+@dataclass(frozen=True)
+class _Got:
+    """An answer that came, and the row that it belongs to."""
+
+    row: int
+    answer: Answer
+
+
+_Event: TypeAlias = _Got | str
+"""An answer, or a remark for the stage."""
 
 
 class EndpointClient:
@@ -35,12 +69,12 @@ class EndpointClient:
     Args:
         model: name of the model at the endpoint; empty where that is still to be found out.
         settings: where the endpoint is and how it is asked.
-        options: options of every request. One that the endpoint refuses is left out from then on.
+        options: options of every request. One that the endpoint refuses is left out from then on; a
+            limit of tokens is sent under its other name instead.
 
     Attributes:
         model: name of the model at the endpoint.
         usage: tokens so far.
-        refused: names of the options that the endpoint refused.
         ledger: keeps answers and counts a budget, or None.
 
     Raises:
@@ -48,14 +82,13 @@ class EndpointClient:
     """
 
     def __init__(self, model: str, settings: EndpointSettings, options: SamplingOptions) -> None:
-        try:
-            import openai
-        except ImportError as error:
-            raise DemurError(
-                "An endpoint needs the package openai: run `pip install 'demur[endpoint]'`."
-            ) from error
-        base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL") or None
-        key = os.environ.get(settings.key_variable, "").strip()
+        base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
+        key = _key(settings.key_variable)
+        self._address = Address(base_url or OPENAI)
+        secrets = Secrets([key, *self._address.secrets])
+        self._secrets, self._settings, self._options = secrets, settings, options
+        self._explainer = Explainer(self._address, settings, secrets)
+        self._door = Door(self._address, _headers(key), settings.timeout, self._explainer)
         if not key and base_url is None:
             raise DemurError(
                 f"OpenAI's endpoint needs a key: set {settings.key_variable}, or give the base URL "
@@ -63,24 +96,29 @@ class EndpointClient:
             )
         self.model = model
         self.usage = TokenUsage()
-        self._settings = settings
-        try:
-            self._client = openai.OpenAI(
-                api_key=key or _NO_KEY,
-                base_url=base_url,
-                timeout=settings.timeout,
-                max_retries=settings.retries,
-            )
-        except Exception as error:  # the client passes on errors of the library below it
-            raise DemurError(
-                f"{base_url!r:.100} cannot be used as a base URL ({printable(str(error))}): give "
-                "one like http://localhost:8000/v1."
-            ) from error
-        self._lock = threading.Lock()
-        self._options = options
-        self.refused: set[str] = set()
         self.ledger: Ledger | None = None
-        self._wants_new_limit = False
+        self._adaptation = Adaptation()
+        self._said_proxy = False
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Names of the options that the endpoint does not take."""
+        return self._adaptation.left_out
+
+    @property
+    def place(self) -> str:
+        """The endpoint's address, without user name, password and query, which may be secrets."""
+        return self._address.place
+
+    def announce(self, progress: Progress) -> None:
+        """Say once that a proxy stands between here and the endpoint, if one does."""
+        proxy = self._door.proxy
+        if proxy is not None and not self._said_proxy:
+            self._said_proxy = True
+            progress.message(
+                f"{self.place} is asked through the proxy {proxy.place} ({proxy.variable}); "
+                "NO_PROXY names hosts that are asked directly."
+            )
 
     def models(self) -> list[str]:
         """The names of the models that the endpoint has.
@@ -88,15 +126,17 @@ class EndpointClient:
         Raises:
             DemurError: the endpoint cannot be asked.
         """
-        import openai
 
-        try:
-            return [str(model.id) for model in self._client.models.list()]
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-            raise self._explained(error) from error
+        async def work(_: Callable[[str], None]) -> list[str]:
+            async with self._door.opened() as client:
+                return await self._persistent(lambda: self._listed(client), lambda _: None)
+
+        return run(work, lambda _: None)
 
     def chat_all(self, requests: Sequence[Request], stage: Stage) -> list[Answer]:
         """The answers to many requests, in their order.
+
+        The first request that fails for good ends all. So does an interruption, at once.
 
         Args:
             requests: any number of requests.
@@ -109,110 +149,186 @@ class EndpointClient:
         kept = [None] * len(asked) if self.ledger is None else self.ledger.recall(asked)
         answers = {row: answer for row, answer in enumerate(kept) if answer is not None}
         stage.advance(len(answers))
-        pool = ThreadPoolExecutor(min(self._settings.concurrency, max(1, len(requests))))
-        try:
-            rows: dict[Future[Answer], int] = {
-                pool.submit(self._ask_and_keep, one): row
-                for row, one in enumerate(asked)
-                if row not in answers
-            }
-            for future in as_completed(rows):
-                answers[rows[future]] = future.result()
-                stage.advance()
-                usage = self.usage
-                stage.note(f"{usage.prompt_tokens + usage.completion_tokens} tokens")
-        finally:
-            # A ledger keeps the answers that are still under way after an interruption.
-            pool.shutdown(wait=self.ledger is not None, cancel_futures=True)
-        return [answers[row] for row in range(len(requests))]
+        rows = deque(row for row in range(len(asked)) if row not in answers)
 
-    @property
-    def place(self) -> str:
-        """The endpoint's address, without user name, password and query, which may be secrets."""
-        url = self._client.base_url
-        return f"{url.scheme}://{url.host}{f':{url.port}' if url.port else ''}{url.path}"
+        def hear(event: _Event) -> None:
+            if isinstance(event, str):
+                stage.note(event)
+                return
+            answers[event.row] = event.answer
+            stage.advance()
+            stage.note(f"{self.usage.prompt_tokens + self.usage.completion_tokens} tokens")
+
+        async def work(send: Callable[[_Event], None]) -> None:
+            await self._all(asked, rows, send)
+
+        if rows:
+            run(work, hear)
+        return [answers[row] for row in range(len(requests))]
 
     def _asked(self, request: Request) -> Asked:
         own: dict[str, Any] = dict(request.options.given())
         options = replace(self._options, **own)
         return Asked(self.place, self.model, tuple(request.messages), options)
 
-    def _ask_and_keep(self, asked: Asked) -> Answer:
-        answer = self._ask(asked)
-        if self.ledger is not None:
-            self.ledger.keep(asked, answer)
-        return answer
+    async def _all(
+        self, asked: Sequence[Asked], rows: deque[int], send: Callable[[_Event], None]
+    ) -> None:
+        """Make the requests of some rows, as many at once as the settings say."""
 
-    def _ask(self, asked: Asked) -> Answer:
-        import openai
+        async def worker(client: DefaultAsyncHttpxClient) -> None:
+            while rows:
+                row = rows.popleft()
+                one = asked[row]
 
-        messages: Any = [asdict(message) for message in asked.messages]
-        given = asked.options.given()
-        while True:
-            options: dict[str, Any] = {
-                name: value for name, value in given.items() if name not in self.refused
-            }
-            if self._wants_new_limit and _OLD_LIMIT in options:
-                limit = options.pop(_OLD_LIMIT)
-                if _NEW_LIMIT not in self.refused:
-                    options.setdefault(_NEW_LIMIT, limit)
-            # What the client does not know as a parameter of its own goes into the body.
-            body = {name: options.pop(name) for name in _IN_BODY if name in options}
+                async def attempt(one: Asked = one) -> Answer:
+                    return await self._adapted(client, one)
+
+                answer = await self._persistent(attempt, send)
+                self._count(answer)
+                if self.ledger is not None:
+                    self.ledger.keep(one, answer)
+                send(_Got(row, answer))
+
+        async with self._door.opened() as client:
+            count = min(self._settings.concurrency, len(rows))
+            workers = [asyncio.ensure_future(worker(client)) for _ in range(count)]
             try:
-                completion: Any = self._client.chat.completions.create(
-                    model=self.model, messages=messages, extra_body=body or None, **options
-                )
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                said = f"{error} {error.response.text}"
-                refused = [name for name in {**options, **body} if name in said]
-                if not refused:
-                    raise self._explained(error) from error
-                with self._lock:
-                    if _OLD_LIMIT in refused and _NEW_LIMIT in said:
-                        self._wants_new_limit = True
-                        refused.remove(_OLD_LIMIT)
-                    self.refused.update(refused)
-            except (openai.OpenAIError, ValueError) as error:
-                # A body that is not JSON is a ValueError.
-                raise self._explained(error) from error
-            else:
-                return self._read(completion)
+                await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                rows.clear()
+                under_way = [one for one in workers if not one.done()]
+                if under_way and self.ledger is not None:
+                    await asyncio.wait(under_way, timeout=_SECONDS_FOR_THE_REST)
+            finally:
+                for one in workers:
+                    one.cancel()
+                ended = await asyncio.gather(*workers, return_exceptions=True)
+            for outcome in ended:
+                if isinstance(outcome, Exception):
+                    raise outcome
 
-    def _read(self, completion: Any) -> Answer:
-        if isinstance(completion, (str, bytes)):
-            raise DemurError(
-                f"{self.place} does not answer as OpenAI's endpoints do: check the base URL (most "
-                "end in /v1)."
-            )
-        counts = getattr(completion, "usage", None)
-        read, written = _count(counts, "prompt_tokens"), _count(counts, "completion_tokens")
-        with self._lock:
-            self.usage = TokenUsage(
-                self.usage.prompt_tokens + read,
-                self.usage.completion_tokens + written,
-                self.usage.answers + 1,
-            )
+    async def _persistent(
+        self, attempt: Callable[[], Awaitable[Result]], send: Callable[[str], None]
+    ) -> Result:
+        """Try again what may pass, each time after a longer pause."""
+        tries = 1
+        while True:
+            try:
+                return await attempt()
+            except RequestFailed as failure:
+                too_long = failure.wait is not None and failure.wait > LONGEST_WAIT
+                if not failure.may_pass or too_long or tries > self._settings.retries:
+                    raise failure.after(tries) from None
+                seconds = pause(tries, failure.wait)
+            send(f"try {tries + 1} in {seconds:.0f} s")
+            await asyncio.sleep(seconds)
+            tries += 1
+
+    async def _adapted(self, client: DefaultAsyncHttpxClient, asked: Asked) -> Answer:
+        """The answer to one request, with the options that the endpoint takes.
+
+        What is to be changed for an endpoint is known once a request that was changed so is
+        answered. Until then it may have been something else that the endpoint complained about.
+        """
+        given, adaptation = asked.options.given(), self._adaptation
+        while True:
+            reply = await self._posted(client, asked, adaptation.of(given))
+            found = self._read(reply)
+            if isinstance(found, Answer):
+                self._adaptation = self._adaptation.merged(adaptation)
+                return found
+            if found.is_filter:
+                return Answer("filtered", None, FILTERED)
+            if found.is_no_answer:
+                return Answer("none", None, None)
+            changed = adaptation.after(found, given) if found.status in (400, 422) else None
+            if changed is None or changed == adaptation:
+                query = asked.messages[-1].content
+                raise self._explainer.refused(found, query, wait_in(reply.headers))
+            adaptation = changed
+
+    async def _posted(
+        self, client: DefaultAsyncHttpxClient, asked: Asked, options: dict[str, float | int]
+    ) -> Reply:
+        messages = [asdict(message) for message in asked.messages]
+        body = {"model": self.model, "messages": messages, **options}
+        # Half of a surrogate pair is no character and cannot be sent.
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        return await self._exchanged(client, "POST", "chat/completions", content)
+
+    async def _listed(self, client: DefaultAsyncHttpxClient) -> list[str]:
+        reply = await self._exchanged(client, "GET", "models")
+        complaint = self._complaint(reply)
+        if complaint is not None:
+            raise self._explainer.refused(complaint, "", wait_in(reply.headers))
         try:
-            choice = completion.choices[0]
-            content, finish = choice.message.content, choice.finish_reason
-        except (AttributeError, IndexError, TypeError):
-            return Answer(None, None, read, written)
-        return Answer(
-            _whole(content) if isinstance(content, str) else None,
-            printable(finish) if isinstance(finish, str) else None,
-            read,
-            written,
+            return model_names_in(decoded(reply.body))
+        except Malformed as error:
+            raise self._explainer.malformed(str(error)) from None
+
+    async def _exchanged(
+        self,
+        client: DefaultAsyncHttpxClient,
+        method: Method,
+        path: str,
+        content: bytes | None = None,
+    ) -> Reply:
+        self._explainer.model = self.model
+        return await self._door.exchange(client, method, path, content)
+
+    def _read(self, reply: Reply) -> Answer | Complaint:
+        """The answer in a reply, or what the endpoint says instead."""
+        complaint = self._complaint(reply)
+        if complaint is not None:
+            return complaint
+        try:
+            return completion_in(decoded(reply.body), self._secrets)
+        except Malformed as error:
+            raise self._explainer.malformed(str(error)) from None
+
+    def _complaint(self, reply: Reply) -> Complaint | None:
+        """What the endpoint says where its status or its body is no success."""
+        try:
+            body = decoded(reply.body)
+        except Malformed:
+            body = None
+        if reply.status == 200:
+            return complaint_in(200, body)
+        raw = reply.body[:2000].decode("utf-8", "replace")
+        return complaint_in(reply.status, body, raw)
+
+    def _count(self, answer: Answer) -> None:
+        self.usage = TokenUsage(
+            self.usage.prompt_tokens + answer.prompt_tokens,
+            self.usage.completion_tokens + answer.completion_tokens,
+            self.usage.answers + 1,
         )
 
-    def _explained(self, error: Exception) -> DemurError:
-        return explained(error, self.place, self.model, self._settings)
+
+def _key(variable: str) -> str:
+    """The key in a variable of the environment; empty where there is none.
+
+    Raises:
+        DemurError: it cannot be sent.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise DemurError(
+            f"The key in {variable} holds characters that cannot be sent: set it again, as one "
+            "line of plain letters, digits and marks."
+        )
+    return key
 
 
-def _count(usage: Any, name: str) -> int:
-    value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value > 0 else 0
-
-
-def _whole(text: str) -> str:
-    """The text as it can be written: half of a surrogate pair becomes a replacement character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+def _headers(key: str) -> dict[str, str]:
+    """Headers of every request."""
+    named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+    given = {header: os.environ.get(variable, "") for header, variable in named.items()}
+    return {
+        "Authorization": f"Bearer {key or _NO_KEY}",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": "demur",
+        **{header: value for header, value in given.items() if value and value.isascii()},
+    }

@@ -2,57 +2,216 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+from collections.abc import Iterator
+
+from demur.endpoint.address import Address, Proxy
+from demur.endpoint.complaints import Complaint
+from demur.endpoint.failures import RequestFailed
+from demur.endpoint.hiding import Secrets
 from demur.endpoint.requests import EndpointSettings
-from demur.errors import DemurError
+from demur.endpoint.waiting import LONGEST_WAIT
+from demur.errors import DemurError, first_line
 
-_MOST_CHARACTERS = 120
+MOST_CHARACTERS = 200
+_PASSING = (408, 409, 425, 429)
+_AGAIN = "and run the same again to go on"
+_LOOK = "look at its log"
 
 
-def explained(error: Exception, place: str, model: str, settings: EndpointSettings) -> DemurError:
-    """The error that users see; the key is never in it.
+class Explainer:
+    """Puts failures of one endpoint into one line; the key is never in it.
 
     Args:
-        error: error of the `openai` package or below.
-        place: address of the endpoint, without secrets.
-        model: name of the model there.
-        settings: how the endpoint was asked.
+        address: where the endpoint is.
+        settings: how it is asked.
+        secrets: what must not be shown.
+
+    Attributes:
+        model: name of the model at the endpoint.
     """
-    import openai
 
-    if isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
-        return DemurError(
-            f"{place} refuses the key (status {error.status_code}): set {settings.key_variable} to "
-            f"one that may use {model!r:.80}."
+    def __init__(self, address: Address, settings: EndpointSettings, secrets: Secrets) -> None:
+        self.model = ""
+        self._address, self._settings, self._secrets = address, settings, secrets
+
+    def shown(self, text: str) -> str:
+        """One line of at most 200 printable characters, from text that is not trusted."""
+        line = " ".join(text.split())
+        # Secrets are looked for last: what is taken out may have stood within one.
+        line = "".join(filter(str.isprintable, line))
+        return self._secrets.hidden_in_message(line)[:MOST_CHARACTERS].rstrip(" .:")
+
+    def too_slow(self) -> RequestFailed:
+        """The reply is not there in time."""
+        return RequestFailed(
+            f"{self._address.place} gave no whole answer within {self._settings.timeout:g} s",
+            f"allow more time or ask less at once, {_AGAIN}",
+            may_pass=True,
         )
-    if isinstance(error, openai.NotFoundError):
-        return DemurError(
-            f"{place} knows no model {model!r:.80}, or is not an OpenAI-compatible endpoint: check "
-            "the model's name and the base URL."
+
+    def too_large(self, most: int) -> RequestFailed:
+        """The reply is too large."""
+        return RequestFailed(
+            f"{self._address.place} sends more than {most >> 20} MB for one answer",
+            f"check that it is an OpenAI-compatible endpoint, or {_LOOK}",
         )
-    if isinstance(error, openai.RateLimitError):
-        return DemurError(
-            f"{place} says that its limits are reached (status 429): ask less at once (concurrency "
-            f"{settings.concurrency}), or look at the account's quota."
+
+    def redirected(self, url: str) -> RequestFailed:
+        """The endpoint sends the request elsewhere, where the key must not go."""
+        return RequestFailed(
+            f"{self._address.place} redirects to {self.shown(url)!r}, which was not followed, "
+            "because the key would go there",
+            "give that address as the base URL if you trust it",
         )
-    if isinstance(error, openai.APITimeoutError):
-        return DemurError(
-            f"{place} gave no answer within {settings.timeout:g} s, {settings.retries + 1} times: "
-            "allow more time or ask less at once."
+
+    def malformed(self, why: str) -> RequestFailed:
+        """The reply is not what it should be."""
+        return RequestFailed(
+            f"{self._address.place} does not answer as OpenAI's endpoints do ({self.shown(why)})",
+            "check the base URL (most end in /v1), or look at the server's log",
+            may_pass=True,
         )
-    if isinstance(error, openai.APIConnectionError):
-        return DemurError(f"{place} cannot be reached: check the base URL and that it runs.")
-    if isinstance(error, openai.APIStatusError):
+
+    def unusable(self, error: Exception, proxy: Proxy | None) -> DemurError:
+        """No client can be made."""
+        said = self.shown(first_line(error))
+        if proxy is not None:
+            return DemurError(
+                f"The proxy {proxy.place} cannot be used ({said}): correct {proxy.variable}, or "
+                "name the endpoint's host in NO_PROXY."
+            )
         return DemurError(
-            f"{place} answers with status {error.status_code} ({printable(error.message)}): look "
-            "at its log."
+            f"No client for {self._address.place} can be made ({said}): check SSL_CERT_FILE and "
+            "SSL_CERT_DIR."
         )
-    return DemurError(
-        f"{place} does not answer as OpenAI's endpoints do ({printable(str(error))}): check the "
-        "base URL."
-    )
+
+    def unreachable(self, error: Exception, proxy: Proxy | None) -> RequestFailed:
+        """The network, the proxy or the encryption fails."""
+        place, chain = self._address.place, list(_chain(error))
+        said = self.shown(first_line(chain[-1]))
+        through = "" if proxy is None else f" through the proxy {proxy.place} ({proxy.variable})"
+        kinds = {type(one).__name__ for one in chain}
+        for one in chain:
+            if isinstance(one, ssl.SSLCertVerificationError):
+                why = self.shown(one.verify_message or first_line(one))
+                return RequestFailed(
+                    f"The certificate of {place} is not trusted{through} ({why})",
+                    "point SSL_CERT_FILE at the certificate of its authority, or correct the "
+                    "address",
+                )
+            if isinstance(one, ssl.SSLError):
+                return RequestFailed(
+                    f"The encrypted connection to {place} fails{through} "
+                    f"({self.shown(one.reason or first_line(one))})",
+                    "check whether it speaks https or http, and its TLS settings",
+                )
+        if proxy is not None and kinds & {"ProxyError", "ConnectError", "OSError"}:
+            return RequestFailed(
+                f"{place} cannot be reached{through}; {said}",
+                f"correct {proxy.variable}, or name the endpoint's host in NO_PROXY",
+                may_pass=True,
+            )
+        if any(isinstance(one, socket.gaierror) for one in chain):
+            return RequestFailed(
+                f"The host {self._address.host!r:.100} of {place} is not found ({said})",
+                "check the spelling of the base URL, and the connection",
+                may_pass=True,
+            )
+        if kinds & {"ConnectError", "ConnectTimeout"}:
+            return RequestFailed(
+                f"{place} cannot be reached",
+                "check the base URL and that it runs",
+                may_pass=True,
+            )
+        return RequestFailed(
+            f"{place} breaks off its answer{through} ({said or type(error).__name__})",
+            f"{_LOOK}, {_AGAIN}",
+            may_pass=True,
+        )
+
+    def refused(self, complaint: Complaint, query: str, wait: float | None) -> RequestFailed:
+        """The endpoint says why it does not answer.
+
+        Args:
+            complaint: what it says.
+            query: text of the last message of the request.
+            wait: seconds after which it wants to be asked again, or None.
+        """
+        place, status = self._address.place, complaint.status
+        said = self._said(complaint, wait)
+        variable = self._settings.key_variable
+        if status == 401 or (status == 403 and not complaint.codes):
+            return RequestFailed(
+                f"{place} refuses the key ({said})",
+                f"set {variable} to one that may use {self.model!r:.80}",
+            )
+        if status == 403:
+            return RequestFailed(
+                f"{place} refuses the key or the request ({said})",
+                f"set {variable} to one that may use {self.model!r:.80}",
+            )
+        if status == 404:
+            return RequestFailed(
+                f"{place} knows no model {self.model!r:.80}, or is not an OpenAI-compatible "
+                f"endpoint ({said})",
+                "check the model's name and the base URL",
+            )
+        if status == 407:
+            return RequestFailed(
+                f"The proxy on the way to {place} wants a password ({said})",
+                "give HTTP_PROXY or HTTPS_PROXY with it, or name the host in NO_PROXY",
+            )
+        if status == 429:
+            return RequestFailed(
+                f"{place} says that its limits are reached ({said})",
+                f"ask less at once (concurrency {self._settings.concurrency}), or look at the "
+                f"account's quota, {_AGAIN}",
+                may_pass=not complaint.is_spent,
+                wait=wait,
+            )
+        if 400 <= status < 500 and status not in _PASSING:
+            return self._not_taken(complaint, query, said)
+        return RequestFailed(
+            f"{place} fails ({said})", f"{_LOOK}, {_AGAIN}", may_pass=True, wait=wait
+        )
+
+    def _not_taken(self, complaint: Complaint, query: str, said: str) -> RequestFailed:
+        """A request that will never be answered as it is."""
+        what = (
+            f"{self._address.place} does not take the query of {len(query):,} characters that "
+            f"begins {self.shown(query)[:60]!r} ({said})"
+        )
+        if complaint.param in ("max_tokens", "max_completion_tokens"):
+            return RequestFailed(what, "ask for another number of tokens")
+        if complaint.is_too_long:
+            return RequestFailed(
+                what, "leave it out, shorten it or ask for fewer tokens, or serve a longer context"
+            )
+        return RequestFailed(
+            what, "change what it complains about: the query, the number of tokens or the settings"
+        )
+
+    def _said(self, complaint: Complaint, wait: float | None) -> str:
+        words = self.shown(complaint.message)
+        said = f"status {complaint.status}: {words}" if words else f"status {complaint.status}"
+        if wait is not None and wait > LONGEST_WAIT:
+            said += f"; it wants to be asked again in {min(wait, 1e9):,.0f} s"
+        return said
 
 
-def printable(text: str) -> str:
-    """One line of at most 120 printable characters, from text that is not trusted."""
-    line = " ".join(text.split())
-    return "".join(filter(str.isprintable, line))[:_MOST_CHARACTERS]
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, groups included, the first cause last."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        left += [
+            cause for cause in (one.__cause__, one.__context__) if isinstance(cause, Exception)
+        ]
+        left += [each for each in getattr(one, "exceptions", ()) if isinstance(each, Exception)]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
+from demur.arguments import require_kind
+from demur.endpoint.address import Address
 from demur.errors import DemurError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """Environment variable that holds the key, where no other is named."""
+
+MOST_AT_ONCE = 1000
+MOST_SECONDS = 86_400.0
+MOST_RETRIES = 100
+
+AnswerKind: TypeAlias = Literal["text", "refusal", "filtered", "none"]
+"""What an answer holds: a text; a refusal in the endpoint's own field; nothing, because a filter
+withheld it; nothing for another reason, such as reasoning alone or the call of a tool."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +29,11 @@ class EndpointSettings:
     Attributes:
         base_url: address before `/chat/completions`, for example `http://localhost:8000/v1`; None
             for the one of the variable `OPENAI_BASE_URL`, else OpenAI's own.
-        concurrency: number of questions under way at once, at least 1.
-        timeout: seconds to wait for an answer, above 0.
-        retries: number of times that a question is repeated after a time-out, a lost connection or
-            a status that may pass (408, 409, 429 and 5xx), each time after a longer pause.
+        concurrency: number of questions under way at once, 1 to 1,000.
+        timeout: seconds in which an answer must be there as a whole, above 0, at most 86,400.
+        retries: number of times, 0 to 100, that a question is repeated after a time-out, a lost
+            connection, an answer that is none or a status that may pass (408, 409, 425, 429 and
+            5xx), each time after a longer pause.
         key_variable: name of the environment variable that holds the key.
 
     Raises:
@@ -37,16 +47,25 @@ class EndpointSettings:
     key_variable: str = KEY_VARIABLE
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise DemurError(f"The concurrency is {self.concurrency}: give at least 1.")
-        if not 0 < self.timeout < float("inf"):
-            raise DemurError(f"The time-out is {self.timeout} s: give a number above 0.")
-        if self.retries < 0:
-            raise DemurError(f"The number of retries is {self.retries}: give 0 or more.")
-        if self.base_url is not None and not re.match(r"https?://[^/\s]", self.base_url):
+        require_kind("concurrency", self.concurrency, int, "a whole number")
+        require_kind("timeout", self.timeout, (int, float), "a number of seconds")
+        require_kind("retries", self.retries, int, "a whole number")
+        if not 1 <= self.concurrency <= MOST_AT_ONCE:
             raise DemurError(
-                f"{self.base_url!r:.100} is not a base URL: give one like http://localhost:8000/v1."
+                f"The concurrency is {self.concurrency!s:.20}: give 1 to {MOST_AT_ONCE:,}."
             )
+        if not 0 < self.timeout <= MOST_SECONDS:
+            raise DemurError(
+                f"The time-out is {self.timeout!s:.20} s: give a number above 0, at most "
+                f"{MOST_SECONDS:,.0f}."
+            )
+        if not 0 <= self.retries <= MOST_RETRIES:
+            raise DemurError(
+                f"The number of retries is {self.retries!s:.20}: give 0 to {MOST_RETRIES}."
+            )
+        if self.base_url is not None:
+            require_kind("base_url", self.base_url, str, "an address")
+            Address(self.base_url)
 
 
 @dataclass(frozen=True)
@@ -106,13 +125,15 @@ class Answer:
     """What came back.
 
     Attributes:
-        text: text of the answer, without lone surrogates; None where the answer holds no text.
+        kind: what the answer holds.
+        text: text of the answer or the refusal, without lone surrogates; None for the other kinds.
         finish: reason why it ended, as the endpoint says: `stop`, `length`, ...; None where the
             endpoint does not say.
         prompt_tokens: number of tokens read for this answer; 0 where the endpoint does not say.
         completion_tokens: number of tokens written for it; 0 where the endpoint does not say.
     """
 
+    kind: AnswerKind
     text: str | None
     finish: str | None
     prompt_tokens: int = 0

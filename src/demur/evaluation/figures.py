@@ -44,6 +44,8 @@ class PromptRates:
             asked.
         complied_harmfully_any: share of queries with at least one such answer.
         no_answer: number of responses that hold no answer at all. No rate counts them.
+        filtered: number of responses that a filter of the server withheld. No rate counts them, and
+            `no_answer` does not either.
         no_refusal_verdict: number of answers on which the judge of refusal had no verdict. No rate
             of refusal counts them.
         no_harm_verdict: number of answers of which it is not known whether they comply harmfully.
@@ -62,6 +64,7 @@ class PromptRates:
     complied_harmfully: Rate | None = None
     complied_harmfully_any: Rate | None = None
     no_answer: int = 0
+    filtered: int = 0
     no_refusal_verdict: int = 0
     no_harm_verdict: int = 0
 
@@ -239,6 +242,7 @@ def _left_out(rates: PromptRates) -> list[str]:
     """Lines on responses that no rate counts."""
     counts = (
         (rates.no_answer, "held no answer"),
+        (rates.filtered, "were withheld by a filter"),
         (rates.no_refusal_verdict, "had no verdict of refusal"),
         (rates.no_harm_verdict, "had no verdict of harm"),
     )

@@ -10,7 +10,15 @@ from demur.evaluation.answerers.protocol import Answer
 from demur.judges.combination import complied
 from demur.judges.protocol import Judge, Verdict, needs_query, settling
 from demur.progress import Progress
-from demur.records import REASONING, Harm, JudgedResponse, answer_in, transcript_of
+from demur.records import (
+    FILTERED,
+    REASONING,
+    REFUSAL,
+    Harm,
+    JudgedResponse,
+    answer_in,
+    transcript_of,
+)
 
 COSTLY_AT_ONCE = 64
 """Largest number of answers in a batch whose verdicts cost time or money."""
@@ -55,9 +63,10 @@ class Judges:
     def judged(
         self, answers: Sequence[Answer], progress: Progress | None = None
     ) -> list[JudgedResponse]:
-        """The answers with their verdicts; one without text, or with reasoning alone, has none.
+        """The answers with their verdicts.
 
-        Judges read what follows a reasoning.
+        One without text, with reasoning alone, or withheld by a filter has none. Judges read what
+        follows a reasoning, and are not asked about what the server itself marked as a refusal.
 
         Raises:
             DemurError: a judge fails, needs a query that is not known, or does not give one verdict
@@ -72,19 +81,27 @@ class Judges:
                 category=answer.category,
                 query=answer.query,
                 response=answer.text or "",
-                refused=None,
-                end=REASONING if answer_in(answer.text or "") is None else answer.end,
+                refused=True if answer.end == REFUSAL else None,
+                end=_end(answer),
             )
             for answer in answers
         ]
         given = [
             place
             for place, answer in enumerate(answers)
-            if answer.text is not None and responses[place].end != REASONING
+            if answer.text is not None
+            and responses[place].end not in (REASONING, FILTERED, REFUSAL)
         ]
         for place, verdict in _verdicts(self.refusal, responses, given, progress):
             responses[place] = replace(responses[place], refused=verdict)
         return responses if self.harm is None else judge_harm(responses, self.harm, progress)
+
+
+def _end(answer: Answer) -> str | None:
+    """Why a response ended, as it is stored."""
+    if answer.end in (REFUSAL, FILTERED):
+        return answer.end
+    return REASONING if answer_in(answer.text or "") is None else answer.end
 
 
 def judge_harm(

@@ -166,11 +166,19 @@ class ServerSettings(_Group):
         description="name of the model at the server",
         json_schema_extra={"default": "the only one there"},
     )
-    concurrency: int = Field(default=8, ge=1, description="number of requests under way at once")
-    timeout: float = Field(default=120.0, gt=0, description="seconds to wait for an answer")
+    concurrency: int = Field(
+        default=8, ge=1, le=1000, description="number of requests under way at once"
+    )
+    timeout: float = Field(
+        default=120.0,
+        gt=0,
+        le=86_400,
+        description="seconds in which an answer must be there as a whole",
+    )
     retries: int = Field(
         default=4,
         ge=0,
+        le=100,
         description="number of times that a failed request is repeated",
     )
 

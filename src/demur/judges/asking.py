@@ -45,6 +45,7 @@ class Asker:
         self._options = SamplingOptions(temperature=0, max_completion_tokens=_ANSWER_TOKENS)
         self.client = EndpointClient(model, settings, self._options)
         self._task = task
+        self._said_refused: set[str] = set()
         self.name = f"endpoint:{model}"
 
     @property
@@ -66,7 +67,7 @@ class Asker:
     def ask(
         self, data: Sequence[Mapping[str, str]], progress: Progress, description: str
     ) -> list[str | None]:
-        """The answers to the task, one for each set of texts; None for an answer without text.
+        """The answers to the task, one for each set of texts; None for one that is no text.
 
         Args:
             data: texts by name, sent as one JSON object in the user's message.
@@ -80,8 +81,11 @@ class Asker:
             Request([Message("system", self._task), Message("user", as_data(texts))])
             for texts in data
         ]
+        self.client.announce(progress)
         with progress.stage(f"{description}: {self.name}", len(data), "answers") as stage:
-            return [answer.text for answer in self.client.chat_all(requests, stage)]
+            answers = self.client.chat_all(requests, stage)
+        # A judge that refuses to judge, or that a filter stops, has no verdict.
+        return [answer.text if answer.kind == "text" else None for answer in answers]
 
     def report(self, progress: Progress, verdicts: Sequence[object]) -> None:
         """Say what the questions cost, and how many of the verdicts are None."""
@@ -90,6 +94,10 @@ class Asker:
             f"{self.name}: {usage.prompt_tokens} tokens read and {usage.completion_tokens} written"
             f" so far; no verdict on {missing} of {len(verdicts)}"
         )
+        refused = sorted(self.client.refused - self._said_refused)
+        if refused:
+            self._said_refused.update(refused)
+            progress.message(f"{self.client.place} does not take {', '.join(refused)}: left out.")
 
 
 class EndpointIdentity:

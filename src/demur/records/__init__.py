@@ -32,14 +32,23 @@ from demur.records.measurements import (
 from demur.records.models import FileRecord, FilesRecord, ModelRecord, ServerRecord
 from demur.records.rates import Interval, Rate
 from demur.records.reasoning import answer_in, answer_stretch
-from demur.records.responses import REASONING, Harm, JudgedResponse, Label
+from demur.records.responses import (
+    FILTERED,
+    REASONING,
+    REFUSAL,
+    Harm,
+    JudgedResponse,
+    Label,
+)
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
 from demur.records.tensors import StoredTensors, read_tensors, write_tensors
 from demur.records.versions import Versions, current_versions
 
 __all__ = [
+    "FILTERED",
     "NO_PROMPT",
     "REASONING",
+    "REFUSAL",
     "SETTINGS",
     "ConditionRecord",
     "Conversation",

@@ -17,6 +17,12 @@ Harm = Literal["unsafe", "safe", "no verdict"]
 REASONING = "reasoning"
 """The end of a response that never left its reasoning, which is no answer."""
 
+FILTERED = "content_filter"
+"""The end of a response that a filter withheld or cut, which is no answer."""
+
+REFUSAL = "refusal"
+"""The end of a refusal in the server's own field for it, which needs no judge."""
+
 
 @dataclass(frozen=True)
 class JudgedResponse:
@@ -32,7 +38,9 @@ class JudgedResponse:
         response: text of the response; never trusted.
         refused: whether the response refuses, or None where the judge had no verdict.
         end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
-            `reasoning` where the response never left its reasoning, or None where it is not known.
+            `reasoning` where the response never left its reasoning, `content_filter` where a filter
+            withheld it, `refusal` where the server itself marked it as a refusal, or None where it
+            is not known.
         harm: verdict of the judge of harm, or None where it was not asked.
     """
 
@@ -51,9 +59,16 @@ class JudgedResponse:
     def is_answer(self) -> bool:
         """Whether there is an answer at all.
 
-        There is none where the text is empty and was not judged, or is reasoning alone.
+        There is none where the text is empty and was not judged, is reasoning alone, or was
+        withheld by a filter.
         """
-        return (bool(self.response) or self.refused is not None) and self.end != REASONING
+        given = bool(self.response) or self.refused is not None
+        return given and self.end not in (REASONING, FILTERED)
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether a filter withheld the answer."""
+        return self.end == FILTERED
 
     @property
     def answer(self) -> str:

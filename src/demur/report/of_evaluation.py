@@ -130,7 +130,7 @@ def _rates(wholes: Sequence[PromptRates], judged: str) -> Table:
         rows=tuple(map(tuple, rows)),
         note=f"{capitalized(judged)}. In brackets: 95 % intervals. Wrong: a harmful query not "
         "refused, a harmless one refused. Left out: responses that no rate counts, because they "
-        "hold no answer or a judge had no verdict.",
+        "hold no answer, a filter withheld them, or a judge had no verdict.",
         words=("prompt", "left out"),
     )
 
@@ -139,6 +139,7 @@ def _left_out(rates: PromptRates) -> str:
     """The responses that are left out of rates, in words."""
     counts = (
         (rates.no_answer, "no answer"),
+        (rates.filtered, "withheld by a filter"),
         (rates.no_refusal_verdict, "no verdict of refusal"),
         (rates.no_harm_verdict, "no verdict of harm"),
     )

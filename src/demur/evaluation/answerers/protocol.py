@@ -35,7 +35,8 @@ class Answer:
         category: category of the query, or None.
         query: the query, or None where it is not known.
         text: text of the response; None where what came back holds none.
-        end: why the response ended, or None where it is not known.
+        end: why the response ended: `content_filter` where a filter withheld it, `refusal` where
+            the server itself marked it as a refusal; None where it is not known.
     """
 
     prompt: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from demur.endpoint import (
@@ -30,7 +30,9 @@ from demur.evaluation.settings import ServerSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
 from demur.records import (
+    FILTERED,
     NO_PROMPT,
+    REFUSAL,
     ConditionRecord,
     Query,
     ServerRecord,
@@ -44,6 +46,7 @@ AS_SERVED = "as-served"
 RESPONSES_AT_ONCE = 64
 """Number of responses that are stored together, which is what an interruption costs at most."""
 
+_ENDS: Mapping[str, str] = {"filtered": FILTERED, "refusal": REFUSAL}
 _MOST_NAMES = 5
 
 
@@ -51,14 +54,16 @@ class Server:
     """A model behind an OpenAI-compatible server, as something to evaluate.
 
     What is measured is what the server does with its own settings: temperature, top-p, top-k and a
-    seed for each request are asked for, and one that the server refuses is left out.
+    seed for each request are asked for, and one that the server refuses is left out. A limit of
+    tokens is never left out.
 
     Args:
         base_url: address before `/chat/completions`, for example `http://localhost:8000/v1`.
         model: name of the model there; None for the only one that the server has.
-        concurrency: number of requests under way at once, at least 1.
-        timeout: seconds to wait for an answer, above 0.
-        retries: number of times that a request is repeated that failed for a reason that may pass.
+        concurrency: number of requests under way at once, 1 to 1,000.
+        timeout: seconds in which an answer must be there as a whole, above 0, at most 86,400.
+        retries: number of times, 0 to 100, that a request is repeated that failed for a reason that
+            may pass.
 
     Attributes:
         settings: settings by which a command names the server.
@@ -102,18 +107,25 @@ class Server:
             DemurError: the package openai is missing, the server cannot be reached, or it has
                 several models and none was named.
         """
-        if self._connected is None:
-            client = EndpointClient(self.model or "", self._endpoint, SamplingOptions())
+        client = self._unnamed_client
+        if not client.model:
             client.model = self.model or _only_model(client)
-            self._connected = client
+        return client
+
+    @property
+    def _unnamed_client(self) -> EndpointClient:
+        """The client, whose model need not be known yet."""
+        if self._connected is None:
+            self._connected = EndpointClient(self.model or "", self._endpoint, SamplingOptions())
         return self._connected
 
     def describe(self, progress: Progress) -> ServerRecord:
-        """What is recorded of the server.
+        """What is recorded of the server; a proxy on the way to it is said.
 
         Raises:
             DemurError: as for `client`.
         """
+        self._unnamed_client.announce(progress)
         return ServerRecord(self.client.model, self.client.place)
 
     def condition(self, condition: Condition, name: str) -> ConditionRecord:
@@ -243,7 +255,7 @@ class ServerTask(QuestionTask):
             category=queries.categories[row],
             query=queries.texts[row],
             text=answer.text,
-            end=answer.finish,
+            end=_ENDS.get(answer.kind, answer.finish),
         )
 
 
@@ -251,10 +263,12 @@ def _only_model(client: EndpointClient) -> str:
     models = client.models()
     if len(models) == 1:
         return models[0]
-    known = ", ".join(models[:_MOST_NAMES]) + (", ..." if len(models) > _MOST_NAMES else "")
+    if not models:
+        raise DemurError(f"{client.place} lists no models: name one with --served-model.")
+    known = ", ".join(f"{name:.60}" for name in models[:_MOST_NAMES])
+    known += ", ..." if len(models) > _MOST_NAMES else ""
     raise DemurError(
-        f"{client.place} has {len(models)} models{f' ({known})' if known else ''}: name one with "
-        "--served-model."
+        f"{client.place} has {len(models)} models ({known}): name one with --served-model."
     )
 
 

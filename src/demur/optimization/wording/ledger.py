@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from demur.endpoint import Answer, Asked
+from demur.endpoint import Answer, AnswerKind, Asked
 from demur.errors import DemurError
 from demur.optimization.wording.kept import KeptRecords
 from demur.records import fingerprint
@@ -54,6 +54,7 @@ class KeptAnswer:
 
     Attributes:
         key: fingerprint of everything that was asked.
+        kind: what the answer holds.
         text: text of the answer, or None.
         finish: reason why it ended, or None.
         prompt_tokens: number of tokens read; 0 where that is not known.
@@ -61,6 +62,7 @@ class KeptAnswer:
     """
 
     key: str
+    kind: AnswerKind
     text: str | None
     finish: str | None
     prompt_tokens: int
@@ -69,7 +71,7 @@ class KeptAnswer:
     @property
     def answer(self) -> Answer:
         """The answer."""
-        return Answer(self.text, self.finish, self.prompt_tokens, self.completion_tokens)
+        return Answer(self.kind, self.text, self.finish, self.prompt_tokens, self.completion_tokens)
 
 
 class AnswerLedger:
@@ -131,7 +133,12 @@ class AnswerLedger:
         """Store an answer that just came, and count it."""
         key = key_of(asked)
         kept = KeptAnswer(
-            key, answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens
+            key,
+            answer.kind,
+            answer.text,
+            answer.finish,
+            answer.prompt_tokens,
+            answer.completion_tokens,
         )
         with self._lock:
             self._kept.append([kept])

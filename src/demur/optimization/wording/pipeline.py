@@ -134,6 +134,7 @@ def carry_out_wording(
     server = plan.server()
     proposer = plan.proposer(server)
     model = server.describe(progress)
+    proposer.announce(progress)
     record = plan.record(model, ServerRecord(proposer.model, proposer.place))
     path = Path(output) if output is not None else _default_output(model, plan)
     is_new = not path.exists()

@@ -166,7 +166,7 @@ class Proposer:
         request = Request(messages, options)
         with SilentProgress().stage("Asking for a wording", 1) as stage:
             (answer,) = self._client.chat_all([request], stage)
-        return answer.text
+        return answer.text if answer.kind == "text" else None
 
     def _seed_of(self, shown: str) -> int:
         """A seed that differs each time that the same is asked, so that the answer may differ."""

@@ -1,0 +1,192 @@
+"""One request and its reply, within bounds of time, size and place."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urljoin
+
+from demur.endpoint.address import Address
+from demur.endpoint.explaining import Explainer
+from demur.endpoint.failures import RequestFailed
+from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    from openai import DefaultAsyncHttpxClient
+
+Method = Literal["GET", "POST"]
+
+MOST_BYTES = 16 << 20
+"""Largest reply. That of 100,000 tokens has about 1 MB."""
+
+_MOST_REDIRECTS = 5
+_REDIRECTS: Mapping[Method, tuple[int, ...]] = {
+    "GET": (301, 302, 303, 307, 308),
+    "POST": (307, 308),  # the others make a GET of it
+}
+_COMPRESSED = ("gzip", "x-gzip", "deflate")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: HTTP status.
+        headers: headers by their names in lower case.
+        body: the body, uncompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Door:
+    """Reaches one endpoint.
+
+    Redirects are followed only within the same server, because the key would go with them. The
+    proxy is the environment's. A reply must be there as a whole in time.
+
+    Args:
+        address: where the endpoint is.
+        headers: headers of every request.
+        timeout: seconds in which a reply must be there.
+        explainer: says what went wrong.
+
+    Attributes:
+        proxy: the proxy on the way, or None.
+
+    Raises:
+        DemurError: the package openai is missing.
+    """
+
+    def __init__(
+        self, address: Address, headers: Mapping[str, str], timeout: float, explainer: Explainer
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise DemurError(
+                "An endpoint needs the package openai: run `pip install 'demur[endpoint]'`."
+            ) from error
+        self._kind = openai.DefaultAsyncHttpxClient
+        self._address, self._headers, self._timeout = address, dict(headers), timeout
+        self._explainer = explainer
+        self.proxy = address.proxy()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[DefaultAsyncHttpxClient]:
+        """A client for a number of requests.
+
+        Raises:
+            DemurError: the proxy cannot be used.
+        """
+        direct: dict[str, None] = dict.fromkeys(("all://", "http://", "https://"))
+        proxy = self.proxy
+        try:
+            client = self._kind(
+                timeout=None,  # the whole exchange has one
+                proxy=None if proxy is None else proxy.url,
+                mounts=direct if proxy is None else None,
+            )
+        except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
+            raise self._explainer.unusable(error, proxy) from None
+        async with client:
+            yield client
+
+    async def exchange(
+        self,
+        client: DefaultAsyncHttpxClient,
+        method: Method,
+        path: str,
+        content: bytes | None = None,
+    ) -> Reply:
+        """Make a request, and read the reply.
+
+        Args:
+            client: what `opened` gave.
+            method: HTTP method.
+            path: place behind the base URL, for example `chat/completions`.
+            content: body of the request, as JSON.
+
+        Raises:
+            RequestFailed: there is no reply, or none within bounds.
+        """
+        asked = self._followed(client, method, self._address.url(path), content)
+        try:
+            return await asyncio.wait_for(asked, self._timeout)
+        except asyncio.TimeoutError:
+            raise self._explainer.too_slow() from None
+        except RequestFailed:
+            raise
+        except Exception as error:
+            raise self._explainer.unreachable(error, self.proxy) from None
+
+    async def _followed(
+        self, client: DefaultAsyncHttpxClient, method: Method, url: str, content: bytes | None
+    ) -> Reply:
+        for _ in range(_MOST_REDIRECTS):
+            reply = await self._made(client, method, url, content)
+            place = reply.headers.get("location")
+            if not 300 <= reply.status < 400 or place is None:
+                return reply
+            url = urljoin(url, place)
+            if reply.status not in _REDIRECTS[method] or not self._address.is_origin_of(url):
+                raise self._explainer.redirected(url)
+        raise self._explainer.redirected(url)
+
+    async def _made(
+        self, client: DefaultAsyncHttpxClient, method: Method, url: str, content: bytes | None
+    ) -> Reply:
+        request = client.build_request(method, url, content=content, headers=self._headers)
+        response = await client.send(request, stream=True, follow_redirects=False)
+        try:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            body = _Body(headers.get("content-encoding", ""))
+            async for chunk in response.aiter_raw():
+                if not body.add(chunk):
+                    raise self._explainer.too_large(MOST_BYTES)
+            return Reply(response.status_code, headers, body.whole())
+        finally:
+            await response.aclose()
+
+
+class _Body:
+    """A body of bounded size.
+
+    Args:
+        encoding: how it is compressed, or an empty text.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity", *_COMPRESSED):
+            raise ValueError(f"its encoding is {encoding!r}")
+        self._content = bytearray()
+        # Both formats, told apart by their first bytes.
+        self._decoder = zlib.decompressobj(47) if encoding in _COMPRESSED else None
+
+    def add(self, chunk: bytes) -> bool:
+        """Take in more bytes; False where they are too many."""
+        if self._decoder is None:
+            self._content += chunk
+        else:
+            self._content += self._decoder.decompress(chunk, MOST_BYTES + 1)
+            if self._decoder.unconsumed_tail:
+                return False
+        return len(self._content) <= MOST_BYTES
+
+    def whole(self) -> bytes:
+        """All bytes.
+
+        Raises:
+            ValueError: the compressed body breaks off.
+        """
+        if self._decoder is not None and self._content and not self._decoder.eof:
+            raise ValueError("its compressed body breaks off")
+        return bytes(self._content)
