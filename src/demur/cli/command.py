@@ -14,7 +14,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.settings import Option, build, default_text, options_in
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -101,7 +101,10 @@ class Command(Generic[Settings]):
             return None
         name = str(values.get(PRESET, next(iter(self.presets))))
         if name not in self.presets:
-            raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(self.presets)}.")
+            raise DemurError(
+                f"There is no preset {name!r:.60}{did_you_mean(name, self.presets)}: choose "
+                f"{', '.join(self.presets)}."
+            )
         return self.presets[name]
 
     def _function(self) -> Callable[..., None]:

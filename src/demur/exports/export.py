@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from demur.arguments import require_common, require_kind
 from demur.chat import ChatModel
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.exports.base import Source, Subject
 from demur.exports.gguf_from_folder import write_from_folder
 from demur.exports.gguf_from_gguf import write_from_gguf
@@ -86,7 +86,10 @@ def export(
     progress = progress or SilentProgress()
     target = Path(folder)
     if to not in FORMATS:
-        raise DemurError(f"There is no export to {to!r}: choose {', '.join(FORMATS)}.")
+        raise DemurError(
+            f"There is no export to {to!r:.60}{did_you_mean(to, FORMATS)}: choose "
+            f"{', '.join(FORMATS)}."
+        )
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DemurError(f"{target} exists already: choose another folder, or delete it.")
     if system_prompt is not None and to != "peft":

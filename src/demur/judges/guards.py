@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from demur.chat.templates import TemplateArguments
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.judges.protocol import Question, Verdict
 
 _FIRST_LINE = re.compile(r"\s*(safe|unsafe)[ \t.]*(?:\n(.*))?", re.DOTALL)
@@ -197,7 +197,8 @@ def find_guard_family(model_name: str, template: str | None, family: str | None)
         for row in GUARD_FAMILIES:
             if row.name == family:
                 return row
-        raise DemurError(f"There is no guard family {family!r:.60}: choose from {known}.")
+        hint = did_you_mean(family, [row.name for row in GUARD_FAMILIES])
+        raise DemurError(f"There is no guard family {family!r:.60}{hint}: choose from {known}.")
     for row in GUARD_FAMILIES:
         if re.search(row.pattern, model_name, re.IGNORECASE):
             return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from demur.endpoint import EndpointSettings
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
 from demur.judges.endpoint_pairs import EndpointPairwiseJudge
@@ -137,7 +137,10 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
     if is_plugin_spec(judge):
         thing = load_plugin(judge)
         return _from_object(thing, question) if type(thing) in _BUILT_IN else own_judge(judge)
-    raise DemurError(f"There is no {question} judge {judge!r:.100}: choose {_CHOICES[question]}.")
+    hint = did_you_mean(judge, (*_RULES, "guard:", "endpoint:"))
+    raise DemurError(
+        f"There is no {question} judge {judge!r:.100}{hint}: choose {_CHOICES[question]}."
+    )
 
 
 def _from_object(judge: object, question: Question) -> Judge:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.optimization.groups import Group, QuerySettings, ResponseSettings, TrainingSettings
 from demur.optimization.methods import (
     DEFAULT,
@@ -222,7 +222,10 @@ def _known(name: str) -> Preset:
         if preset == name:
             return preset
     *others, last = PRESETS
-    raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(others)} or {last}.")
+    raise DemurError(
+        f"There is no preset {name!r:.60}{did_you_mean(name, PRESETS)}: choose "
+        f"{', '.join(others)} or {last}."
+    )
 
 
 def expanded(changes: Mapping[str, object]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.prompts.checks import printable_name, shown
 from demur.prompts.fetching import fetch_prompt, hub_name_of
 from demur.prompts.safety_prompt import SafetyPrompt
@@ -56,7 +56,7 @@ def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
             )
         return prompt
     or_else = f" or a built-in basic prompt ({BUILT_IN_PROMPTS})"
-    text = _read_prompt_file(name_or_file, or_else)
+    text = _read_prompt_file(name_or_file, or_else, did_you_mean(name_or_file, BASIC_PROMPTS))
     return SafetyPrompt(name=printable_name(Path(name_or_file).name), text=text)
 
 
@@ -69,7 +69,7 @@ def load_system_prompt(file: str) -> str:
     return _read_prompt_file(file)
 
 
-def _read_prompt_file(file: str, or_else: str = "") -> str:
+def _read_prompt_file(file: str, or_else: str = "", hint: str = "") -> str:
     label = shown(file)
     if not file:
         raise DemurError(f"The name of the prompt is empty: give a text file{or_else}.")
@@ -77,7 +77,7 @@ def _read_prompt_file(file: str, or_else: str = "") -> str:
         with Path(file).open("rb") as stream:
             data = stream.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise DemurError(f"There is no file {label}: give a text file{or_else}.") from error
+        raise DemurError(f"There is no file {label}{hint}: give a text file{or_else}.") from error
     except (OSError, ValueError) as error:
         if _is_folder(file):
             raise DemurError(f"{label} is a folder: give a text file{or_else}.") from error

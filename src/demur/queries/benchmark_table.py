@@ -5,12 +5,11 @@ Only facts about the files stand here. Their queries are fetched when they are a
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 
 Side = Literal["harmful", "harmless", "both"]
 
@@ -173,8 +172,7 @@ def find_benchmark(name: str) -> Benchmark:
     """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
-    nearest = difflib.get_close_matches(name.casefold(), BENCHMARKS, n=1)
-    hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
     raise DemurError(
-        f"No benchmark is called {name!r}{hint}: choose one of {', '.join(BENCHMARKS)}."
+        f"No benchmark is called {name!r:.100}{did_you_mean(name, BENCHMARKS)}: choose one of "
+        f"{', '.join(BENCHMARKS)}."
     )

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from demur.arguments import described
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.optimization.methods.protocol import Method, MethodSettings
 from demur.optimization.wording import TEXT
 from demur.plugins import is_plugin_spec, load_plugin
@@ -65,8 +65,8 @@ def get_method(method: MethodSpec) -> type[Method[Any]]:
     if is_plugin_spec(method):
         return _checked(load_plugin(method))
     raise DemurError(
-        f"There is no method {method!r:.60}: choose {', '.join((*BUILT_IN, TEXT))}, or "
-        "give FILE.py:CLASS."
+        f"There is no method {method!r:.60}{did_you_mean(method, (*BUILT_IN, TEXT))}: choose "
+        f"{', '.join((*BUILT_IN, TEXT))}, or give FILE.py:CLASS."
     )
 
 
