@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from demur.errors import DemurError
-from demur.evaluation.answerers.rows import large_cells
 from demur.judges import Judge, PaperRefusalJudge, Verdict, complied
 from demur.progress import Progress
 
@@ -164,8 +163,8 @@ def read_rows(path: Path) -> list[Row]:
     try:
         content = path.read_bytes()
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
-        with large_cells():
-            rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+        csv.field_size_limit(2**31 - 1)  # responses may be long
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DemurError(f"Cannot read {str(path)!r} ({error}): copy it again.") from error
     columns = set(rows[0]) if rows else set()

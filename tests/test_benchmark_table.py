@@ -82,7 +82,7 @@ def test_one_column_for_two_purposes(add: Add, tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"prompt,label\nOne?,safe\n", "no column 'type'"),
-        (b"prompt,label,type\nOne?,safe\n", "ends before column 'type'"),
+        (b"prompt,label,type\nOne?,safe\n", "line 2 has 2 cells and the header 3"),
         (b"prompt,label,type,prompt\n", "more than one column 'prompt'"),
         (b"prompt,label,type\nOne?,fine,x\n", "the label 'fine'"),
         (b"prompt,label,type\nOne?,safe,x\n", "no harmful queries"),

@@ -265,7 +265,7 @@ def test_no_folder_and_a_folder_in_the_place_of_the_file(add: Add, tmp_path: Pat
     add(LINES)
     assert "There is no folder" in message_of(directory=tmp_path / "none")
     (tmp_path / "tiny.txt").mkdir()
-    assert "Cannot read" in message_of(directory=tmp_path)
+    assert "is a folder" in message_of(directory=tmp_path)
     with pytest.raises(DemurError, match="There is no folder"):
         benchmark_state("tiny", tmp_path / "none")
 

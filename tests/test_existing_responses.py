@@ -158,29 +158,29 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("r.csv", b"query,answer\nq,a\n", r"no column 'response': its columns are 'query', 'ans"),
-        ("r.csv", b"", "no column 'response': its columns are none"),
+        ("r.csv", b"", "holds no responses"),
         ("r.csv", b"response\n", "holds no responses"),
-        ("r.csv", b"response,query\na,q\n  ,q\n", r"row 3: the response is blank"),
-        ("r.csv", b"response,query\na,\n", r"row 2: the query is blank"),
-        ("r.csv", b"query,response\nq,a\nq\n", r"row 3 is too short"),
+        ("r.csv", b"response,query\na,q\n  ,q\n", r"line 3: the response is blank"),
+        ("r.csv", b"response,query\na,\n", r"line 2: the query is blank"),
+        ("r.csv", b"query,response\nq,a\nq\n", r"line 3 has 1 cells and the header 2"),
         ("r.csv", b"response,response\na,b\n", "more than one column 'response'"),
-        ("r.csv", b'response\n"open\n', "not valid CSV"),
-        ("r.csv", b"response,label\na,bad\n", r"row 2 has the label 'bad': give harmful or harml"),
+        ("r.csv", b'response\n"open\n', "line 2 opens a quote that is never closed"),
+        ("r.csv", b"response,label\na,bad\n", r"line 2 has the label 'bad': give harmful or harml"),
         ("r.csv", b"response\na\n\xff\n", r"not UTF-8 text \(line 3\)"),
         ("r.jsonl", b'{"response": "a"}\n{"query": "q"}\n', r"line 2 has no column 'response'"),
         ("r.jsonl", b'{"response": "a"}\n{"response": ""}\n', r"line 2: the response is blank"),
         ("r.jsonl", b'{"response": 3}\n', r"line 1: 'response' is not text but int"),
         ("r.jsonl", b'{"response": null}\n', r"line 1: 'response' is not text but NoneType"),
-        ("r.csv", "\ufeffresponse\na\n".encode("utf-16"), r"not UTF-8 text \(line 1\): save it as"),
-        ("r.csv", b"\xef\xbb\xbf", "no column 'response': its columns are none"),
+        ("r.csv", "response\na\n".encode("utf-16-le"), r"line 1 holds a NUL .* save it as UTF-8"),
+        ("r.csv", b"\xef\xbb\xbf", "holds no responses"),
         ("r.jsonl", b'{"response": "\\ud800"}\n', "lone surrogate"),
         ("r.jsonl", b'{"response": "a", "category": ["b"]}\n', "'category' is not text but list"),
-        ("r.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("r.jsonl", b"[1]\n", "item 1 is not a JSON object"),
         ("r.jsonl", b"{\n", "line 1 is not valid JSON"),
-        ("r.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
+        ("r.jsonl", b"[" * 100_000, "is not valid JSON"),
         ("r.jsonl", b"", "holds no responses"),
         ("r.jsonl", b'{"response": "\xff"}\n', r"not UTF-8 text \(line 1\)"),
-        ("r.txt", b"a", "give one that ends in .csv or .jsonl"),
+        ("r.txt", b"a", "give one that ends in .csv, .tsv, .jsonl, "),
     ],
 )
 def test_bad_files_are_named_and_nothing_is_written(
@@ -206,7 +206,8 @@ def test_other_mistakes(tmp_path: Path) -> None:
         judge_responses([], output=out)
     with pytest.raises(DemurError, match="no refusal judge 'jury'"):
         judge_responses([file], judge="jury", output=out)
-    many = write_csv(tmp_path / "m.csv", [{"prompt": f"q{n}", "response": "a"} for n in range(60)])
+    many = write_csv(tmp_path / "m.csv", given("x", 0, 60))
+    write_csv(many, [{**row, "prompt": f"p{row['query']}"} for row in given("x", 0, 60)])
     with pytest.raises(DemurError, match=r"more than 50 safety prompts.*call it 'query'"):
         judge_responses([many], output=out)
     assert not out.exists()

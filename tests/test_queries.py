@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 import sys
-import types
 from collections import Counter
 from difflib import SequenceMatcher
 from importlib.resources import files
@@ -20,7 +19,7 @@ import pytest
 
 from demur.errors import DemurError
 from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
-from demur.records import Conversation, text_of
+from demur.records import text_of
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -191,31 +190,33 @@ def test_built_in_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "content", "column", "expected"),
     [
-        ("e.txt", "", "", ["e.txt", "is empty"]),
-        ("e.txt", " \n\n", "", ["is empty"]),
+        ("e.txt", "", "", ["e.txt", "holds no queries"]),
+        ("e.txt", " \n\n", "", ["holds no queries"]),
         ("e.txt", "\ufeff\n", "", ["holds no queries"]),
         ("t.txt", "a\n", ":goal", ["text file without columns"]),
         ("t.txt", b"fine\nfine\ncaf\xe9\n\xff\n", "", ["not UTF-8", "line 3", "save it as UTF-8"]),
         ("t.txt", b"\xef\xbb\xbfa\n\xe9\n", "", ["line 2"]),
-        ("t.txt", "a\nb\n".encode("utf-16"), "", ["not UTF-8", "line 1"]),
+        ("t.txt", "a\nb\n".encode("utf-16-le"), "", ["line 1", "NUL character", "UTF-16"]),
+        ("t.txt", b"a\nb\0c\n", "", ["line 2", "NUL character"]),
+        ("t.txt", "a\n" + "x" * 1_000_001, "", ["line 2", "one query a line"]),
         ("t.csv", b"goal\n\xe9\n", ":goal", ["not UTF-8", "line 2"]),
         ("t.csv", "goal,target\na,b\n", "", ["name of the column", "'goal', 'target'"]),
         ("t.csv", "goal,target\na,b\n", ":", ["name of the column", "'goal', 'target'"]),
         ("t.csv", "goal,target\na,b\n", ":query", ["no column 'query'", "'goal', 'target'"]),
         ("t.csv", "goal\n", ":goal", ["holds no queries"]),
         ("t.csv", "x,goal,goal\n1,a,b\n", ":goal", ["more than one column 'goal'"]),
-        ("t.csv", "id,goal\n1,a\n2\n", ":goal", ["line 3", "'goal'", "2 cells"]),
-        ("t.csv", "goal\n" + "x" * 200_000, ":goal", ["line 2", "not valid CSV"]),
+        ("t.csv", "id,goal\n1,a\n2\n", ":goal", ["line 3", "1 cells and the header 2"]),
+        ("t.csv", "goal\n" + "x" * 1_000_001, ":goal", ["line 2", "at most 1000000"]),
         ("t.csv", ",".join(f"c{k}" for k in range(20)), ":z", ["'c0'", "'c11' and 8 more"]),
         ("t.jsonl", '{"q": "a"}\n', "", ["line 1", "name of the column", "'q'"]),
         ("t.jsonl", '{"q": "a"}\n{"r": "b"}\n', ":q", ["line 2", "no column 'q'", "'r'"]),
         ("t.jsonl", '{"q": "a"}\n\n{"q": \n', ":q", ["line 3", "not valid JSON"]),
-        ("t.jsonl", "[" * 100_000, ":q", ["line 1", "not valid JSON"]),
-        ("t.jsonl", '["a"]\n', ":q", ["line 1", "not a JSON object"]),
+        ("t.jsonl", "[" * 100_000, ":q", ["t.jsonl", "not valid JSON"]),
+        ("t.jsonl", '["a"]\n', ":q", ["item 1", "without fields", "one JSON object a row"]),
         ("t.jsonl", '{"q": "a"}\n{"q": 7}\n', ":q", ["line 2", "'q' is not text but int"]),
         ("t.jsonl", '{"q": null}\n', ":q", ["line 1", "NoneType"]),
         ("t.jsonl", '{"q": "\\ud800"}\n', ":q", ["line 1", "lone surrogate"]),
-        ("t.parquet", "PAR1", "", ["t.parquet", ".txt, .csv, .jsonl"]),
+        ("t.xlsx", "PK", "", ["t.xlsx", ".txt, .csv, .tsv, .jsonl"]),
     ],
 )
 def test_bad_file(
@@ -243,74 +244,6 @@ def test_unknown_name(spec: str) -> None:
 
 def test_unknown_extension_of_a_missing_file() -> None:
     assert "Cannot tell what 'queries.xlsx' holds" in message_of("queries.xlsx")
-
-
-# --- Datasets on the hub ----------------------------------------------------------------------
-
-
-class FakeTable(dict[str, list[Any]]):
-    """What the loader uses of a `datasets.Dataset`: its columns."""
-
-    @property
-    def column_names(self) -> list[str]:
-        return list(self)
-
-
-def fake_hub(monkeypatch: pytest.MonkeyPatch, splits: dict[str, FakeTable]) -> None:
-    def load_dataset(name: str, split: str | None = None) -> Any:
-        if name != "org/name":
-            raise ValueError(f"no dataset {name}\nwith a second line")
-        return splits if split is None else splits[split]
-
-    module = types.ModuleType("datasets")
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "datasets", module)
-
-
-def test_hub_column_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
-    train, test = FakeTable(goal=["a", "a ", "b"]), FakeTable(goal=["c"])
-    fake_hub(monkeypatch, {"test": test, "train": train, "train[:100]": test})
-    queries = load_query_set("hf:org/name:goal", "harmful")
-    assert queries.texts == ("a", "b")
-    assert queries.name == "org/name:goal"
-    assert load_query_set("hf:org/name@test:goal", "harmful").texts == ("c",)
-    assert load_query_set("hf:org/name@train[:100]:goal", "harmful").texts == ("c",)
-    fake_hub(monkeypatch, {"only": test})
-    assert load_query_set("hf:org/name:goal", "harmful").texts == ("c",)
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ("hf:org/other:goal", "Cannot load dataset 'org/other': no dataset org/other"),
-        ("hf:org/name@none:goal", "Cannot load dataset 'org/name'"),
-        ("hf:org/name", "has the splits left, right"),
-        ("hf:org/name@left", "name of the column"),
-        ("hf:org/name@left:query", "no column 'query': its columns are 'goal', 'size'"),
-        ("hf:org/name@left:size", "row 1: 'size' is not text but int"),
-        ("hf:", "write hf:ORG/NAME:COLUMN"),
-        ("hf::goal", "write hf:ORG/NAME:COLUMN"),
-    ],
-)
-def test_hub_bad_input(monkeypatch: pytest.MonkeyPatch, spec: str, expected: str) -> None:
-    table = FakeTable(goal=["a"], size=[1])
-    fake_hub(monkeypatch, {"left": table, "right": table})
-    assert expected in message_of(spec)
-
-
-def test_hub_columns_may_hold_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    whole = [*said, {"role": "user", "content": "c"}]
-    fake_hub(monkeypatch, {"left": FakeTable(messages=[whole, said[:1]])})
-    loaded = load_query_set("hf:org/name:messages", "harmful")
-    assert loaded.texts == (Conversation("c", (("a", "b"),)), "a")
-    fake_hub(monkeypatch, {"left": FakeTable(messages=[whole, said])})
-    assert "row 2: 'messages' ends with the assistant" in message_of("hf:org/name:messages")
-
-
-def test_hub_without_the_datasets_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install 'demur[datasets]'" in message_of("hf:org/name:goal")
 
 
 # --- The built-in data ------------------------------------------------------------------------

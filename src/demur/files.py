@@ -7,17 +7,20 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import platformdirs
 
 from demur.errors import DemurError
+from demur.limits import MOST_RECORD_BYTES
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _TEMPORARY = ".part"
 _DAY = 86400
 
@@ -221,11 +224,73 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that demur wrote.
 
     Raises:
-        DemurError: it is missing or damaged.
+        DemurError: it is missing, damaged, no regular file, or above `MOST_RECORD_BYTES`.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DemurError(f"Cannot read {path} ({error.strerror or error}).") from error
-    except ValueError as error:
+        return json.loads(read_bytes(path, MOST_RECORD_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DemurError(f"{path} is damaged: delete it and run the command again.") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is a regular one: others may never end, or never begin.
+
+    Raises:
+        DemurError: there is none, it is a folder, a device or a pipe, or it cannot be read.
+    """
+    name = repr(str(path))
+    try:
+        _require_regular(path.stat().st_mode, name)
+        # Should a pipe take its place in between, opening it does not wait either.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        stream = os.fdopen(os.open(path, flags), "rb")
+        try:
+            _require_regular(os.fstat(stream.fileno()).st_mode, name)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+    except ValueError as error:  # a name that no file can have
+        raise DemurError(f"There is no file {name:.300}: check its path.") from error
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise DemurError(f"There is no file {name:.300}: check its path.") from error
+        raise DemurError(
+            f"Cannot read {name:.300} ({error.strerror or error}): give a file that can be read."
+        ) from error
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file.
+        most: largest size in bytes.
+
+    Raises:
+        DemurError: as for `open_regular`, or it is larger.
+    """
+    try:
+        with open_regular(path) as stream:
+            content = stream.read(most + 1)
+    except OSError as error:
+        raise DemurError(
+            f"Cannot read {str(path)!r} ({error.strerror or error}): give a file that can be read."
+        ) from error
+    if len(content) > most:
+        raise DemurError(
+            f"{str(path)!r} is above {most / 1e6:.0f} MB, too large for what it should hold: give "
+            "a smaller file."
+        )
+    return content
+
+
+def _require_regular(mode: int, name: str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise DemurError(f"{name:.300} is a folder: name a file in it.")
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+    raise DemurError(
+        f"{name:.300} is {kind} and no regular file: save its content to a file and give that."
+    )

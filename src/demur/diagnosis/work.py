@@ -29,7 +29,7 @@ from demur.diagnosis.readings import Readings, directions_of
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.diagnosis.sheet import Sheet, make_sheet
 from demur.diagnosis.verdict import make_verdict
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.evaluation.measuring import measure
 from demur.files import safe_name
 from demur.judges import JudgeSpec
@@ -156,6 +156,8 @@ def carry_out(
         progress.message(f"This diagnosis is finished already: showing {path}.")
         shutil.rmtree(path / LAYERS, ignore_errors=True)
         return finished if finished.has_all_files else _drawn_again(finished, progress)
+    for remark in plan.anchors.remarks:
+        progress.message(remark)
     fitting = [] if plan.fitting is None else [FITTING_THE_PROBE]
     progress.plan([_READING, READING_LAYERS, *fitting, _COMPUTING, _DRAWING])
     readings = _read(model, plan, folder, progress)
@@ -220,7 +222,10 @@ def _preset(name: str) -> DiagnoseSettings:
     for preset, settings in presets().items():
         if preset == name:
             return settings
-    raise DemurError(f"There is no preset {name!r:.60}: choose {', '.join(presets())}.")
+    raise DemurError(
+        f"There is no preset {name!r:.60}{did_you_mean(name, presets())}: choose "
+        f"{', '.join(presets())}."
+    )
 
 
 def _finished(folder: WorkFolder[DiagnosisRecord]) -> Diagnosis | None:

@@ -137,6 +137,9 @@ def choose_sets(
     ]
     for benchmark in benchmarks:
         sides += load_benchmark(benchmark, benchmark_dir, progress)
+    if progress is not None:
+        for remark in dict.fromkeys(side.remark for side in sides if side.remark):
+            progress.message(remark)
     together: list[list[QuerySet]] = []
     for side in sides:
         _join(side, together)

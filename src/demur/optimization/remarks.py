@@ -16,12 +16,13 @@ MOST_UNEQUAL = 3
 
 
 def remarks_on(plan: Plan) -> list[str]:
-    """What flatters the figures of a run, or leaves a choice without an effect.
+    """What was left out of the queries, flatters the figures, or leaves a choice without effect.
 
     Args:
         plan: what is to be optimized and how.
     """
-    found: list[str] = []
+    read = [one for one in (plan.anchors, plan.validation, plan.held_out) if one is not None]
+    found = list(dict.fromkeys(remark for one in read for remark in one.remarks))
     shared, held_out = plan.shared_queries, len(plan.held_out)
     if shared:
         found.append(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from demur.errors import DemurError
-from demur.files import cache_directory
+from demur.files import cache_directory, read_bytes
 from demur.progress import Progress, SilentProgress, Stage
 from demur.queries.benchmark_table import Benchmark, Columns, find_benchmark
 from demur.queries.query_set import QuerySet
-from demur.queries.tables import decode, read_csv_columns, text_lines
+from demur.reading import TextFile, exists, read_table_columns, read_text_lines
 from demur.records import Label
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ SOURCE = "https://raw.githubusercontent.com"
 
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
 _CHUNK = 1 << 14
+_MORE_BYTES = 1 << 20  # that a file may have above its size before it is no longer read
 _LABELS: dict[str, Label] = {"unsafe": "harmful", "safe": "harmless"}
 
 BenchmarkState = Literal["ready", "missing", "wrong SHA-256"]
@@ -70,10 +71,13 @@ def benchmark_state(name: str, directory: str | Path | None = None) -> Benchmark
     """
     benchmark = find_benchmark(name)
     folder = _cache() if directory is None else _benchmark_folder(directory)
-    try:
-        content = (folder / benchmark.file_name).read_bytes()
-    except OSError:
+    file = folder / benchmark.file_name
+    if not exists(file):
         return "missing"
+    try:
+        content = read_bytes(file, benchmark.size + _MORE_BYTES)
+    except DemurError:  # of another kind or size
+        return "wrong SHA-256"
     return "ready" if _sha256(content) == benchmark.sha256 else "wrong SHA-256"
 
 
@@ -123,8 +127,8 @@ def _fetch(benchmark: Benchmark, progress: Progress) -> Path:
 
         def download_and_verify(url: str, output: str, pooch: object) -> None:
             download(url, output, pooch)
-            # pooch would notice as well, with a message that names no mend.
-            _verify(Path(output).read_bytes(), benchmark, address)
+            # pooch would notice as well, with a message that does not say how to fix it.
+            _verify(read_bytes(Path(output), benchmark.size + _MORE_BYTES), benchmark, address)
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -179,8 +183,15 @@ class _Bar:
         self.total = size
         self._stage = stage
         self._left = size
+        self._more = _MORE_BYTES
 
     def update(self, amount: int) -> None:
+        self._more -= max(0, amount - self._left)
+        if self._more < 0:
+            raise DemurError(
+                f"The benchmark has {self.total} bytes and the server sends more: check "
+                "DEMUR_BENCHMARK_SOURCE."
+            )
         amount = min(amount, self._left)
         self._left -= amount
         self._stage.advance(amount)
@@ -207,16 +218,11 @@ def _quiet_pooch() -> Iterator[None]:
 
 
 def _read(file: Path, benchmark: Benchmark) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as error:
+    if not exists(file):
         raise DemurError(
             f"There is no file {str(file)!r}: save {benchmark_address(benchmark)} under that name."
-        ) from error
-    except OSError as error:
-        raise DemurError(
-            f"Cannot read {str(file)!r} ({error.strerror or error}): make it a readable file."
-        ) from error
+        )
+    return read_bytes(file, benchmark.size + _MORE_BYTES)
 
 
 def _sha256(content: bytes) -> str:
@@ -234,12 +240,12 @@ def _verify(content: bytes, benchmark: Benchmark, place: str) -> None:
 
 
 def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, ...]:
-    text = decode(content, file)
+    text = TextFile(file, content=content)
     if benchmark.columns is None:
-        rows = [(line, "", "") for line in text_lines(text)]
+        rows = [(line, "", "") for _, line in read_text_lines(text)]
         categorized = False
     else:
-        rows = _read_table(text, file, benchmark.columns)
+        rows = _read_table(text, benchmark.columns)
         categorized = benchmark.columns.category is not None
     sides: tuple[Label, ...] = (
         ("harmful", "harmless") if benchmark.side == "both" else (benchmark.side,)
@@ -269,14 +275,14 @@ def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, 
     )
 
 
-def _read_table(text: str, file: Path, columns: Columns) -> list[tuple[str, str, str]]:
+def _read_table(file: TextFile, columns: Columns) -> list[tuple[str, str, str]]:
     """Query, category and label of each row; blank where the file has no such column."""
-    named = {"query": columns.query, "category": columns.category, "label": columns.label}
+    roles = {"query": columns.query, "category": columns.category, "label": columns.label}
+    named = {role: column for role, column in roles.items() if column is not None}
     if columns.only is not None:
         named["only"] = columns.only[0]
-    present = [role for role, column in named.items() if column is not None]
-    cells = read_csv_columns(text, file, [named[role] for role in present])
-    rows = [dict(zip(present, row, strict=True)) for row in cells]
+    cells = read_table_columns(file, tuple(named.values()))
+    rows = [dict(zip(named, row, strict=True)) for row in cells]
     if columns.only is not None:
         rows = [row for row in rows if row["only"].strip() == columns.only[1]]
     return [(row["query"], row.get("category", ""), row.get("label", "").strip()) for row in rows]

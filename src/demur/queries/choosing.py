@@ -91,6 +91,7 @@ def join_query_sets(sets: Sequence[QuerySet], most: int | None = None) -> QueryS
         label=sets[0].label,
         texts=tuple(category_of),
         categories=categories if any(categories) else None,
+        remark=" ".join(filter(None, dict.fromkeys(one.remark for one in sets))),
     )
 
 
@@ -117,6 +118,7 @@ def labelled(name: str, *sets: QuerySet) -> Queries:
         categories=tuple(
             category or None for one in sets for category in (one.categories or ("",) * len(one))
         ),
+        remarks=tuple(dict.fromkeys(one.remark for one in sets if one.remark)),
     )
 
 

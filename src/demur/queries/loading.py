@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
 from demur.queries.hub import HUB_PREFIX, read_hub
-from demur.queries.messages import check_query
 from demur.queries.query_set import QuerySet
-from demur.queries.tables import decode, read_csv, read_jsonl, text_lines
-from demur.records import Conversation, Label, Query, text_of
+from demur.reading import ENDINGS, FileSpec, GivenQueries, exists, read_given_queries
+from demur.records import Conversation, Label, Query
 
 BUILT_IN = ("anchors", "held-out")
 """Query sets of pairs that come with the package; each holds both labels."""
@@ -27,9 +25,6 @@ harmful queries, and `ordinary`.
 
 KINDS = ("borderline", "ordinary")
 
-_TABLES = (".csv", ".jsonl")
-_EXTENSIONS = (".txt", *_TABLES)
-
 
 def load_query_set(spec: str, label: Label) -> QuerySet:
     """Load the queries that `spec` names, all of them with one label.
@@ -40,35 +35,41 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
               file so called, write `./anchors`); the harmless queries of the last three in part:
               `training:borderline`, `training:ordinary`;
             - `queries.txt`: one query a line, blank lines skipped;
-            - `table.csv:column` or `table.jsonl:column`; in JSON a cell may also be the messages
-              of a conversation, which ends with the query;
-            - `hf:org/name:column` or `hf:org/name@split:column`: a dataset on the Hugging Face
-              hub, by default its split `train`, else its only split.
-            Files are UTF-8, with or without a byte-order mark. A spec that is an existing file is
-            that file, colons and all.
+            - `FILE:FIELD`, for example `table.csv:goal` or `rows.json:data.goal`: a column of a
+              table (`.csv`, `.tsv`, `.parquet`) or a field of JSON (`.json`, `.jsonl`), which may
+              be a dotted path. In JSON a cell may also be the messages of a conversation, which
+              ends with the query;
+            - `FILE` alone, for a JSON list of texts, and for files of tools that are known: see
+              `demur.reading.formats`;
+            - `hf:ORG/NAME:COLUMN`, or with a configuration and a split
+              `hf:ORG/NAME/CONFIG@SPLIT:COLUMN`: a dataset on the Hugging Face hub or in a folder
+              here, by default its split `train`, else its only split.
+            Files are UTF-8, or UTF-16 with a byte-order mark, and may be gzipped (`.gz`). A spec
+            that is an existing file is that file, colons and all.
         label: the label of every query; it also selects the half of a built-in set.
 
     Returns:
         The queries in their order, stripped of surrounding white space, blanks and repeats
-        dropped. `categories` is set for built-in sets only.
+        dropped; `remark` says how many. `categories` is set for built-in sets only.
 
     Raises:
-        DemurError: `spec` names nothing that can be read, or holds no query.
+        DemurError: `spec` names nothing that can be read, a row of it is damaged, or it holds no
+            query.
     """
     built_in = _built_in(spec, label)
     if built_in is not None:
         return built_in
     if spec.startswith(HUB_PREFIX):
         source = spec
-        name, queries = read_hub(spec)
+        name, given = read_hub(spec)
     else:
-        name, queries = _read_file(spec)
-        path, column = _path_and_column(spec)
-        source = f"file {path.resolve()}:{column or ''}"
-    kept = _distinct(queries)
+        file = _file_of(spec)
+        name, given = file.name, read_given_queries(file)
+        source = f"file {file.path.resolve()}:{file.field or ''}"
+    kept = tuple(dict.fromkeys(given.queries))
     if not kept:
-        raise DemurError(f"{spec!r} holds no queries: give at least one that is not blank.")
-    return QuerySet(name=name, label=label, texts=kept, source=source)
+        raise DemurError(f"{spec!r:.300} holds no queries: give at least one that is not blank.")
+    return QuerySet(name, label, kept, source=source, remark=_remark(name, given, len(kept)))
 
 
 def is_name_of_set(text: str) -> bool:
@@ -78,17 +79,32 @@ def is_name_of_set(text: str) -> bool:
         return True
     if text.startswith(HUB_PREFIX):
         return " " not in text and ":" in text.removeprefix(HUB_PREFIX)
-    try:
-        path, _ = _path_and_column(text)
-    except DemurError:  # a text file with a column, which is a name that does not fit
-        return True
-    return path.suffix.lower() in _EXTENSIONS and _exists(path)
+    file = FileSpec.parse(text)
+    return file.kind is not None and exists(file.path)
 
 
-def _distinct(queries: Sequence[Query]) -> tuple[Query, ...]:
-    """The queries without blanks and repeats; another history makes another query."""
-    stripped = (query.strip() if isinstance(query, str) else query for query in queries)
-    return tuple(dict.fromkeys(query for query in stripped if text_of(query)))
+def _remark(name: str, given: GivenQueries, kept: int) -> str:
+    """How many rows were left out, as a sentence; empty where none was."""
+    counts = {
+        "blank row": given.blank,
+        "repeated query": len(given.queries) - kept,
+    }
+    plural = {"blank row": "blank rows", "repeated query": "repeated queries"}
+    parts = [
+        f"{count} {what if count == 1 else plural[what]}" for what, count in counts.items() if count
+    ]
+    return f"{name:.120}: {' and '.join(parts)} left out, {kept} kept." if parts else ""
+
+
+def _file_of(spec: str) -> FileSpec:
+    """The file that a spec names."""
+    file = FileSpec.parse(spec)
+    if file.kind is None and not file.path.suffix and not exists(file.path):
+        raise DemurError(
+            f"No query set is called {spec!r:.300}: give {', '.join((*BUILT_IN, *SPLITS))}, a .txt "
+            f"file, FILE:COLUMN (of {', '.join(ENDINGS[1:])}) or hf:ORG/NAME:COLUMN."
+        )
+    return file
 
 
 def _built_in(spec: str, label: Label) -> QuerySet | None:
@@ -117,67 +133,3 @@ def _query_of(row: Mapping[str, Any]) -> Query:
     """The query in a row of a built-in set, behind its history where it has one."""
     history = tuple((asked, answered) for asked, answered in row.get("history", ()))
     return Conversation(row["text"], history) if history else str(row["text"])
-
-
-def _read_file(spec: str) -> tuple[str, Sequence[Query]]:
-    """The name of the file (with its column) and its queries, blanks and repeats included."""
-    path, column = _path_and_column(spec)
-    suffix = path.suffix.lower()
-    if not path.suffix and not _exists(path):
-        raise DemurError(
-            f"No query set is called {spec!r}: give {', '.join((*BUILT_IN, *SPLITS))}, "
-            f"a .txt file, FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN."
-        )
-    text = decode(_read_bytes(path), path)
-    if suffix in _TABLES:
-        name = path.name if column is None else f"{path.name}:{column}"
-        if suffix == ".csv":
-            return name, read_csv(text, path, column)
-        return name, [check_query(*cell) for cell in read_jsonl(text, path, column)]
-    return path.name, text_lines(text)
-
-
-def _path_and_column(spec: str) -> tuple[Path, str | None]:
-    """Split `spec` at the first colon that follows the name of a table file.
-
-    A colon may also stand in a file name, after a drive letter, and in a column's name.
-    """
-    whole = Path(spec)
-    if _exists(whole):
-        return whole, None
-    for position, character in enumerate(spec):
-        if character != ":":
-            continue
-        path = Path(spec[:position])
-        suffix = path.suffix.lower()
-        if suffix in _TABLES:
-            return path, spec[position + 1 :] or None
-        if suffix == ".txt":
-            raise DemurError(f"{str(path)!r} is a text file without columns: give only its name.")
-    return whole, None
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return str(path) != "." and path.exists()
-    except (OSError, ValueError):  # a name too long, or one that no file can have
-        return False
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.suffix and path.suffix.lower() not in _EXTENSIONS and not path.is_dir():
-        raise DemurError(
-            f"Cannot tell what {str(path)!r} holds: queries are read from files that end in "
-            f"{', '.join(_EXTENSIONS)}."
-        )
-    if not _exists(path):
-        raise DemurError(f"There is no file {str(path)!r}: check the path of the queries.")
-    if path.is_dir():
-        raise DemurError(f"{str(path)!r} is a folder: name the file of queries in it.")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DemurError(f"Cannot read {str(path)!r}: {error.strerror or error}") from error
-    if not content.strip():
-        raise DemurError(f"{str(path)!r} is empty: put at least one query in it.")
-    return content

@@ -28,6 +28,7 @@ class QuerySet:
         categories: one category a query, or None where the source names none.
         source: what tells where the queries were read from, to see which sets of both labels
             belong together; None for queries of your own, whose name does.
+        remark: what was left out when the queries were read, as a sentence; empty for nothing.
 
     Raises:
         DemurError: the label is neither of the two, or categories and texts differ in number.
@@ -38,6 +39,7 @@ class QuerySet:
     texts: tuple[Query, ...]
     categories: tuple[str, ...] | None = None
     source: str | None = field(default=None, compare=False, repr=False)
+    remark: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.label not in get_args(Label):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ class Queries:
         texts: the N queries: each is a text, or a `Conversation` whose last message is the query.
         labels: label of each query.
         categories: category of each query, or None.
+        remarks: what was left out when they were read, a sentence each; for people.
     """
 
     name: str
     texts: tuple[Query, ...]
     labels: tuple[Label, ...]
     categories: tuple[str | None, ...]
+    remarks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.texts)

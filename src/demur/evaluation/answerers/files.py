@@ -17,14 +17,14 @@ from demur.evaluation.answerers.protocol import (
     Settled,
     Task,
 )
-from demur.evaluation.answerers.rows import EXTENSIONS, large_cells, read_answers
+from demur.evaluation.answerers.rows import GivenFile, PromptNames
 from demur.evaluation.settings import FileSettings
+from demur.files import open_regular
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
+from demur.reading import ENDINGS, FileSpec, GivenRequest, ResponseReader, read_requests
+from demur.reading.spec import TEXT
 from demur.records import NO_PROMPT, ConditionRecord, FileRecord, FilesRecord, fingerprint
-
-MOST_PROMPTS = 50
-"""A column with more names than this holds something other than prompts."""
 
 ROWS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1 << 24
@@ -33,16 +33,19 @@ _ALL = fingerprint("every condition of a file")
 
 
 class ResponseFiles:
-    """Responses in CSV or JSONL files, as something to evaluate.
+    """Responses that exist already, as something to evaluate.
 
     Args:
-        paths: files with a column `response` and, where they are known, `query`, `label` (harmful
-            or harmless), `category`, `prompt` (name of the safety prompt, by default the file's)
-            and `set`. Prompts are compared on the queries that they share; several responses under
-            one prompt to one query are its samples.
+        paths: files, each as `FILE` or as `FILE:FIELD`, which names the column with the responses.
+            A table (`.csv`, `.tsv`, `.parquet`) or JSON (`.json`, `.jsonl`) has them in `response`
+            or in the field named, and where they are known `query`, `label` (harmful or harmless),
+            `category`, `set`, and in `prompt` the name of the safety prompt, by default the file's.
+            Files of tools that are known are read as they are: see `demur.reading.formats`.
+            Prompts are compared on the queries that they share; several responses under one prompt
+            to one query are its samples. The requests of a batch are given beside its output.
 
     Example:
-        >>> evaluate(ResponseFiles(["answers.csv"]))  # doctest: +SKIP
+        >>> evaluate(ResponseFiles(["answers.csv", "more.jsonl:output.text"]))  # doctest: +SKIP
     """
 
     takes_queries = False
@@ -51,9 +54,9 @@ class ResponseFiles:
 
     def __init__(self, paths: Sequence[str | Path] | str | Path) -> None:
         given = [paths] if isinstance(paths, (str, Path)) else paths
-        self.paths = [Path(path) for path in given]
-        self.settings = FileSettings(responses=tuple(map(str, self.paths)))
-        self._record: FilesRecord | None = None
+        self.specs = [FileSpec.parse(str(path)) for path in given]
+        self.settings = FileSettings(responses=tuple(map(str, given)))
+        self._tasks: list[Task] | None = None
 
     def describe(self, progress: Progress) -> FilesRecord:
         """What is recorded of the files: their names and checksums.
@@ -61,11 +64,37 @@ class ResponseFiles:
         Raises:
             DemurError: a file is missing or of another kind, or two have the same name.
         """
-        _check_names(self.paths)
-        with progress.stage("Reading files", _size(self.paths), "bytes") as stage:
-            files = tuple(FileRecord(path.name, _sha256(path, stage)) for path in self.paths)
-        self._record = FilesRecord(files)
-        return self._record
+        if not self.specs:
+            raise DemurError("There are no responses to judge: give a file with --responses.")
+        for spec in self.specs:
+            _check(spec)
+        records: list[FileRecord] = []
+        with progress.stage("Reading files", _size(self.specs), "bytes") as stage:
+            for spec in self.specs:
+                records.append(FileRecord(spec.name, _sha256(spec.path, stage)))
+        requests: dict[str, GivenRequest] = {}
+        questions: list[FileRecord] = []
+        answers: list[tuple[FileSpec, FileRecord]] = []
+        for spec, record in zip(self.specs, records, strict=True):
+            found = read_requests(spec)
+            if found is None:
+                answers.append((spec, record))
+                continue
+            questions.append(record)
+            requests |= found
+        if not answers:
+            raise DemurError(
+                f"{str(self.specs[0].path)!r:.300} holds requests and no responses: give the "
+                "output of the batch as well."
+            )
+        called = _names([spec for spec, _ in answers])
+        self._tasks = [
+            FileTask(
+                GivenFile(spec, name, requests if questions else None), record, tuple(questions)
+            )
+            for (spec, record), name in zip(answers, called, strict=True)
+        ]
+        return FilesRecord(tuple(records))
 
     def condition(self, condition: Condition, name: str) -> ConditionRecord:
         """Not used: the rows of files name their conditions."""
@@ -73,30 +102,29 @@ class ResponseFiles:
 
     def tasks(self, questions: Sequence[Question]) -> list[Task]:
         """One task for each file."""
-        if self._record is None:
+        if self._tasks is None:
             raise ValueError("describe() comes first")
-        return [
-            FileTask(path, file) for path, file in zip(self.paths, self._record.files, strict=True)
-        ]
+        return self._tasks
 
     def check(self, tasks: Sequence[Task], progress: Progress) -> None:
-        """Read every row of the files.
+        """Read every row of the files, and say what is left out of them.
 
         Raises:
-            DemurError: a row is malformed, a file holds no response or was changed meanwhile, or
-                the rows name too many prompts.
+            DemurError: a row is damaged, a file holds no response or was changed meanwhile, or what
+                should name the prompts does not.
         """
-        prompts: set[str] = set()
-        with progress.stage("Checking files", _size(self.paths), "bytes") as stage:
-            for task in tasks:
-                assert isinstance(task, FileTask)
-                for answer in task.answers(stage):
-                    prompts.add(answer.prompt)
-                    if len(prompts) > MOST_PROMPTS:
-                        raise DemurError(
-                            f"The column 'prompt' names more than {MOST_PROMPTS} safety prompts: "
-                            "if it holds the queries, call it 'query'."
-                        )
+        names = PromptNames()
+        given = [task for task in tasks if isinstance(task, FileTask)]
+        size = _size([task.given.spec for task in given])
+        with progress.stage("Checking files", size, "bytes") as stage:
+            readers = [task.given.reader() for task in given]
+            for task, reader in zip(given, readers, strict=True):
+                for answer in task.answers(stage, reader):
+                    names.add(answer, task.given, reader)
+        names.finish()
+        for reader in readers:
+            for remark in reader.remarks:
+                progress.message(remark)
 
     def remarks(self) -> list[str]:
         """Nothing."""
@@ -108,17 +136,22 @@ class FileTask:
     """The responses in one file.
 
     Attributes:
-        path: the file.
+        given: the file.
         file: its name and checksum.
+        requests: the files that say what was asked.
     """
 
-    path: Path
+    given: GivenFile
     file: FileRecord
+    requests: tuple[FileRecord, ...] = ()
 
     @property
     def identity(self) -> Identity:
-        """What the answers depend on: the file."""
+        """What the answers depend on: the file, and those with its requests."""
         content = self.file.fingerprint
+        if self.requests:
+            asked = [one.fingerprint for one in self.requests]
+            content = fingerprint("answers to requests", answers=content, requests=asked)
         return Identity(_ALL, content, content)
 
     @property
@@ -149,7 +182,7 @@ class FileTask:
     @property
     def total(self) -> float:
         """Size of the file in bytes."""
-        return _size([self.path])
+        return _size([self.given.spec])
 
     @property
     def unit(self) -> str:
@@ -172,61 +205,92 @@ class FileTask:
         if batch:
             yield Batch(batch, len(batch))
 
-    def answers(self, stage: Stage) -> Iterator[Answer]:
-        """The rows of the file.
+    def answers(self, stage: Stage, reader: ResponseReader | None = None) -> Iterator[Answer]:
+        """The responses in the file.
+
+        Args:
+            stage: advanced by the bytes that are read.
+            reader: reads the file; by default a new one.
 
         Raises:
-            DemurError: a row is malformed, there is none, or the file was changed meanwhile.
+            DemurError: a row is damaged, there is none, or the file was changed meanwhile.
         """
-        digest, empty = hashlib.sha256(), True
-        with large_cells():
-            for answer in read_answers(self.path, stage, digest):
-                empty = False
-                yield answer
+        watch, empty = _Checksum(stage), True
+        for answer in self.given.answers(reader or self.given.reader(), watch):
+            empty = False
+            yield answer
         if empty:
             raise DemurError(
-                f"{self.file.name!r} holds no responses: give a file with at least one."
+                f"{self.file.name!r:.300} holds no responses: give a file with at least one."
             )
-        if digest.hexdigest() != self.file.sha256:
+        if watch.sha256 != self.file.sha256:
             raise DemurError(
-                f"{str(self.path)!r} was changed while it was read: run the same command again."
+                f"{str(self.given.spec.path)!r:.300} was changed while it was read: run the same "
+                "command again."
             )
 
 
-def _check_names(paths: Sequence[Path]) -> None:
-    if not paths:
-        raise DemurError("There are no responses to judge: give a file with --responses.")
-    names: set[str] = set()
-    for path in paths:
-        if path.suffix.lower() not in EXTENSIONS:
-            raise DemurError(
-                f"{str(path)!r} is not a file of responses: give one that ends in "
-                f"{' or '.join(EXTENSIONS)}."
-            )
-        try:
-            is_file = path.is_file()
-        except (OSError, ValueError):  # a name that no file can have
-            is_file = False
-        if not is_file:
-            raise DemurError(f"There is no file {str(path)!r}: check the path of the responses.")
-        if path.stem.lower() in names:
-            raise DemurError(f"Two files of responses are called {path.stem!r}: rename one.")
-        names.add(path.stem.lower())
+class _Checksum:
+    """The checksum of the bytes that were read, and their number for a stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits."""
+        return self._digest.hexdigest()
+
+    def seen(self, data: bytes) -> None:
+        """Take note of more bytes."""
+        self._digest.update(data)
+        self._stage.advance(len(data))
 
 
-def _size(paths: Sequence[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
+def _check(spec: FileSpec) -> None:
+    """Check that there is a file, and that its name says what it holds."""
+    with open_regular(spec.path):
+        pass
+    if spec.kind in (None, TEXT):
+        raise DemurError(
+            f"{str(spec.path)!r:.300} is not a file of responses: give one that ends in "
+            f"{', '.join(ending for ending in ENDINGS if ending != '.txt')} or .gz behind that."
+        )
+
+
+def _names(specs: Sequence[FileSpec]) -> list[str]:
+    """What the prompts of files are called whose rows name none; no two are the same.
+
+    Raises:
+        DemurError: two files have one name.
+    """
+    stems = [spec.stem for spec in specs]
+    paths = [spec.path for spec in specs]
+    # Several columns of one file are told apart by their names.
+    names = [
+        spec.name if spec.field is not None and paths.count(spec.path) > 1 else stem
+        for spec, stem in zip(specs, stems, strict=True)
+    ]
+    lowered = [name.lower() for name in names]
+    for name in names:
+        if lowered.count(name.lower()) > 1:
+            raise DemurError(f"Two files of responses are called {name!r:.200}: rename one.")
+    return names
+
+
+def _size(specs: Sequence[FileSpec]) -> int:
+    return sum(spec.path.stat().st_size for spec in specs)
 
 
 def _sha256(path: Path, stage: Stage) -> str:
-    digest = hashlib.sha256()
+    checksum = _Checksum(stage)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
-                stage.advance(len(chunk))
+                checksum.seen(chunk)
     except OSError as error:
         raise DemurError(
-            f"Cannot read {str(path)!r} ({error.strerror or error}): check the file."
+            f"Cannot read {str(path)!r:.300} ({error.strerror or error}): check the file."
         ) from error
-    return digest.hexdigest()
+    return checksum.sha256

@@ -1,191 +1,138 @@
-"""Rows of CSV and JSONL files as answers, one at a time."""
+"""Responses that exist already as answers, one at a time."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import json
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass, field
 
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answer
-from demur.progress import Stage
-from demur.queries.messages import check_query
-from demur.queries.tables import check_column, check_text
-from demur.records import Conversation, Label, Query, from_plain
+from demur.prompts import BASIC_PROMPTS
+from demur.reading import FileSpec, GivenRequest, GivenResponse, ResponseReader, Watch
+from demur.records import NO_PROMPT, fingerprint, text_of
 
 DEFAULT_SET = "responses"
-COLUMNS = ("prompt", "set", "label", "category", "query", "response", "end")
-EXTENSIONS = (".csv", ".jsonl")
+MOST_PROMPTS = 50
+"""A column with more names than this holds something other than prompts."""
 
-_LABELS: dict[str, Label] = {"harmful": "harmful", "harmless": "harmless"}
-_LARGEST_CELL = 2**31 - 1
-_BYTES_BETWEEN_REPORTS = 1 << 20
-_FINGERPRINT = re.compile("[0-9a-f]{64}")
-
-
-class Digest(Protocol):
-    """A checksum in the making, for example `hashlib.sha256()`."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in more bytes."""
+_MOST_NAME = 200
+_LEAST_ROWS = 10
+_NO_NAMES = "call the column 'query' if it holds the queries, or else by another name"
 
 
-def read_answers(path: Path, stage: Stage, digest: Digest | None = None) -> Iterator[Answer]:
-    """The responses of a file in their order.
+@dataclass(frozen=True)
+class GivenFile:
+    """A file of responses, and what belongs to it.
 
-    Args:
-        path: `.csv` with a header row, or `.jsonl` with an object a line; UTF-8, with or without a
-            byte-order mark. The column `response` is needed; `query`, `label`, `category`,
-            `prompt`, `set` and `end` are read where they are there, and in `.jsonl` also
-            `condition` and `refused` as demur writes them; all others are left alone. Without a
-            prompt's name, the prompt is called after the file. In `.jsonl` the query may be a
-            conversation: as demur writes it, or in a column `messages` that ends with the query.
-        stage: advanced by the bytes read.
-        digest: takes in every byte that is read, or None.
-
-    Raises:
-        DemurError: the file cannot be read, or a row has no response, a blank one without an `end`,
-            or a label other than `harmful` and `harmless`; the message names the row.
+    Attributes:
+        spec: the file, and the field that holds the responses.
+        called: name of the prompt where the rows name none.
+        requests: what was asked, by identifier, where that stands in a file of its own.
     """
-    is_table = path.suffix.lower() == ".csv"
-    lines = _text_lines(path, stage, digest)
-    rows = _csv_rows(path, lines) if is_table else _jsonl_rows(path, lines)
-    for place, row in rows:
-        yield _answer(row, place, path.stem)
+
+    spec: FileSpec
+    called: str
+    requests: Mapping[str, GivenRequest] | None = None
+
+    def reader(self) -> ResponseReader:
+        """A reader of the file."""
+        return ResponseReader(self.spec, self.requests)
+
+    def answers(self, reader: ResponseReader, watch: Watch | None = None) -> Iterator[Answer]:
+        """The answers in the file, in their order.
+
+        Args:
+            reader: reads the file.
+            watch: sees the bytes that are read.
+
+        Raises:
+            DemurError: the file cannot be read, or a row is damaged or holds no response; the
+                message names the row.
+        """
+        for response in reader.read(watch):
+            yield self._answer(response)
+
+    def _answer(self, response: GivenResponse) -> Answer:
+        condition = response.condition
+        if condition is None and response.system is not None:
+            # Not merged with another file's: its system text may be the same, and its model not.
+            condition = fingerprint("system text", file=self.called, text=response.system)
+        return Answer(
+            prompt=response.prompt or self.called,
+            condition=condition,
+            set=response.set or DEFAULT_SET,
+            label=response.label,
+            category=response.category,
+            query=response.query,
+            text=response.text,
+            end=response.end,
+        )
 
 
-def _answer(row: Mapping[str, Any], place: str, file_name: str) -> Answer:
-    response = check_text(row["response"], "response", place)
-    end = _name(row, "end", place)
-    # Rows that demur wrote tell an empty answer, which was judged, from none at all.
-    none = not response and "refused" in row and row["refused"] is None
-    if not response.strip() and end is None and not none:
-        raise DemurError(f"{place}: the response is blank: fill it in or drop the row.")
-    query = _query(row, place)
-    if isinstance(query, str) and not query.strip():
-        raise DemurError(f"{place}: the query is blank: fill it in or drop the row.")
-    label = (_text(row, "label", place) or "").strip().lower()
-    if label and label not in _LABELS:
-        raise DemurError(f"{place} has the label {label[:40]!r}: give harmful or harmless.")
-    return Answer(
-        prompt=_name(row, "prompt", place) or file_name,
-        condition=_fingerprint(row),
-        set=_name(row, "set", place) or DEFAULT_SET,
-        label=_LABELS.get(label),
-        category=_name(row, "category", place),
-        query=query,
-        text=None if none else response,
-        end=end,
-    )
+@dataclass
+class PromptNames:
+    """Checks that what names the safety prompts of files does name prompts.
 
+    Attributes:
+        rows: number of rows under each name.
+        conditions: the conditions that were seen.
+        generators: the file that a name of a generator stands in.
+    """
 
-def _query(row: Mapping[str, Any], place: str) -> Query | None:
-    """The query: a text, or a conversation."""
-    value = row.get("query")
-    if value is None and row.get("messages") is not None:
-        return check_query(row["messages"], "messages", place)
-    if not isinstance(value, Mapping):
-        return _text(row, "query", place)
-    try:
-        return from_plain(Conversation, value)
-    except ValueError as error:
-        raise DemurError(
-            f"{place}: the query is no text and no conversation as demur writes it: give a text, "
-            "or the conversation as 'messages'."
-        ) from error
+    rows: dict[str, int] = field(default_factory=dict)
+    conditions: set[str] = field(default_factory=set)
+    generators: dict[str, str] = field(default_factory=dict)
 
+    def add(self, answer: Answer, file: GivenFile, reader: ResponseReader) -> None:
+        """Check one more answer.
 
-def _fingerprint(row: Mapping[str, Any]) -> str | None:
-    """The fingerprint of the condition, where the column holds one and nothing else."""
-    value = row.get("condition")
-    return value if isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
+        Raises:
+            DemurError: a name is a text, there are too many of them, or queries are names.
+        """
+        name = f"{file.spec.name:.120}"
+        if answer.condition is not None:
+            self.conditions.add(answer.condition)
+        if len(self.conditions) > MOST_PROMPTS:
+            raise DemurError(
+                f"{name} holds more than {MOST_PROMPTS} different system messages: judge those of "
+                "one application, or leave the system messages out."
+            )
+        if reader.query_field == "prompt" and answer.query in (NO_PROMPT, *BASIC_PROMPTS):
+            raise DemurError(
+                f"The column 'prompt' of {name} would be read as the queries, because there is no "
+                f"column 'query', but it holds {answer.query!r:.40}: call it 'safety_prompt' if it "
+                "names safety prompts."
+            )
+        self.rows[answer.prompt] = self.rows.get(answer.prompt, 0) + 1
+        if reader.names_generators:
+            self._add_generator(answer.prompt, name)
+        if len(self.rows) > MOST_PROMPTS:
+            raise DemurError(
+                f"The column 'prompt' names more than {MOST_PROMPTS} safety prompts: {_NO_NAMES}."
+            )
+        is_query = answer.query is not None and answer.prompt == text_of(answer.query).strip()
+        if len(answer.prompt) > _MOST_NAME or "\n" in answer.prompt or is_query:
+            raise DemurError(
+                f"The column 'prompt' of {name} holds {answer.prompt!r:.60}, which is a text and "
+                f"no name of a safety prompt: {_NO_NAMES}."
+            )
 
+    def finish(self) -> None:
+        """Check all names together.
 
-def _text(row: Mapping[str, Any], column: str, place: str) -> str | None:
-    value = row.get(column)
-    return None if value is None else check_text(value, column, place)
+        Raises:
+            DemurError: each of many names stands in one row alone.
+        """
+        if len(self.rows) >= _LEAST_ROWS and set(self.rows.values()) == {1}:
+            raise DemurError(
+                f"The column 'prompt' has another value in each of {len(self.rows)} rows, so it "
+                f"does not name safety prompts: {_NO_NAMES}."
+            )
 
-
-def _name(row: Mapping[str, Any], column: str, place: str) -> str | None:
-    return (_text(row, column, place) or "").strip() or None
-
-
-def _jsonl_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{str(path)!r} line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DemurError(f"{place} is not valid JSON: write one JSON object a line.") from error
-        if not isinstance(row, dict):
-            raise DemurError(f"{place} is not a JSON object: write one JSON object a line.")
-        check_column(place, "response", list(row))
-        yield place, row
-
-
-def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Rows are counted as a spreadsheet does: the header is row 1."""
-    reader = csv.reader(lines, strict=True)
-    number = 1
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        check_column(str(path), "response", header)
-        columns = {column: header.index(column) for column in COLUMNS if column in header}
-        for column in columns:
-            if header.count(column) > 1:
-                raise DemurError(f"{str(path)!r} has more than one column {column!r}: rename one.")
-        for cells in reader:
-            number += 1
-            if not cells:  # a blank line
-                continue
-            place = f"{str(path)!r} row {number}"
-            if len(cells) <= max(columns.values()):
-                raise DemurError(f"{place} is too short: give every row {len(header)} cells.")
-            yield place, {column: cells[index] for column, index in columns.items()}
-    except csv.Error as error:
-        raise DemurError(
-            f"{str(path)!r} line {reader.line_num} is not valid CSV ({error}): correct that line."
-        ) from error
-
-
-def _text_lines(path: Path, stage: Stage, digest: Digest | None) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends."""
-    unreported = 0
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                unreported += len(line)
-                if digest is not None:
-                    digest.update(line)
-                if unreported >= _BYTES_BETWEEN_REPORTS:
-                    stage.advance(unreported)
-                    unreported = 0
-                content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                try:
-                    yield content.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise DemurError(
-                        f"{str(path)!r} is not UTF-8 text (line {number}): save it as UTF-8."
-                    ) from error
-    except OSError as error:
-        raise DemurError(
-            f"Cannot read {str(path)!r} ({error.strerror or error}): check the file."
-        ) from error
-    stage.advance(unreported)
-
-
-@contextmanager
-def large_cells() -> Iterator[None]:
-    """Let cells of CSV files be as large as responses may be, while this lasts."""
-    before = csv.field_size_limit(_LARGEST_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+    def _add_generator(self, generator: str, name: str) -> None:
+        other = self.generators.setdefault(generator, name)
+        if other != name:
+            raise DemurError(
+                f"{other} and {name} hold outputs of one 'generator', {generator!r:.60}: give them "
+                "different ones, or put them into one file if they are samples."
+            )

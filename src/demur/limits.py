@@ -1,0 +1,33 @@
+"""The largest sizes that demur reads. They are far above what anybody needs, and stop a mistake.
+
+A device, a damaged file or the wrong file then ends in one line, not in gigabytes of memory.
+"""
+
+from __future__ import annotations
+
+MOST_QUERY_CHARACTERS = 1_000_000
+"""In one query, or one message of a conversation."""
+
+MOST_TEXT_CHARACTERS = 1 << 24
+"""In one response, and in one cell of a table (16.8 million)."""
+
+MOST_LINE_BYTES = 1 << 26
+"""In one line of a file: one object of JSON Lines, one line of a table (67 MB)."""
+
+MOST_WHOLE_BYTES = 1 << 28
+"""In a file that is read whole: queries, and JSON that is one document (268 MB)."""
+
+MOST_UNPACKED_BYTES = 1 << 33
+"""In what a `.gz` file or an archive unpacks to (8.6 GB)."""
+
+MOST_JSON_PARTS = 20_000_000
+"""Commas, colons and opening brackets in one JSON document, which bound its size in memory."""
+
+MOST_QUERIES = 2_000_000
+"""In one query set."""
+
+MOST_PROMPT_BYTES = 1_000_000
+"""In the text file of a safety prompt or a system prompt."""
+
+MOST_RECORD_BYTES = 1 << 28
+"""In a JSON file that demur wrote (268 MB)."""

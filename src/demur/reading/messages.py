@@ -1,0 +1,158 @@
+"""Conversations as lists of messages, the way chat data sets hold them. Read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from demur.arguments import described
+from demur.errors import DemurError
+from demur.limits import MOST_QUERY_CHARACTERS, MOST_TEXT_CHARACTERS
+from demur.reading.text import check_text
+from demur.records import Conversation, Query, from_plain
+
+_ROLES = ("user", "assistant")
+_SYSTEM = ("system", "developer")
+_TEXTS = ("text", "input_text", "output_text")
+_THOUGHTS = ("reasoning", "thinking", "redacted_thinking")
+
+
+@dataclass(frozen=True)
+class Messages:
+    """A conversation that was read.
+
+    Attributes:
+        query: the last message of the user, with what stands before it.
+        system: the text of the system messages at the beginning, or None.
+        answer: the assistant's last word, which may be blank, or None where the user has it.
+    """
+
+    query: Query
+    system: str | None
+    answer: str | None
+
+
+def check_query(value: object, column: str, place: str) -> Query:
+    """The query in a cell: a text, or the messages of a conversation that ends with it.
+
+    Args:
+        value: a text, a conversation as demur writes it, or a list of objects with `role` and
+            `content`. Roles alternate, the first and the last is `user`; a content is a text, or a
+            list of text parts.
+        column: name of the column, for messages.
+        place: the row, for messages.
+
+    Raises:
+        DemurError: it is neither, or a message is not as it should be.
+    """
+    if isinstance(value, Mapping):
+        return _conversation(value, column, place)
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        return check_text(value, column, place, MOST_QUERY_CHARACTERS)
+    found = read_messages(value, column, place)
+    if found.system is not None:
+        raise DemurError(
+            f"{place}: {column!r:.80}, message 1, is a system message: leave it out, and give the "
+            "application's own text with --system-prompt."
+        )
+    if found.answer is not None:
+        raise DemurError(
+            f"{place}: {column!r:.80} ends with the assistant: end with a message of the user, "
+            "which is the query."
+        )
+    return found.query
+
+
+def read_messages(value: object, column: str, place: str) -> Messages:
+    """The conversation in a list of messages, which may begin with system messages.
+
+    Raises:
+        DemurError: a message is not as it should be, or nobody asks anything.
+    """
+    place = f"{place}: {column!r:.80}"
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise DemurError(f"{place} is {described(value)}: give a list of messages.")
+    if not value:
+        raise DemurError(f"{place} holds no messages: give at least one of the user.")
+    said = [
+        _message(message, f"{place}, message {number},")
+        for number, message in enumerate(value, start=1)
+    ]
+    blank = [number for number, (_, text) in enumerate(said, start=1) if not text]
+    if blank and (blank[0] < len(said) or said[-1][0] != "assistant"):
+        raise DemurError(f"{place}, message {blank[0]}, is blank: fill it in, or drop the row.")
+    opening = next((row for row, (role, _) in enumerate(said) if role not in _SYSTEM), len(said))
+    for number, (role, _) in enumerate(said[opening:], start=opening + 1):
+        if role in _SYSTEM:
+            raise DemurError(
+                f"{place}, message {number}, is a system message within the conversation: leave it "
+                "out."
+            )
+    for number, ((one, _), (following, _)) in enumerate(pairwise(said[opening:]), opening + 2):
+        if one == following:
+            raise DemurError(
+                f"{place}, message {number}, is of the {following} like the one before it: let "
+                "user and assistant take turns."
+            )
+    if opening == len(said) or said[opening][0] != "user":
+        raise DemurError(
+            f"{place} begins with the assistant: begin with a message of the user, and give what "
+            "the application says first with --system-prompt."
+            if opening < len(said)
+            else f"{place} holds no message of the user: give at least one."
+        )
+    texts = [text for _, text in said[opening:]]
+    answer = texts.pop() if said[-1][0] == "assistant" else None
+    history = tuple(zip(texts[:-1:2], texts[1::2], strict=True))
+    return Messages(
+        query=Conversation(texts[-1], history) if history else texts[-1],
+        system="\n\n".join(text for _, text in said[:opening]) if opening else None,
+        answer=answer,
+    )
+
+
+def content_text(content: object, place: str, most: int = MOST_QUERY_CHARACTERS) -> str:
+    """The text of a message's content: a text, or a list of parts. Reasoning is no part of it.
+
+    Raises:
+        DemurError: a part is no text.
+    """
+    if not isinstance(content, Sequence) or isinstance(content, (str, bytes)):
+        return check_text(content, "content", place.rstrip(","), most)
+    texts: list[str] = []
+    for part in content:
+        if isinstance(part, Mapping) and part.get("type") in _THOUGHTS:
+            continue
+        if not isinstance(part, Mapping) or part.get("type") not in _TEXTS:
+            raise DemurError(f"{place} holds a part that is no text: give text parts only.")
+        texts.append(check_text(part.get("text"), "text", place.rstrip(","), most))
+    return "".join(texts)
+
+
+def _conversation(value: Mapping[str, object], column: str, place: str) -> Query:
+    """A conversation as demur writes it."""
+    if "text" not in value:
+        check_text(value, column, place)
+    try:
+        return from_plain(Conversation, value)
+    except (ValueError, DemurError) as error:
+        raise DemurError(
+            f"{place}: {column!r:.80} is no text and no conversation as demur writes it: give a "
+            "text, or the conversation as a list of messages."
+        ) from error
+
+
+def _message(message: object, place: str) -> tuple[str, str]:
+    """Role and text of one message."""
+    if not isinstance(message, Mapping):
+        raise DemurError(
+            f"{place} is {described(message)}: give an object with 'role' and 'content'."
+        )
+    role = message.get("role")
+    if role not in (*_ROLES, *_SYSTEM):
+        raise DemurError(f"{place} has the role {role!r:.40}: give user or assistant.")
+    if message.get("tool_calls"):
+        raise DemurError(f"{place} calls a tool: leave out conversations with tools.")
+    most = MOST_TEXT_CHARACTERS if role == "assistant" else MOST_QUERY_CHARACTERS
+    return str(role), content_text(message.get("content"), place, most).strip()

@@ -1,0 +1,162 @@
+"""JSON: a file with an object a line, or one document with its rows somewhere inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from demur.errors import DemurError
+from demur.limits import MOST_JSON_PARTS
+from demur.reading.files import TextFile, Watch
+from demur.reading.row import Row, listed
+
+_PARTS = ",:[{"
+_LARGE = 1 << 20
+_ROW_LISTS = ("samples", "jailbreaks")
+"""Where logs of Inspect and artifacts of JailbreakBench keep their rows, beside other lists."""
+
+
+class _Twice(ValueError):
+    """A name that stands in an object twice."""
+
+
+def json_lines(path: Path, watch: Watch | None = None) -> Iterator[Row]:
+    """The rows of a file with a JSON value a line; blank lines are passed over.
+
+    Raises:
+        DemurError: the file cannot be read, or a line is not valid JSON.
+    """
+    file = TextFile(path, watch)
+    for number, line in enumerate(file.lines(), start=1):
+        if line.strip():
+            place = f"{file.name} line {number}"
+            yield Row(place, _parsed(line, place, "write one JSON object a line"))
+
+
+def json_document(
+    path: Path, field: str | None = None, watch: Watch | None = None
+) -> tuple[Iterator[Row], str | None]:
+    """The rows of a JSON document, and what is left of the field once they are found.
+
+    The rows are the items of the document itself where it is a list; else of the list that the
+    field leads to (`data.goal` is the `goal` of every item of `data`), or of its only list. A file
+    that holds one JSON object a line, whatever its name, is read as such.
+
+    Args:
+        path: the file.
+        field: field of the rows, from the top of the document on; None where none is named.
+        watch: sees the bytes that are read.
+
+    Raises:
+        DemurError: the file cannot be read, is not valid JSON, or has no rows, or several lists.
+    """
+    file = TextFile(path, watch)
+    text = file.text()
+    if not text.strip():
+        return iter(()), field
+    try:
+        document = _parsed(text, file.name, "")
+    except DemurError:
+        if not _is_lines(text):
+            raise
+        return _rows_of_lines(text, file.name), field
+    return _rows(document, field, file.name)
+
+
+def _rows(document: object, field: str | None, name: str) -> tuple[Iterator[Row], str | None]:
+    items, rest = document, field
+    while isinstance(items, Mapping) and rest is not None:
+        head, _, tail = rest.partition(".")
+        inner = items.get(rest, items.get(head))
+        if not isinstance(inner, (list, Mapping)):
+            break
+        items, rest = inner, (tail or None) if rest not in items else None
+    if isinstance(items, Mapping):
+        items = _only_list(items, field, name)
+    if not isinstance(items, list):
+        raise DemurError(
+            f"{name} holds {type(items).__name__} and no rows: give a JSON list, or one object a "
+            "line in a .jsonl file."
+        )
+    return _numbered(items, name), rest
+
+
+def _only_list(document: Mapping[str, Any], field: str | None, name: str) -> list[Any]:
+    """The list in an object whose items are its rows."""
+    lists = [key for key, value in document.items() if isinstance(value, list) and value]
+    known = [key for key in _ROW_LISTS if isinstance(document.get(key), list)]
+    if len(known) == 1 or len(lists) == 1:
+        found: list[Any] = document[(known or lists)[0]]
+        return found
+    if field is not None:
+        raise DemurError(
+            f"{name} has no list of rows at {field!r:.80}: its fields are "
+            f"{listed(tuple(document))}; name one as FILE:LIST.FIELD."
+        )
+    choice = f"several lists ({listed(lists)})" if lists else "no list of rows"
+    raise DemurError(
+        f"{name} is one object with {choice}: name the field that is meant as FILE:LIST.FIELD."
+    )
+
+
+def _numbered(items: Sequence[object], name: str) -> Iterator[Row]:
+    for number, item in enumerate(items, start=1):
+        yield Row(f"{name} item {number}", item)
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first line is a JSON value by itself, and others follow."""
+    first, _, others = text.strip().partition("\n")
+    try:
+        return bool(others) and isinstance(json.loads(first), (dict, str))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows_of_lines(text: str, name: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            place = f"{name} line {number}"
+            yield Row(place, _parsed(line, place, "write one JSON object a line"))
+
+
+def parse_json(text: str, place: str) -> object:
+    """The value of a JSON text.
+
+    Raises:
+        DemurError: it is not valid JSON, too large, too deep, or has a name twice in an object.
+    """
+    return _parsed(text, place, "")
+
+
+def _parsed(text: str, place: str, fix: str) -> object:
+    if len(text) > _LARGE and sum(text.count(part) for part in _PARTS) > MOST_JSON_PARTS:
+        raise DemurError(
+            f"{place} holds more than {MOST_JSON_PARTS:,} values, above what is read: split it."
+        )
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except _Twice as error:
+        raise DemurError(
+            f"{place} has the name {error.args[0]!r:.80} twice in one object: remove one."
+        ) from error
+    except json.JSONDecodeError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if not fix else ""
+        raise DemurError(
+            f"{place} is not valid JSON{where}: {fix or 'correct it, or write it again'}."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DemurError(
+            f"{place} is not valid JSON that can be read (it is too deep, or has a number that is "
+            f"too long): {fix or 'write it again'}."
+        ) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found

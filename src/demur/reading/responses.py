@@ -1,0 +1,271 @@
+"""Responses from a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from demur.errors import DemurError, did_you_mean
+from demur.reading.files import Watch
+from demur.reading.formats import (
+    AlpacaEval,
+    BatchRequests,
+    Format,
+    GivenRequest,
+    GivenResponse,
+    is_sequence,
+)
+from demur.reading.messages import Messages, check_query, content_text, read_messages
+from demur.reading.row import Row, listed
+from demur.reading.rows import format_of, open_rows
+from demur.reading.spec import FileSpec
+from demur.reading.text import check_text
+from demur.records import Label, Query
+
+RESPONSE = "response"
+QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question")
+"""Fields that hold the query; the first one that a file has counts."""
+
+_OWN_QUERY_FIELDS = ("query", "messages")
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+_LABELS: dict[str, Label] = {"harmful": "harmful", "harmless": "harmless"}
+
+
+class ResponseReader:
+    """Reads the responses of a file in their order.
+
+    Args:
+        spec: the file, and the field of its rows that holds the responses. Without a field it is
+            `response`, the assistant's last word in `messages`, or where the tool that wrote the
+            file puts it (see `demur.reading.formats`).
+        requests: what was asked, by identifier, for answers that only name their requests.
+
+    Attributes:
+        query_field: the field that the queries are read from, or None; known once a row was read.
+        names_generators: whether the prompts are called after the `generator` of `alpaca_eval`.
+        empty: number of rows that were passed over because no response belongs there.
+    """
+
+    def __init__(self, spec: FileSpec, requests: Mapping[str, GivenRequest] | None = None) -> None:
+        self.spec = spec
+        self.query_field: str | None = None
+        self.names_generators = False
+        self.empty = 0
+        self._requests = requests
+        self._names_requests = False
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of how the file was read, once it was read."""
+        name = f"{self.spec.name:.120}"
+        found: list[str] = []
+        if self.empty:
+            rows = "1 row" if self.empty == 1 else f"{self.empty} rows"
+            found.append(f"{name}: {rows} without a response of their own left out.")
+        if self.query_field not in (None, *_OWN_QUERY_FIELDS):
+            found.append(f"The column {self.query_field!r} of {name} is read as the queries.")
+        if self._names_requests and self._requests is None:
+            found.append(
+                f"{name} does not hold the queries: give the file of the requests with --responses "
+                "as well, and they are known."
+            )
+        return found
+
+    def read(self, watch: Watch | None = None) -> Iterator[GivenResponse]:
+        """The responses.
+
+        Args:
+            watch: sees the bytes that are read.
+
+        Raises:
+            DemurError: the file cannot be read, or a row is damaged or holds no response.
+        """
+        rows, field = open_rows(self.spec, watch)
+        self.empty = 0
+        tool: Format | None = None
+        first = True
+        for row in rows:
+            if row.is_blank:
+                self.empty += 1
+                continue
+            if first:
+                tool = self._start(row, field)
+                first = False
+            if tool is not None and not tool.fits(row):
+                raise DemurError(f"{row.place} is not of {tool.name}, as the first row: drop it.")
+            found = self._plain(row, field) if tool is None else tool.responses(row)
+            if tool is not None and field is not None:
+                found = self._at_field(row, field, tool)
+            self.empty += not found
+            for response in found:
+                yield self._asked(response, row)
+
+    def _start(self, row: Row, field: str | None) -> Format | None:
+        """Find out from the first row what the file is."""
+        tool = format_of(row)
+        if isinstance(tool, BatchRequests):
+            raise DemurError(
+                f"{row.place} is a request and no response: give the output of the batch as well."
+            )
+        self.names_generators = isinstance(tool, AlpacaEval)
+        if tool is None:
+            if not row.columns:
+                raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")
+            named = [name for name in QUERY_FIELDS if row.has(name) and name != field]
+            self.query_field = named[0] if named else None
+        return tool
+
+    def _asked(self, response: GivenResponse, row: Row) -> GivenResponse:
+        """A response with what was asked, where another file says that."""
+        if response.request is None:
+            return response
+        self._names_requests = True
+        if self._requests is None:
+            return response
+        asked = self._requests.get(response.request)
+        if asked is None:
+            raise DemurError(
+                f"{row.place} answers the request {response.request!r:.80}, which no file of "
+                "requests has: give the one that belongs to it."
+            )
+        return replace(response, query=asked.query, opened=True, system=asked.system)
+
+    def _at_field(self, row: Row, field: str, tool: Format) -> list[GivenResponse]:
+        """The responses in a field of a tool's row, with all else as the tool has it."""
+        known = tool.responses(row)
+        texts = _texts(row.find(field), field, row.place)
+        if not known:
+            return []
+        return [replace(known[0], text=text if text.strip() else None) for text in texts]
+
+    def _plain(self, row: Row, field: str | None) -> list[GivenResponse]:
+        """The responses of a row with fields by their usual names."""
+        said = self._said(row, field)
+        if said is not None and said.answer is not None:
+            texts = [said.answer]
+        elif field is not None:
+            texts = _texts(row.find(field), field, row.place)
+        elif row.has(RESPONSE):
+            texts = _texts(row.get(RESPONSE), RESPONSE, row.place)
+        else:
+            raise DemurError(
+                f"{row.place} has no column {RESPONSE!r}{did_you_mean(RESPONSE, row.columns)}: its "
+                f"columns are {listed(row.columns)}; name the one with the responses as "
+                "FILE:COLUMN."
+            )
+        query = self._query(row, said)
+        known = GivenResponse(
+            text=None,
+            end=row.name("end"),
+            query=query,
+            opened=said is not None and (said.system is not None or said.answer is not None),
+            system=None if said is None else said.system,
+            prompt=row.name("safety_prompt")
+            or (row.name("prompt") if self.query_field != "prompt" else None),
+            condition=_fingerprint(row.get("condition")),
+            set=row.name("set"),
+            label=_label(row),
+            category=row.name("category"),
+        )
+        return [replace(known, text=_present(text, row)) for text in texts]
+
+    def _said(self, row: Row, field: str | None) -> Messages | None:
+        """The whole conversation, where the row has one and not its query alone."""
+        if self.query_field not in _OWN_QUERY_FIELDS or row.get("query") is not None:
+            return None
+        if row.get("messages") is None:
+            return None
+        said = read_messages(row.get("messages"), "messages", row.place)
+        if said.answer is not None and (field is not None or row.has(RESPONSE)):
+            raise DemurError(
+                f"{row.place}: 'messages' ends with the assistant, beside a response: end with a "
+                "message of the user, which is the query."
+            )
+        return said
+
+    def _query(self, row: Row, said: Messages | None) -> Query | None:
+        if self.query_field is None:
+            return None
+        if said is not None:
+            return said.query
+        own = self.query_field in _OWN_QUERY_FIELDS
+        if not any(row.has(name) for name in (_OWN_QUERY_FIELDS if own else (self.query_field,))):
+            raise DemurError(
+                f"{row.place} has no {self.query_field!r}, which the first row has: give every row "
+                "its query."
+            )
+        name = "query" if own else self.query_field
+        value = row.get(name)
+        if value is None:
+            return None
+        query = check_query(value, name, row.place)
+        if isinstance(query, str) and not query.strip():
+            raise DemurError(f"{row.place}: the query is blank: fill it in or drop the row.")
+        return query
+
+
+def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
+    """The requests of a batch by their identifiers; None for a file that holds something else.
+
+    Raises:
+        DemurError: the file cannot be read, a request is malformed, or two have one identifier.
+    """
+    rows, _ = open_rows(spec)
+    format_ = BatchRequests()
+    found: dict[str, GivenRequest] = {}
+    for row in rows:
+        if row.is_blank:
+            continue
+        if not format_.fits(row):
+            if not found:
+                return None
+            raise DemurError(f"{row.place} is no request, as the first row is: drop it.")
+        identifier, request = format_.request(row)
+        if identifier in found:
+            raise DemurError(
+                f"{row.place} repeats the custom_id {identifier!r:.80}: give every request its own."
+            )
+        found[identifier] = request
+    return found or None
+
+
+def _fingerprint(value: object) -> str | None:
+    """The fingerprint of the condition, where the column holds one and nothing else."""
+    return value if isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
+
+
+def _present(text: str, row: Row) -> str | None:
+    """A response, or None where the row says that there is none.
+
+    Raises:
+        DemurError: it is blank, and the row does not say why.
+    """
+    # Rows that demur wrote tell an empty answer, which was judged, from none at all.
+    if not text and row.has("refused") and row.get("refused") is None:
+        return None
+    if not text.strip() and row.name("end") is None:
+        raise DemurError(f"{row.place}: the response is blank: fill it in or drop the row.")
+    return text
+
+
+def _texts(value: object, column: str, place: str) -> list[str]:
+    """The responses in a cell: one, or a list of samples."""
+    if isinstance(value, Mapping) or not is_sequence(value):
+        return [check_text(value, column, place)]
+    items = list(value) if isinstance(value, (list, tuple)) else []
+    if not items:
+        raise DemurError(f"{place}: {column!r:.80} is an empty list: fill it in or drop the row.")
+    if all(isinstance(item, Mapping) for item in items):
+        return [content_text(items, f"{place}: {column!r:.80}")]
+    return [check_text(item, column, place) for item in items]
+
+
+def _label(row: Row) -> Label | None:
+    label = (row.name("label") or "").lower()
+    if label and label not in _LABELS:
+        raise DemurError(
+            f"{row.place} has the label {label!r:.40}: give harmful or harmless, or call the "
+            "column otherwise."
+        )
+    return _LABELS.get(label)

@@ -1,0 +1,63 @@
+"""The rows of a file, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from demur.errors import DemurError
+from demur.reading.archives import log_rows, parquet_rows
+from demur.reading.files import TextFile, Watch
+from demur.reading.formats import Format, formats
+from demur.reading.objects import json_document, json_lines
+from demur.reading.row import Row
+from demur.reading.spec import ENDINGS, JSON, LINES, LOG, PARQUET, TABLE, TEXT, FileSpec
+from demur.reading.table import open_table
+from demur.reading.text import read_text_lines
+
+_KNOWN = ", ".join(ENDINGS)
+
+
+def open_rows(spec: FileSpec, watch: Watch | None = None) -> tuple[Iterator[Row], str | None]:
+    """The rows of a file, and the field of them that the spec names.
+
+    Args:
+        spec: the file and its field.
+        watch: sees the bytes that are read.
+
+    Raises:
+        DemurError: the file cannot be read, or its name does not say what it holds.
+    """
+    path, field = spec.path, spec.field
+    if spec.kind == TEXT or not path.suffix:
+        if field is not None:
+            raise DemurError(
+                f"{str(path)!r:.300} is a text file without columns: give only its name."
+            )
+        return (Row(place, line) for place, line in read_text_lines(TextFile(path, watch))), None
+    if spec.kind == TABLE:
+        return open_table(TextFile(path, watch), field).rows(), field
+    if spec.kind == LOG:
+        return log_rows(path, watch), field
+    if spec.kind == PARQUET:
+        return parquet_rows(path, watch), field
+    if spec.kind == JSON or (spec.kind == LINES and _is_document(spec)):
+        return json_document(path, field, watch)
+    if spec.kind == LINES:
+        return json_lines(path, watch), field
+    raise DemurError(
+        f"Cannot tell what {str(path)!r:.300} holds: give a file that ends in {_KNOWN} (or in .gz "
+        "behind that)."
+    )
+
+
+def format_of(row: Row) -> Format | None:
+    """The tool that a file is of, told by its first row; None where none is known."""
+    return next((one for one in formats() if one.fits(row)), None)
+
+
+def _is_document(spec: FileSpec) -> bool:
+    """Whether a file of JSON lines is one list after all."""
+    for line in TextFile(spec.path).lines():
+        if line.strip():
+            return line.lstrip().startswith("[")
+    return False

@@ -1,0 +1,227 @@
+"""Tables with a header row: CSV with commas, semicolons or tabs, read strictly.
+
+Python's `csv` module takes a row apart without saying which cells were quoted, and lets a quote
+stand anywhere outside of quoted cells. A damaged row then becomes a shorter text, or swallows the
+rows that follow. Here it is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from demur.errors import DemurError, did_you_mean
+from demur.limits import MOST_TEXT_CHARACTERS
+from demur.reading.files import TextFile
+from demur.reading.row import Row, listed
+
+_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+_DECLARED = re.compile(r"sep=([,;\t])\s*", re.IGNORECASE)
+_DOUBLED = 'write a quote within a text as ""'
+_NOT_ESCAPED = ', not as \\"'
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose header row has been read.
+
+    Attributes:
+        name: the file in quotes, for messages.
+        header: names of the columns, stripped of white space.
+        records: line and cells of each row below the header that is not blank.
+    """
+
+    name: str
+    header: tuple[str, ...]
+    records: Iterator[tuple[int, list[str]]]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows by the names of their columns.
+
+        Raises:
+            DemurError: a row is damaged; the message names it.
+        """
+        for number, cells in self.records:
+            place = f"{self.name} line {number}"
+            yield Row(place, dict(zip(self.header, cells, strict=True)), in_table=True)
+
+
+def open_table(file: TextFile, column: str | None = None) -> Table:
+    """Read the header of a table and find what stands between its cells.
+
+    Args:
+        file: the file; one whose name ends in `.tsv` has tabs.
+        column: a column that is asked for, which helps to tell commas, semicolons and tabs apart.
+
+    Raises:
+        DemurError: the file cannot be read, or its header is damaged, has a name twice or lacks the
+            column.
+    """
+    lines = file.lines()
+    first, skipped = next(lines, ""), 0
+    declared = _DECLARED.fullmatch(first.strip("\r\n"))
+    if declared:  # as spreadsheets write it
+        first, skipped = next(lines, ""), 1
+        delimiter = declared[1]
+    elif file.path.name.lower().endswith((".tsv", ".tsv.gz")):
+        delimiter = "\t"
+    else:
+        delimiter = _delimiter_of(first, column)
+    reader = _Reader(chain((first,), lines), delimiter, file.name, skipped)
+    header = tuple(cell.strip() for cell in next(reader, (0, []))[1])
+    for name in header:
+        if name and header.count(name) > 1:
+            raise DemurError(f"{file.name} has more than one column {name!r:.80}: rename one.")
+    if column is not None:
+        _require_column(column, header, file.name)
+    return Table(file.name, header, _checked(reader, header, file.name))
+
+
+def read_table_columns(file: TextFile, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The cells of some columns, in their order, for every row of a table that is not blank.
+
+    Raises:
+        DemurError: a column is missing, or the table is damaged.
+    """
+    table = open_table(file)
+    for column in columns:
+        _require_column(column, table.header, table.name)
+    places = [table.header.index(column) for column in columns]
+    return [tuple(cells[place] for place in places) for _, cells in table.records]
+
+
+def _require_column(column: str, header: Sequence[str], name: str) -> None:
+    if column not in header:
+        raise DemurError(
+            f"{name} has no column {column!r:.80}{did_you_mean(column, header)}: its columns are "
+            f"{listed(header)}."
+        )
+
+
+def _delimiter_of(header: str, column: str | None) -> str:
+    """The delimiter that finds the column, else the one that finds most; a comma in doubt."""
+
+    def found(delimiter: str) -> tuple[bool, int]:
+        try:
+            _, cells = next(_Reader(iter((header,)), delimiter, "", 0), (0, [""]))
+        except DemurError:
+            return False, 0
+        return column in [cell.strip() for cell in cells], len(cells)
+
+    return max(_DELIMITERS, key=found)
+
+
+def _checked(reader: _Reader, header: Sequence[str], name: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows, each with a cell for every column."""
+    cells_of = f"{len(header)} cell{'s' * (len(header) != 1)}"
+    for number, cells in reader:
+        if len(cells) > len(header):
+            raise DemurError(
+                f"{name} line {number} has {len(cells)} cells and the header {len(header)}: put "
+                f"texts that hold {_DELIMITERS[reader.delimiter]} in quotes"
+                f"{reader.about_backslashes}."
+            )
+        if len(cells) < len(header):
+            raise DemurError(
+                f"{name} line {number} has {len(cells)} cells and the header {len(header)}: give "
+                f"every row {cells_of}, and put texts of several lines in quotes."
+            )
+        yield number, cells
+
+
+class _Reader:
+    """The rows of a table that are not blank, each with the line that it begins on."""
+
+    def __init__(self, lines: Iterator[str], delimiter: str, name: str, skipped: int) -> None:
+        self.delimiter = delimiter
+        self._lines = lines
+        self._name = name
+        self._number = skipped
+        self._escaped = False
+
+    @property
+    def about_backslashes(self) -> str:
+        """A remark on the last row, where backslashes stand before its quotes."""
+        return f", and {_DOUBLED}{_NOT_ESCAPED}" if self._escaped else ""
+
+    def __iter__(self) -> _Reader:
+        return self
+
+    def __next__(self) -> tuple[int, list[str]]:
+        for line in self._lines:
+            self._number += 1
+            if line.strip():
+                begun, self._escaped = self._number, '\\"' in line
+                return begun, self._cells(line)
+        raise StopIteration
+
+    def _cells(self, line: str) -> list[str]:
+        cells: list[str] = []
+        at = 0
+        while True:
+            if line.startswith('"', at):
+                cell, line, at = self._quoted(line, at + 1)
+            else:
+                end = line.find(self.delimiter, at)
+                cell = line[at:] if end < 0 else line[at:end]
+                at += len(cell)
+                cell = cell if end >= 0 else cell.rstrip("\r\n")
+                self._check_plain(cell)
+            cells.append(cell)
+            if not line.startswith(self.delimiter, at):
+                return cells
+            at += 1
+
+    def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
+        """A cell in quotes, with the line that it ends on and the place behind it."""
+        opened, parts, size = self._number, [], 0
+        while True:
+            end = line.find('"', at)
+            if end < 0:
+                parts.append(line[at:])
+                size += len(parts[-1])
+                line, at = next(self._lines, ""), 0
+                self._number += 1
+                self._escaped = self._escaped or '\\"' in line
+                if not line or size > MOST_TEXT_CHARACTERS:
+                    raise DemurError(
+                        f"{self._name} line {opened} opens a quote that is never closed: close it"
+                        f"{self.about_backslashes or f', and {_DOUBLED}'}."
+                    )
+                continue
+            parts.append(line[at:end])
+            if line.startswith('"', end + 1):
+                parts.append('"')
+                at = end + 2
+                continue
+            if line[end + 1 :].strip("\r\n") and not line.startswith(self.delimiter, end + 1):
+                raise DemurError(self._beside(opened))
+            return "".join(parts), line, end + 1
+
+    def _beside(self, opened: int) -> str:
+        """What to say of text beside a closing quote."""
+        if opened == self._number:
+            return (
+                f"{self._name} line {opened} has text beside a closing quote: {_DOUBLED}"
+                f"{_NOT_ESCAPED if self._escaped else ''}, and put the whole text in quotes."
+            )
+        return (
+            f"{self._name} line {opened} opens a quote that is not closed before the text on line "
+            f"{self._number}: close it{self.about_backslashes or f', and {_DOUBLED}'}."
+        )
+
+    def _check_plain(self, cell: str) -> None:
+        """Check a cell without quotes around it."""
+        if '"' not in cell:
+            return
+        if cell.lstrip().startswith('"'):
+            raise DemurError(
+                f"{self._name} line {self._number} has a space before a quote: remove the space."
+            )
+        if cell.count('"') % 2:
+            raise DemurError(
+                f"{self._name} line {self._number} has a quote within a text that is not in "
+                f"quotes: put the text in quotes, and {_DOUBLED}."
+            )
