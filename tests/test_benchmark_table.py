@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demur.cli import main
+from demur.cli.app import main
 from demur.queries import (
     BENCHMARKS,
     Benchmark,

@@ -401,7 +401,8 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("demur.chat.download.pull", interrupt)
     result = demur("pull", "qwen2.5-coder-0.5b")
     assert result.status == 130
-    assert "Interrupted: run the same command again to go on." in result.err
+    told = "nothing that was finished is lost; run the same command again to go on."
+    assert f"Interrupted: {told}" in " ".join(result.err.split())
     assert "Traceback" not in result.err
 
 

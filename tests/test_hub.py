@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from demur import DemurError, Run, SafetyPrompt, push
-from demur.cli import main
+from demur.cli.app import main
 from demur.hub import HubName
 from demur.prompts import Fact, Provenance, load_basic_prompt, load_prompt
 from demur.sharing.published import without_folders

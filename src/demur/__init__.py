@@ -11,7 +11,6 @@ run.safety_prompt.save("my-prompt")
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,7 +80,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `demur --help` does not wait for torch."""
     if name == "__version__":
-        return version("demur")
+        from demur.records.versions import version_of
+
+        return version_of("demur")
     if name not in _HOMES:
         raise AttributeError(f"module 'demur' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

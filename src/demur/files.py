@@ -106,13 +106,18 @@ def _may_be_written(path: Path, process: int) -> bool:
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content at once: a reader sees the old one or the new one.
 
+    What killed processes left of the same file is removed.
+
     Raises:
-        DemurError: the disk is full or the place cannot be written; the old content stays.
+        DemurError: the disk is full, the place cannot be written, or there is something else than a
+            regular file; the old content stays.
     """
     new = temporary(path)
     with writing(path):
+        require_replaceable(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent, path.name)
             with new.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -122,6 +127,26 @@ def write_bytes(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
             raise
+
+
+def require_replaceable(path: Path) -> None:
+    """Check that a place is free or a regular file, which alone may be replaced.
+
+    Links are refused as well: `/dev/stdout` is one, and in a stranger's folder one may lead
+    anywhere.
+
+    Raises:
+        DemurError: there is something else.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # there is nothing, or writing says what is wrong
+        return
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
+    what = kinds.get(stat.S_IFMT(mode), "a device or socket")
+    raise DemurError(f"{path} is {what} and no regular file: give another path.")
 
 
 def append_bytes(path: Path, data: bytes, *, at: int) -> None:
@@ -135,6 +160,7 @@ def append_bytes(path: Path, data: bytes, *, at: int) -> None:
     Raises:
         DemurError: the disk is full or the file cannot be written. What lay before `at` stays.
     """
+    require_replaceable(path)
     with writing(path), path.open("r+b") as stream:
         stream.truncate(at)
         stream.seek(at)

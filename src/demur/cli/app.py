@@ -15,6 +15,7 @@ from demur.cli.command import Command, without_types
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
+from demur.cli.interrupts import INTERRUPTED, MESSAGE, Interrupts
 from demur.cli.mistakes import PROGRAM, UsageError, explained
 from demur.cli.optimize import method_in, optimize_command
 from demur.cli.pull import PULL
@@ -25,15 +26,14 @@ from demur.cli.show import SHOW
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT
 
-INTERRUPTED = 130
 HELP = "Optimize a chat model's safety prompt; the weights never change."
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from demur.records.versions import version_of
 
-        typer.echo(f"demur {version('demur')}")
+        typer.echo(f"demur {version_of('demur')}")
         raise typer.Exit
 
 
@@ -102,7 +102,10 @@ app = build_app()
 
 
 def main() -> None:
-    """Run `demur`. A mistake of the user's ends in one line and status 2."""
+    """Run the command line in `sys.argv`, and exit with its status.
+
+    A mistake of the user's ends in one line and status 2, an interruption in one line and 130.
+    """
     arguments = sys.argv[1:] or ["--help"]
     try:
         status = _run(arguments)
@@ -115,9 +118,24 @@ def main() -> None:
         # The reader went away; what is left to flush must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    if status == INTERRUPTED:
-        errors.print("\nInterrupted: run the same command again to go on.")
+    except OSError as error:
+        show_error(f"error: {_explained_system_error(error)}")
+        sys.exit(2)
+    except MemoryError:
+        show_error("error: The memory is full: give smaller settings or inputs, or free some.")
+        sys.exit(2)
+    if status == INTERRUPTED and Interrupts.current is None:
+        errors.print(f"\n{MESSAGE}")
     sys.exit(status)
+
+
+def _explained_system_error(error: OSError) -> str:
+    """What the operating system refused; mistakes in paths end here wherever they are noticed."""
+    reason = error.strerror or str(error) or type(error).__name__
+    name = error.filename if error.filename is not None else error.filename2
+    if name is None:
+        return f"The system refused an operation ({reason}): check its limits, and run this again."
+    return f"Cannot use {os.fsdecode(name)!r:.300} ({reason}): give another path."
 
 
 def _run(arguments: list[str]) -> int:

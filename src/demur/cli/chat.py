@@ -12,6 +12,7 @@ from demur.cli.command import Command
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.errors import DemurError
+from demur.evaluation.settings import MOST_TOKENS
 from demur.prompts import BUILT_IN_PROMPTS
 
 if TYPE_CHECKING:
@@ -39,14 +40,20 @@ class ChatOptions(BaseModel):
             "keeps_none": True,
         },
     )
-    tokens: int = Field(default=512, ge=1, description="tokens of an answer, at most")
+    tokens: int = Field(
+        default=512, ge=1, le=MOST_TOKENS, description="tokens of an answer, at most"
+    )
     temperature: float = Field(
         default=1.0,
         ge=0,
+        le=100,
         description="temperature of the sampling; 0 always takes the likeliest token",
     )
     seed: int = Field(
-        default=0, ge=0, description="seed of the sampling: the same seed gives the same answers"
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed of the sampling: the same seed gives the same answers",
     )
 
 

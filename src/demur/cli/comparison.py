@@ -71,7 +71,7 @@ def print_left_out(console: Console, figures: Figures) -> None:
         (sum(rates.no_harm_verdict for rates in wholes), "without a verdict on harm"),
     ):
         if count:
-            console.print(f"Responses {why}, left out of these rates: {count}.", highlight=False)
+            console.print(f"Responses {why}, left out of these rates: {count}.")
 
 
 def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:

@@ -23,7 +23,7 @@ def print_prompt(console: Console, prompt: SafetyPrompt, spec: str) -> None:
     origin = prompt.provenance
     console.print()
     console.print(Text(printable(prompt.name), style="bold"), soft_wrap=True)
-    console.print(kind if prompt.is_trained else "text", highlight=False)
+    console.print(kind if prompt.is_trained else "text")
     base = origin.base_model or (origin.model.name if origin.model is not None else None)
     if base:
         console.print(Text(f"for {one_line(base, 200)}"), soft_wrap=True)

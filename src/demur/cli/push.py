@@ -57,7 +57,7 @@ def run_push(options: PushOptions) -> None:
         progress=TerminalProgress(),
     )
     commit = address.rsplit("/", maxsplit=1)[-1]
-    console.print("Pushed:", highlight=False)
+    console.print("Pushed:")
     console.print(Text(address, style="bold"), soft_wrap=True)
     show_command(
         "Use it wherever a prompt is named, for example:",
@@ -77,7 +77,7 @@ def _write(options: PushOptions, folder: Path) -> None:
         base_model=options.base_model,
         progress=TerminalProgress(),
     )
-    console.print("Nothing was pushed. These files would be:", highlight=False)
+    console.print("Nothing was pushed. These files would be:")
     for file, size in files.items():
         console.print(Text(f"  {folder / file}  {size / 1000:.1f} kB"), soft_wrap=True)
 

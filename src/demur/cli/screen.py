@@ -10,23 +10,16 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from demur.cli.plain import PlainConsole, plain
 from demur.settings import command_line
 
-console = Console()
-errors = Console(stderr=True)
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
 
 
 def printable(text: str) -> str:
-    """A text without control characters, so that it cannot drive the terminal."""
-    return without_controls(text).strip()
-
-
-def without_controls(text: str) -> str:
-    """The same for a piece of an output: white space around it is kept."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    """A text without control characters and without white space around it."""
+    return plain(text).strip()
 
 
 def one_line(text: str, most: int = 40) -> str:
@@ -66,19 +59,19 @@ def with_notes(table: Table, notes: Sequence[str]) -> Group:
 
 def show_path(text: str, path: Path) -> None:
     """Print a line of text and a path below it."""
-    console.print(text, markup=False, highlight=False)
+    console.print(text)
     console.print(Text(printable(str(path)), style="bold"), soft_wrap=True)
 
 
 def show_command(text: str, verb: str, items: Sequence[str], console: Console = console) -> None:
     """Print a line of text and a command of demur below it, quoted for a shell."""
-    console.print(text, markup=False, highlight=False)
+    console.print(text)
     console.print(Text(printable(command_line(verb, items)), style="bold"), soft_wrap=True)
 
 
 def print_again(console: Console, folder: Path, what: str) -> None:
     """Print where results are, their report if there is one, and how to see them again."""
-    console.print(f"{what} are in:", markup=False, highlight=False)
+    console.print(f"{what} are in:")
     console.print(Text(printable(str(folder)), style="bold"), soft_wrap=True)
     report = folder / "report.html"
     if report.is_file():
@@ -90,4 +83,4 @@ def print_again(console: Console, folder: Path, what: str) -> None:
 def show_error(message: str) -> None:
     """Print a message in one red line on the error stream."""
     line = " ".join(printable(message).split())
-    errors.print(Text(line, style="red"), highlight=False, soft_wrap=True)
+    errors.print(Text(line, style="red"), soft_wrap=True)

@@ -202,9 +202,7 @@ class TerminalProgress:
 
     def _log(self, text: str) -> None:
         stamp = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
-        self._console.print(
-            f"{stamp}{_GAP}{text}", markup=False, highlight=False, soft_wrap=True, emoji=False
-        )
+        self._console.print(f"{stamp}{_GAP}{text}", soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

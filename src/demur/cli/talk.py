@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from demur.chat import Dialogue
-from demur.cli.screen import errors, printable, show_error, without_controls
+from demur.cli.interrupts import own_handling
+from demur.cli.plain import plain
+from demur.cli.screen import errors, printable, show_error
 from demur.errors import DemurError
 from demur.prompts import (
     BUILT_IN_PROMPTS,
@@ -57,6 +58,7 @@ class Talk:
         self.dialogue = dialogue
         self.console = console
         self.prompts: dict[str, SafetyPrompt | None] = {}
+        self._watched = False
         self._current = next(iter([self._know(prompt) for prompt in prompts]))
         self._asked: str | None = None
         self._commands: dict[str, Callable[[str], None]] = {
@@ -68,7 +70,7 @@ class Talk:
 
     def run(self) -> None:
         """Answer until the input ends, or `/exit`."""
-        watched = sys.stdin.isatty()
+        watched = self._watched = sys.stdin.isatty()
         if watched:
             with suppress(ImportError):  # arrow keys and history, where the system has it
                 import readline  # noqa: F401
@@ -76,11 +78,15 @@ class Talk:
             self._say(
                 f"{printable(model)}, safety prompt: {printable(prompt)}. Type /help for help."
             )
-        for line in _lines(watched):
+        with own_handling() if watched else nullcontext():
+            self._obey(_lines(watched))
+
+    def _obey(self, lines: Iterator[str]) -> None:
+        for line in lines:
             text = line.strip()
-            if text in ("/exit", "/quit") or (watched and text in ("exit", "quit")):
+            if text in ("/exit", "/quit") or (self._watched and text in ("exit", "quit")):
                 return
-            if watched and text == "help":
+            if self._watched and text == "help":
                 text = "/help"
             if text:
                 try:
@@ -102,9 +108,11 @@ class Talk:
         pieces = self.dialogue.ask(query)
         try:
             for piece in pieces:
-                self.console.out(without_controls(piece), end="", highlight=False)
+                self.console.out(plain(piece), end="")
                 self.console.file.flush()
         except KeyboardInterrupt:
+            if not self._watched:  # it ends the command, not one of many answers
+                raise
             pieces.close()  # type: ignore[attr-defined]
             self.console.out(" (stopped)", end="")
         self.console.out("\n")
@@ -168,11 +176,13 @@ class Talk:
         answers: dict[str, str] = {}
         try:
             for name, prompt in prompts.items():
-                with errors.status(f"Answering under {escape(printable(name))}"):
+                with errors.status(Text(f"Answering under {printable(name)}")):
                     condition = Condition(prompt, self.dialogue.condition.system_prompt)
                     one = Dialogue(self.dialogue.model, condition, self.dialogue.settings, history)
                     answers[name] = "".join(one.ask(query))
         except KeyboardInterrupt:
+            if not self._watched:
+                raise
             self._say("(stopped)")
         self._show(query, answers)
 

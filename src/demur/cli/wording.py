@@ -104,7 +104,7 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
         )
     )
     for line in _search_lines(run):
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     print_figures(console, run.comparison)
     print_again(console, run.path, "All responses and the wordings that were tried")
     console.print("Use the prompt as the system message, or in Python with:")

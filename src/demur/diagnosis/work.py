@@ -150,7 +150,16 @@ def carry_out(
     progress = progress or SilentProgress()
     plan.check(model)
     path = Path(output) if output is not None else default_output(model, plan)
-    folder = WorkFolder.start(path, plan.record(model.record, model.settings), KIND)
+    record = plan.record(model.record, model.settings)
+    with WorkFolder.alone(path, record, KIND, progress) as folder:
+        return _carried_out(plan, model, folder, progress)
+
+
+def _carried_out(
+    plan: Plan, model: ChatModel, folder: WorkFolder[DiagnosisRecord], progress: Progress
+) -> Diagnosis:
+    """Do what is missing in the folder of a diagnosis."""
+    path = folder.path
     finished = _finished(folder)
     if finished is not None:
         progress.message(f"This diagnosis is finished already: showing {path}.")

@@ -206,14 +206,14 @@ def run_evaluation(
         return found
     answerer.check(work.all_tasks, progress)
     is_new = not path.exists()
-    WorkFolder.start(path, record, KIND)
-    try:
-        comparison = work.run()
-    except DemurError:
-        if is_new and not work.has_answers:
-            shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
-        raise
-    comparison.save()
+    with WorkFolder.alone(path, record, KIND, progress):
+        try:
+            comparison = work.run()
+        except DemurError:
+            if is_new and not work.has_answers:
+                shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
+            raise
+        comparison.save()
     for remark in answerer.remarks():
         progress.message(remark)
     return comparison

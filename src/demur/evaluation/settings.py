@@ -11,6 +11,9 @@ DEFAULT_TOKENS = 64
 WHOLE_TOKENS = 300
 """Largest number of tokens where whole responses are needed: for their harm, or as outputs."""
 
+MOST_SAMPLES, MOST_TOKENS = 10_000, 100_000
+"""What a query may have, for every command that samples responses."""
+
 BUILT_IN_SET = "held-out"
 
 
@@ -88,17 +91,23 @@ class JudgeSettings(_Group):
 class ResponseSettings(_Group):
     """Sampling."""
 
-    samples: int = Field(default=1, ge=1, description="number of responses to each query")
+    samples: int = Field(
+        default=1, ge=1, le=MOST_SAMPLES, description="number of responses to each query"
+    )
     tokens: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_TOKENS,
         description="largest number of tokens in a response",
         json_schema_extra={
             "default": f"{DEFAULT_TOKENS}; {WHOLE_TOKENS} with a judge of harm and for instructions"
         },
     )
     seed: int = Field(
-        default=0, ge=0, description="seed of the sampling: the same seed gives the same responses"
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed of the sampling: the same seed gives the same responses",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demur.arguments import require_common
 from demur.chat.catalog import hub_model_of
@@ -17,7 +17,7 @@ from demur.evaluation.measuring import measure
 from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
 from demur.optimization.loop import TRAINING, TrainedPrompt, train
-from demur.optimization.methods import DEFAULT, Context, MethodSpec
+from demur.optimization.methods import DEFAULT, Context, Method, MethodSpec
 from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
 from demur.optimization.provenance import provenance_of
 from demur.optimization.remarks import remarks_on, remarks_on_choice
@@ -154,7 +154,13 @@ def carry_out(
     method = plan.new_method()
     work = _Work(model, plan, WorkFolder(path, record), progress)
     method.check(work.context)
-    work.folder = WorkFolder.start(path, record, KIND)
+    with WorkFolder.alone(path, record, KIND, progress) as work.folder:
+        return _carried_out(work, method)
+
+
+def _carried_out(work: _Work, method: Method[Any]) -> Run:
+    """Do what is missing in the folder of a run."""
+    plan, progress, path = work.plan, work.progress, work.folder.path
     found = finished_run(work.folder)
     if found is not None and found.results.epoch == found.epoch_of(plan.settings.pick):
         progress.message(f"This run is finished already: showing {path}.")
@@ -162,7 +168,7 @@ def carry_out(
     for remark in remarks_on(plan):
         progress.message(remark)
     progress.plan(work.stages(method.stages))
-    checkpoints = checkpoints_of(path, record)
+    checkpoints = checkpoints_of(path, work.folder.settings)
     if work.folder.measurements.is_begun:
         epochs = plan.settings.training.epochs
         progress.message(f"Going on with {path}: {checkpoints.finished} of {epochs} epochs done.")

@@ -161,7 +161,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DemurError(f"{path} is larger than any file that demur writes: check the path.")
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), object_pairs_hook=_each_once)
     except OSError as error:
         if path.is_dir():
             raise damaged(path) from error
@@ -171,6 +171,18 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise damaged(path)
     return document
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        ValueError: a key is there twice, so a line was repeated.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _validated(kind: type[Record], data: bytes) -> Record:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from demur.errors import DemurError
 from demur.files import remove_leftovers
+from demur.progress import Progress
 from demur.records.codec import damaged, format_of, read_record, to_plain, write_record
 from demur.records.store import MeasurementStore
 
@@ -17,7 +23,19 @@ SETTINGS = "settings.json"
 RESULTS = "results.json"
 KINDS = ("run", "wording run", "evaluation", "diagnosis")
 _MOST_SHOWN = 40
+_SECONDS_BETWEEN = 0.2
+_FCNTL: Any = import_module("fcntl") if os.name == "posix" else None
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Turn a path that the system refuses into a `DemurError`."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # a value error for a null character
+        reason = getattr(error, "strerror", None) or error
+        raise DemurError(f"Cannot use {str(path)!r:.300} ({reason}): give another path.") from error
 
 
 class WorkFolder(Generic[Settings]):
@@ -58,15 +76,40 @@ class WorkFolder(Generic[Settings]):
         return folder
 
     @classmethod
+    @contextmanager
+    def alone(
+        cls, path: Path, settings: Settings, kind: str, progress: Progress
+    ) -> Iterator[WorkFolder[Settings]]:
+        """Do what `start` does, and keep other processes from working in the folder.
+
+        One that works there already is waited for.
+
+        Args:
+            path: as for `start`.
+            settings: as for `start`.
+            kind: as for `start`.
+            progress: receives a message where another process is waited for.
+
+        Raises:
+            DemurError: as for `start`.
+        """
+        while True:
+            folder = cls.start(path, settings, kind)
+            with _locked(path, progress) as is_here:
+                if is_here:
+                    yield folder
+                    return
+
+    @classmethod
     def check(cls, path: Path, settings: Settings, kind: str) -> WorkFolder[Settings]:
         """Make sure that such work can begin or go on in a folder; nothing is written.
 
         Raises:
             DemurError: as for `start`.
         """
+        other = kind_of(path)
         if path.exists() and not path.is_dir():
             raise DemurError(f"{path} is a file: choose a folder with --output.")
-        other = kind_of(path)
         if other is None and (path / SETTINGS).exists():
             raise damaged(path / SETTINGS)
         if other is not None:
@@ -78,6 +121,12 @@ class WorkFolder(Generic[Settings]):
             _require_same(path, found, settings, kind)
         elif path.exists() and any(_not_ours(path)) and not _is_work(path):
             raise DemurError(f"{path} holds something else: choose another --output.")
+        link = next((one for one in path.glob("*") if one.is_symlink()), None)
+        if link is not None:
+            raise DemurError(
+                f"{link} is a link, which may lead out of the folder: delete it, or choose another "
+                "--output."
+            )
         return cls(path, settings)
 
     @classmethod
@@ -89,11 +138,50 @@ class WorkFolder(Generic[Settings]):
         """
         found = kind_of(path, finished=True)
         if found != kind:
-            what = f"that of {_named(found)}" if found is not None else f"it has no {SETTINGS}"
+            has = "is none of demur's" if (path / SETTINGS).exists() else "is missing"
+            what = f"that of {_named(found)}" if found is not None else f"its {SETTINGS} {has}"
             raise DemurError(
                 f"{path} is not the folder of {_named(kind)} ({what}): check the path."
             )
         return cls(path, read_record(path / SETTINGS, settings_type, kind, in_work=True))
+
+
+@contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[bool]:
+    """Hold the lock of a folder; what is locked is the folder itself, so no file is left behind.
+
+    Yields:
+        Whether the folder is still in its place; another process may have removed it meanwhile.
+    """
+    if _FCNTL is None:
+        yield True
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        told = False
+        while not _lock(descriptor):
+            if not told:
+                progress.message(f"Another process works in {path}: waiting until it has ended.")
+                told = True
+            time.sleep(_SECONDS_BETWEEN)
+        try:
+            is_here = os.path.samestat(os.fstat(descriptor), path.stat())
+        except OSError:
+            is_here = False
+        yield is_here
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether the lock is held now, or the disk has no locks."""
+    try:
+        _FCNTL.flock(descriptor, _FCNTL.LOCK_EX | _FCNTL.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # network disks may have none
+        return True
+    return True
 
 
 def kind_of(path: Path, *, finished: bool = False) -> str | None:
@@ -108,9 +196,11 @@ def kind_of(path: Path, *, finished: bool = False) -> str | None:
         DemurError: it is a folder of work whose settings are damaged.
     """
     file = path / SETTINGS
-    if file.is_dir():
+    with _usable(path):
+        is_folder, exists = file.is_dir(), file.exists()
+    if is_folder:
         raise damaged(file)
-    if file.exists():
+    if exists:
         format = format_of(file)
         if format not in KINDS and (format is not None or _is_work(path)):
             raise damaged(file)

@@ -17,11 +17,12 @@ class Versions:
 
 def current_versions() -> Versions:
     """The versions in this environment."""
-    return Versions(*map(_version, ("demur", "torch", "transformers")))
+    return Versions(*map(version_of, ("demur", "torch", "transformers")))
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of a package, or `unknown` where it is on the path but not installed."""
     try:
         return version(package)
-    except PackageNotFoundError:  # on the path, but not installed
+    except PackageNotFoundError:
         return "unknown"

@@ -50,6 +50,7 @@ class Option:
             that depends on other settings; an empty text stands for None then.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
+        has_limit: whether a number has a largest value.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Option:
     keeps_none: bool
     description: str
     bounds: str
+    has_limit: bool
 
     @property
     def flag(self) -> str:
@@ -175,6 +177,11 @@ def _option(
         keeps_none=bool(extra.get("keeps_none")),
         description=field.description,
         bounds=_bounds(field),
+        has_limit=any(
+            getattr(constraint, name, None) is not None
+            for constraint in field.metadata
+            for name in ("le", "lt")
+        ),
     )
 
 

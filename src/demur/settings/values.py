@@ -17,6 +17,11 @@ from demur.settings.options import NONE, Option, Single, Value, group_of, option
 Model = TypeVar("Model", bound=BaseModel)
 
 _MOST_SHOWN = 60
+MOST_NUMBER = 10**9
+"""The largest number for a setting that names no limit of its own."""
+
+MOST_CHARACTERS = 4000
+"""The longest text or path in a setting: no system has longer paths."""
 
 
 def values_of(settings: BaseModel) -> dict[str, Value]:
@@ -103,7 +108,20 @@ def _read_one(option: Option, given: object, where: str) -> Single:
         found = Path(given)
     if found is None:
         raise mistake(option, given, f"must be {option.wanted}", where)
+    if isinstance(found, int | float) and not option.has_limit and found > MOST_NUMBER:
+        raise mistake(option, given, f"must be at most {MOST_NUMBER}", where)
+    if isinstance(found, str | Path) and (problem := _unusable(str(found))) is not None:
+        raise mistake(option, given, problem, where)
     return found
+
+
+def _unusable(text: str) -> str | None:
+    """What keeps a text or a path from being used anywhere; None where it is one."""
+    if "\0" in text:
+        return "must not hold a null character"
+    if len(text) > MOST_CHARACTERS:
+        return f"must have at most {MOST_CHARACTERS} characters"
+    return None
 
 
 def _number(kind: type[int] | type[float], given: object) -> int | float | None:

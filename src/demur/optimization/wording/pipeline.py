@@ -138,7 +138,20 @@ def carry_out_wording(
     record = plan.record(model, ServerRecord(proposer.model, proposer.place))
     path = Path(output) if output is not None else _default_output(model, plan)
     is_new = not path.exists()
-    folder = WorkFolder.start(path, record, KIND)
+    with WorkFolder.alone(path, record, KIND, progress) as folder:
+        return _carried_out(plan, folder, server, proposer, is_new, progress)
+
+
+def _carried_out(
+    plan: WordingPlan,
+    folder: WorkFolder[WordingRecord],
+    server: Server,
+    proposer: EndpointClient,
+    is_new: bool,
+    progress: Progress,
+) -> WordingRun:
+    """Do what is missing in the folder of a run; one without any answer is removed again."""
+    path = folder.path
     found = read_wording_run(folder)
     if found is not None and found.results.budget == plan.budget:
         progress.message(f"This run is finished already: showing {path}.")

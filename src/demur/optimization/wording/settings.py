@@ -7,7 +7,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.endpoint import KEY_VARIABLE
-from demur.evaluation.settings import DEFAULT_TOKENS, ServerSettings
+from demur.evaluation.settings import (
+    DEFAULT_TOKENS,
+    MOST_SAMPLES,
+    MOST_TOKENS,
+    ServerSettings,
+)
 from demur.prompts import BUILT_IN_PROMPTS
 
 TEXT = "text"
@@ -73,12 +78,14 @@ class BudgetSettings(_Group):
     budget_calls: int = Field(
         default=2000,
         ge=1,
+        le=10**9,
         description="requests of the whole command, at most: those to the model, the proposer and "
         "a judge behind an endpoint; a later command with more goes on",
     )
     budget_tokens: int = Field(
         default=1_000_000,
         ge=1,
+        le=10**12,
         description="tokens of the whole command, at most, read and written together",
     )
 
@@ -160,9 +167,14 @@ class ResponseSettings(_Group):
         tokens: largest number of tokens in a response.
     """
 
-    samples: int = Field(default=1, ge=1, description="number of responses to each query")
+    samples: int = Field(
+        default=1, ge=1, le=MOST_SAMPLES, description="number of responses to each query"
+    )
     tokens: int = Field(
-        default=DEFAULT_TOKENS, ge=1, description="largest number of tokens in a response"
+        default=DEFAULT_TOKENS,
+        ge=1,
+        le=MOST_TOKENS,
+        description="largest number of tokens in a response",
     )
 
 
