@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from demur.evaluation.settings import MOST_SAMPLES, MOST_TOKENS
+
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
 
-MOST_SAMPLES = 10_000
-MOST_TOKENS = 100_000
 MOST_EPOCHS = 100_000
 
 
