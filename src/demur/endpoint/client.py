@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _NO_KEY = "none"  # local servers ignore it
-_SECONDS_FOR_THE_REST = 2.0
-"""Seconds in which answers under way are waited for when another request has failed, where a
+_SECONDS_FOR_THE_REST = 1.0
+"""Seconds in which answers under way are waited for after a failure or an interruption, where a
 ledger keeps them."""
 
 
@@ -129,7 +129,7 @@ class EndpointClient:
 
         async def work(_: Callable[[str], None]) -> list[str]:
             async with self._door.opened() as client:
-                return await self._persistent(lambda: self._listed(client), lambda _: None)
+                return await self._persistent(lambda: self._listed(client))
 
         return run(work, lambda _: None)
 
@@ -175,6 +175,7 @@ class EndpointClient:
         self, asked: Sequence[Asked], rows: deque[int], send: Callable[[_Event], None]
     ) -> None:
         """Make the requests of some rows, as many at once as the settings say."""
+        ending = asyncio.Event()
 
         async def worker(client: DefaultAsyncHttpxClient) -> None:
             while rows:
@@ -184,7 +185,7 @@ class EndpointClient:
                 async def attempt(one: Asked = one) -> Answer:
                     return await self._adapted(client, one)
 
-                answer = await self._persistent(attempt, send)
+                answer = await self._persistent(attempt, send, ending)
                 self._count(answer)
                 if self.ledger is not None:
                     self.ledger.keep(one, answer)
@@ -194,30 +195,33 @@ class EndpointClient:
             count = min(self._settings.concurrency, len(rows))
             workers = [asyncio.ensure_future(worker(client)) for _ in range(count)]
             try:
-                await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                rows.clear()
-                under_way = [one for one in workers if not one.done()]
-                if under_way and self.ledger is not None:
-                    await asyncio.wait(under_way, timeout=_SECONDS_FOR_THE_REST)
+                first, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             finally:
+                rows.clear()
+                ending.set()
+                if self.ledger is not None:
+                    await asyncio.wait(workers, timeout=_SECONDS_FOR_THE_REST)
                 for one in workers:
                     one.cancel()
-                ended = await asyncio.gather(*workers, return_exceptions=True)
-            for outcome in ended:
-                if isinstance(outcome, Exception):
-                    raise outcome
+                await asyncio.gather(*workers, return_exceptions=True)
+            for one in first:
+                one.result()
 
     async def _persistent(
-        self, attempt: Callable[[], Awaitable[Result]], send: Callable[[str], None]
+        self,
+        attempt: Callable[[], Awaitable[Result]],
+        send: Callable[[str], None] = lambda _: None,
+        ending: asyncio.Event | None = None,
     ) -> Result:
-        """Try again what may pass, each time after a longer pause."""
+        """Try again what may pass, each time after a longer pause, until all comes to an end."""
         tries = 1
         while True:
             try:
                 return await attempt()
             except RequestFailed as failure:
                 too_long = failure.wait is not None and failure.wait > LONGEST_WAIT
-                if not failure.may_pass or too_long or tries > self._settings.retries:
+                last = tries > self._settings.retries or (ending is not None and ending.is_set())
+                if last or too_long or not failure.may_pass:
                     raise failure.after(tries) from None
                 seconds = pause(tries, failure.wait)
             send(f"try {tries + 1} in {seconds:.0f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from demur.endpoint.address import Address, Proxy
 from demur.endpoint.complaints import Complaint
@@ -59,10 +59,12 @@ class Explainer:
         )
 
     def redirected(self, url: str) -> RequestFailed:
-        """The endpoint sends the request elsewhere, where the key must not go."""
+        """The endpoint sends the request elsewhere, where the key must not go, or in a circle."""
+        what = f"{self._address.place} redirects to {self.shown(url)!r}, which was not followed"
+        if self._address.is_origin_of(url):
+            return RequestFailed(what, "give the base URL that it redirects to")
         return RequestFailed(
-            f"{self._address.place} redirects to {self.shown(url)!r}, which was not followed, "
-            "because the key would go there",
+            f"{what}, because your key and texts would go to another server",
             "give that address as the base URL if you trust it",
         )
 
@@ -90,7 +92,7 @@ class Explainer:
     def unreachable(self, error: Exception, proxy: Proxy | None) -> RequestFailed:
         """The network, the proxy or the encryption fails."""
         place, chain = self._address.place, list(_chain(error))
-        said = self.shown(first_line(chain[-1]))
+        said = self.shown(_words(chain))
         through = "" if proxy is None else f" through the proxy {proxy.place} ({proxy.variable})"
         kinds = {type(one).__name__ for one in chain}
         for one in chain:
@@ -127,9 +129,14 @@ class Explainer:
             )
         return RequestFailed(
             f"{place} breaks off its answer{through} ({said or type(error).__name__})",
-            f"{_LOOK}, {_AGAIN}",
+            f"{_LOOK}{self._maybe_encrypted}, {_AGAIN}",
             may_pass=True,
         )
+
+    @property
+    def _maybe_encrypted(self) -> str:
+        """What to try where a connection without encryption gets no answer."""
+        return "" if self._address.place.startswith("https") else ", or try https if it speaks that"
 
     def refused(self, complaint: Complaint, query: str, wait: float | None) -> RequestFailed:
         """The endpoint says why it does not answer.
@@ -199,6 +206,14 @@ class Explainer:
         if wait is not None and wait > LONGEST_WAIT:
             said += f"; it wants to be asked again in {min(wait, 1e9):,.0f} s"
         return said
+
+
+def _words(chain: Sequence[BaseException]) -> str:
+    """What the system says about an error, else the library that noticed it."""
+    for one in chain:
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
+    return next((first_line(one) for one in chain if str(one).strip()), "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

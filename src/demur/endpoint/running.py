@@ -18,7 +18,7 @@ Event = TypeVar("Event")
 Result = TypeVar("Result")
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_END = 1.0
+_SECONDS_TO_END = 1.5
 
 
 class Report(Generic[Event]):
