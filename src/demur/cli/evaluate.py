@@ -50,9 +50,7 @@ def evaluate_command() -> Command[EvaluateOptions]:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Evaluate what was chosen and print the comparison."""
-    from demur.chat.chosen import load_chosen
     from demur.cli.comparison import print_comparison
-    from demur.evaluation.answerers.model import ModelAnswerer
     from demur.evaluation.chosen import choose
     from demur.evaluation.evaluate import run_evaluation
     from demur.evaluation.record import KIND, EvaluationRecord
@@ -62,9 +60,15 @@ def run_evaluate(options: EvaluateOptions) -> None:
     progress = TerminalProgress()
     # Mistakes are found before the model is fetched.
     answerer = asked_answerer(options)
-    prompts = (answerer or ModelAnswerer).default_prompts
-    chosen = choose(part_of(options, EvaluateSettings), prompts, progress)
-    if answerer is None:
+    settings = part_of(options, EvaluateSettings)
+    if answerer is not None:
+        chosen = choose(settings, answerer.default_prompts, progress)
+    else:
+        # Slow, and not needed for a server or files.
+        from demur.chat.chosen import load_chosen
+        from demur.evaluation.answerers.model import ModelAnswerer
+
+        chosen = choose(settings, ModelAnswerer.default_prompts, progress)
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
         answerer = ModelAnswerer(load_chosen(options.load, progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
