@@ -185,7 +185,7 @@ def test_a_pulled_model_is_neither_fetched_nor_hashed_again(
 ) -> None:
     file = pull("tiny")
     hub.content = None
-    monkeypatch.setattr(download, "_sha256", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(download, "file_sha256", lambda *_: pytest.fail("hashed again"))
     assert pull("tiny") == file
 
 

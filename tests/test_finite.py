@@ -64,25 +64,53 @@ READS: dict[str, Read] = {
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_model(tmp_path_factory.mktemp("models") / "tiny", embed(float("nan")))
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_model(tmp_path_factory.mktemp("models") / "tiny", lambda _: None)
+
+
+def broken_model(folder: Path, **options: Any) -> ChatModel:
+    """A model that goes wrong on one word, as one of which the memory is damaged after loading."""
+    model = ChatModel.load(folder, dtype="float32", **options)
+    embed(float("nan"))(model.engine.model)
+    return model
 
 
 @pytest.mark.parametrize("sharing", ["on", "off"])
 @pytest.mark.parametrize("name", READS)
-def test_every_way_of_reading_says_so(broken: Path, name: str, sharing: Any) -> None:
-    model = ChatModel.load(broken, dtype="float32", prefix_sharing=sharing)
+def test_every_way_of_reading_says_so(whole: Path, name: str, sharing: Any) -> None:
+    model = broken_model(whole, prefix_sharing=sharing)
     assert READS[name](model, GOOD) is not None
     with pytest.raises(DemurError, match=r"tiny computes values that are not numbers .* weights"):
         READS[name](model, QUERIES)
 
 
-def test_logits_are_checked_too(broken: Path) -> None:
-    model = ChatModel.load(broken, dtype="float32")
+def test_logits_are_checked_too(whole: Path) -> None:
+    model = broken_model(whole)
     representations = model.represent(GOOD)
     assert model.next_token_logits(representations).isfinite().all()
     with pytest.raises(DemurError, match="not numbers"):
         model.next_token_logits(representations * torch.inf)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "name",
+    ["model.embed_tokens", "model.layers.0.self_attn.q_proj", "model.norm", "lm_head"],
+)
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    def change(model: torch.nn.Module) -> None:
+        model.get_parameter(f"{name}.weight").data[3] = value
+
+    folder = saved_model(tmp_path / "tiny", change)
+    with pytest.raises(DemurError, match=rf"tiny has weights that are not numbers \({name}"):
+        ChatModel.load(folder)
+
+
+def test_weights_that_are_large_are_taken(tmp_path: Path) -> None:
+    def change(model: torch.nn.Module) -> None:
+        model.get_parameter("lm_head.weight").data[:] = 1e36  # their sum is infinite
+
+    ChatModel.load(saved_model(tmp_path / "tiny", change), dtype="float32", prefix_sharing="off")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -110,8 +138,8 @@ def commands(model: ChatModel, output: Path) -> dict[str, Callable[[], object]]:
 
 
 @pytest.mark.parametrize("command", ["optimize", "evaluate", "diagnose"])
-def test_all_commands_say_the_reason(broken: Path, tmp_path: Path, command: str) -> None:
-    model = ChatModel.load(broken, dtype="float32")
+def test_all_commands_say_the_reason(whole: Path, tmp_path: Path, command: str) -> None:
+    model = broken_model(whole)
     with pytest.raises(DemurError, match="tiny computes values under none that are not numbers"):
         commands(model, tmp_path / "work")[command]()
 

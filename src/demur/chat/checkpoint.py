@@ -10,9 +10,11 @@ import gc
 import hashlib
 import importlib
 import json
+import re
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partialmethod
 from math import prod
 from pathlib import Path
@@ -47,9 +49,11 @@ def weight_files(folder: Path, name: str) -> list[Path]:
         raise missing_weights(name, (path.name for path in folder.iterdir()))
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
+        files = [folder / Path(name).name for name in names]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise DemurError(f"{name}: {_INDEX} is damaged; download the model again.") from None
-    files = [folder / Path(name).name for name in names]
+    if not files:
+        raise DemurError(f"{name}: {_INDEX} names no weights; download the model again.")
     for file in files:
         if not file.is_file():
             raise DemurError(f"{name} lacks its weight file {file.name}; download the model again.")
@@ -71,13 +75,26 @@ def missing_weights(name: str, file_names: Iterable[str]) -> DemurError:
     return DemurError(f"{name} has no weights (no {_SINGLE} and no {_INDEX}); check the path.")
 
 
-def count_weights(files: Iterable[Path], name: str) -> int:
-    """Number of weights in safetensors files, read from their headers.
+@dataclass(frozen=True)
+class Weights:
+    """What the headers of a model's weight files list.
+
+    Attributes:
+        count: number of weights.
+        shapes: shape of each tensor by its name.
+    """
+
+    count: int
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def list_weights(files: Iterable[Path], name: str) -> Weights:
+    """The weights in safetensors files, as their headers list them.
 
     Raises:
         DemurError: a file is cut off or is no safetensors file.
     """
-    total = 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         try:
             with file.open("rb") as handle:
@@ -89,12 +106,15 @@ def count_weights(files: Iterable[Path], name: str) -> int:
             end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
             if 8 + length + end != file.stat().st_size:
                 raise ValueError("the file is longer or shorter than its header says")
-            total += sum(prod(tensor["shape"]) for tensor in header.values())
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            for tensor, stored in header.items():
+                shapes[tensor] = tuple(map(int, stored["shape"]))
+                if min(shapes[tensor], default=0) < 0:
+                    raise ValueError("a negative dimension")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise DemurError(
                 f"{name}: {file.name} is damaged or cut off; download the model again."
             ) from None
-    return total
+    return Weights(sum(map(prod, shapes.values())), shapes)
 
 
 def fingerprint(folder: Path, name: str) -> str:
@@ -115,66 +135,6 @@ def ends_of(file: Path, sample: int) -> bytes:
         first = handle.read(sample)
         handle.seek(max(sample, file.stat().st_size - sample))
         return first + handle.read(sample)
-
-
-def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedConfig:
-    """The configuration of a causal language model.
-
-    Raises:
-        DemurError: there is none, it is another kind of model, or it needs code of its own.
-    """
-    from transformers import AutoConfig
-
-    file = folder / "config.json"
-    if not file.is_file():
-        raise missing_weights(name, (path.name for path in folder.iterdir()))
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        has_code = bool(raw.get("auto_map"))
-        weights = raw.get("transformers_weights")
-    except (ValueError, AttributeError):
-        raise DemurError(f"{name}: config.json is damaged; download the model again.") from None
-    if weights is not None and not str(weights).endswith((".safetensors", ".index.json")):
-        raise missing_weights(name, [str(weights)])
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except ValueError as error:
-        if has_code and not trust_remote_code:
-            raise _needs_code(name) from error
-        raise DemurError(
-            f"{name}: this transformers does not know its kind of model "
-            f"({raw.get('model_type')!r}); upgrade transformers or choose another model."
-        ) from error
-    _check_causal(config, name, trust_remote_code)
-    return config
-
-
-def _needs_code(name: str) -> DemurError:
-    return DemurError(
-        f"{name} runs code of its own; if you trust its authors, allow that (trust_remote_code)."
-    )
-
-
-def _check_causal(config: PreTrainedConfig, name: str, trust_remote_code: bool) -> None:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
-
-    kind = type(config)
-    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
-        if kind in MODEL_FOR_CAUSAL_LM_MAPPING or trust_remote_code:
-            return
-        raise _needs_code(name)
-    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder
-    if kind in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
-        causal = False  # BERT and its like count as causal only when configured as decoders
-    endings = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-    saved_as = config.architectures or []
-    if saved_as and not any(architecture.endswith(endings) for architecture in saved_as):
-        causal = False
-    if not causal:
-        what = saved_as[0] if saved_as else config.model_type
-        raise DemurError(f"{name} is no causal language model ({what}); give a chat model.")
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -217,7 +177,7 @@ def load_weights(
         DemurError: weights are missing, damaged, or too large for the memory.
     """
     transformers: Any = importlib.import_module("transformers")  # hardly typed
-    count = count_weights(weight_files(folder, name), name)
+    weights = list_weights(weight_files(folder, name), name)
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -226,23 +186,31 @@ def load_weights(
     if spread:
         options["device_map"] = "auto"
     else:
-        needed = int(count * (0.7 if quantization else dtype.itemsize))
+        needed = int(weights.count * (0.7 if quantization else dtype.itemsize))
         free = available_memory(device)
         if needed > free:
             raise out_of_memory(name, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
         if quantization is not None:
             options["device_map"] = {"": device}
-    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=trust_remote_code,
-        output_loading_info=True,
-        **options,
-    )
+    try:
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **options,
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise _other_shapes(config, weights, name, trust_remote_code) from error
+        raise
     check_complete(loading, name)
+    check_all_used(loading, model, name)
+    if quantization is None:
+        check_numbers(model, name)
     if not options:
         model.to(device)
     return freeze(model)
@@ -256,6 +224,60 @@ def check_complete(loading: dict[str, Any], name: str) -> None:
             f"{name} lacks {len(missing)} of its weights ({missing[0]} is one); "
             "download it again or check that config.json belongs to it."
         )
+
+
+def check_all_used(loading: dict[str, Any], model: PreTrainedModel, name: str) -> None:
+    """Refuse a model whose files have more layers than config.json says."""
+    known = {re.sub(r"\.\d+\.", ".N.", key) for key in model.state_dict()}
+    left = [
+        key
+        for key in sorted(loading.get("unexpected_keys") or ())
+        if re.search(r"\.\d+\.", key) and re.sub(r"\.\d+\.", ".N.", key) in known
+    ]
+    if left:
+        raise DemurError(
+            f"{name} has weights that config.json does not ask for ({left[0]:.100} is one of "
+            f"{len(left)}); check that config.json belongs to it."
+        )
+
+
+def check_numbers(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model with weights that are NaN or infinite.
+
+    Attention can turn them into numbers again, so what it computes does not always show them.
+    """
+    for key, weight in model.named_parameters():
+        if not weight.is_floating_point() or weight.device.type == "meta":
+            continue
+        # A sum reads each weight once; it may be too large where each weight is a number.
+        total = weight.detach().sum(dtype=torch.float32)
+        if not bool(total.isfinite()) and not bool(weight.isfinite().all()):
+            raise DemurError(
+                f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
+                "get its weights again."
+            )
+
+
+def _other_shapes(
+    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
+) -> DemurError:
+    """The error for weights of other shapes than config.json asks for, with one that has."""
+    transformers: Any = importlib.import_module("transformers")
+    which = ""
+    with suppress(Exception), torch.device("meta"):
+        empty = transformers.AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trust_remote_code
+        )
+        wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
+        which = next(
+            f" ({key:.100} is {list(shape)} instead of {list(wanted[key])})"
+            for key, shape in weights.shapes.items()
+            if wanted.get(key, shape) != shape
+        )
+    return DemurError(
+        f"{name} has weights of other shapes than config.json says{which}; download it again or "
+        "check that config.json belongs to it."
+    )
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
@@ -277,6 +299,8 @@ def explained_errors(name: str) -> Iterator[None]:
     """Turn what the libraries raise while they load a model into one line."""
     try:
         yield
+    except DemurError:
+        raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(name, "it ran out while loading") from error
     except SafetensorError as error:
@@ -294,7 +318,7 @@ def explained_errors(name: str) -> Iterator[None]:
         if "allocate memory" in str(error) or "not enough memory" in str(error):
             raise out_of_memory(name, "it ran out while loading") from error
         raise DemurError(f"{name} cannot be loaded: {first_line(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+    except Exception as error:  # what a model is made of fails in any way where its files are odd
         raise DemurError(
             f"{name} cannot be loaded, its files may be damaged: {first_line(error)}."
         ) from error

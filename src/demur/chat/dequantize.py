@@ -17,17 +17,17 @@ import torch
 
 from demur.chat.checkpoint import (
     check_complete,
-    count_weights,
+    check_numbers,
     ends_of,
     freeze,
-    load_config,
     out_of_memory,
     weight_files,
 )
-from demur.chat.download import alone
+from demur.chat.configuration import load_config
+from demur.chat.download import alone, file_sha256
 from demur.errors import DemurError, first_line
-from demur.files import cache_directory, require_cache_space
-from demur.progress import Progress
+from demur.files import cache_directory, require_cache_space, write_json
+from demur.progress import Progress, SilentStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -91,6 +91,7 @@ def dequantized_folder(
                 require_cache_space(root, size, f"The unpacked copy of {name}")
                 model.save_pretrained(temporary)
                 tokenizer.save_pretrained(temporary)
+                _record_states(temporary, folder)
                 temporary.replace(folder)
                 stage.advance()
         finally:
@@ -99,12 +100,43 @@ def dequantized_folder(
 
 
 def _is_usable(folder: Path) -> bool:
+    """Whether the copy is there, and none of its files was changed since it was written."""
     if not (folder / "config.json").is_file() or not (folder / "tokenizer.json").is_file():
         return False
     try:
-        return count_weights(weight_files(folder, folder.name), folder.name) > 0
-    except DemurError:
+        recorded = json.loads(_states_file(folder).read_text(encoding="utf-8"))
+        return {file.name for file in folder.iterdir()} == set(recorded) and all(
+            _is_unchanged(folder / name, recorded[name]) for name in recorded
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
+
+
+# Hashing gigabytes takes seconds, too long for every start. So a file is hashed again only where
+# its size or time differs from what they were when it was written.
+
+
+def _states_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".states.json")
+
+
+def _record_states(written: Path, folder: Path) -> None:
+    states = {file.name: {**_state(file), "sha256": _sha256(file)} for file in written.iterdir()}
+    write_json(_states_file(folder), states)
+
+
+def _is_unchanged(file: Path, recorded: dict[str, object]) -> bool:
+    sha256 = recorded["sha256"]
+    return {**_state(file), "sha256": sha256} == recorded or _sha256(file) == sha256
+
+
+def _state(file: Path) -> dict[str, object]:
+    status = file.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _sha256(file: Path) -> str:
+    return file_sha256(file, SilentStage())
 
 
 def _unpack(
@@ -129,6 +161,7 @@ def _unpack(
             **options,
         )
         check_complete(loading, name)
+        check_numbers(model, name)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, gguf_file=gguf_file, local_files_only=True
         )

@@ -57,7 +57,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
                 return target
             if target.is_file() and target.stat().st_size == model.size:
                 with progress.stage(f"Verifying {model.name}", model.size, "bytes") as stage:
-                    if _sha256(target, stage) == model.sha256:
+                    if file_sha256(target, stage) == model.sha256:
                         _mark_verified(target, model)
                         return target
             target.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def _fetch(model: CatalogModel, target: Path, progress: Progress) -> None:
                 failures.append(f"{failure.source} ({failure.reason})")
             continue
         with progress.stage(f"Verifying {model.name}", model.size, "bytes") as stage:
-            digest = _sha256(file, stage)
+            digest = file_sha256(file, stage)
         if digest != model.sha256:
             shutil.rmtree(partial, ignore_errors=True)
             raise DemurError(
@@ -99,7 +99,8 @@ def _models_directory() -> Path:
     return cache_directory() / "models"
 
 
-def _sha256(file: Path, stage: Stage) -> str:
+def file_sha256(file: Path, stage: Stage) -> str:
+    """SHA-256 of a file's content (64 hex digits); `stage` is advanced by its bytes."""
     digest = hashlib.sha256()
     with file.open("rb") as handle:
         while chunk := handle.read(_CHUNK):

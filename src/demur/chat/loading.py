@@ -15,11 +15,14 @@ from demur.chat.catalog import CATALOG
 from demur.chat.checkpoint import (
     explained_errors,
     fingerprint,
-    load_config,
+    list_weights,
     load_tokenizer,
     load_weights,
+    missing_weights,
     quiet_libraries,
+    weight_files,
 )
+from demur.chat.configuration import check_layers, load_config
 from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
 from demur.chat.download import pull
 from demur.chat.engine.forward import input_device
@@ -140,6 +143,8 @@ def load_model(
             model, tokenizer = open_dequantized(folder, origin.name, chosen_dtype, chosen_device)
         else:
             config = load_config(folder, origin.name, trust_remote_code)
+            files = weight_files(folder, origin.name)
+            check_layers(config, len(list_weights(files, origin.name).shapes), origin.name)
             tokenizer = look_at(folder, origin.name)
             model = load_weights(
                 folder,
@@ -238,5 +243,7 @@ def _find_in_folder(folder: Path) -> _Origin:
             return _gguf(files[0])
         if files:
             raise DemurError(f"{folder} holds {len(files)} GGUF files; give the path of one.")
+        if (folder / "adapter_config.json").is_file():
+            raise missing_weights(name, ["adapter_config.json"])
         raise DemurError(f"{folder} has no config.json; give a folder that save_pretrained wrote.")
     return _Origin(folder, name, f"folder:{fingerprint(folder, name)}")

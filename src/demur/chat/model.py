@@ -12,6 +12,7 @@ from demur.arguments import require_kind
 from demur.chat.allocator import keep_freed_memory as tell_allocator
 from demur.chat.batches import inputs_of, target_ids
 from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.checkpoint import explained_errors
 from demur.chat.checks import require_condition, require_queries
 from demur.chat.engine import (
     Engine,
@@ -145,7 +146,8 @@ class ChatModel:
                 "chat_template": None if chat_template is None else str(chat_template),
             }
         )
-        chat_model = cls(loaded, prefix_sharing, settings, template)
+        with explained_errors(loaded.name):
+            chat_model = cls(loaded, prefix_sharing, settings, template)
         if chat_model.renderer.may_reason:
             progress.message(
                 f"{chat_model.name} may reason before it answers, which its chat template cannot "

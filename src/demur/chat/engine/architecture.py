@@ -119,6 +119,7 @@ def execution_device(module: torch.nn.Module) -> torch.device | None:
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every token that ends a response."""
+    size = len(tokenizer)
     ends: set[int] = set()
     configured = [
         getattr(model.generation_config, "eos_token_id", None),
@@ -126,8 +127,6 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
         tokenizer.eos_token_id,
     ]
     for value in configured:
-        if isinstance(value, int):
-            ends.add(value)
-        elif value is not None:
-            ends.update(value)
+        values = value if isinstance(value, (list, tuple, set)) else [value]
+        ends.update(each for each in values if isinstance(each, int) and 0 <= each < size)
     return frozenset(ends)
