@@ -9,7 +9,7 @@ from demur.chat.engine import SamplingSettings
 from demur.chat.model import ChatModel
 from demur.errors import DemurError
 from demur.prompts import Condition
-from demur.records import identity_of, in_conversation
+from demur.records import answer_in, identity_of, in_conversation
 
 SAMPLING = SamplingSettings(most_tokens=512)
 
@@ -58,8 +58,8 @@ class Dialogue:
     def ask(self, query: str) -> Iterator[str]:
         """The answer, piece by piece.
 
-        It is added to the history when it ends or is closed before that; an answer of nothing but
-        white space is not, with its query.
+        It is added to the history when it ends or is closed before that, without the reasoning
+        before it; an answer of nothing but white space or reasoning is not, with its query.
 
         Raises:
             DemurError: the query is empty, or the conversation is too long for the model.
@@ -86,5 +86,6 @@ class Dialogue:
                 said += piece
                 yield piece
         finally:
-            if said.strip():
-                self.history.append((query, said))
+            answer = answer_in(said)
+            if answer and answer.strip():
+                self.history.append((query, answer))
