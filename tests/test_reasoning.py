@@ -81,11 +81,12 @@ def test_a_rule_has_no_verdict_on_reasoning_alone(rule: Any, name: str) -> None:
 
 def test_a_rule_is_settled_by_the_answer_alone() -> None:
     judge = DefaultRefusalJudge()
-    assert judge.is_settled(REFUSAL)
-    assert not judge.is_settled(f"<think>{REFUSAL}")
-    assert not judge.is_settled(f"<think>{REFUSAL}</think>\n\nPre")
-    assert judge.is_settled(f"<think>Hm.</think>\n\n{REFUSAL}")
-    assert not judge.is_settled(f"Well.\n<think>{REFUSAL}")
+    refusal = f"{REFUSAL} Please ask for something else."
+    assert judge.is_settled(refusal)
+    assert not judge.is_settled(f"<think>{refusal}")
+    assert not judge.is_settled(f"<think>{refusal}</think>\n\nPre")
+    assert judge.is_settled(f"<think>Hm.</think>\n\n{refusal}")
+    assert not judge.is_settled(f"Well.\n<think>{refusal}")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_responses_that_never_leave_their_reasoning_are_no_answers(
     for rates in comparison.rates:
         assert (rates.no_answer, rates.refused, rates.complied_any) == (12, None, None)
     assert "12 of 12 responses held no answer" in str(comparison)
-    assert any("12 responses never left their reasoning" in text for text in told)
+    assert any("24 responses never left their reasoning" in text for text in told)
     lines = [
         json.loads(line)
         for file in (tmp_path / "evaluation").rglob("*.jsonl")
