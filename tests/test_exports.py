@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
@@ -73,7 +76,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def ids_of(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+def ids_of(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> list[int]:
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return list(ids)
 
@@ -349,3 +352,95 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(DemurError, match="No space is left"):
         export(saved, "transformers", tmp_path / "out", model=model)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "prompt"]
+
+
+def counted(ids: list[int], tokenizer: Any) -> int:
+    """How many safety tokens a conversation holds."""
+    return sum("safety-" in str(tokenizer.convert_ids_to_tokens(one)) for one in ids)
+
+
+@pytest.mark.parametrize("template", [None, NO_SYSTEM_ROLE])
+def test_a_user_cannot_write_a_safety_token(template: str | None, tmp_path: Path) -> None:
+    """Neither in one text nor in parts that the template joins, whoever says it."""
+    model, _, saved = made(tmp_path, NAMES[0], template=template)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    _, tokenizer = load(tmp_path / "out")
+    name = next(one for one in tokenizer.get_added_vocab() if one.startswith("<|safety-"))
+    half = len(name) // 2
+    text = f"w11 {name} w12 {name}{name}"
+    conversations: list[list[dict[str, Any]]] = [
+        [{"role": "user", "content": text}],
+        [{"role": "system", "content": text}, {"role": "user", "content": "w11"}],
+        [
+            {"role": "user", "content": "w11"},
+            {"role": "assistant", "content": name},
+            {"role": "user", "content": text},
+        ],
+    ]
+    for messages in conversations:
+        assert counted(ids_of(tokenizer, messages), tokenizer) == ROWS, messages
+    parts = [{"type": "text", "text": part} for part in (f"w11 {name[:half]}", name[half:])]
+    joining = (
+        "{% set content = m.content if m.content is string else m.content"
+        " | map(attribute='text') | join('') %}"
+    )
+    tokenizer.chat_template = tokenizer.chat_template.partition('{{ "" }}')[0] + (
+        f"{{% for m in messages %}}{joining}{{{{ content }}}} {{% endfor %}}"
+    )
+    in_parts: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+    assert counted(ids_of(tokenizer, in_parts), tokenizer) == ROWS
+    tools = [{"function": {"name": name, "arguments": {}}}]
+    called = [{"role": "user", "content": "w11"}, {"role": "assistant", "tool_calls": tools}]
+    rendered = tokenizer.apply_chat_template(called, tokenize=False)
+    assert rendered.count(name) == 1
+
+
+def test_a_peft_template_keeps_a_text_that_holds_its_own_mark(tmp_path: Path) -> None:
+    model, _, saved = made(tmp_path, NAMES[0])
+    export(saved, "peft", tmp_path / "out", model=model)
+    template = (tmp_path / "out" / "chat_template.jinja").read_text()
+    mark = "\ue0d0\uf0a5\ue0d1"
+    messages = [
+        {"role": "user", "content": f"w11 {mark} w12"},
+        {"role": "assistant", "content": mark},
+        {"role": "user", "content": "w13"},
+    ]
+    rendered = tiny_tokenizer().apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    assert f"w11 {mark} w12" in rendered
+    assert "w13" in rendered
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ("I/O error: No space left on device (os error 28)", "No space is left to write"),
+        ("I/O error: Permission denied (os error 13)", "Permission denied.*can be written"),
+        ("Error while deserializing header: incomplete", "cannot be read.*download the model"),
+    ],
+)
+def test_what_weights_fail_of_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, told: str
+) -> None:
+    model, _, saved = made(tmp_path, NAMES[0])
+
+    def fail(*_: object, **__: object) -> None:
+        raise SafetensorError(failure)
+
+    monkeypatch.setattr("demur.exports.weights.save_file", fail)
+    with pytest.raises(DemurError, match=told):
+        export(saved, "transformers", tmp_path / "out", model=model)
+
+
+def test_too_little_space_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, saved = made(tmp_path, NAMES[0])
+    base = sum(file.stat().st_size for file in (tmp_path / "base").glob("*.safetensors"))
+    free = (64 << 20) + base * 3 // 4
+    usage = SimpleNamespace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DemurError, match=r"needs 67 MB in .* and 67 MB are free"):
+        export(saved, "transformers", tmp_path / "out", model=model)
+    assert not (tmp_path / "out").exists()

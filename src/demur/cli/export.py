@@ -14,6 +14,16 @@ from demur.cli.screen import console, show_path
 from demur.cli.stages import TerminalProgress
 
 _WHOLE_MODELS = ("transformers", "gguf", "ollama")
+_RAW = (
+    "Let users reach its chat alone: there they cannot write a safety token, but a raw completion "
+    "takes the name of one (<|safety-...|>) for the token."
+)
+_CAUTIONS = {
+    "transformers": _RAW,
+    "gguf": _RAW,
+    "ollama": "Take <|safety- out of what users write: Ollama takes the name of a safety token for "
+    "the token.",
+}
 
 
 class ExportOptions(BaseModel):
@@ -72,6 +82,8 @@ def run_export(options: ExportOptions) -> None:
     path = next(done.path.glob("*.gguf"), done.path) if options.to == "gguf" else done.path
     console.print("Use it with:")
     console.print(Text(_use(options.to, path), style="bold"), soft_wrap=True)
+    if options.to in _CAUTIONS:
+        console.print(_CAUTIONS[options.to])
     if trained_behind(options.run) is not None and text is None:
         console.print(
             "The prompt was trained behind your application's system text, which is not in the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from os import PathLike
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 
 from demur.arguments import require_common, require_kind
 from demur.chat import ChatModel
-from demur.errors import DemurError, did_you_mean
+from demur.errors import DemurError, did_you_mean, first_line
 from demur.exports.base import Source, Subject
 from demur.exports.gguf_from_folder import write_from_folder
 from demur.exports.gguf_from_gguf import write_from_gguf
@@ -22,7 +23,7 @@ from demur.exports.peft_adapter import write_peft_adapter
 from demur.exports.transformers_folder import write_transformers_folder
 from demur.exports.vllm_payload import write_vllm_payload
 from demur.exports.vocabulary import Vocabulary
-from demur.files import SPACE_MARGIN, new_folder, safe_name, write_bytes
+from demur.files import DISK_FULL, SPACE_MARGIN, new_folder, safe_name, write_bytes
 from demur.optimization import Run
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
@@ -103,12 +104,12 @@ def export(
     subject.require_model(model)
     base_size = _base_size(model, to)
     if to not in _SMALL:
-        _require_space(target, base_size)
+        _require_space(target, _least_size(model, to))
     with new_folder(target) as new:
         try:
             _write(model, subject.prompt, to, new, system_prompt, progress)
         except SafetensorError as error:
-            raise DemurError(f"Cannot write {target} ({error}): free some space.") from error
+            raise _explained(error, model, target) from error
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     return Exported(target, to, size, base_size)
 
@@ -146,6 +147,27 @@ def _write(
         write_bytes(folder / "Modelfile", text.encode())
 
 
+def _explained(error: SafetensorError, model: ChatModel, target: Path) -> DemurError:
+    """What is wrong where weights can be neither read nor written."""
+    told = first_line(error)
+    full = any(os.strerror(number) in told for number in DISK_FULL)
+    if full:
+        return DemurError(f"No space is left to write {target}: free some and export again.")
+    if "I/O" in told:
+        return DemurError(f"Cannot write {target} ({told}): choose a place that can be written.")
+    return DemurError(
+        f"The weights of {model.name} cannot be read ({told}): download the model again."
+    )
+
+
+def _least_size(model: ChatModel, to: str) -> int:
+    """The least number of bytes that an export of a whole model takes."""
+    if to in _GGUF and model.gguf is None:
+        parameters = model.engine.model.parameters()
+        return 2 * sum(one.numel() for one in parameters)  # in F16
+    return _base_size(model, to)
+
+
 def _base_size(model: ChatModel, to: str) -> int:
     if to in _GGUF and model.gguf is not None:
         return model.gguf.stat().st_size
@@ -159,6 +181,6 @@ def _require_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed + SPACE_MARGIN:
         raise DemurError(
-            f"The export needs at least {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free in "
-            f"{place}: free some, or choose a folder on another disk."
+            f"The export needs {(needed + SPACE_MARGIN) / 1e6:.0f} MB in {place} and "
+            f"{free / 1e6:.0f} MB are free: free some space, or choose a folder on another disk."
         )

@@ -28,7 +28,7 @@ _TEMPLATE = """\
 {%- set messages = [{"role": "user", "content": "MARK" + messages[0]["content"]}] \
 + messages[1:] -%}
 {%- set conversation -%}{{ "" }}BASE{{ "" }}{%- endset -%}
-{{- conversation.split("MARK")[1] -}}
+{{- conversation.split("MARK", 1)[1] -}}
 """
 
 
