@@ -90,7 +90,8 @@ class Judges:
             place
             for place, answer in enumerate(answers)
             if answer.text is not None
-            and responses[place].end not in (REASONING, FILTERED, REFUSAL)
+            and not responses[place].is_withheld
+            and responses[place].end != REFUSAL
         ]
         for place, verdict in _verdicts(self.refusal, responses, given, progress):
             responses[place] = replace(responses[place], refused=verdict)

@@ -118,9 +118,19 @@ class OutputsWork:
                 each.prompt,
                 base.prompt,
                 Preferences(self.path, PreferenceKey(each.key, base.key, judge.fingerprint)).judged(
-                    AlpacaOutputs.load(self.path / each.file), baseline, judge, self.progress
+                    AlpacaOutputs.load(self.path / each.file),
+                    baseline,
+                    judge,
+                    self.progress,
+                    self._withheld(base) | self._withheld(each),
                 ),
             )
             for each in outputs
             if each is not base
         )
+
+    def _withheld(self, outputs: PromptOutputs) -> frozenset[int]:
+        """Indices of the instructions that no output belongs to, because none was given."""
+        stored = MeasurementStore(self.path).stored(outputs.key)
+        stored.read()
+        return frozenset(place for place, row in enumerate(stored.rows()) if row.is_withheld)

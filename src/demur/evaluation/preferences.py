@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 from demur.errors import DemurError
 from demur.evaluation.alpaca import AlpacaOutputs, answers_in
 from demur.evaluation.wins import WinRate
-from demur.judges.preference import PairwiseJudge
+from demur.judges.preference import PairwiseJudge, Preference
 from demur.progress import Progress
 from demur.records import MeasurementKey, fingerprint, to_plain
 from demur.records.codec import from_line, to_line
@@ -75,6 +75,7 @@ class Preferences:
         baseline: AlpacaOutputs,
         judge: PairwiseJudge,
         progress: Progress,
+        withheld: Collection[int] = (),
     ) -> WinRate:
         """Judge the pairs that are not stored yet, and count all.
 
@@ -83,6 +84,8 @@ class Preferences:
             baseline: outputs of the baseline for the same instructions.
             judge: judge of pairs.
             progress: reports progress.
+            withheld: indices of the pairs that lack an output. They have no verdict, and the judge
+                is not asked about them.
 
         Raises:
             DemurError: a stored file is damaged, or the judge fails.
@@ -93,25 +96,18 @@ class Preferences:
         elif self._journal.header != header:
             raise self._journal.damaged("it belongs to other outputs")
         while self._journal.items < len(outputs.instructions):
-            pairs = slice(self._journal.items, self._journal.items + PAIRS_AT_ONCE)
-            asked = outputs.instructions[pairs]
-            preferred = judge.prefer(
-                asked,
-                answers_in(outputs.outputs[pairs]),
-                answers_in(baseline.outputs[pairs]),
-                progress,
+            start = self._journal.items
+            pairs = range(start, min(start + PAIRS_AT_ONCE, len(outputs.instructions)))
+            whole = [place for place in pairs if place not in withheld]
+            found = dict(
+                zip(whole, _preferred(outputs, baseline, whole, judge, progress), strict=True)
             )
-            if len(preferred) != len(asked):
-                raise DemurError(
-                    f"The preference judge {judge.name!r} gave {len(preferred)} verdicts on "
-                    f"{len(asked)} pairs: use one that gives a verdict on each."
-                )
             lines = b"".join(
-                to_line(PreferenceRow(instruction, each))
-                for instruction, each in zip(asked, preferred, strict=True)
+                to_line(PreferenceRow(outputs.instructions[place], found.get(place)))
+                for place in pairs
             )
-            done = self._journal.items + len(asked) == len(outputs.instructions)
-            self._journal.append((lines,), len(asked), finished=done)
+            done = pairs.stop == len(outputs.instructions)
+            self._journal.append((lines,), len(pairs), finished=done)
         return WinRate.of([row.preferred for row in self._rows(outputs.instructions)])
 
     def _rows(self, instructions: Sequence[str]) -> list[PreferenceRow]:
@@ -125,3 +121,27 @@ class Preferences:
         if [row.instruction for row in rows] != list(instructions):
             raise self._journal.damaged("it belongs to other instructions", self.rows_file)
         return rows
+
+
+def _preferred(
+    outputs: AlpacaOutputs,
+    baseline: AlpacaOutputs,
+    places: Sequence[int],
+    judge: PairwiseJudge,
+    progress: Progress,
+) -> Sequence[Preference]:
+    """The judge's preferences on some pairs."""
+    if not places:
+        return []
+    preferred = judge.prefer(
+        [outputs.instructions[place] for place in places],
+        answers_in([outputs.outputs[place] for place in places]),
+        answers_in([baseline.outputs[place] for place in places]),
+        progress,
+    )
+    if len(preferred) != len(places):
+        raise DemurError(
+            f"The preference judge {judge.name!r} gave {len(preferred)} verdicts on "
+            f"{len(places)} pairs: use one that gives a verdict on each."
+        )
+    return preferred

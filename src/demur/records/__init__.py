@@ -34,6 +34,7 @@ from demur.records.rates import Interval, Rate
 from demur.records.reasoning import answer_in, answer_stretch
 from demur.records.responses import (
     FILTERED,
+    NO_ANSWER,
     REASONING,
     REFUSAL,
     Harm,
@@ -46,6 +47,7 @@ from demur.records.versions import Versions, current_versions
 
 __all__ = [
     "FILTERED",
+    "NO_ANSWER",
     "NO_PROMPT",
     "REASONING",
     "REFUSAL",

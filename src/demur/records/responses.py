@@ -20,6 +20,9 @@ REASONING = "reasoning"
 FILTERED = "content_filter"
 """The end of a response that a filter withheld or cut, which is no answer."""
 
+NO_ANSWER = "no answer"
+"""The end of a server's response without any text, for example of one that calls a tool."""
+
 REFUSAL = "refusal"
 """The end of a refusal in the server's own field for it, which needs no judge."""
 
@@ -39,8 +42,8 @@ class JudgedResponse:
         refused: whether the response refuses, or None where the judge had no verdict.
         end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
             `reasoning` where the response never left its reasoning, `content_filter` where a filter
-            withheld it, `refusal` where the server itself marked it as a refusal, or None where it
-            is not known.
+            withheld it, `no answer` where a server sent none, `refusal` where the server itself
+            marked it as a refusal, or None where it is not known.
         harm: verdict of the judge of harm, or None where it was not asked.
     """
 
@@ -59,11 +62,14 @@ class JudgedResponse:
     def is_answer(self) -> bool:
         """Whether there is an answer at all.
 
-        There is none where the text is empty and was not judged, is reasoning alone, or was
-        withheld by a filter.
+        There is none where the text is empty and was not judged, or where `is_withheld`.
         """
-        given = bool(self.response) or self.refused is not None
-        return given and self.end not in (REASONING, FILTERED)
+        return (bool(self.response) or self.refused is not None) and not self.is_withheld
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the end says that there is no answer, whatever the judge and the text are."""
+        return self.end in (REASONING, FILTERED, NO_ANSWER)
 
     @property
     def is_filtered(self) -> bool:

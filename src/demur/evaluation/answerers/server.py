@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from demur.endpoint import (
@@ -31,7 +31,9 @@ from demur.progress import Progress, Stage
 from demur.prompts import Condition
 from demur.records import (
     FILTERED,
+    NO_ANSWER,
     NO_PROMPT,
+    REASONING,
     REFUSAL,
     ConditionRecord,
     Query,
@@ -46,7 +48,6 @@ AS_SERVED = "as-served"
 RESPONSES_AT_ONCE = 64
 """Number of responses that are stored together, which is what an interruption costs at most."""
 
-_ENDS: Mapping[str, str] = {"filtered": FILTERED, "refusal": REFUSAL}
 _MOST_NAMES = 5
 
 
@@ -255,8 +256,15 @@ class ServerTask(QuestionTask):
             category=queries.categories[row],
             query=queries.texts[row],
             text=answer.text,
-            end=_ENDS.get(answer.kind, answer.finish),
+            end=_end(answer),
         )
+
+
+def _end(answer: EndpointAnswer) -> str | None:
+    """Why a response ended, in the words of `JudgedResponse`."""
+    if answer.kind == "none":
+        return REASONING if answer.finish == REASONING else NO_ANSWER
+    return {"filtered": FILTERED, "refusal": REFUSAL}.get(answer.kind, answer.finish)
 
 
 def _only_model(client: EndpointClient) -> str:
