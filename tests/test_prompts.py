@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
@@ -484,8 +485,9 @@ def test_a_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (b" \n\t", "zero tokens"),
         (b"\xef\xbb\xbf", "zero tokens"),
         (b"Gr\xfc\xdfe", "UTF-8"),
-        ("Be kind.".encode("utf-16"), "UTF-8"),
         ("Be kind.".encode("utf-16-le"), "UTF-8"),
+        (b"PK\x03\x04Be kind.", "ZIP archive or a spreadsheet and no text: unpack it"),
+        (gzip.compress(b"Be kind.")[:-4], "cut short"),
         (b"x" * 1_000_001, "1 MB"),
     ],
 )
@@ -495,6 +497,33 @@ def test_files_without_a_prompt_are_refused(tmp_path: Path, data: bytes, word: s
     for load in (load_basic_prompt, load_system_prompt):
         with pytest.raises(DemurError, match=word):
             load(str(file))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Be kind.\n",
+        b"\xef\xbb\xbfBe kind.",
+        "Be kind.".encode("utf-16"),
+        b"\xfe\xff" + "Be kind.".encode("utf-16-be"),
+        "Be kind.".encode("utf-32"),
+        gzip.compress("Be kind.".encode("utf-16")),
+    ],
+)
+def test_files_in_other_encodings_are_the_same_prompt(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "x.txt"
+    file.write_bytes(data)
+    assert load_basic_prompt(str(file)).text == load_system_prompt(str(file)) == "Be kind."
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_what_never_ends_or_never_begins_is_no_prompt(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    for name, word in (("pipe.txt", "is a pipe"), ("zero.txt", "is a device")):
+        for load in (load_basic_prompt, load_system_prompt, load_prompt):
+            with pytest.raises(DemurError, match=f"{word}.* and no regular file: save its content"):
+                load(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "", ".", "nul\0", "long" * 200, "Be kind.\nNow."])

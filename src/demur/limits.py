@@ -14,17 +14,20 @@ MOST_TEXT_CHARACTERS = 1 << 24
 MOST_LINE_BYTES = 1 << 26
 """In one line of a file: one object of JSON Lines, one line of a table (67 MB)."""
 
-MOST_WHOLE_BYTES = 1 << 28
-"""In a file that is read whole: queries, and JSON that is one document (268 MB)."""
+MOST_WHOLE_BYTES = 1 << 27
+"""In a file that is read whole, which is JSON of one document (134 MB)."""
 
 MOST_UNPACKED_BYTES = 1 << 33
 """In what a `.gz` file or an archive unpacks to (8.6 GB)."""
 
-MOST_JSON_PARTS = 20_000_000
+MOST_JSON_PARTS = 8_000_000
 """Commas, colons and opening brackets in one JSON document, which bound its size in memory."""
 
-MOST_QUERIES = 2_000_000
-"""In one query set."""
+MOST_QUERIES = 1_000_000
+"""In one query set, or one file of requests."""
+
+MOST_SET_CHARACTERS = 1 << 28
+"""In all queries of one set together, or all requests of one file."""
 
 MOST_PROMPT_BYTES = 1_000_000
 """In the text file of a safety prompt or a system prompt."""

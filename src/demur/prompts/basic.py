@@ -6,9 +6,11 @@ from importlib import resources
 from pathlib import Path
 
 from demur.errors import DemurError, did_you_mean
+from demur.limits import MOST_PROMPT_BYTES
 from demur.prompts.checks import printable_name, shown
 from demur.prompts.fetching import fetch_prompt, hub_name_of
 from demur.prompts.safety_prompt import SafetyPrompt
+from demur.reading import TextFile, exists
 
 BASIC_PROMPTS: tuple[str, ...] = (
     *("long", "short", "plain"),
@@ -24,11 +26,9 @@ arXiv 2311.09096), and examples of refusals in the context (Wei et al., arXiv 23
 BUILT_IN_PROMPTS = ", ".join(BASIC_PROMPTS)
 """The names of the built-in basic prompts as a help text lists them."""
 
-_MOST_BYTES = 1_000_000
-
 
 def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
-    """Load a basic prompt: a built-in one, a UTF-8 text file, or a text prompt on the hub.
+    """Load a basic prompt: a built-in one, a text file, or a text prompt on the hub.
 
     Args:
         name_or_file: one of `BASIC_PROMPTS`, a text file, or `organisation/name` on the hub. A
@@ -39,8 +39,8 @@ def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
         The prompt, with the name of the file, its ending included.
 
     Raises:
-        DemurError: there is no such file; it is a folder, empty, not UTF-8 text or above 1 MB; or
-            it is a trained prompt on the hub.
+        DemurError: there is no such file; it is a folder or a device, empty, no text (UTF-8, or
+            UTF-16 with a byte-order mark) or above 1 MB; or it is a trained prompt on the hub.
     """
     if name_or_file in BASIC_PROMPTS:
         text_file = resources.files("demur.prompts") / "texts" / f"{name_or_file}.txt"
@@ -61,7 +61,7 @@ def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
 
 
 def load_system_prompt(file: str) -> str:
-    """The text of a system prompt in a UTF-8 text file, without white space at both ends.
+    """The text of a system prompt in a text file, without white space at both ends.
 
     Raises:
         DemurError: as for a file of `load_basic_prompt`.
@@ -73,27 +73,12 @@ def _read_prompt_file(file: str, or_else: str = "", hint: str = "") -> str:
     label = shown(file)
     if not file:
         raise DemurError(f"The name of the prompt is empty: give a text file{or_else}.")
-    try:
-        with Path(file).open("rb") as stream:
-            data = stream.read(_MOST_BYTES + 1)
-    except FileNotFoundError as error:
-        raise DemurError(f"There is no file {label}{hint}: give a text file{or_else}.") from error
-    except (OSError, ValueError) as error:
-        if _is_folder(file):
-            raise DemurError(f"{label} is a folder: give a text file{or_else}.") from error
-        reason = getattr(error, "strerror", None) or error
-        raise DemurError(
-            f"Cannot read {label} ({reason}): give a text file that can be read{or_else}."
-        ) from error
-
-    if len(data) > _MOST_BYTES:
-        raise DemurError(f"{label} is above 1 MB, too long for a prompt: give a shorter text file.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DemurError(f"{label} is not UTF-8 text: save it as UTF-8.") from error
-    if "\0" in text:
-        raise DemurError(f"{label} is not plain text (it holds NUL characters): save it as UTF-8.")
+    path = Path(file)
+    if not exists(path):
+        raise DemurError(f"There is no file {label}{hint}: give a text file{or_else}.")
+    if path.is_dir():
+        raise DemurError(f"{label} is a folder: give a text file{or_else}.")
+    text = TextFile(path).text(MOST_PROMPT_BYTES)
     # The same prompt must give the same tokens, whatever system it was written on.
     text = text.replace("\r\n", "\n").strip()
     if not text:
@@ -101,10 +86,3 @@ def _read_prompt_file(file: str, or_else: str = "", hint: str = "") -> str:
             f"{label} holds no text, a prompt of zero tokens: write the prompt into it."
         )
     return text
-
-
-def _is_folder(file: str) -> bool:
-    try:
-        return Path(file).is_dir()
-    except (OSError, ValueError):
-        return False

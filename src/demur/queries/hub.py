@@ -92,8 +92,8 @@ def read_hub(spec: str) -> tuple[str, GivenQueries]:
         )
     if column not in columns:
         raise DemurError(
-            f"{source} has no column {column!r:.80}{did_you_mean(column, columns)}: its columns are "
-            f"{listed(columns)}."
+            f"{source} has no column {column!r:.80}{did_you_mean(column, columns)}: its columns "
+            f"are {listed(columns)}."
         )
     if len(dataset[column]) > MOST_QUERIES:
         raise DemurError(

@@ -29,6 +29,7 @@ def parquet_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
         DemurError: pyarrow is not installed, or the file is damaged.
     """
     name = f"{str(path)!r:.300}"
+    open_regular(path).close()
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:

@@ -95,13 +95,16 @@ class TextFile:
                 )
             yield text
 
-    def text(self) -> str:
+    def text(self, most: int = MOST_WHOLE_BYTES) -> str:
         """The whole text.
 
+        Args:
+            most: largest number of bytes, unpacked.
+
         Raises:
-            DemurError: as for `lines`, or it is above `MOST_WHOLE_BYTES`.
+            DemurError: as for `lines`, or it is larger.
         """
-        self._most = MOST_WHOLE_BYTES
+        self._most = most
         content = b"".join(_decoded(self._unpacked(), self.name))
         if b"\0" in content:
             raise DemurError(
@@ -146,8 +149,8 @@ class TextFile:
             size += len(chunk)
             if size > self._most:
                 raise DemurError(
-                    f"{self.name} holds more than {self._most / 1e6:.0f} MB, above what is read: "
-                    "split it, or check that this is the right file."
+                    f"{self.name} is above {self._most / 1e6:.0f} MB, too large for what it should "
+                    "hold: split it, or check that this is the right file."
                 )
             yield chunk
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from demur.errors import DemurError
-from demur.limits import MOST_QUERIES
+from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
 from demur.reading.formats import Format
 from demur.reading.messages import check_query
 from demur.reading.row import Row, listed
@@ -40,7 +40,7 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
     """
     rows, field = open_rows(spec)
     queries: list[Query] = []
-    blank = 0
+    blank = size = 0
     tool: Format | None = None
     first = True
     for row in rows:
@@ -56,10 +56,11 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
             blank += 1
             continue
         queries.append(query.strip() if isinstance(query, str) else query)
-        if len(queries) > MOST_QUERIES:
+        size += len(text_of(query))
+        if len(queries) > MOST_QUERIES or size > MOST_SET_CHARACTERS:
             raise DemurError(
-                f"{str(spec.path)!r:.300} holds more than {MOST_QUERIES} queries, above what is "
-                "read: give a part of them."
+                f"{str(spec.path)!r:.300} holds more than {MOST_QUERIES:,} queries, or "
+                f"{MOST_SET_CHARACTERS:,} characters, above what is read: give a part of them."
             )
     return GivenQueries(tuple(queries), blank)
 

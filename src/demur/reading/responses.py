@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from demur.errors import DemurError, did_you_mean
+from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
 from demur.reading.files import Watch
 from demur.reading.formats import (
     AlpacaEval,
@@ -21,7 +22,7 @@ from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
 from demur.reading.text import check_text
-from demur.records import Label, Query
+from demur.records import Label, Query, text_of
 
 RESPONSE = "response"
 QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question")
@@ -214,6 +215,7 @@ def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
     rows, _ = open_rows(spec)
     format_ = BatchRequests()
     found: dict[str, GivenRequest] = {}
+    size = 0
     for row in rows:
         if row.is_blank:
             continue
@@ -227,6 +229,12 @@ def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
                 f"{row.place} repeats the custom_id {identifier!r:.80}: give every request its own."
             )
         found[identifier] = request
+        size += len(text_of(request.query)) + len(request.system or "")
+        if len(found) > MOST_QUERIES or size > MOST_SET_CHARACTERS:
+            raise DemurError(
+                f"{str(spec.path)!r:.300} holds more than {MOST_QUERIES:,} requests, or "
+                f"{MOST_SET_CHARACTERS:,} characters, above what is read: split the batch."
+            )
     return found or None
 
 

@@ -106,8 +106,8 @@ def _delimiter_of(header: str, column: str | None) -> str:
     def found(delimiter: str) -> tuple[bool, int]:
         try:
             _, cells = next(_Reader(iter((header,)), delimiter, "", 0), (0, [""]))
-        except DemurError:
-            return False, 0
+        except DemurError:  # which is said when the delimiter is known
+            return False, header.count(delimiter) + 1
         return column in [cell.strip() for cell in cells], len(cells)
 
     return max(_DELIMITERS, key=found)

@@ -17,7 +17,7 @@ MOST_PROMPTS = 50
 
 _MOST_NAME = 200
 _LEAST_ROWS = 10
-_NO_NAMES = "call the column 'query' if it holds the queries, or else by another name"
+_NO_NAMES = "if it holds the queries, call it 'query', or else by another name"
 
 
 @dataclass(frozen=True)
