@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,17 @@ def save_llama(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_llama_gguf(file: Path, saved: Path) -> None:
-    """Write the model of a `save_llama` folder as a GGUF file."""
+def save_llama_gguf(
+    file: Path, saved: Path, numbers: Mapping[str, int] | None = None, template: bool = True
+) -> None:
+    """Write the model of a `save_llama` folder as a GGUF file.
+
+    Args:
+        file: file to write.
+        saved: folder of the model.
+        numbers: more metadata, which replace those of the same key.
+        template: whether the file gets a chat template.
+    """
     gguf: Any = importlib.import_module("gguf")
     model = LlamaForCausalLM.from_pretrained(saved)
     writer = gguf.GGUFWriter(str(file), "llama")
@@ -63,7 +73,12 @@ def save_llama_gguf(file: Path, saved: Path) -> None:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    if template:
+        writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for key, number in (numbers or {}).items():
+        for part in writer.kv_data:
+            part.pop(key, None)
+        writer.add_uint32(key, number)
     names = {
         "model.embed_tokens": "token_embd",
         "model.norm": "output_norm",

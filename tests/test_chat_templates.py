@@ -1,0 +1,173 @@
+"""Which chat template a model gets, templates from a file, and templates that go out of bounds."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from demur import ChatModel, DemurError
+from demur.chat.rendering import ChatRenderer
+from demur.chat.templates import find_template
+from tests.command_line import demur, done, mistake
+from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny_tokenizers import CHATML, make
+
+BARE: Any = SimpleNamespace(chat_template=None)
+OWN: Any = SimpleNamespace(chat_template="own")
+GIVEN = "{% for m in messages %} {{ m.role }} : w50 {{ m.content }} {% endfor %} assistant : w51"
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("meta-llama/Llama-2-7b-chat-hf", "[INST]"),
+        ("TheBloke/Llama-2-13B-chat-GGUF", "[INST]"),
+        ("llama-2-70b-chat.Q4_K_M", "[INST]"),
+        ("codellama/CodeLlama-34b-Instruct-hf", "[INST]"),
+        ("lmsys/vicuna-7b-v1.5", "USER"),
+        ("microsoft/Orca-2-13b", "<|im_start|>"),
+        ("models--mistralai--Mistral-7B-Instruct-v0.2", "[INST]"),
+        ("openchat/openchat-3.5-1210", "User"),
+    ],
+)
+def test_models_that_are_named_get_their_template(name: str, opening: str) -> None:
+    assert opening in find_template(BARE, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Mistral-Small-3.2-24B-Instruct-2506",
+        "Mistral-Small-3.1-24B-Instruct-2503-Q4_K_M",
+        "Mistral-Nemo-Instruct-2407",
+        "Mistral-Large-Instruct-2411",
+        "Mistral-7B-Instruct-v0.3",
+        "Mixtral-8x7B-Instruct-v0.1",
+        "Mixtral-8x22B-Instruct-v0.1",
+        "CodeLlama-70b-Instruct-hf",
+        "CodeLlama-7b-Python-hf",
+        "Llama-2-7b-hf",
+        "Llama-2-7b-chat-hf-finetuned",
+        "my-llama-2-chat",
+        "openchat-3.6-8b",
+        "openchat_v3.2",
+        "vicuna-13b-v1.1",
+        "vicuna-33b-v1.3",
+        "vicuna-7b-v1.5-16k",
+        "orca_mini_v3_7b",
+        "Ministral-8B-Instruct-2410",
+        "Devstral-Small-2507",
+        "Meta-Llama-3-8B",
+        "",
+    ],
+)
+def test_other_models_get_none_by_their_name(name: str) -> None:
+    with pytest.raises(DemurError, match=r"without a chat template, .* --chat-template FILE"):
+        find_template(BARE, name)
+    assert find_template(OWN, name) == "own"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A base model: there is no chat template."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tiny_model("llama, grouped attention").save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.jinja"
+    file.write_text(GIVEN)
+    return file
+
+
+def test_a_template_from_a_file(base: Path, given: Path, tmp_path: Path) -> None:
+    with pytest.raises(DemurError, match="without a chat template"):
+        ChatModel.load(base)
+    model = ChatModel.load(base, chat_template=given, dtype="float32")
+    assert model.renderer.render_text("w9") == " user : w50 w9  assistant : w51"
+    assert model.settings.chat_template == str(given)
+    other = tmp_path / "other.jinja"
+    other.write_text(GIVEN + " w52")
+    assert ChatModel.load(base, chat_template=other).record != model.record
+
+
+def test_a_template_from_a_file_comes_before_the_model_s_own(saved: Path, given: Path) -> None:
+    model = ChatModel.load(saved, chat_template=str(given), dtype="float32")
+    assert "w50 w9" in model.renderer.render_text("w9")
+
+
+def test_the_option_of_the_commands(base: Path, given: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "queries.txt"
+    queries.write_text("w9 w8\nw7 w6\n")
+    arguments: list[object] = ["evaluate", base, "--harmless", queries, "--prompt", "none"]
+    arguments += ["--tokens", 4, "--output", tmp_path / "out"]
+    assert "--chat-template FILE" in mistake(demur(*arguments))
+    done(demur(*arguments, "--chat-template", given))
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert str(given) in json.dumps(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"{% for m in messages %}", "is no Jinja template"),
+        (b"{{ messages", "is no Jinja template"),
+        (b"just text", "writes no message"),
+        (b"{{ 1 }}" * 200_000, "too large"),
+        (b"{{ 'Hello' }}", "does not render a plain conversation"),
+    ],
+)
+def test_files_that_are_no_template(saved: Path, given: Path, content: bytes, match: str) -> None:
+    given.write_bytes(content)
+    with pytest.raises(DemurError, match=match):
+        ChatModel.load(saved, chat_template=given)
+
+
+def test_a_template_that_is_not_there(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(DemurError, match="There is no file"):
+        ChatModel.load("no-such-model-either", chat_template=tmp_path / "none.jinja")
+    with pytest.raises(DemurError, match="is a folder"):
+        ChatModel.load(saved, chat_template=tmp_path)
+
+
+OUT_OF_BOUNDS = {
+    "a loop": (
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "does not end within",
+    ),
+    "eight gigabytes": ("{{ 'x' * 8000000000 }}", "of memory"),
+    "eight gigabytes in time": (
+        "{% set n = messages|length * 8000000000 %}{{ 'x' * n }}",
+        "memory",
+    ),
+    "a text that doubles": (
+        "{% set s = namespace(t='x') %}"
+        "{% for i in range(40) %}{% set s.t = s.t ~ s.t %}{% endfor %}",
+        "of memory",
+    ),
+    "a long text": ("{{ 'x' * 40000000 }}", "writes more than"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_BOUNDS)
+def test_templates_that_go_out_of_bounds(name: str) -> None:
+    template, match = OUT_OF_BOUNDS[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(DemurError, match=match):
+        ChatRenderer(make("gpt4", template + CHATML))
+    assert time.monotonic() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
