@@ -277,7 +277,9 @@ def test_the_context_holds_the_history_as_well() -> None:
     long = Conversation("w10", (("w11 " * 120, "w12 " * 120),))
     model.inputs([long])
     with pytest.raises(
-        DemurError, match=r"'w10' with what was said before it makes a conv.* 2\d\d"
+        DemurError,
+        match=r"'w10' with what was said before it has 2\d\d tokens and its answer may have 20, .*"
+        r": shorten or drop it, or ask for at most \d+ \(--tokens\)",
     ):
         model.inputs(["w1", long], new_tokens=20)
     with pytest.raises(DemurError, match="more than the 256"):

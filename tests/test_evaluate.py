@@ -469,7 +469,7 @@ def test_sets_of_one_name_are_told_apart_by_what_they_hold(tmp_path: Path) -> No
         ({"harmful": QuerySet("mine", "harmless", ("w1",))}, "holds harmless queries"),
         ({"benchmarks": ["nothing"]}, "nothing"),
         ({"harmful": "missing.txt"}, "missing.txt"),
-        ({"tokens": 1000}, r"more than the 256.*shorten or drop it"),
+        ({"tokens": 1000}, r"more than the 256 .*: ask for at most \d+ \(--tokens\)"),
         ({"system_prompt": "missing.txt"}, "missing.txt"),
     ],
 )

@@ -47,15 +47,40 @@ def inputs_of(
         len(conversation.token_ids) + max(new_tokens, longest)
         for conversation, longest in zip(conversations, more, strict=True)
     ]
-    length = max(lengths)
-    if length > context_length:
-        query = queries[lengths.index(length)]
-        history = " with what was said before it" if history_of(query) else ""
-        raise DemurError(
-            f"The query {_opening(text_of(query))!r}{history} makes a conversation of {length} "
-            f"tokens, more than the {context_length} of {name}: shorten or drop it."
-        )
+    if max(lengths) > context_length:
+        row = lengths.index(max(lengths))
+        asked, answer = len(conversations[row].token_ids), max(new_tokens, more[row])
+        raise too_long(queries[row], asked, answer, context_length, name)
     return Inputs.from_conversations(conversations, trained=trained, targets=targets)
+
+
+def too_long(query: Query, asked: int, answer: int, context_length: int, name: str) -> DemurError:
+    """The error for a conversation that does not fit, with the part of it that is too long.
+
+    Args:
+        query: the query.
+        asked: number of tokens of the conversation with it.
+        answer: number of tokens that its answer may have.
+        context_length: number of tokens that a conversation may hold.
+        name: name of the model.
+    """
+    history = " with what was said before it" if history_of(query) else ""
+    shown = f"The query {_opening(text_of(query))!r}{history} has {asked} tokens"
+    if asked > context_length:
+        return DemurError(f"{shown}, more than the {context_length} of {name}: shorten or drop it.")
+    room = context_length - asked
+    if not room:
+        return DemurError(
+            f"{shown} and leaves no room for an answer in the {context_length} of {name}: shorten "
+            "or drop it."
+        )
+    # Where most of the room is for the answer, that is what is too long.
+    fix = f"ask for at most {room} (--tokens)"
+    fix = fix if answer > asked else f"shorten or drop it, or {fix}"
+    return DemurError(
+        f"{shown} and its answer may have {answer}, together more than the {context_length} of "
+        f"{name}: {fix}."
+    )
 
 
 def target_ids(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demur.chat.batches import too_long
 from demur.chat.chosen import require_model
 from demur.chat.engine import SamplingSettings
 from demur.chat.model import ChatModel
@@ -68,6 +69,9 @@ class Dialogue:
         asked = in_conversation(query, tuple(self.history))
         conversation = model.conversation(asked, self.condition)
         length = len(conversation.token_ids) + self.settings.most_tokens
+        if length > model.context_length and not self.history:
+            asked_for = len(conversation.token_ids), self.settings.most_tokens
+            raise too_long(asked, *asked_for, model.context_length, model.name)
         if length > model.context_length:
             raise DemurError(
                 f"The conversation has become longer than the {model.context_length} tokens of "
