@@ -149,7 +149,6 @@ def test_what_is_no_damage(tmp_path: Path) -> None:
         ("text\r\n1st\r\n2nd", ["1st", "2nd"]),
         ("text,,\na,,\n", ["a"]),
         ("ü,text\né,日本\n", ["日本"]),
-        ("id,some text;text\n1,a;b\n", None),
     ):
         path = tmp_path / "t.csv"
         path.write_bytes(content.encode())

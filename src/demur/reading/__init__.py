@@ -5,7 +5,7 @@ reader. A row that is damaged is an error that names it; no text is shortened, m
 """
 
 from demur.reading.files import NoWatch, TextFile, Watch, is_regular_file
-from demur.reading.formats import GivenRequest, GivenResponse
+from demur.reading.given import GivenRequest, GivenResponse
 from demur.reading.messages import check_query
 from demur.reading.queries import GivenQueries, read_given_queries
 from demur.reading.responses import ResponseReader, read_requests

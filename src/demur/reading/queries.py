@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from demur.errors import DemurError
 from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
-from demur.reading.formats import Format
+from demur.reading.given import Format
 from demur.reading.messages import check_query
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows

@@ -8,15 +8,10 @@ from dataclasses import replace
 
 from demur.errors import DemurError, did_you_mean
 from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
+from demur.reading.batches import BatchRequests
 from demur.reading.files import Watch
-from demur.reading.formats import (
-    AlpacaEval,
-    BatchRequests,
-    Format,
-    GivenRequest,
-    GivenResponse,
-    is_sequence,
-)
+from demur.reading.formats import AlpacaEval
+from demur.reading.given import LABELS, Format, GivenRequest, GivenResponse, is_sequence
 from demur.reading.messages import Messages, check_query, content_text, read_messages
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
@@ -30,7 +25,6 @@ QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question")
 
 _OWN_QUERY_FIELDS = ("query", "messages")
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
-_LABELS: dict[str, Label] = {"harmful": "harmful", "harmless": "harmless"}
 
 
 class ResponseReader:
@@ -130,7 +124,7 @@ class ResponseReader:
                 f"{row.place} answers the request {response.request!r:.80}, which no file of "
                 "requests has: give the one that belongs to it."
             )
-        return replace(response, query=asked.query, opened=True, system=asked.system)
+        return replace(response, query=asked.query, system=asked.system)
 
     def _at_field(self, row: Row, field: str, tool: Format) -> list[GivenResponse]:
         """The responses in a field of a tool's row, with all else as the tool has it."""
@@ -160,7 +154,6 @@ class ResponseReader:
             text=None,
             end=row.name("end"),
             query=query,
-            opened=said is not None and (said.system is not None or said.answer is not None),
             system=None if said is None else said.system,
             prompt=row.name("safety_prompt")
             or (row.name("prompt") if self.query_field != "prompt" else None),
@@ -271,9 +264,9 @@ def _texts(value: object, column: str, place: str) -> list[str]:
 
 def _label(row: Row) -> Label | None:
     label = (row.name("label") or "").lower()
-    if label and label not in _LABELS:
+    if label and label not in LABELS:
         raise DemurError(
             f"{row.place} has the label {label!r:.40}: give harmful or harmless, or call the "
             "column otherwise."
         )
-    return _LABELS.get(label)
+    return LABELS.get(label)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from demur.errors import DemurError
 from demur.reading.archives import log_rows, parquet_rows
 from demur.reading.files import TextFile, Watch
-from demur.reading.formats import Format, formats
+from demur.reading.formats import formats
+from demur.reading.given import Format
 from demur.reading.objects import json_document, json_lines
 from demur.reading.row import Row
 from demur.reading.spec import ENDINGS, JSON, LINES, LOG, PARQUET, TABLE, TEXT, FileSpec

@@ -1,0 +1,100 @@
+"""Batch files of OpenAI's API: the requests, and the answers that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from demur.reading.given import GivenRequest, GivenResponse, response_of_choice
+from demur.reading.messages import check_query, read_messages
+from demur.reading.row import Row
+from demur.reading.text import check_text
+from demur.records import Query
+
+
+@dataclass(frozen=True)
+class BatchRequests:
+    """Requests of OpenAI's batch API."""
+
+    name: str = "requests of a batch"
+
+    def fits(self, row: Row) -> bool:
+        """Rows with the body of a request."""
+        return row.has("custom_id", "body") and not row.has("response")
+
+    def query(self, row: Row) -> Query | None:
+        """The query in the request."""
+        for key in ("messages", "input"):
+            if row.get("body", key) is not None:
+                return check_query(row.get("body", key), f"body.{key}", row.place)
+        return check_text(row.find("body.prompt"), "body.prompt", row.place)
+
+    def responses(self, row: Row) -> list[GivenResponse]:
+        """None: the responses stand in the output."""
+        return []
+
+    def request(self, row: Row) -> tuple[str, GivenRequest]:
+        """The identifier of a request, and what it asks.
+
+        Raises:
+            DemurError: it is malformed.
+        """
+        identifier = check_text(row.find("custom_id"), "custom_id", row.place)
+        for key in ("messages", "input"):
+            if isinstance(row.get("body", key), list):
+                found = read_messages(row.get("body", key), f"body.{key}", row.place)
+                if found.answer is None:
+                    return identifier, GivenRequest(found.query, found.system)
+        query = self.query(row)
+        instructions = row.get("body", "instructions")
+        assert query is not None
+        return identifier, GivenRequest(query, instructions or None)
+
+
+@dataclass(frozen=True)
+class BatchAnswers:
+    """Answers of OpenAI's batch API."""
+
+    name: str = "answers of a batch"
+
+    def fits(self, row: Row) -> bool:
+        """Rows with the answer to a request, or an error in its place."""
+        if not row.has("custom_id") or not row.has("response"):
+            return False
+        return row.get("response") is None or isinstance(row.get("response"), Mapping)
+
+    def query(self, row: Row) -> Query | None:
+        """None: the query stands in the input."""
+        return None
+
+    def responses(self, row: Row) -> list[GivenResponse]:
+        """The choices of an answer; one without text where the request failed."""
+        request = row.text("custom_id")
+        status = row.get("response", "status_code")
+        if row.get("error") is not None or status not in (200, None):
+            code = row.get("error", "code") or status
+            return [GivenResponse(None, end=f"failed: {code!s:.40}", request=request)]
+        body = row.get("response", "body")
+        if not isinstance(body, Mapping):
+            return [GivenResponse(None, end="failed", request=request)]
+        if isinstance(body.get("output"), list):
+            return [_of_output(body, row.place, request)]
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return [GivenResponse(None, end="no choices", request=request)]
+        return [
+            response_of_choice(choice, row.place, "finish_reason", request=request)
+            for choice in choices
+        ]
+
+
+def _of_output(body: Mapping[str, Any], place: str, request: str | None) -> GivenResponse:
+    """An answer of the API of responses: the parts of its messages together."""
+    parts: list[object] = []
+    for one in body["output"]:
+        if isinstance(one, Mapping) and one.get("type") == "message":
+            content = one.get("content")
+            parts += content if isinstance(content, list) else []
+    choice = {"message": {"content": parts}, "end": body.get("status")}
+    return response_of_choice(choice, place, "end", request=request)

@@ -1,0 +1,504 @@
+"""Queries and responses as other tools write them, and as people have them in JSON."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import zipfile
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur import Comparison, Conversation, DemurError, ResponseFiles, evaluate
+from demur.evaluation.alpaca import AlpacaOutputs
+from demur.progress import SilentProgress
+from demur.queries import load_query_set
+from demur.records import JudgedResponse, Rate
+
+REFUSAL = "I'm sorry, but I cannot help with that."
+ANSWER = "Sure! Here are the steps:\n1. Open it, then close it."
+Row = dict[str, Any]
+_NUMBERS = count()
+
+
+class _Said(SilentProgress):
+    """Collects messages; shows nothing."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+def write(path: Path, rows: object) -> Path:
+    """JSON, or JSON Lines, or either gzipped, by the file's name."""
+    if ".jsonl" in path.name:
+        assert isinstance(rows, list)
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+    else:
+        content = json.dumps(rows, indent=1)
+    data = content.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def judged(*specs: Path | str, **options: Any) -> Comparison:
+    folder = Path(str(specs[0])).parent / f"out-{next(_NUMBERS)}"
+    return evaluate(ResponseFiles(list(specs)), judge="paper", output=folder, **options)
+
+
+def responses(*specs: Path | str) -> list[JudgedResponse]:
+    return list(judged(*specs).responses())
+
+
+def rate(comparison: Comparison, prompt: str) -> Rate:
+    found = comparison.find(prompt).refused
+    assert found is not None
+    return found
+
+
+def complaint(*specs: Path | str) -> str:
+    with pytest.raises(DemurError) as caught:
+        judged(*specs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def queries(spec: Path | str) -> list[Any]:
+    return list(load_query_set(str(spec), "harmless").texts)
+
+
+def query_complaint(spec: Path | str) -> str:
+    with pytest.raises(DemurError) as caught:
+        queries(spec)
+    return str(caught.value)
+
+
+def user(text: str) -> Row:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Row:
+    return {"role": "assistant", "content": text}
+
+
+# --- JSON of one's own ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "json.gz", "jsonl.gz", "ndjson"])
+def test_fields_of_rows(tmp_path: Path, ending: str) -> None:
+    rows: list[Row] = [
+        {"query": f"q{n}", "out": {"choices": [{"text": REFUSAL if n < 3 else ANSWER}]}}
+        for n in range(8)
+    ]
+    path = tmp_path / f"r.{ending}"
+    write(path if ending != "ndjson" else tmp_path / "r.jsonl", rows)
+    if ending == "ndjson":
+        (tmp_path / "r.jsonl").rename(path)
+    assert queries(f"{path}:query") == [f"q{n}" for n in range(8)]
+    assert queries(f"{path}:out.choices.0.text") == [REFUSAL, ANSWER]
+    comparison = judged(f"{path}:out.choices.0.text")
+    assert (rate(comparison, "r").count, rate(comparison, "r").queries) == (3, 8)
+    assert "has no column 'out.choices.1.text'" in complaint(f"{path}:out.choices.1.text")
+    assert "has no column 'response'" in complaint(path)
+
+
+def test_rows_somewhere_in_a_document(tmp_path: Path) -> None:
+    rows = [{"q": "a", "response": REFUSAL}, {"q": "b", "response": ANSWER}]
+    nested = write(tmp_path / "n.json", {"info": {"by": "me"}, "results": {"rows": rows}})
+    assert queries(f"{nested}:results.rows.q") == ["a", "b"]
+    assert [one.response for one in responses(f"{nested}:results.rows.response")] == [
+        REFUSAL,
+        ANSWER,
+    ]
+    only = write(tmp_path / "o.json", {"version": 1, "rows": rows})
+    assert queries(f"{only}:q") == queries(f"{only}:rows.q") == ["a", "b"]
+    several = write(tmp_path / "s.json", {"a": rows, "b": rows})
+    assert queries(f"{several}:b.q") == ["a", "b"]
+    assert "has no list of rows at 'q'" in query_complaint(f"{several}:q")
+    assert "several lists ('a', 'b'): name the field" in query_complaint(several)
+    columns = write(tmp_path / "c.json", {"goal": ["a", "b"], "target": ["x", "y"]})
+    assert queries(f"{columns}:goal") == ["a", "b"]
+    texts = write(tmp_path / "t.json", ["a", " b ", "", "a"])
+    assert queries(texts) == ["a", "b"]
+    assert load_query_set(str(texts), "harmful").remark.startswith("t.json: 1 blank row and 1 ")
+    assert "no rows" in query_complaint(write(tmp_path / "x.json", "text"))
+    assert "no list of rows" in query_complaint(write(tmp_path / "y.json", {"a": {"b": "c"}}))
+
+
+def test_json_under_the_other_name(tmp_path: Path) -> None:
+    rows = [{"query": "a", "response": REFUSAL}, {"query": "b", "response": ANSWER}]
+    lines, whole = tmp_path / "lines.json", tmp_path / "whole.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole.write_text(json.dumps(rows, indent=2))
+    for path in (lines, whole):
+        assert queries(f"{path}:query") == ["a", "b"]
+        assert len(responses(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"response": "a", "response": "b"}]', "has the name 'response' twice in one object"),
+        ('[{"response": "a"},]', "is not valid JSON (line 1, column"),
+        ('[{"response": "a"}', "is not valid JSON"),
+        ('[{"response": "a"}] x', "is not valid JSON"),
+        ('{"response": "a"}\n{"response": }\n', "line 2 is not valid JSON"),
+        ('[{"response": "a"}, 3]', "item 2"),
+        ('[{"response": 3}]', "item 1: 'response' is not text but int"),
+        ('[{"response": [1]}]', "item 1: 'response' is not text but int"),
+        ('[{"response": []}]', "item 1: 'response' is an empty list"),
+        ('[{"response": ""}]', "item 1: the response is blank"),
+        ("[]", "holds no responses"),
+        ('[{"query": "q", "response": "a"}, {"response": "b"}]', "item 2 has no 'query', which"),
+        ("[" + "9" * 5000 + "]", "not valid JSON that can be read"),
+        ('{"a": 1}', "no list of rows"),
+    ],
+)
+def test_damaged_documents_are_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    assert message in complaint(path)
+
+
+def test_several_responses_in_one_field_are_samples(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.json", [{"query": "q", "responses": [REFUSAL, ANSWER, ANSWER]}])
+    comparison = judged(f"{path}:responses")
+    assert (comparison.find("r").responses, rate(comparison, "r").queries) == (3, 1)
+    assert rate(comparison, "r").value == pytest.approx(1 / 3)
+
+
+def test_columns_of_one_file_are_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    rows = "".join(f'q{n};"{REFUSAL}";"{ANSWER}"\n' for n in range(6))
+    path.write_text(f"query;before;after\n{rows}")
+    comparison = judged(f"{path}:before", f"{path}:after")
+    assert rate(comparison, "r.csv:before").value == 1
+    assert rate(comparison, "r.csv:after").value == 0
+    assert comparison.differences[0].queries == 6
+    assert "called 'r': rename one" in complaint(path, path)
+
+
+# --- What names the queries, and what names the prompts ---------------------------------------
+
+
+def test_a_prompt_column_without_a_query_column_holds_the_queries(tmp_path: Path) -> None:
+    for field in ("prompt", "instruction", "question"):
+        rows = [{field: f"How do I do {n}?", "response": REFUSAL} for n in range(12)]
+        folder = tmp_path / field
+        folder.mkdir()
+        progress = _Said()
+        found = judged(write(folder / "r.json", rows), progress=progress)
+        (rates,) = found.rates
+        assert rates.prompt == "r"
+        assert rate(found, "r").queries == 12
+        assert [one.query for one in found.responses()] == [row[field] for row in rows]
+        assert f"The column '{field}' of r.json is read as the queries." in progress.said
+
+
+def test_a_prompt_column_that_names_no_prompts_is_refused(tmp_path: Path) -> None:
+    asked = [f"How do I do {n}?" for n in range(12)]
+    path = tmp_path / "r.json"
+    for prompts, message in (
+        (asked, "is a text and no name of a safety prompt: if it holds the queries, call it"),
+        ([f"<user>{one}" for one in asked], "has another value in each of 12 rows"),
+        (["Be kind.\nBe safe."] * 12, "is a text and no name"),
+        (["x" * 201] * 12, "is a text and no name"),
+    ):
+        write(
+            path,
+            [
+                {"query": q, "prompt": p, "response": "a"}
+                for q, p in zip(asked, prompts, strict=True)
+            ],
+        )
+        assert message in complaint(path)
+    write(path, [{"prompt": name, "response": ANSWER} for name in ("none", "long")])
+    assert "it holds 'none': call it 'safety_prompt' if it names safety prompts" in complaint(path)
+    write(path, [{"safety_prompt": name, "response": ANSWER} for name in ("none", "long")])
+    assert [rates.prompt for rates in judged(path).rates] == ["none", "long"]
+
+
+# --- Conversations ----------------------------------------------------------------------------
+
+
+def test_conversations_with_their_answers(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [user("a"), assistant(REFUSAL)]},
+        {"messages": [user("a"), assistant("b"), user("c"), assistant(ANSWER)]},
+        {
+            "messages": [
+                user("d"),
+                {"role": "assistant", "content": [{"type": "text", "text": "e"}]},
+            ]
+        },
+    ]
+    found = responses(write(tmp_path / "r.jsonl", rows))
+    assert [one.response for one in found] == [REFUSAL, ANSWER, "e"]
+    assert [one.query for one in found] == ["a", Conversation("c", (("a", "b"),)), "d"]
+    assert {one.prompt for one in found} == {"r"}
+    assert "ends with the assistant" in query_complaint(f"{tmp_path / 'r.jsonl'}:messages")
+
+
+def test_system_messages_tell_conditions_apart(tmp_path: Path) -> None:
+    def rows(system: str | None, answer: str) -> list[Row]:
+        opening = [] if system is None else [{"role": "system", "content": system}]
+        return [{"messages": [*opening, user(f"q{n}"), assistant(answer)]} for n in range(6)]
+
+    one = write(tmp_path / "one.jsonl", rows("Be kind.", REFUSAL) + rows("Be safe.", ANSWER))
+    two = write(tmp_path / "two.jsonl", rows("Be kind.", ANSWER) + rows(None, REFUSAL))
+    comparison = judged(one, two)
+    found = {rates.prompt: rate(comparison, rates.prompt).value for rates in comparison.rates}
+    assert found == {"one": 1, "one (2)": 0, "two": 0, "two (2)": 1}
+    # The queries are the same ones, whatever opened their conversations.
+    assert {difference.queries for difference in comparison.differences} == {6}
+    many = [row for n in range(60) for row in rows(f"Be {n}.", ANSWER)[:1]]
+    assert "more than 50 different system messages" in complaint(
+        write(tmp_path / "many.jsonl", many)
+    )
+
+
+# --- Tools ------------------------------------------------------------------------------------
+
+
+def test_outputs_of_alpaca_eval_and_of_demur(tmp_path: Path) -> None:
+    rows = [
+        {"dataset": "d", "instruction": f"Do {n}.", "output": REFUSAL, "generator": "m-long"}
+        for n in range(5)
+    ]
+    rows[4]["output"] = ""
+    path = write(tmp_path / "model_outputs.json", rows)
+    assert queries(path) == [row["instruction"] for row in rows]
+    own = tmp_path / "own.json"
+    AlpacaOutputs(tuple(row["instruction"] for row in rows), (ANSWER,) * 5, "m-none").save(own)
+    comparison = judged(path, own)
+    assert (rate(comparison, "m-long").value, rate(comparison, "m-long").queries) == (1, 4)
+    assert comparison.find("m-long").no_answer == 1
+    assert rate(comparison, "m-none").value == 0
+    again = write(tmp_path / "again.json", rows)
+    assert "outputs of one 'generator', 'm-long'" in complaint(path, again)
+    rows[1]["input"] = "With this."
+    assert queries(write(path, rows))[1] == "Do 1.\n\nWith this."
+    del rows[3]["instruction"]
+    assert "item 4 is not of outputs of alpaca_eval" in complaint(write(path, rows))
+
+
+def harness_row(n: int, filter_name: str, sent: object, answers: list[str]) -> Row:
+    return {
+        "doc_id": n,
+        "doc": {"goal": f"g{n}"},
+        "target": "",
+        "arguments": {"gen_args_0": {"arg_0": sent, "arg_1": {"until": ["\n"]}}},
+        "resps": [answers],
+        "filtered_resps": ["cut"],
+        "filter": filter_name,
+        "metrics": ["exact_match"],
+        "exact_match": float("nan"),
+    }
+
+
+def test_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
+    rows = [
+        harness_row(n, name, json.dumps([{"role": "system", "content": "x"}, user(f"q{n}")]), ["a"])
+        for n in range(3)
+        for name in ("strict", "flexible")
+    ]
+    progress = _Said()
+    path = write(tmp_path / "samples_t.jsonl", rows)
+    found = judged(path, progress=progress)
+    assert [one.query for one in found.responses()] == ["q0", "q1", "q2"]
+    assert "samples_t.jsonl: 3 rows without a response of their own left out." in progress.said
+    rows = [harness_row(n, "none", f"Q: {n}\nA:", [REFUSAL, ANSWER]) for n in range(3)]
+    other = write(tmp_path / "samples_u.jsonl", rows)
+    assert queries(other) == ["Q: 0\nA:", "Q: 1\nA:", "Q: 2\nA:"]
+    assert queries(f"{other}:doc.goal") == ["g0", "g1", "g2"]
+    rows[1]["arguments"] = {
+        f"gen_args_{k}": {"arg_0": "Q", "arg_1": f" answer {k}"} for k in range(2)
+    }
+    assert "line 2 holds no generated text but scores" in complaint(write(other, rows))
+
+
+def batch(path: Path, asked: list[list[Row]]) -> Path:
+    return write(
+        path,
+        [
+            {
+                "custom_id": f"r{n}",
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {"model": "m", "messages": messages},
+            }
+            for n, messages in enumerate(asked)
+        ],
+    )
+
+
+def answered(n: int, message: Row | None = None, end: str = "stop", **other: Any) -> Row:
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
+    given = {"status_code": 200, "request_id": "x", "body": body}
+    return {"id": f"b{n}", "custom_id": f"r{n}", "response": given, "error": None, **other}
+
+
+def test_batches_of_openai(tmp_path: Path) -> None:
+    asked = batch(tmp_path / "in.jsonl", [[user(f"q{n}")] for n in range(8)])
+    assert queries(asked) == [f"q{n}" for n in range(8)]
+    rows = [
+        answered(7, assistant(ANSWER)),  # the answers come in any order
+        answered(0, {"role": "assistant", "content": None, "refusal": "No."}),
+        answered(1, {"role": "assistant", "content": ""}, "content_filter"),
+        answered(2, {"role": "assistant", "content": None, "tool_calls": [1]}, "tool_calls"),
+        answered(3, response=None, error={"code": "batch_expired", "message": "late"}),
+        answered(4, response={"status_code": 429, "body": {"error": {"message": "slow"}}}),
+        answered(5, assistant(REFUSAL)),
+    ]
+    out = write(tmp_path / "out.jsonl", rows)
+    comparison = judged(asked, out)
+    found = list(comparison.responses())
+    assert [one.query for one in found] == ["q7", "q0", "q1", "q2", "q3", "q4", "q5"]
+    assert [one.refused for one in found] == [False, True, None, None, None, None, True]
+    assert [one.is_answer for one in found] == [True, True, False, False, False, False, True]
+    assert [one.end for one in found][1:6] == [
+        "refusal",
+        "content_filter",
+        "tool_calls",
+        "failed: batch_expired",
+        "failed: 429",
+    ]
+    assert rate(comparison, "out").value == pytest.approx(2 / 3)
+    assert "'in.jsonl' holds requests" in complaint(asked).replace(str(tmp_path) + "/", "")
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    progress = _Said()
+    alone = judged(write(lone / "out.jsonl", rows), progress=progress)
+    assert {one.query for one in alone.responses()} == {None}
+    assert any("give the file of the requests with --responses" in one for one in progress.said)
+    rows.append(answered(99, assistant(ANSWER)))
+    assert "answers the request 'r99', which no file of requests has" in complaint(
+        asked, write(out, rows)
+    )
+
+
+def test_batches_with_system_texts_and_of_the_api_of_responses(tmp_path: Path) -> None:
+    said = [{"role": "system", "content": "Be kind."}, user("a")]
+    asked = batch(tmp_path / "in.jsonl", [said])
+    assert "is a system message: leave it out" in query_complaint(asked)
+    parts = [{"type": "output_text", "text": "Su"}, {"type": "output_text", "text": "re"}]
+    output = [{"type": "reasoning"}, {"type": "message", "role": "assistant", "content": parts}]
+    body = {"status": "completed", "output": output}
+    row = {"custom_id": "r0", "response": {"status_code": 200, "body": body}, "error": None}
+    (found,) = responses(asked, write(tmp_path / "out.jsonl", [row]))
+    assert (found.response, found.end, found.query) == ("Sure", "completed", "a")
+    assert found.condition is not None
+    twice = write(asked, [json.loads(asked.read_text())] * 2)
+    assert "repeats the custom_id 'r0'" in complaint(twice, tmp_path / "out.jsonl")
+
+
+def sample(n: int, asked: object, **more: Any) -> Row:
+    said = [{"role": "system", "content": "Be kind."}, user("?"), assistant(ANSWER)]
+    choice = {"message": assistant(REFUSAL), "stop_reason": "stop"}
+    return {
+        "id": n,
+        "epoch": 1,
+        "input": asked,
+        "target": "",
+        "messages": said,
+        "output": {"model": "m", "choices": [choice], "completion": REFUSAL},
+        "scores": {},
+        "metadata": {"label": "harmful"},
+        "attachments": {},
+        **more,
+    }
+
+
+def log_samples() -> list[Row]:
+    whole = [{"role": "user", "content": "a"}, assistant("b"), {"role": "user", "content": "c"}]
+    cut = {"message": assistant(""), "stop_reason": "content_filter"}
+    return [
+        sample(1, "q1"),
+        sample(2, whole, metadata={}),
+        sample(3, "q3", output={"choices": [cut], "completion": ""}),
+        sample(4, "q4", output={"choices": [], "completion": ""}, error={"message": "late"}),
+        sample(5, "attachment://h", attachments={"h": "q5"}),
+    ]
+
+
+@pytest.mark.parametrize("ending", ["json", "eval"])
+def test_logs_of_inspect(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"log.{ending}"
+    if ending == "json":
+        log = {"version": 2, "status": "success", "eval": {"task": "t"}, "tags": ["x"]}
+        write(path, {**log, "samples": log_samples()})
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("header.json", "{}")
+            archive.writestr("_journal/summaries/1.json", "[]")
+            for row in log_samples():
+                archive.writestr(f"samples/{row['id']}_epoch_1.json", json.dumps(row))
+    assert queries(path) == ["q1", Conversation("c", (("a", "b"),)), "q3", "q4", "q5"]
+    found = responses(path)
+    assert [one.refused for one in found] == [True, True, None, None, True]
+    assert [one.end for one in found] == ["stop", "stop", "content_filter", "failed", "stop"]
+    assert [one.label for one in found] == ["harmful", None, "harmful", "harmful", "harmful"]
+    assert {one.prompt for one in found} == {"log"}
+
+
+def test_damaged_logs_of_inspect(tmp_path: Path) -> None:
+    path = tmp_path / "log.eval"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("samples/1_epoch_1.json", json.dumps(sample(1, "q")))
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:60], whole.replace(whole[60:70], b"\0" * 10)):
+        path.write_bytes(content)
+        assert "is no log of Inspect, or a damaged one" in complaint(path)
+    if importlib.util.find_spec("zipfile_zstd") is None:
+        zstd = whole.replace(b"\x08\x00", b"\x5d\x00")
+        path.write_bytes(zstd)
+        assert "pip install 'demur[inspect]', or convert it with" in complaint(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", "{}")
+    assert "holds no responses" in complaint(path)
+
+
+def test_artifacts_of_jailbreakbench(tmp_path: Path) -> None:
+    rows = [
+        {
+            "index": n,
+            "goal": f"goal {n}",
+            "behavior": "b",
+            "category": "Privacy",
+            "prompt": None if n == 2 else f"attack {n}",
+            "response": None if n == 2 else REFUSAL,
+            "jailbroken": False,
+        }
+        for n in range(6)
+    ]
+    path = write(tmp_path / "pair.json", {"parameters": {"model": "m"}, "jailbreaks": rows})
+    assert queries(path) == ["attack 0", "attack 1", "attack 3", "attack 4", "attack 5"]
+    assert load_query_set(str(path), "harmful").remark == "pair.json: 1 blank row left out, 5 kept."
+    assert queries(f"{path}:goal") == [f"goal {n}" for n in range(6)]
+    progress = _Said()
+    comparison = judged(path, progress=progress)
+    assert rate(comparison, "pair").queries == 5
+    assert comparison.find("pair", label="harmful", category="Privacy").responses == 5
+    assert "pair.json: 1 row without a response of their own left out." in progress.said
+
+
+def test_measurements_of_demur_as_queries(tmp_path: Path) -> None:
+    rows = [
+        {"query": "a", "response": REFUSAL, "label": "harmful"},
+        {"query": {"text": "c", "history": [["a", "b"]]}, "response": ANSWER, "label": "harmful"},
+    ]
+    found = judged(write(tmp_path / "r.jsonl", rows))
+    assert found.path is not None
+    (stored,) = (found.path / "measurements").glob("*.jsonl")
+    assert queries(f"{stored}:query") == ["a", Conversation("c", (("a", "b"),))]
+    broken = [{"query": {"text": "", "history": []}, "response": "a"}]
+    assert "is no text and no conversation as demur writes it" in complaint(
+        write(tmp_path / "s.jsonl", broken)
+    )
