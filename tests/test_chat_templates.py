@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import resource
 import time
@@ -10,12 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from demur import ChatModel, DemurError
 from demur.chat.rendering import ChatRenderer
 from demur.chat.templates import find_template
 from tests.command_line import demur, done, mistake
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import LLAMA_LIKE, tiny_model, tiny_tokenizer
 from tests.tiny_tokenizers import CHATML, make
 
 BARE: Any = SimpleNamespace(chat_template=None)
@@ -171,3 +173,50 @@ def test_templates_that_go_out_of_bounds(name: str) -> None:
         ChatRenderer(make("gpt4", template + CHATML))
     assert time.monotonic() - started < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def save_tekken_model(folder: Path) -> None:
+    """A model with Mistral's own tokenizer file alone, as its repositories come."""
+    control = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
+    pieces = [bytes([byte]) for byte in range(256)] + [b"he", b"ll", b"hell", b"hello"]
+    letters = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+"
+    size = len(pieces) + len(control)
+    tekken = {
+        "config": {
+            "pattern": letters,
+            "num_vocab_tokens": len(pieces),
+            "default_vocab_size": size,
+            "default_num_special_tokens": len(control),
+            "version": "v7",
+        },
+        "vocab": [
+            {"rank": rank, "token_bytes": base64.b64encode(piece).decode(), "token_str": None}
+            for rank, piece in enumerate(pieces)
+        ],
+        "special_tokens": [
+            {"rank": rank, "token_str": name, "is_control": True}
+            for rank, name in enumerate(control)
+        ],
+    }
+    config = AutoConfig.for_model("mistral", **{**LLAMA_LIKE, "vocab_size": size})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    (folder / "tekken.json").write_text(json.dumps(tekken))
+
+
+def test_a_folder_with_tekken_alone_takes_a_template(tmp_path: Path, given: Path) -> None:
+    folder = tmp_path / "Mistral-Small-3.2-24B-Instruct-2506"
+    save_tekken_model(folder)
+    with pytest.raises(DemurError, match="without a chat template"):
+        ChatModel.load(folder)
+    given.write_text(
+        "<s>{% for m in messages %}{% if m.role == 'system' %}"
+        "{{ '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}{% elif m.role == 'user' %}"
+        "{{ '[INST]' + m.content + '[/INST]' }}{% else %}{{ m.content + '</s>' }}{% endif %}"
+        "{% endfor %}"
+    )
+    model = ChatModel.load(folder, chat_template=given, dtype="float32")
+    ids = model.renderer.render("hello", "hell").token_ids
+    read = model.engine.tokenizer.convert_ids_to_tokens(list(ids))
+    around = ["<s>", "[SYSTEM_PROMPT]", "hell", "[/SYSTEM_PROMPT]", "[INST]", "hello", "[/INST]"]
+    assert read == around
+    assert 2 in model.engine.turn_end.tokens

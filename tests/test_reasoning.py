@@ -12,10 +12,11 @@ import torch
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from demur import ChatModel, DemurError, evaluate, optimize
+from demur import ChatModel, DemurError, SafetyPrompt, evaluate, optimize
 from demur.chat import Condition, Dialogue
 from demur.chat.engine import SamplingSettings
 from demur.chat.rendering import ChatRenderer
+from demur.exports import export
 from demur.judges import (
     DefaultRefusalJudge,
     PaperRefusalJudge,
@@ -284,3 +285,28 @@ def test_a_chat_keeps_no_reasoning_alone(tmp_path: Path) -> None:
     dialogue = Dialogue(model, None, SamplingSettings(most_tokens=3))
     assert "".join(dialogue.ask("w9 w8")).split() == ["<think>"] * 3
     assert dialogue.history == []
+
+
+@pytest.mark.parametrize("to", ["transformers", "peft"])
+def test_an_export_ends_the_reasoning_as_well(tmp_path: Path, to: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %} {{ m.role }} : {{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %} assistant : <think>\n{% endif %}"
+    )
+    tiny_model("llama, grouped attention").save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    model = ChatModel.load(tmp_path / "tiny", dtype="float32")
+    wanted = " assistant : <think>\n\n</think>\n\n"
+    assert model.renderer.render_text("w9").endswith(wanted)
+    prompt = SafetyPrompt("mine", "w1 w2", model.prompt_embeddings(SafetyPrompt("mine", "w1 w2")))
+    export(prompt, to, tmp_path / "out", model=model)
+    template = (tmp_path / "out" / "chat_template.jinja").read_text()
+    for generation in (True, False):
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "w9"}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=generation,
+        )
+        assert str(text).endswith(wanted) == generation
