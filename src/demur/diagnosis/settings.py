@@ -28,8 +28,8 @@ class AnchorSettings(_Group):
     harmful: tuple[str, ...] = Field(
         default=("anchors",),
         min_length=1,
-        description="harmful queries to look at, at least 10: anchors, FILE.txt, FILE.csv:COLUMN "
-        "or hf:ORG/NAME:COLUMN; several sets are joined",
+        description="harmful queries to look at, at least 10: anchors, FILE.txt, "
+        "FILE:COLUMN (CSV, JSON, ...) or hf:ORG/NAME:COLUMN; several sets are joined",
     )
     harmless: tuple[str, ...] = Field(
         default=("anchors",), min_length=1, description="harmless queries to look at, likewise"

@@ -76,9 +76,9 @@ def evaluate(
             default none and `long`; of a server none, which is then called `as-served`. A text
             prompt is sent to a server as the system message.
         benchmarks: names of public benchmarks, see `demur benchmarks`.
-        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column`,
-            `hf:org/name:column`, a `QuerySet`, a list of texts, or a list of query sets, each of
-            which has rates of its own.
+        harmful: harmful queries: `held-out`, a text file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, a
+            `QuerySet`, a list of texts, or a list of query sets, each of which has rates of its
+            own.
         harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
             where neither a set nor instructions are chosen.
         turns: turns of a conversation in which the queries are measured, of 1 and 3; by default

@@ -50,8 +50,8 @@ def choose_instructions(
     """The instructions that a caller chose, None where there are none.
 
     Args:
-        choice: `built-in`, or harmless queries: a text file with one a line, `file.csv:column`,
-            `file.jsonl:column`, `hf:org/name:column`, a `QuerySet`, or a list of texts.
+        choice: `built-in`, or harmless queries: a text file with one a line, `FILE:COLUMN`,
+            `hf:ORG/NAME:COLUMN`, a `QuerySet`, or a list of texts.
         prompts: prompts under which they are answered.
         compared: whether a judge compares the outputs under each prompt with those without one.
 

@@ -30,7 +30,7 @@ class QuerySettings(_Group):
     )
     harmful: tuple[str, ...] = Field(
         default=(),
-        description="harmful queries: held-out, FILE.txt, FILE.csv:COLUMN, FILE.jsonl:COLUMN or "
+        description="harmful queries: held-out, FILE.txt, FILE:COLUMN (CSV, JSON, ...) or "
         "hf:ORG/NAME:COLUMN; each set has rates of its own",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
@@ -201,5 +201,6 @@ class FileSettings(_Group):
 
     responses: tuple[str, ...] = Field(
         default=(),
-        description="CSV or JSONL file whose responses are judged instead; no model runs",
+        description="file whose responses are judged instead, FILE or FILE:COLUMN (CSV, JSON, "
+        "outputs of other tools); no model runs",
     )

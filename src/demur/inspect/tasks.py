@@ -54,8 +54,7 @@ def safeguard(
             `refusal-examples`, a text file, or a text prompt on the hub. A trained one is not text
             and reaches no model through Inspect.
         benchmark: name of a public benchmark, see `demur benchmarks`.
-        harmful: harmful queries: `held-out`, a text file, `file.csv:column`, `file.jsonl:column` or
-            `hf:org/name:column`.
+        harmful: harmful queries: `held-out`, a text file, `FILE:COLUMN` or `hf:ORG/NAME:COLUMN`.
         harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
             where no set is named.
         judge: judge of refusal: `default`, `paper`, `guard:NAME_OR_FOLDER`, `endpoint:MODEL` or

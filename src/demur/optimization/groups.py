@@ -27,7 +27,7 @@ class QuerySettings(Group):
         default=("training",),
         min_length=1,
         description="harmful queries to train on, at least 10: training, anchors, FILE.txt, "
-        "FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN; several sets are joined",
+        "FILE:COLUMN (CSV, JSON, ...) or hf:ORG/NAME:COLUMN; several sets are joined",
     )
     harmless: tuple[str, ...] = Field(
         default=("training:borderline", "training:ordinary"),

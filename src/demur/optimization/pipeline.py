@@ -85,7 +85,7 @@ def optimize(
         basic_prompt: where the training starts: `long` (the default), another built-in name, a text
             file, a text prompt on the hub, or a `SafetyPrompt`.
         harmful, harmless: at least 10 queries each to train on: a built-in set (by default those of
-            the method), a text file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`,
+            the method), a text file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, texts, or `QuerySet`,
             which are joined.
         validation_harmful, validation_harmless: at least 10 queries each that choose among the
             epochs, in any form that `harmful` has: the built-in validation set by default. Methods

@@ -73,7 +73,7 @@ def optimize_wording(
         basic_prompt: where to start: a built-in name of `BASIC_PROMPTS` (by default `long`), a text
             file, a text prompt on the hub, or a `SafetyPrompt` of text.
         harmful, harmless: queries that the proposer learns from: `training` (the default), a text
-            file, `file.csv:column`, `hf:org/name:column`, texts, or `QuerySet`.
+            file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, texts, or `QuerySet`.
         validation_harmful, validation_harmless: queries that choose among the proposals, likewise;
             by default `validation`.
         held_out_harmful, held_out_harmless: queries that only the final measurement reads,
@@ -156,6 +156,8 @@ def _carried_out(
     if found is not None and found.results.budget == plan.budget:
         progress.message(f"This run is finished already: showing {path}.")
         return found
+    for remark in dict.fromkeys((*plan.training.remarks, *plan.validation.remarks)):
+        progress.message(remark)
     if plan.shared_queries:
         progress.message(
             f"{plan.shared_queries} of the held-out queries are searched with as well, so the "

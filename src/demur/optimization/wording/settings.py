@@ -21,7 +21,7 @@ TEXT = "text"
 KIND = "wording run"
 """What its folder holds."""
 
-_SETS = "FILE.txt, FILE.csv:COLUMN, FILE.jsonl:COLUMN or hf:ORG/NAME:COLUMN; several are joined"
+_SETS = "FILE.txt, FILE:COLUMN (CSV, JSON, ...) or hf:ORG/NAME:COLUMN; several are joined"
 
 
 class _Group(BaseModel):
