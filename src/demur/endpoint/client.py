@@ -15,7 +15,7 @@ from demur.endpoint.complaints import Complaint, complaint_in
 from demur.endpoint.exchange import Door, Method, Reply
 from demur.endpoint.explaining import Explainer
 from demur.endpoint.failures import RequestFailed
-from demur.endpoint.hiding import Secrets
+from demur.endpoint.hiding import MOST_READ, Secrets
 from demur.endpoint.options import Adaptation
 from demur.endpoint.reading import (
     FILTERED,
@@ -266,9 +266,10 @@ class EndpointClient:
         if complaint is not None:
             raise self._explainer.refused(complaint, "", wait_in(reply.headers))
         try:
-            return model_names_in(decoded(reply.body))
+            names = model_names_in(decoded(reply.body))
         except Malformed as error:
             raise self._explainer.malformed(str(error)) from None
+        return [name for name in names if self._secrets.hidden_in_text(name) == name]
 
     async def _exchanged(
         self,
@@ -298,7 +299,7 @@ class EndpointClient:
             body = None
         if reply.status == 200:
             return complaint_in(200, body)
-        raw = reply.body[:2000].decode("utf-8", "replace")
+        raw = reply.body[:MOST_READ].decode("utf-8", "replace")
         return complaint_in(reply.status, body, raw)
 
     def _count(self, answer: Answer) -> None:

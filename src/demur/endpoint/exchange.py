@@ -94,7 +94,7 @@ class Door:
                 proxy=None if proxy is None else proxy.url,
                 mounts=direct if proxy is None else None,
             )
-        except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
+        except Exception as error:  # of the HTTP library, and of what it is made from
             raise self._explainer.unusable(error, proxy) from None
         async with client:
             yield client
@@ -135,7 +135,7 @@ class Door:
             place = reply.headers.get("location")
             if not 300 <= reply.status < 400 or place is None:
                 return reply
-            url = urljoin(url, place)
+            url = _joined(url, place)
             if reply.status not in _REDIRECTS[method] or not self._address.is_origin_of(url):
                 raise self._explainer.redirected(url)
         raise self._explainer.redirected(url)
@@ -167,12 +167,13 @@ class _Body:
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", *_COMPRESSED):
             raise ValueError(f"its encoding is {encoding!r}")
-        self._content = bytearray()
+        self._content, self._begun = bytearray(), False
         # Both formats, told apart by their first bytes.
         self._decoder = zlib.decompressobj(47) if encoding in _COMPRESSED else None
 
     def add(self, chunk: bytes) -> bool:
         """Take in more bytes; False where they are too many."""
+        self._begun = True
         if self._decoder is None:
             self._content += chunk
         else:
@@ -187,6 +188,14 @@ class _Body:
         Raises:
             ValueError: the compressed body breaks off.
         """
-        if self._decoder is not None and self._content and not self._decoder.eof:
+        if self._decoder is not None and self._begun and not self._decoder.eof:
             raise ValueError("its compressed body breaks off")
         return bytes(self._content)
+
+
+def _joined(url: str, place: str) -> str:
+    """Where a redirect leads to; the place itself where that is no address."""
+    try:
+        return urljoin(url, place)
+    except ValueError:
+        return place

@@ -19,7 +19,10 @@ _LEAST = 4
 _LEAST_IN_TEXT = 8
 """The same for the texts of answers, which must not be changed for a placeholder's sake."""
 
-_MOST_READ, _MOST_KEPT = 20_000, 2_000
+MOST_READ = 20_000
+"""Number of characters of a message that are read; it may be cut to as many, not to fewer."""
+
+_MOST_KEPT = 2_000
 _ROUNDS = 3
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|\\(.)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}")
@@ -38,7 +41,8 @@ class Secrets:
 
     def hidden_in_message(self, text: str) -> str:
         """The beginning of a message, without the secrets in any usual encoding."""
-        shown = self._replaced(text[:_MOST_READ], self._values)[:_MOST_KEPT]
+        shown = self._replaced(text[:MOST_READ], self._values)
+        shown = self._without_beginning(shown)[:_MOST_KEPT]
         found = [shown]
         for _ in range(_ROUNDS):
             found = [again for one in found for again in _decoded(one)]
@@ -49,6 +53,15 @@ class Secrets:
     def hidden_in_text(self, text: str) -> str:
         """The text of an answer, without the secrets as they are, in JSON or in an address."""
         return self._replaced(text, [one for one in self._values if len(one) >= _LEAST_IN_TEXT])
+
+    def _without_beginning(self, text: str) -> str:
+        """A text without the beginning of a secret at its end, where the text was cut."""
+        folded = text.casefold()
+        for form in (form.casefold() for secret in self._values for form in _forms(secret)):
+            for length in range(min(len(form), len(folded)), _LEAST - 1, -1):
+                if folded.endswith(form[:length]):
+                    return text[:-length] + HIDDEN
+        return text
 
     @staticmethod
     def _replaced(text: str, secrets: Iterable[str]) -> str:
@@ -84,7 +97,9 @@ def _decoded(text: str) -> list[str]:
     plain = [way(text) for way in ways]
     plain += [_from_base64(match) for match in _BASE64.findall(text)]
     plain += [bytes.fromhex(match).decode("latin-1") for match in _HEX.findall(text)]
-    return list(dict.fromkeys(one for one in plain if one != text))
+    # Characters that are not shown may stand within a secret.
+    shown = ("".join(filter(str.isprintable, one)) for one in plain)
+    return list(dict.fromkeys(one for one in shown if one != text))
 
 
 def _unescaped(text: str) -> str:

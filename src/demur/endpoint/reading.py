@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from demur.endpoint.complaints import Complaint, complaint_in, plain
-from demur.endpoint.hiding import Secrets
+from demur.endpoint.hiding import MOST_READ, Secrets
 from demur.endpoint.json_values import member, objects_in, text_of, whole_number
 from demur.endpoint.requests import Answer
 
@@ -29,7 +29,7 @@ _FILTERS = (
 _FAILURES = ("error", "abort", "aborted", "cancelled", "insufficientsystemresource")
 _REFUSED = "refusal"
 _TEXTS = ("text", "output_text")
-_MOST_OF_REASON, _MOST_READ = 40, 1_000
+_MOST_OF_REASON = 40
 
 
 class Malformed(Exception):
@@ -47,7 +47,7 @@ def decoded(body: bytes) -> object:
     except RecursionError:
         raise Malformed("its JSON is nested too deeply") from None
     except ValueError:
-        begins = body[:200].decode("utf-8", "replace").strip()
+        begins = body[:MOST_READ].decode("utf-8", "replace").strip()
         raise Malformed(
             f"it is no JSON and begins {begins!r}" if begins else "it is empty"
         ) from None
@@ -136,7 +136,7 @@ def _reason(value: object, secrets: Secrets) -> str | None:
     """A finish reason as a word that can be shown and stored."""
     if not isinstance(value, str):
         return None
-    word = secrets.hidden_in_message("".join(filter(str.isprintable, value[:_MOST_READ])))
+    word = secrets.hidden_in_message("".join(filter(str.isprintable, value[:MOST_READ])))
     return word.strip()[:_MOST_OF_REASON] or None
 
 
