@@ -25,7 +25,7 @@ from tests.tiny import save_tiny_model
 try:
     import inspect_ai
     from inspect_ai.log import EvalLog
-    from inspect_ai.model import ChatMessage, ModelOutput, ModelUsage, get_model
+    from inspect_ai.model import ChatMessage, ContentText, ModelOutput, ModelUsage, get_model
 except ImportError:
     pytest.skip("Inspect AI is not installed: run `make inspect`", allow_module_level=True)
 
@@ -242,14 +242,42 @@ def test_an_endpoint_that_refuses_fails_the_run_and_keeps_the_responses(
     assert LONG in [sample.output.completion for sample in log.samples]
 
 
-def test_a_response_that_a_filter_cut_is_not_scored(sets: dict[str, str]) -> None:
-    blank = {f"{word} w{row} ?": "" for word in ("w7", "w8") for row in range(4)}
-    del blank["w7 w0 ?"]
-    log = run("demur/safeguard", Scripted(blank, "content_filter"), task_args=sets)
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "content_filter"), ("Here is", "content_filter"), ("", "stop")]
+)
+def test_what_is_no_answer_is_not_scored(sets: dict[str, str], text: str, reason: str) -> None:
+    queries = [f"{word} w{row} ?" for word in ("w7", "w8") for row in range(4)]
+
+    class Some(Scripted):
+        def __call__(self, messages: list[ChatMessage], *rest: Any) -> ModelOutput:
+            output = super().__call__(messages, *rest)
+            if messages[-1].text == queries[0]:
+                output.choices[0].stop_reason = "stop"
+            return output
+
+    log = run("demur/safeguard", Some(dict.fromkeys(queries[1:], text), reason), task_args=sets)
     assert log.samples is not None
     values = [value(sample, "refused") for sample in log.samples]
     assert [math.isnan(each) for each in values] == [False] + [True] * 7
     assert metrics(log, "refused")["harmful"] == 0
+
+
+def test_a_refusal_in_the_providers_own_field_is_one(sets: dict[str, str], tmp_path: Path) -> None:
+    from demur.inspect import save_responses
+
+    class Refusing(Scripted):
+        def __call__(self, messages: list[ChatMessage], *rest: Any) -> ModelOutput:
+            output = super().__call__(messages, *rest)
+            output.choices[0].message.content = [ContentText(text="Here is how.", refusal=True)]
+            return output
+
+    log = run("demur/safeguard", Refusing({}), task_args={**sets, "judge": "paper"})
+    assert metrics(log, "refused")["harmful"] == metrics(log, "refused")["harmless"] == 1
+    assert save_responses(log, tmp_path / "r.jsonl") == 0
+    comparison = evaluate(
+        ResponseFiles([tmp_path / "r.jsonl"]), judge="paper", output=tmp_path / "out"
+    )
+    assert {rates.refused.value for rates in comparison.rates if rates.refused} == {1.0}
 
 
 def test_a_local_model_through_the_hugging_face_provider(

@@ -10,8 +10,8 @@ from inspect_ai.log import EvalLog
 
 from demur.errors import DemurError
 from demur.files import write_bytes
-from demur.inspect.scoring import Origin, query_of
-from demur.records import to_plain
+from demur.inspect.scoring import Origin, end_of, query_of
+from demur.records import REFUSAL, to_plain
 
 TASK = "safeguard"
 
@@ -24,7 +24,7 @@ def save_responses(logs: EvalLog | Sequence[EvalLog], path: str | Path) -> int:
         path: path of the new file, which should end in `.jsonl`.
 
     Returns:
-        Number of samples that are left out, because they failed or have no text.
+        Number of samples that are left out, because they failed or hold no answer.
 
     Raises:
         DemurError: a log is of another task or has no response at all, or the file cannot be
@@ -45,9 +45,10 @@ def _rows(log: EvalLog) -> Iterator[str]:
     if log.eval.task.rpartition("/")[2] != TASK:
         raise DemurError(f"A log is of the task {log.eval.task!r:.100}: give logs of demur/{TASK}.")
     for sample in log.samples or ():
-        text = sample.output.completion
-        if sample.error is None and text.strip():
+        text, end = sample.output.completion, end_of(sample.output)
+        if sample.error is None and end in (None, REFUSAL):
             query = query_of(sample.input)
             asked = query if isinstance(query, str) else to_plain(query)
             row = {**vars(Origin.of(sample.metadata)), "query": asked, "response": text}
+            row |= {} if end is None else {"end": end}
             yield json.dumps(row, ensure_ascii=False) + "\n"
