@@ -69,6 +69,11 @@ class Address:
         return urlunsplit(self._parts._replace(path=f"{self._parts.path}{path}"))
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether the endpoint speaks https."""
+        return self._parts.scheme == "https"
+
+    @property
     def secrets(self) -> list[str]:
         """What in the address may be secret."""
         values = [value for _, value in parse_qsl(self._parts.query)]

@@ -136,7 +136,7 @@ class Explainer:
     @property
     def _maybe_encrypted(self) -> str:
         """What to try where a connection without encryption gets no answer."""
-        return "" if self._address.place.startswith("https") else ", or try https if it speaks that"
+        return "" if self._address.is_encrypted else ", or try https if it speaks that"
 
     def refused(self, complaint: Complaint, query: str, wait: float | None) -> RequestFailed:
         """The endpoint says why it does not answer.
