@@ -189,7 +189,7 @@ def test_columns_of_one_file_are_prompts(tmp_path: Path) -> None:
 
 
 def test_a_prompt_column_without_a_query_column_holds_the_queries(tmp_path: Path) -> None:
-    for field in ("prompt", "instruction", "question"):
+    for field in ("prompt", "instruction", "question", "goal", "input"):
         rows = [{field: f"How do I do {n}?", "response": REFUSAL} for n in range(12)]
         folder = tmp_path / field
         folder.mkdir()
@@ -200,6 +200,33 @@ def test_a_prompt_column_without_a_query_column_holds_the_queries(tmp_path: Path
         assert rate(found, "r").queries == 12
         assert [one.query for one in found.responses()] == [row[field] for row in rows]
         assert f"The column '{field}' of r.json is read as the queries." in progress.said
+
+
+def test_instructions_keep_their_inputs(tmp_path: Path) -> None:
+    rows = [{"instruction": "Sum up.", "input": "A text.", "response": ANSWER}]
+    (found,) = responses(write(tmp_path / "r.json", rows))
+    assert found.query == "Sum up.\n\nA text."
+
+
+def test_responses_without_queries_count_by_themselves(tmp_path: Path) -> None:
+    progress = _Said()
+    path = write(tmp_path / "r.json", [{"asked": "q", "response": REFUSAL}] * 3)
+    assert rate(judged(path, progress=progress), "r").queries == 3
+    assert any("every response counts by itself" in one for one in progress.said)
+    assert "save it as .parquet or .jsonl" in complaint("hf:org/name:response")
+
+
+def test_the_usual_fields_need_no_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.json", [{"query": "a", "note": "b"}])
+    assert queries(path) == ["a"]
+    assert queries(write(path, [{"messages": [user("a"), assistant("b"), user("c")]}])) == [
+        Conversation("c", (("a", "b"),))
+    ]
+    table = tmp_path / "q.csv"
+    table.write_text("id,query\n1,a\n")
+    assert queries(table) == ["a"]
+    table.write_text("id,Query\n1,a\n")
+    assert "needs the name of the column" in query_complaint(table)
 
 
 def test_a_prompt_column_that_names_no_prompts_is_refused(tmp_path: Path) -> None:
@@ -371,6 +398,8 @@ def test_batches_of_openai(tmp_path: Path) -> None:
         "failed: 429",
     ]
     assert rate(comparison, "out").value == pytest.approx(2 / 3)
+    named = f"{out}:response.body.choices.0.message.content"
+    assert [one.refused for one in responses(asked, named)][2:] == [None] * 4 + [True]
     assert "'in.jsonl' holds requests" in complaint(asked).replace(str(tmp_path) + "/", "")
     lone = tmp_path / "lone"
     lone.mkdir()
@@ -482,6 +511,7 @@ def test_artifacts_of_jailbreakbench(tmp_path: Path) -> None:
     assert queries(path) == ["attack 0", "attack 1", "attack 3", "attack 4", "attack 5"]
     assert load_query_set(str(path), "harmful").remark == "pair.json: 1 blank row left out, 5 kept."
     assert queries(f"{path}:goal") == [f"goal {n}" for n in range(6)]
+    assert len(responses(f"{path}:response")) == len(responses(f"{path}:jailbreaks.response")) == 5
     progress = _Said()
     comparison = judged(path, progress=progress)
     assert rate(comparison, "pair").queries == 5

@@ -11,6 +11,7 @@ from demur.prompts.checks import printable_name, shown
 from demur.prompts.fetching import fetch_prompt, hub_name_of
 from demur.prompts.safety_prompt import SafetyPrompt
 from demur.reading import TextFile, exists
+from demur.reading.spec import LINES, LOG, PARQUET, TABLE, kind_of
 
 BASIC_PROMPTS: tuple[str, ...] = (
     *("long", "short", "plain"),
@@ -25,6 +26,8 @@ arXiv 2311.09096), and examples of refusals in the context (Wei et al., arXiv 23
 
 BUILT_IN_PROMPTS = ", ".join(BASIC_PROMPTS)
 """The names of the built-in basic prompts as a help text lists them."""
+
+_NO_TEXTS = (TABLE, LINES, PARQUET, LOG)
 
 
 def load_basic_prompt(name_or_file: str) -> SafetyPrompt:
@@ -78,6 +81,10 @@ def _read_prompt_file(file: str, or_else: str = "", hint: str = "") -> str:
         raise DemurError(f"There is no file {label}{hint}: give a text file{or_else}.")
     if path.is_dir():
         raise DemurError(f"{label} is a folder: give a text file{or_else}.")
+    if kind_of(path) in _NO_TEXTS:
+        raise DemurError(
+            f"{label} is named like a table or a data set: write the prompt alone into a .txt file."
+        )
     text = TextFile(path).text(MOST_PROMPT_BYTES)
     # The same prompt must give the same tokens, whatever system it was written on.
     text = text.replace("\r\n", "\n").strip()

@@ -36,13 +36,7 @@ class AlpacaEval:
 
     def query(self, row: Row) -> Query | None:
         """The instruction, and its input where it has one."""
-        instruction = check_query(row.find("instruction"), "instruction", row.place)
-        more = row.name("input")
-        if more is None:
-            return instruction
-        if not isinstance(instruction, str):
-            raise DemurError(f"{row.place} has an 'input' beside a conversation: remove it.")
-        return f"{instruction}\n\n{more}"
+        return with_input(check_query(row.find("instruction"), "instruction", row.place), row)
 
     def responses(self, row: Row) -> list[GivenResponse]:
         """The output."""
@@ -205,6 +199,20 @@ def formats() -> tuple[Format, ...]:
         JailbreakBench(),
         AlpacaEval(),
     )
+
+
+def with_input(instruction: Query, row: Row) -> Query:
+    """An instruction with what stands in the field `input` beside it, if anything does.
+
+    Raises:
+        DemurError: the instruction is a conversation and has an input.
+    """
+    more = row.name("input")
+    if more is None:
+        return instruction
+    if not isinstance(instruction, str):
+        raise DemurError(f"{row.place} has an 'input' beside a conversation: remove it.")
+    return f"{instruction}\n\n{more}"
 
 
 def _attached(text: str | None, row: Row) -> str | None:

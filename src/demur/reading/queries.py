@@ -13,6 +13,9 @@ from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
 from demur.records import Query, text_of
 
+USUAL_FIELDS = ("query", "messages")
+"""Fields that hold the queries where none is named."""
+
 
 @dataclass(frozen=True)
 class GivenQueries:
@@ -32,8 +35,8 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
 
     Args:
         spec: the file: `.txt` with a query a line, or another one with the field of its rows that
-            holds the queries. No field is needed where the rows are texts or of a tool that is
-            known (see `demur.reading.formats`).
+            holds the queries, by default `query` or `messages`. No field is needed either where the
+            rows are texts, or of a tool that is known (see `demur.reading.formats`).
 
     Raises:
         DemurError: the file cannot be read, or a row is damaged or has no such field.
@@ -49,7 +52,7 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
             continue
         if first and field is None and not isinstance(row.value, str):
             tool = format_of(row)
-            _require_field(row, tool)
+            field = _usual_field(row, tool)
         first = False
         query = _query(row, field, tool)
         if query is None or not text_of(query).strip():
@@ -75,11 +78,16 @@ def _query(row: Row, field: str | None, tool: Format | None) -> Query | None:
     return check_query(row.find(field), field, row.place)
 
 
-def _require_field(row: Row, tool: Format | None) -> None:
-    if tool is None and row.columns:
+def _usual_field(row: Row, tool: Format | None) -> str | None:
+    """The field that holds the queries where none is named; None where the tool knows it."""
+    if tool is not None:
+        return None
+    for name in USUAL_FIELDS:
+        if row.has(name):
+            return name
+    if row.columns:
         raise DemurError(
             f"{row.place} needs the name of the column with the queries, after a colon "
             f"(FILE:COLUMN): its columns are {listed(row.columns)}."
         )
-    if tool is None:
-        raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")
+    raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")

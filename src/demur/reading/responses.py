@@ -10,7 +10,7 @@ from demur.errors import DemurError, did_you_mean
 from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
 from demur.reading.batches import BatchRequests
 from demur.reading.files import Watch
-from demur.reading.formats import AlpacaEval
+from demur.reading.formats import AlpacaEval, with_input
 from demur.reading.given import LABELS, Format, GivenRequest, GivenResponse, is_sequence
 from demur.reading.messages import Messages, check_query, content_text, read_messages
 from demur.reading.row import Row, listed
@@ -20,7 +20,7 @@ from demur.reading.text import check_text
 from demur.records import Label, Query, text_of
 
 RESPONSE = "response"
-QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question")
+QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question", "goal", "input")
 """Fields that hold the query; the first one that a file has counts."""
 
 _OWN_QUERY_FIELDS = ("query", "messages")
@@ -48,7 +48,7 @@ class ResponseReader:
         self.names_generators = False
         self.empty = 0
         self._requests = requests
-        self._names_requests = False
+        self._names_requests = self._is_plain = False
 
     @property
     def remarks(self) -> list[str]:
@@ -60,6 +60,11 @@ class ResponseReader:
             found.append(f"{name}: {rows} without a response of their own left out.")
         if self.query_field not in (None, *_OWN_QUERY_FIELDS):
             found.append(f"The column {self.query_field!r} of {name} is read as the queries.")
+        if self.query_field is None and self._is_plain:
+            found.append(
+                f"{name} has no column of queries ({', '.join(QUERY_FIELDS)}): every response "
+                "counts by itself."
+            )
         if self._names_requests and self._requests is None:
             found.append(
                 f"{name} does not hold the queries: give the file of the requests with --responses "
@@ -107,6 +112,7 @@ class ResponseReader:
         if tool is None:
             if not row.columns:
                 raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")
+            self._is_plain = True
             named = [name for name in QUERY_FIELDS if row.has(name) and name != field]
             self.query_field = named[0] if named else None
         return tool
@@ -129,9 +135,12 @@ class ResponseReader:
     def _at_field(self, row: Row, field: str, tool: Format) -> list[GivenResponse]:
         """The responses in a field of a tool's row, with all else as the tool has it."""
         known = tool.responses(row)
-        texts = _texts(row.find(field), field, row.place)
-        if not known:
-            return []
+        if all(one.text is None for one in known):
+            return known  # nothing came back, so there is nothing at the field either
+        value = row.find(field)
+        if value is None:
+            return known  # for example a refusal, which stands in a field of its own
+        texts = _texts(value, field, row.place)
         return [replace(known[0], text=text if text.strip() else None) for text in texts]
 
     def _plain(self, row: Row, field: str | None) -> list[GivenResponse]:
@@ -194,6 +203,8 @@ class ResponseReader:
         if value is None:
             return None
         query = check_query(value, name, row.place)
+        if name == "instruction":
+            query = with_input(query, row)
         if isinstance(query, str) and not query.strip():
             raise DemurError(f"{row.place}: the query is blank: fill it in or drop the row.")
         return query

@@ -250,8 +250,12 @@ class _Checksum:
 
 def _check(spec: FileSpec) -> None:
     """Check that there is a file, and that its name says what it holds."""
-    with open_regular(spec.path):
-        pass
+    if str(spec.path).startswith("hf:"):
+        raise DemurError(
+            f"Responses are read from files, and {str(spec.path)!r:.200} is a data set: save it as "
+            ".parquet or .jsonl and give that."
+        )
+    open_regular(spec.path).close()
     if spec.kind in (None, TEXT):
         raise DemurError(
             f"{str(spec.path)!r:.300} is not a file of responses: give one that ends in "
