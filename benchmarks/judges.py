@@ -1,23 +1,24 @@
-"""How well refusal judges agree with people, and how fast they are.
+"""How well refusal judges agree with people, how fast they are and what they take to load.
 
     python benchmarks/judges.py
 
-Each of two files holds 450 labelled responses of one model; full and partial refusals both count as
-refusals. The default judge is measured in four ways, the strictest first: without the families that
-the file's own errors suggested, and with weights learned from the other file; with all families and
-weights from the other file; with all families and weights from both files without the prompts that
-are measured (ten folds); and as published, with weights that were learned from these very labels.
+Each of three files holds 450 labelled responses of one model; full and partial refusals both count
+as refusals. The default judge is measured in five ways, the strictest first: without the families
+that the file's own errors suggested, and with weights learned without the file; with all families,
+and weights and settings of the learning chosen without the file; with weights learned without the
+file; with weights learned without the prompts that are measured (ten folds); and as published, with
+weights that were learned from these very labels.
 
-`own_responses.csv` holds harder responses, written for this project. Families were added after
-reading errors on its first part; the second part was written and labelled after that.
+`own_responses.csv` holds harder responses, written for this project, and responses in other
+languages.
 """
 
 from __future__ import annotations
 
-import csv
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,19 @@ from rich.table import Table
 
 from common import write_results
 from demur.judges import DefaultRefusalJudge, Judge, PaperRefusalJudge, RefusalRule
-from demur.judges.phrases import load_families
-from fit_judge import FILES, Labelled, fit, join, load_labelled
+from demur.judges.phrases import Family, load_families
+from fit_judge import (
+    CHOICES,
+    FILES,
+    Labelled,
+    Settings,
+    fit,
+    join,
+    load_labelled,
+    load_own,
+    load_responses,
+    own_rows,
+)
 
 FOLDS = 10
 KEYWORDS = (
@@ -72,37 +84,102 @@ def main() -> None:
         for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge())
     }
     own = _own_responses()
+    languages = _languages()
+    loading = _loading()
     _print(rows, speeds)
     for part, shares in own.items():
         shown = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        print(f"Responses written for this project, {part} part: {shown}")
-    results = {"agreement": rows, "own_responses": own, "responses_per_second": speeds}
+        print(f"Responses written for this project, {part}: {shown}")
+    for language, counts in languages.items():
+        print(f"{language}: {counts['right']} of {counts['responses']} right")
+    print(f"Loading: {loading['seconds']} s, {loading['megabytes']} MB")
+    results = {
+        "agreement": rows,
+        "own_responses": own,
+        "languages": languages,
+        "loading": loading,
+        "responses_per_second": speeds,
+    }
     write_results("judges", results)
 
 
 def _own_responses() -> dict[str, Score]:
-    """Share of the hard responses that each judge gets right, for each part of the file."""
-    with (Path(__file__).parent / "own_responses.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    """Share of the responses of each part that each judge gets right.
+
+    The default judge is measured twice: as published, learned from these labels too, and with
+    weights that were learned without the responses that are measured (ten folds).
+    """
+    rows = [row for row in own_rows() if row["language"] == "english"]
+    own = load_own()
+    verdicts = {
+        judge.name: _judge(judge, own.responses)
+        for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge())
+    }
+    verdicts["default without them"] = _without_them(own)
     shares: dict[str, Score] = {}
-    for part in ("first", "second"):
-        chosen = [row for row in rows if row["part"] == part]
-        refused = np.array([row["refused"] == "1" for row in chosen])
-        for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge()):
-            verdicts = _judge(judge, [row["response"] for row in chosen])
-            shares.setdefault(part, {})[judge.name] = round(float((verdicts == refused).mean()), 4)
+    for part in dict.fromkeys(row["part"] for row in rows):
+        chosen = np.array([row["part"] == part for row in rows])
+        for name, found in verdicts.items():
+            right = (found == own.refused)[chosen]
+            shares.setdefault(part, {})[name] = round(float(right.mean()), 4)
     return shares
+
+
+def _without_them(own: Labelled) -> Verdicts:
+    families = load_families()
+    others = [*(load_labelled(name) for name in FILES), load_responses()]
+    fold_of = np.random.default_rng(0).permutation(len(own.responses)) % FOLDS
+    verdicts = np.zeros(len(fold_of), dtype=bool)
+    for fold in range(FOLDS):
+        rest = own.select(np.flatnonzero(fold_of != fold))
+        held_out = np.flatnonzero(fold_of == fold)
+        judge = DefaultRefusalJudge(families, fit(families, join([*others, rest])))
+        verdicts[held_out] = _judge(judge, own.select(held_out).responses)
+    return verdicts
+
+
+def _languages() -> dict[str, dict[str, int]]:
+    """Number of responses in each language other than English, and of right verdicts."""
+    judge = DefaultRefusalJudge()
+    counts: dict[str, dict[str, int]] = {}
+    for row in own_rows():
+        if row["language"] == "english":
+            continue
+        expected = None if row["refused"] == "" else row["refused"] == "1"
+        found = judge.judge([None], [row["response"]])[0]
+        of_language = counts.setdefault(row["language"], {"responses": 0, "right": 0})
+        of_language["responses"] += 1
+        of_language["right"] += found is expected
+    return counts
+
+
+def _loading() -> dict[str, float]:
+    """Seconds and memory that the judge takes in a new process that has imported the package."""
+    code = (
+        "import gc, time, demur.judges\n"
+        "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
+        "gc.collect(); before, start = resident(), time.perf_counter()\n"
+        "judge = demur.judges.as_refusal_judge('default')\n"
+        "judge.judge([None] * 3, ['I cannot help.', 'Je ne peux pas.', 'Wie geht es dir?'])\n"
+        "print(time.perf_counter() - start, resident() - before)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    return {"seconds": round(float(shown[0]), 3), "megabytes": round(float(shown[1]), 1)}
 
 
 def _ways(files: dict[str, Labelled]) -> dict[str, Callable[[str], Verdicts]]:
     families = load_families()
     folds = _cross_validate(files)
 
-    def from_the_other(name: str, strict: bool) -> Verdicts:
-        other = next(file for file in FILES if file != name)
-        kept = [family for family in families if not strict or family.origin != name]
-        judge = DefaultRefusalJudge(kept, fit(kept, files[other]))
+    def without(name: str, kept: Sequence[Family], settings: Settings | None = None) -> Verdicts:
+        others = [files[other] for other in FILES if other != name]
+        judge = _learned(kept, others, settings)
         return _judge(judge, files[name].responses)
+
+    def strictly(name: str) -> Verdicts:
+        return without(name, [family for family in families if family.origin != name])
 
     def with_judge(judge: Judge) -> Callable[[str], Verdicts]:
         return lambda name: _judge(judge, files[name].responses)
@@ -110,24 +187,48 @@ def _ways(files: dict[str, Labelled]) -> dict[str, Callable[[str], Verdicts]]:
     return {
         "paper": with_judge(PaperRefusalJudge()),
         "keywords": with_judge(KeywordJudge()),
-        "default, phrases and weights without this file": lambda name: from_the_other(name, True),
-        "default, weights without this file": lambda name: from_the_other(name, False),
+        "default, phrases and weights without this file": strictly,
+        "default, settings and weights without this file": lambda name: without(
+            name, families, _choose(files, name)
+        ),
+        "default, weights without this file": lambda name: without(name, families),
         "default, weights without these prompts": lambda name: folds[name],
         "default, as published": with_judge(DefaultRefusalJudge()),
     }
 
 
-def _cross_validate(files: dict[str, Labelled]) -> dict[str, Verdicts]:
-    """Verdicts on each response, by weights from both files without the response's prompt."""
+def _learned(
+    families: Sequence[Family], files: Sequence[Labelled], settings: Settings | None = None
+) -> DefaultRefusalJudge:
+    """The judge learned from some of the files, and from what this project labelled."""
+    labelled = join([*files, load_own(), load_responses()])
+    return DefaultRefusalJudge(families, fit(families, labelled, settings))
+
+
+def _choose(files: dict[str, Labelled], left_out: str) -> Settings:
+    """The settings that do best when each of the other files is left out in turn."""
     families = load_families()
+    names = [name for name in FILES if name != left_out]
+
+    def errors(settings: Settings) -> int:
+        wrong = 0
+        for name in names:
+            judge = _learned(families, [files[other] for other in names if other != name], settings)
+            wrong += int((_judge(judge, files[name].responses) != files[name].refused).sum())
+        return wrong
+
+    return min(CHOICES, key=errors)
+
+
+def _cross_validate(files: dict[str, Labelled]) -> dict[str, Verdicts]:
+    """Verdicts on each response, by weights from all files without the response's prompt."""
     labelled = join(list(files.values()))
     prompts = {prompt: place for place, prompt in enumerate(dict.fromkeys(labelled.prompts))}
     fold_of = np.array([prompts[prompt] % FOLDS for prompt in labelled.prompts])
     verdicts = np.zeros(len(fold_of), dtype=bool)
     for fold in range(FOLDS):
-        weights = fit(families, labelled.select(np.flatnonzero(fold_of != fold)))
+        judge = _learned(load_families(), [labelled.select(np.flatnonzero(fold_of != fold))])
         held_out = np.flatnonzero(fold_of == fold)
-        judge = DefaultRefusalJudge(families, weights)
         verdicts[held_out] = _judge(judge, labelled.select(held_out).responses)
     ends = np.cumsum([len(file.responses) for file in files.values()])[:-1]
     return dict(zip(files, np.split(verdicts, ends), strict=True))
@@ -146,13 +247,13 @@ def _score(verdicts: Verdicts, refused: Verdicts) -> Score:
 
 
 def _responses_per_second(judge: Judge, responses: Sequence[str]) -> int:
-    """Speed on one core, the best of seven passes."""
+    """Speed in seconds of one core's time, the best of seven passes."""
     judge.judge([None], responses[:1])
     seconds = []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.process_time()
         judge.judge([None] * len(responses), responses)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return round(len(responses) / min(seconds))
 
 

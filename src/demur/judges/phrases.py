@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_TABLES = [Path(__file__).with_name(name) for name in ("phrases.ini", "phrases_indirect.ini")]
+_TABLES = [
+    Path(__file__).with_name(name)
+    for name in ("phrases.ini", "phrases_indirect.ini", "phrases_newer.ini")
+]
 
 GENERAL = "general"
 """The origin of a family that no labelled response suggested."""
@@ -114,47 +117,73 @@ def read_words(text: str) -> list[str]:
 
 
 class _Node:
-    """A node of the tree of phrases: the place reached after some words."""
+    """A place in the phrases: what may follow some words, and which families end with them."""
 
     __slots__ = ("ends", "following")
 
-    def __init__(self) -> None:
-        self.ends: tuple[int, ...] = ()
+    def __init__(self, ends: tuple[int, ...]) -> None:
+        self.ends = ends
         self.following: dict[str, _Node] = {}
 
-    def after(self, words: Sequence[str]) -> _Node:
-        """The node reached after more words; made where there is none yet."""
-        node = self
-        for word in words:
-            following = node.following.get(word)
-            if following is None:
-                following = node.following[word] = _Node()
-            node = following
-        return node
+
+_Place = tuple[int, int, tuple[str, ...]]
+"""A pattern, one of its parts, and the words that are still to come of an option of it."""
 
 
 class PhraseFinder:
     """Finds the families of the phrases in a list of words, in one pass over it.
+
+    Words that can be followed by the same ("I cannot", "I am unable to") lead to the same node.
+    That keeps the patterns small: written out they are hundreds of thousands of phrases.
 
     Attributes:
         longest: largest number of words that a phrase can span.
     """
 
     def __init__(self, families: Sequence[Family]) -> None:
-        self._starts = _Node()
+        self._patterns: list[tuple[int, list[list[tuple[str, ...]]]]] = []
         self.longest = 0
         for index, family in enumerate(families):
             for pattern in family.phrases:
-                reached = [self._starts]
-                words = 0
-                for options in _choices(pattern):
-                    reached = [node.after(option) for node in reached for option in options]
-                    words += max(map(len, options))
-                for node in reached:
-                    if index not in node.ends:
-                        node.ends = (*node.ends, index)
+                parts = _choices(pattern)
+                self._patterns.append((index, parts))
                 # One filler may stand before each word but the first.
+                words = sum(max(map(len, options)) for options in parts)
                 self.longest = max(self.longest, 2 * words - 1)
+        self._nodes: dict[tuple[frozenset[_Place], tuple[int, ...]], _Node] = {}
+        begins: set[_Place] = set()
+        for pattern_index in range(len(self._patterns)):
+            begins |= self._after(pattern_index, 0)[0]
+        self._starts = self._node(begins, set())
+
+    def _after(self, pattern: int, part: int) -> tuple[set[_Place], set[int]]:
+        """Where a pattern goes on from the start of a part, and its family where it may be over."""
+        family, parts = self._patterns[pattern]
+        if part == len(parts):
+            return set(), {family}
+        places = {(pattern, part, option) for option in parts[part] if option}
+        if () not in parts[part]:
+            return places, set()
+        more, ends = self._after(pattern, part + 1)
+        return places | more, ends
+
+    def _node(self, places: set[_Place], ends: set[int]) -> _Node:
+        key = (frozenset(places), tuple(sorted(ends)))
+        node = self._nodes.get(key)
+        if node is not None:
+            return node
+        node = self._nodes[key] = _Node(key[1])
+        following: dict[str, tuple[set[_Place], set[int]]] = {}
+        for pattern, part, option in places:
+            next_places, next_ends = following.setdefault(option[0], (set(), set()))
+            if len(option) > 1:
+                next_places.add((pattern, part, option[1:]))
+            else:
+                more, over = self._after(pattern, part + 1)
+                next_places |= more
+                next_ends |= over
+        node.following = {word: self._node(*reached) for word, reached in following.items()}
+        return node
 
     def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
         """The indices of the families whose phrases are in a list of words.

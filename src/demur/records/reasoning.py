@@ -93,8 +93,9 @@ _REOPENS = re.compile(
 )
 _ENDS = re.compile("|".join(marks.ends for marks in MARKS), re.IGNORECASE | re.DOTALL)
 _TEXTS = [(re.compile(marks.begins), re.compile(marks.ends)) for marks in TEXT_MARKS]
-# Most responses have none of these, and are not searched any further.
-_HINT = re.compile(r"[<\[◁]|\A\s*(?:analysis|Here)")
+# Most responses have and begin with none of these, and are not searched any further.
+_HINTS = ("<", "[", "◁")
+_FIRST_WORDS = ("analysis", "Here")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ def answer_stretch(response: str) -> Stretch | None:
         response: text of a response. One without any mark of reasoning is an answer as a whole.
     """
     whole = Stretch(0, len(response))
-    if _HINT.search(response) is None:
+    if not any(hint in response for hint in _HINTS) and not response.lstrip().startswith(
+        _FIRST_WORDS
+    ):
         return whole
     start = max((found.end() for found in _ENDS.finditer(response)), default=0)
     for begins, ends in _TEXTS:
