@@ -124,6 +124,10 @@ def test_a_gguf_file_by_its_quantization_and_by_its_path(
         DemurError, match=r"holds GGUF files: name one, .*:\w+ \(IQ4_XS, Q4_K_M, Q8_0\)"
     ):
         ChatModel.load("someone/tiny-GGUF")
+    hub.add("someone/split", {"tiny-Q8_0-00001-of-00002.gguf": b"x", "config.json": b"{}"})
+    for split in ("someone/split:Q8_0", "someone/split/tiny-Q8_0-00001-of-00002.gguf"):
+        with pytest.raises(DemurError, match=r"is split into 2 files: .*llama-gguf-split"):
+            ChatModel.load(split)
     with pytest.raises(DemurError, match=r"has no GGUF file Q4_KM \(did you mean 'Q4_K_M'\?\)"):
         ChatModel.load("someone/tiny-GGUF:Q4_KM")
     with pytest.raises(DemurError, match=r"has no file 'tiny-Q8.gguf' \(did you mean"):
@@ -145,6 +149,13 @@ def test_a_base_model_is_refused_before_its_weights_are_fetched(hub: Hub, tmp_pa
 def test_a_model_that_the_hub_does_not_have(hub: Hub) -> None:
     with pytest.raises(DemurError, match=r"no repository on the hub .*: check the spelling"):
         ChatModel.load("someone/nothing")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + "/" + "b" * 300, "a\0b", "/dev/zero"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(DemurError, match=r"is neither a catalog model") as info:
+        ChatModel.load(name)
+    assert len(str(info.value)) < 500
 
 
 def test_the_nearest_name_is_said(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def _gguf_file(model: HubModel, files: Sequence[str]) -> str:
     known = _gguf_files(files)
     if model.file is not None:
         if model.file in files:
-            return model.file
+            return _whole(model.file, model)
         hint = did_you_mean(model.file, known)
         raise DemurError(f"{model.name} has no file {model.file!r:.200}{hint}: check the name.")
     wanted = (model.quantization or "").lower()
@@ -162,7 +162,18 @@ def _gguf_file(model: HubModel, files: Sequence[str]) -> str:
             f"{model.name} has no GGUF file {model.quantization}{hint}: "
             f"{'choose ' + _listed(known) if known else 'it has no GGUF files'}."
         )
-    return min(found, key=len)
+    return _whole(min(found, key=len), model)
+
+
+def _whole(file: str, model: HubModel) -> str:
+    """The file, where it is no part of a split model, which transformers does not read."""
+    parts = re.search(r"-\d{5}-of-(\d{5})\.gguf$", file)
+    if parts is None:
+        return file
+    raise DemurError(
+        f"{str(model)!r:.200} is split into {int(parts[1])} files: download all, merge them "
+        "with `llama-gguf-split --merge FIRST-PART WHOLE.gguf` and give the whole file."
+    )
 
 
 def _gguf_files(files: Sequence[str]) -> list[str]:

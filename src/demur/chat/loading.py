@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+MOST_NAME = 200
+"""Characters of a model's name in messages."""
+
 MOST_BESIDE = 1000
 """Files of a folder among which a misspelled one is looked for."""
 
@@ -129,7 +132,7 @@ def load_model(
             check(tokenizer, name)
         return tokenizer
 
-    with explained_errors(str(spec)), quiet_libraries():
+    with explained_errors(str(spec)[:MOST_NAME]), quiet_libraries():
         origin = _find(spec, trust_remote_code, progress, look_at)
         folder = origin.path
         if origin.header is not None:
@@ -197,9 +200,9 @@ def _find(
         header = read_header(file, text)
         return _Origin(file, text, f"sha256:{model.sha256}", model.sha256, header)
     path = Path(spec).expanduser()
-    if path.is_dir():
+    if _is(path.is_dir):
         return _find_in_folder(path)
-    if path.is_file():
+    if _is(path.is_file):
         return _gguf(path)
     on_hub = None if isinstance(spec, Path) else HubModel.parse(text)
     if on_hub is None:
@@ -212,6 +215,14 @@ def _find(
     if found.path.is_file():
         return replace(_gguf(found.path), name=name)
     return _Origin(found.path, name, f"{on_hub.name.repository}@{found.commit}")
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether a path is of a kind; False for a name that no file can have."""
+    try:
+        return kind()
+    except (OSError, ValueError):
+        return False
 
 
 def _nearest(text: str) -> str:
