@@ -95,9 +95,14 @@ def test_an_answer_that_is_stopped_is_kept_as_far_as_it_came(llama: ChatModel) -
 
 def test_a_conversation_that_grows_too_long_says_so(llama: ChatModel) -> None:
     dialogue = Dialogue(llama, None, SHORT)
-    with pytest.raises(DemurError, match="begin a new one"):
+    with pytest.raises(DemurError, match=r"has 3\d\d tokens, more than the 256 .*: shorten"):
         list(dialogue.ask("w10 " * 300))
     assert dialogue.history == []
+    with pytest.raises(DemurError, match=r"its answer may have 300, .*: ask for at most \d+"):
+        list(Dialogue(llama, None, SamplingSettings(most_tokens=300)).ask("w10"))
+    dialogue.history.append(("w10", "w11 " * 250))
+    with pytest.raises(DemurError, match="begin a new one"):
+        list(dialogue.ask("w10"))
 
 
 def test_a_prompt_of_another_width_is_refused(llama: ChatModel) -> None:

@@ -462,7 +462,8 @@ def test_a_model_that_was_fetched_is_found_when_the_hub_is_silent(
     commit = hub.add("someone/tiny", {file.name: file.read_bytes() for file in saved.iterdir()})
     script = (
         "from demur.chat.hub import hub_snapshot; from demur.progress import SilentProgress\n"
-        "print(hub_snapshot('someone/tiny', False, SilentProgress())[1])"
+        "from demur.hub import HubModel\n"
+        "print(hub_snapshot(HubModel.parse('someone/tiny'), False, SilentProgress()).commit)"
     )
     for endpoint in (hub.url, "http://127.0.0.1:9"):
         environment = {
