@@ -197,6 +197,8 @@ def kind_of(path: Path, *, finished: bool = False) -> str | None:
     """
     file = path / SETTINGS
     with _usable(path):
+        if "\0" in str(path):  # most questions about such a path are answered with no
+            raise ValueError("it holds a null character")
         is_folder, exists = file.is_dir(), file.exists()
     if is_folder:
         raise damaged(file)
