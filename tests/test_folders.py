@@ -263,7 +263,7 @@ def test_a_path_that_the_system_refuses_is_one_line(tmp_path: Path, model: ChatM
         ["benchmarks", "--benchmark-dir", LONG],
         ["chat", "--prompt", LONG],
     ):
-        assert "name too long" in mistake(demur(*arguments))
+        assert LONG[:40] in mistake(demur(*arguments))
 
 
 def test_demur_need_not_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
