@@ -127,6 +127,12 @@ def test_other_things_are_not_queries(choice: Any) -> None:
         as_query_set(choice, "harmful")
 
 
+@pytest.mark.parametrize("text", ["half \ud800", "x" * 1_000_001])
+def test_texts_that_cannot_be_asked(text: str) -> None:
+    with pytest.raises(DemurError, match=r"^The harmful query number 2: 'text' (holds a br|has 1)"):
+        as_query_set(["a", text], "harmful")
+
+
 def test_sets_and_texts_are_not_mixed() -> None:
     mixed: Any = ["a", QuerySet("b", "harmful", ("c",))]
     with pytest.raises(DemurError, match="query number 2 is not a text"):

@@ -7,8 +7,10 @@ from os import PathLike, fspath
 
 from demur.arguments import described
 from demur.errors import DemurError
+from demur.limits import MOST_QUERY_CHARACTERS
 from demur.queries.loading import is_name_of_set, load_query_set
 from demur.queries.query_set import QuerySet
+from demur.reading import check_text
 from demur.records import Conversation, Label, Queries, Query
 
 QueryChoice = str | PathLike[str] | QuerySet | Sequence[str] | Sequence[Query] | Sequence[QuerySet]
@@ -140,7 +142,8 @@ def _queries(given: Sequence[object], label: Label) -> list[Query]:
         if isinstance(query, Conversation):
             queries.append(query)
         elif isinstance(query, str) and query.strip():
-            queries.append(query.strip())
+            place_of = f"The {label} query number {place}"
+            queries.append(check_text(query, "text", place_of, MOST_QUERY_CHARACTERS).strip())
         else:
             raise DemurError(
                 f"The {label} query number {place} is not a text with something in it: give a list "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +36,6 @@ def parquet_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
             f"{name} is a Parquet file, which needs pyarrow: pip install 'demur[datasets]', or "
             "save it as CSV or JSON Lines."
         ) from error
-    arrow = importlib.import_module("pyarrow")
     with open_regular(path) as stream:
         _watch_all(stream, watch)
         try:
@@ -46,7 +44,7 @@ def parquet_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
                 for value in batch.to_pylist():
                     number += 1
                     yield Row(f"{name} row {number}", value)
-        except (arrow.ArrowException, OSError, ValueError) as error:
+        except Exception as error:  # the package raises several kinds
             raise DemurError(
                 f"{name} is a damaged Parquet file ({first_line(error):.200}): write it again."
             ) from error
@@ -80,7 +78,9 @@ def log_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
                 f"{name} is compressed with zstd: pip install 'demur[inspect]', or convert it with "
                 "`inspect log convert --to json`."
             ) from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except DemurError:
+            raise
+        except Exception as error:  # of the archive, or of one of its methods of compression
             raise DemurError(
                 f"{name} is no log of Inspect, or a damaged one ({first_line(error):.200}): copy "
                 "it again."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from demur.errors import DemurError
 from demur.reading.batches import BatchAnswers, BatchRequests
@@ -108,10 +109,8 @@ class HarnessSamples:
         ]
 
     def _sent(self, row: Row) -> str | Messages:
-        arguments = row.get("arguments")
-        requests = list(arguments.values() if isinstance(arguments, Mapping) else arguments or ())
-        first = requests[0] if requests else None
-        parts = list(first.values() if isinstance(first, Mapping) else first or ())
+        requests = _items(row.get("arguments"))
+        parts = _items(requests[0]) if requests else []
         if len(requests) != 1 or len(parts) < 2 or not isinstance(parts[1], Mapping):
             raise DemurError(
                 f"{row.place} holds no generated text but scores of given answers: give the "
@@ -148,6 +147,8 @@ class InspectLog:
             if isinstance(value := row.get("metadata", name), str) and value.strip()
         }
         choices = row.get("output", "choices") or [{}]
+        if not isinstance(choices, list):
+            raise DemurError(f"{row.place}: 'output.choices' is no list: write the log again.")
         found = [
             response_of_choice(
                 choice,
@@ -199,6 +200,13 @@ def formats() -> tuple[Format, ...]:
         JailbreakBench(),
         AlpacaEval(),
     )
+
+
+def _items(value: object) -> list[Any]:
+    """The items of a list, or the values of an object; none of anything else."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def with_input(instruction: Query, row: Row) -> Query:
