@@ -93,10 +93,20 @@ def test_a_refusal_in_the_servers_own_field_is_one(message: Any) -> None:
     assert answer_to(reply(message)) == Answer("refusal", NO, "refusal")
 
 
+def test_a_refusal_is_one_whatever_the_reason() -> None:
+    refused = {"content": None, "refusal": NO}
+    assert answer_to(reply(refused, "content_filter")).kind == "refusal"
+    assert answer_to(reply({"content": "I won't."}, "refusal")).text == "I won't."
+
+
+def test_another_success_than_200_is_one() -> None:
+    assert answer_to(reply({"content": YES}), 201).text == YES
+    assert "it is empty" in failure_of("", 204)
+
+
 def test_a_blank_field_is_no_refusal() -> None:
     assert answer_to(reply({"content": YES, "refusal": " "})).kind == "text"
     assert answer_to(reply({"content": YES, "refusal": None})).kind == "text"
-    assert answer_to(reply({"content": "I won't.", "refusal": None}, "refusal")).kind == "refusal"
 
 
 @pytest.mark.parametrize(

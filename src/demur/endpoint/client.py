@@ -297,7 +297,7 @@ class EndpointClient:
             body = decoded(reply.body)
         except Malformed:
             body = None
-        if reply.status == 200:
+        if 200 <= reply.status < 300:
             return complaint_in(200, body)
         raw = reply.body[:MOST_READ].decode("utf-8", "replace")
         return complaint_in(reply.status, body, raw)

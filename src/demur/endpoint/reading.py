@@ -70,16 +70,16 @@ def completion_in(body: object, secrets: Secrets) -> Answer | Complaint:
     choice = choices[0]
     finish = _reason(choice.get("finish_reason"), secrets)
     tokens = [_count(body, name) for name in ("prompt_tokens", "completion_tokens")]
+    message = choice.get("message")
+    text, refusal = _texts(message) if isinstance(message, Mapping) else ("", None)
+    if refusal is not None or finish == _REFUSED:
+        return Answer("refusal", secrets.hidden_in_text(refusal or text), _REFUSED, *tokens)
     if finish is not None and _is_filter(finish):
         return Answer("filtered", None, FILTERED, *tokens)
     if finish is not None and plain(finish) in _FAILURES:
         raise Malformed(f"its finish_reason is {finish!r}")
-    message = choice.get("message")
     if not isinstance(message, Mapping):
         raise Malformed("its choice holds no message")
-    text, refusal = _texts(message)
-    if refusal is not None or finish == _REFUSED:
-        return Answer("refusal", secrets.hidden_in_text(refusal or text), _REFUSED, *tokens)
     if text.strip():
         return Answer("text", secrets.hidden_in_text(text), finish, *tokens)
     return Answer("none", None, REASONING if _reasons(message) else finish, *tokens)
