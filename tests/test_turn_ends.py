@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from demur import ChatModel
 from demur.chat import Condition, Dialogue
 from demur.chat.engine import SamplingSettings
+from demur.chat.engine.turn_end import TurnEnd
 from demur.chat.rendering import ChatRenderer
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_checkpoints import WORDS, save_llama_gguf
@@ -128,6 +129,15 @@ def test_an_answer_is_cut_at_a_text_that_ends_one(tmp_path: Path) -> None:
     assert model.engine.turn_end.texts == ("<turn>",)
     sampled = model.read_and_sample(["w9 w8"], Condition(), SAMPLING).samples[0][0]
     assert (sampled.text.strip(), sampled.end) == ("w20 w21", "stop")
+    assert "".join(Dialogue(model, None, SAMPLING).ask("w9 w8")).strip() == "w20 w21"
+
+
+def test_a_beginning_of_such_a_text_is_not_shown_yet() -> None:
+    end = TurnEnd(texts=(r"\n[ \t]*User:",))
+    assert end.certain("Yes.\nUs") == "Yes."
+    assert end.certain("Yes. No") == "Yes. No"
+    assert end.certain("Yes.\n" + "and so on " * 20).endswith("on ")
+    assert TurnEnd().certain("Yes.\nUs") == "Yes.\nUs"
 
 
 @pytest.mark.parametrize("key", ["eot_token_id", "eom_token_id", "eos_token_id"])

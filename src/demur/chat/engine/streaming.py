@@ -76,7 +76,7 @@ class Stream:
             (ended,) = writer.write([growing], logits)
             now = writer.text(growing.tokens) if ended is None else ended.text
             if ended is None:
-                now = now.rstrip(_UNFINISHED)
+                now = self._turn_end.certain(now.rstrip(_UNFINISHED))
             if len(now) > len(said) and now.startswith(said):
                 yield now[len(said) :]
                 said = now

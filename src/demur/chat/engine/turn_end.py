@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+_BEGINNINGS = "\n<["
+_MOST_HELD = 80
+
 
 @dataclass(frozen=True)
 class TurnEnd:
@@ -27,6 +30,13 @@ class TurnEnd:
         """The text before the first of the texts that is in it; None where none is."""
         found = [match.start() for each in self.texts if (match := re.search(each, text))]
         return text[: min(found)] if found else None
+
+    def certain(self, text: str) -> str:
+        """The text without what may be the beginning of a text that ends the answer."""
+        if not self.texts:
+            return text
+        begins = max(text.rfind(character) for character in _BEGINNINGS)
+        return text[:begins] if len(text) - begins <= _MOST_HELD and begins >= 0 else text
 
 
 FILES_ONLY = TurnEnd()
