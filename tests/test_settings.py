@@ -127,9 +127,10 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     assert build(settings_type(), {}) == of() == presets()["standard"] == of(method="likelihood")
     amounts = {"most_anchors", "most_validation", "most_held_out"}
     assert differing("quick", "likelihood") == amounts
-    own = {"openings", "answer_tokens", "mined_queries", "remine_every"}
+    own = {"openings", "answers", "answer_tokens", "mined_queries", "remine_every"}
     assert differing("thorough", "likelihood") == amounts | own | {
         "epochs",
+        "epoch_size",
         "batch",
         "learning_rate",
         "tokens_harmful",

@@ -136,6 +136,37 @@ def test_every_epoch_has_an_order_of_its_own(model: ChatModel, tmp_path: Path) -
     assert sorted(first) == sorted(second) == list(range(24))
 
 
+def test_an_epoch_of_a_size_goes_on_with_other_examples(model: ChatModel, tmp_path: Path) -> None:
+    seen = Recording()
+    trained(model, seen, tmp_path, epochs=3, epoch_size=16, balanced_batches=True)
+    assert [len(batch) for batch in seen.batches] == [8] * 6
+    assert sorted(seen.rows[:24]) == sorted(seen.rows[24:]) == list(range(24))
+    assert seen.rows[:24] != seen.rows[24:]
+    assert all(sum(row < 12 for row in batch) == 4 for batch in seen.batches)
+
+
+def test_an_epoch_is_no_larger_than_a_pass(model: ChatModel, tmp_path: Path) -> None:
+    seen = Recording()
+    trained(model, seen, tmp_path, epochs=1, epoch_size=1000)
+    assert sorted(seen.rows) == list(range(24))
+
+
+def test_the_loss_of_an_epoch_counts_each_time_that_a_row_is_read(
+    model: ChatModel, tmp_path: Path
+) -> None:
+    class Noting(Recording):
+        def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
+            found = super().losses(read, rows, batch)
+            noted.extend(found.total.tolist())
+            return found
+
+    noted: list[float] = []
+    seen = Noting()
+    found = trained(model, seen, tmp_path, epochs=2, epoch_size=20, batch=20)
+    assert len(set(seen.batches[1])) < len(seen.batches[1]) == 20  # it begins a second pass
+    assert found.history[1].loss == pytest.approx(sum(noted[20:]) / 20)
+
+
 def test_a_method_is_told_of_every_epoch_but_the_last(model: ChatModel, tmp_path: Path) -> None:
     seen = Recording()
     found = trained(model, seen, tmp_path, epochs=3)

@@ -305,9 +305,9 @@ def test_validation_queries_that_others_share_are_told(arguments: dict[str, Any]
 
 def test_few_queries_of_ones_own_beside_many_others_are_told() -> None:
     plan = make_plan(harmful=HARMFUL)
-    assert plan.anchors.labels.count("harmless") == 160
+    assert plan.anchors.labels.count("harmless") == 640
     (remark,) = remarks_on(plan)
-    assert "12 harmful and 160 harmless ones, so the harmful ones count for little" in remark
+    assert "12 harmful and 640 harmless ones, so the harmful ones count for little" in remark
     (remark,) = remarks_on(make_plan(harmless=HARMLESS))
     assert "the harmless ones count for little" in remark
     assert remarks_on(make_plan(harmful=HARMFUL, most_anchors=20)) == []

@@ -11,21 +11,52 @@ from demur.optimization.methods import TrainingExample
 
 
 def order_of(
-    examples: Sequence[TrainingExample], epoch: int, seed: int, *, balanced: bool
+    examples: Sequence[TrainingExample],
+    epoch: int,
+    seed: int,
+    *,
+    balanced: bool,
+    size: int | None = None,
 ) -> list[int]:
-    """A shuffle that depends on the seed and the epoch alone, so that training can be resumed.
+    """The shuffled examples of an epoch. They follow from the arguments alone, to be resumable.
+
+    Epochs of a size of their own take their examples from passes over all of them, each shuffled
+    anew: no example comes again before all others have come.
 
     Args:
-        examples: all training examples.
+        examples: all N training examples.
         epoch: number of the epoch, from 0.
         seed: seed of the run.
         balanced: whether the labels take turns. The n-th harmful example then stays with the n-th
             harmless one, where there are as many of each.
+        size: examples of an epoch, where it is smaller than N; None for all of them.
 
     Returns:
-        Indices of the examples.
+        Indices of the examples, as many as `epoch_length` says.
     """
-    shuffle = seed * 100_003 + epoch
+    length = epoch_length(len(examples), size)
+    first, last = epoch * length, (epoch + 1) * length
+    passes = range(first // len(examples), -(-last // len(examples)))
+    order = [row for number in passes for row in _pass(examples, number, seed, balanced=balanced)]
+    skipped = passes.start * len(examples)
+    return order[first - skipped : last - skipped]
+
+
+def epoch_length(examples: int, size: int | None) -> int:
+    """Number of examples in an epoch.
+
+    Args:
+        examples: number of all examples.
+        size: wanted size of an epoch; None for all examples.
+    """
+    return examples if size is None else min(examples, size)
+
+
+def _pass(
+    examples: Sequence[TrainingExample], number: int, seed: int, *, balanced: bool
+) -> list[int]:
+    """All examples, in the order of a pass, which counts from 0."""
+    shuffle = seed * 100_003 + number
     if not balanced:
         return _shuffled(range(len(examples)), shuffle)
     rows_of_labels = (

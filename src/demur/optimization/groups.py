@@ -57,7 +57,7 @@ class QuerySettings(Group):
         description="harmless queries that only the final measurement reads, likewise",
     )
     most_anchors: int | None = Field(
-        default=160,
+        default=640,
         ge=10,
         description="queries of each label to train on, at most; none for no limit",
         json_schema_extra={"default": "all of them"},
@@ -191,7 +191,17 @@ class TrainingSettings(Group):
     """Training."""
 
     epochs: int = Field(
-        default=4, ge=1, le=MOST_EPOCHS, description="passes over the training examples"
+        default=4,
+        ge=1,
+        le=MOST_EPOCHS,
+        description="epochs of training; after each one its prompt is kept",
+    )
+    epoch_size: int | None = Field(
+        default=320,
+        ge=1,
+        description="training examples in an epoch, at most; the next epoch goes on with others; "
+        "none for a pass over all of them",
+        json_schema_extra={"default": "all of them"},
     )
     batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
     learning_rate: float = Field(default=5e-3, gt=0, le=100, description="learning rate of AdamW")

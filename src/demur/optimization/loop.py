@@ -14,7 +14,7 @@ from demur.chat import Read
 from demur.chat.engine import log_probability
 from demur.errors import DemurError
 from demur.evaluation.protocol import Protocol
-from demur.optimization.batches import learning_rate, order_of
+from demur.optimization.batches import epoch_length, learning_rate, order_of
 from demur.optimization.checkpoints import Checkpoints, Epoch, OptimizerState
 from demur.optimization.groups import TrainingSettings
 from demur.optimization.methods import Context, Method, TrainingExample
@@ -151,7 +151,7 @@ class _Trainer:
             [self.prompt], lr=settings.learning_rate, weight_decay=0.0
         )
         self.history: list[EpochRecord] = []
-        self.batches = -(-len(examples) // settings.batch)
+        self.batches = -(-epoch_length(len(examples), settings.epoch_size) // settings.batch)
 
     def so_far(self, epoch: int) -> Condition:
         """The prompt after an epoch, with the application's own system text."""
@@ -213,7 +213,11 @@ class _Trainer:
         """
         settings, size = self.settings, self.settings.batch
         order = order_of(
-            self.examples, number - 1, self.context.seed, balanced=settings.balanced_batches
+            self.examples,
+            number - 1,
+            self.context.seed,
+            balanced=settings.balanced_batches,
+            size=settings.epoch_size,
         )
         seen = Seen(self.method)
         for index in range(self.batches):

@@ -16,6 +16,7 @@ ON_ANCHORS: Mapping[str, object] = {
     "held_out_harmful": ("held-out",),
     "held_out_harmless": ("held-out",),
     "epochs": 3,
+    "epoch_size": None,
     "batch": 8,
     "learning_rate": 1e-3,
 }
@@ -27,6 +28,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
     "quick": {"most_anchors": 40, "most_validation": 30, "most_held_out": 30},
     "thorough": {
         "epochs": 20,
+        "epoch_size": None,
         "batch": 48,
         "learning_rate": 3e-3,
         "most_anchors": None,

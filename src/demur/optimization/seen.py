@@ -25,7 +25,7 @@ class Seen:
     def __init__(self, method: Method[Any]) -> None:
         self.skipped = 0
         self._method = method
-        self._values: dict[int, Mapping[str, float]] = {}
+        self._values: list[Mapping[str, float]] = []
         self._loss = 0.0
         self._read: dict[int, Tensor] = {}
 
@@ -53,15 +53,15 @@ class Seen:
         values = {name: column.tolist() for name, column in columns.items()}
         for place, row in enumerate(rows):
             self._loss += values["loss"][place]
-            self._values[row] = {name: column[place] for name, column in values.items()}
+            self._values.append({name: column[place] for name, column in values.items()})
             self._read[row] = read.representations[place].detach().float().cpu()
 
     def record(self) -> EpochRecord:
         """The mean loss and the mean of each term so far."""
         count = len(self._values)
         # In the order in which a stored record is read, so that both are written alike.
-        names = sorted(next(iter(self._values.values())))
-        means = {name: sum(one[name] for one in self._values.values()) / count for name in names}
+        names = sorted(self._values[0])
+        means = {name: sum(one[name] for one in self._values) / count for name in names}
         return EpochRecord(means.pop("loss"), means, skipped=self.skipped)
 
     def representations(
@@ -76,6 +76,7 @@ class Seen:
         for row, example in enumerate(examples):
             first.setdefault(example.query, row)
         rows = [first.get(text) for text in context.anchors.texts]
-        if any(row is None for row in rows):
+        found = [None if row is None else self._read.get(row) for row in rows]
+        if any(one is None for one in found):
             return None
-        return torch.stack([self._read[row] for row in rows if row is not None])
+        return torch.stack([one for one in found if one is not None])

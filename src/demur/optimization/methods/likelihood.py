@@ -66,6 +66,12 @@ class LikelihoodSettings(MethodSettings):
         le=1000,
         description="tokens of the model's own answer that the penalty looks at; 0 for no penalty",
     )
+    answers: int = Field(
+        default=160,
+        ge=1,
+        le=1_000_000,
+        description="harmless queries whose own answer the penalty looks at, at most",
+    )
     weight_answer: float = Field(
         default=1.0, ge=0, le=1e9, description="weight of the penalty on changed answers"
     )
@@ -127,6 +133,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "thorough": {
             "openings": 16,
+            "answers": 1_000_000,
             "answer_tokens": 12,
             "mined_queries": 200,
             "remine_every": 3,
@@ -144,8 +151,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         self._labels = context.anchors.label_tensor()
         self._weight = self.settings.weight_harmless
         self._some = _spread(context.anchors, self.settings.mined_queries)
-        # Own answers are needed of all harmless queries; refusals of some queries are enough.
-        rows = sorted({*self._some, *context.anchors.rows(harmful=False)})
+        answering = _evenly(context.anchors.rows(harmful=False), self.settings.answers)
+        rows = sorted({*self._some, *answering})
         self._samples: list[Sampled] = []
         unprompted = self._sample(context, rows, context.unprompted, None)
         self._mine(context, context.basic, None)
@@ -352,7 +359,11 @@ def _spread(queries: Queries, most: int) -> list[int]:
     """Places of `most` queries at most, half of them of each label, evenly spread."""
     chosen: list[int] = []
     for harmful in (True, False):
-        rows = queries.rows(harmful=harmful)
-        size = min(len(rows), most // 2)
-        chosen += [rows[place * len(rows) // size] for place in range(size)]
+        chosen += _evenly(queries.rows(harmful=harmful), most // 2)
     return sorted(chosen)
+
+
+def _evenly(rows: Sequence[int], most: int) -> list[int]:
+    """`most` of the rows at most, evenly spread."""
+    size = min(len(rows), most)
+    return [rows[place * len(rows) // size] for place in range(size)]
