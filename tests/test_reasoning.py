@@ -191,6 +191,12 @@ def test_a_reasoning_that_the_template_leaves_open_is_ended(name: str, end: str)
     assert "<|assistant|>Good day<|end|>" in text
 
 
+def test_a_beginning_of_an_answer_that_is_not_known_is_told() -> None:
+    header = "{{ '<|assistant|>' + %r if add_generation_prompt else '' }}"
+    assert ChatRenderer(make("gpt4", MESSAGES + header % "Let me think.\n")).may_reason
+    assert not ChatRenderer(make("gpt4", MESSAGES + header % "\n")).may_reason
+
+
 CHANNELS = (
     "{% for m in messages %}{% if m.role == 'assistant' %}"
     "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|end|>' }}{% else %}"

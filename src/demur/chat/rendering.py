@@ -26,7 +26,7 @@ from demur.chat.templates import (
     with_ending,
 )
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
-from demur.chat.turns import AnsweredTurn, ending_of, turn_end_of
+from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, turn_end_of
 from demur.errors import DemurError
 from demur.records.reasoning import mentions_reasoning
 
@@ -76,10 +76,11 @@ class ChatRenderer:
     @cached_property
     def may_reason(self) -> bool:
         """Whether the model may reason before it answers, and the template cannot end that."""
-        if not mentions_reasoning(self.template):
-            return False
         try:
-            return not mentions_reasoning(self._header()) and not self._has_switch()
+            header = self._header()
+            named = mentions_reasoning(self.template) and not mentions_reasoning(header)
+            begun = begins_answer(header, self._answered())
+            return (named or begun) and not self._has_switch()
         except DemurError:
             return False
 

@@ -54,6 +54,17 @@ def ending_of(header: str, answered: AnsweredTurn | None) -> str:
     return more if mentions_reasoning(more) else ""
 
 
+def begins_answer(header: str, answered: AnsweredTurn | None) -> bool:
+    """Whether a template puts words before the answer to come that no earlier answer has.
+
+    They may begin a reasoning of which the marks are not known.
+    """
+    if answered is None or not answered.before.strip() or not header.startswith(answered.before):
+        return False
+    words = header.removeprefix(answered.before)
+    return any(map(str.isalnum, words)) and not mentions_reasoning(words)
+
+
 def turn_end_of(tokenize: SegmentTokenizer, layouts: Iterable[AnsweredTurn | None]) -> TurnEnd:
     """What the template writes behind an answer, where a model cannot mean anything else by it.
 
