@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from demur import ChatModel, DemurError
+from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat.rendering import ChatRenderer
 from demur.chat.templates import find_template
 from tests.command_line import demur, done, mistake
@@ -117,6 +117,19 @@ def test_the_option_of_the_commands(base: Path, given: Path, tmp_path: Path) -> 
     done(demur(*arguments, "--chat-template", given))
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert str(given) in json.dumps(settings)
+
+
+def test_an_export_takes_the_template_of_the_run(base: Path, given: Path, tmp_path: Path) -> None:
+    model = ChatModel.load(base, chat_template=given, dtype="float32")
+    text = SafetyPrompt("mine", "w1 w2")
+    SafetyPrompt("mine", "w1 w2", model.prompt_embeddings(text)).save(tmp_path / "prompt")
+    arguments = ["export", tmp_path / "prompt", tmp_path / "out", "--model", base]
+    assert "--chat-template FILE" in mistake(demur(*arguments))
+    done(demur(*arguments, "--chat-template", given))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    messages = [{"role": "user", "content": "w9"}]
+    text_of = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert "user : w50 w9" in str(text_of)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, read before anything is made of it.
+"""The header of a GGUF file, read before anything is made of the file.
 
 transformers fills in sizes that a file leaves out, so a file of 300 bytes that is no model would
 become one of seven billion random weights.

@@ -44,8 +44,8 @@ class LoadSettings(BaseModel):
 
     chat_template: str | None = Field(
         default=None,
-        description="file with a Jinja chat template, for a model that comes without one; default: "
-        "the model's own",
+        description="file with a Jinja chat template, for a model that comes without one",
+        json_schema_extra={"default": "the model's own"},
     )
 
     def like(self, other: LoadSettings) -> LoadSettings:

@@ -48,6 +48,11 @@ class ExportOptions(BaseModel):
         description="base model",
         json_schema_extra={"default": "the model that the run names"},
     )
+    chat_template: str | None = Field(
+        default=None,
+        description="file with the Jinja chat template that the run was trained with",
+        json_schema_extra={"default": "the model's own"},
+    )
     system_prompt: str | None = Field(
         default=None,
         description="for peft: text file with the application's own system text, or none",
@@ -72,6 +77,7 @@ def run_export(options: ExportOptions) -> None:
         options.folder,
         model=options.model,
         system_prompt=text,
+        chat_template=options.chat_template,
         progress=TerminalProgress(),
     )
     show_path(f"Written: {done.size / 1e6:.1f} MB in", done.path)

@@ -58,6 +58,7 @@ def export(
     *,
     model: ChatModel | str | None = None,
     system_prompt: str | None = None,
+    chat_template: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Write an optimized prompt for another engine: all of it or, where that fails, nothing.
@@ -70,6 +71,8 @@ def export(
         folder: free place or empty folder.
         model: base model; None for the one that the prompt names.
         system_prompt: application's own system text, for `peft` only.
+        chat_template: file with a Jinja chat template, where the run was trained with one; for a
+            base model that is given by name.
         progress: receives the stages.
 
     Raises:
@@ -100,7 +103,9 @@ def export(
         )
     subject = Subject.of(prompt)
     if not isinstance(model, ChatModel):
-        model = ChatModel.load(model or subject.model_name, progress=progress)
+        model = ChatModel.load(
+            model or subject.model_name, chat_template=chat_template, progress=progress
+        )
     subject.require_model(model)
     base_size = _base_size(model, to)
     if to not in _SMALL:
