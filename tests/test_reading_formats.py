@@ -273,6 +273,32 @@ def test_conversations_with_their_answers(tmp_path: Path) -> None:
     assert "ends with the assistant" in query_complaint(f"{tmp_path / 'r.jsonl'}:messages")
 
 
+def test_conversations_in_any_field(tmp_path: Path) -> None:
+    """As data sets of preferences and of dialogues have them."""
+    rows = [
+        {
+            "prompt": [{"role": "system", "content": "x"}, user("a")],
+            "completion": [assistant(REFUSAL)],
+            "chosen": [user("a"), assistant(ANSWER)],
+        }
+    ]
+    path = write(tmp_path / "r.json", rows)
+    (completed,), (chosen,) = responses(f"{path}:completion"), responses(f"{path}:chosen")
+    assert (completed.query, completed.response) == ("a", REFUSAL)
+    assert (chosen.query, chosen.response) == ("a", ANSWER)
+    del rows[0]["prompt"]
+    (alone,) = responses(f"{write(path, rows)}:chosen")
+    assert (alone.query, alone.response) == ("a", ANSWER)
+    talk = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    shared = write(tmp_path / "s.json", [{"conversations": talk}])
+    (said,) = responses(f"{shared}:conversations")
+    assert (said.query, said.response) == ("a", "b")
+    talk.append({"from": "human", "value": "c"})
+    write(shared, [{"conversations": talk}])
+    assert queries(f"{shared}:conversations") == [Conversation("c", (("a", "b"),))]
+    assert "'conversations' ends with the user: end with" in complaint(f"{shared}:conversations")
+
+
 def test_system_messages_tell_conditions_apart(tmp_path: Path) -> None:
     def rows(system: str | None, answer: str) -> list[Row]:
         opening = [] if system is None else [{"role": "system", "content": system}]

@@ -14,6 +14,9 @@ from demur.records import Conversation, Query, from_plain
 
 _ROLES = ("user", "assistant")
 _SYSTEM = ("system", "developer")
+_SPEAKERS = {"human": "user", "gpt": "assistant", "system": "system"}
+"""Who speaks in data sets that say `from` and `value` instead of `role` and `content`."""
+
 _TEXTS = ("text", "input_text", "output_text")
 _THOUGHTS = ("reasoning", "thinking", "redacted_thinking")
 
@@ -112,6 +115,26 @@ def read_messages(value: object, column: str, place: str) -> Messages:
     )
 
 
+def spoken(value: object, column: str, place: str) -> Messages | None:
+    """The conversation in a field of responses, which ends with one; None for anything else.
+
+    The answer alone, in a message of the assistant, is no conversation: it is read as a text.
+
+    Raises:
+        DemurError: a message is not as it should be, or the user has the last word.
+    """
+    if not isinstance(value, list) or len(value) < 2:
+        return None
+    if not all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in value):
+        return None
+    found = read_messages(value, column, place)
+    if found.answer is None:
+        raise DemurError(
+            f"{place}: {column!r:.80} ends with the user: end with the response of the assistant."
+        )
+    return found
+
+
 def content_text(content: object, place: str, most: int = MOST_QUERY_CHARACTERS) -> str:
     """The text of a message's content: a text, or a list of parts. Reasoning is no part of it.
 
@@ -149,10 +172,12 @@ def _message(message: object, place: str) -> tuple[str, str]:
         raise DemurError(
             f"{place} is {described(message)}: give an object with 'role' and 'content'."
         )
-    role = message.get("role")
+    role = message.get("role", _SPEAKERS.get(str(message.get("from"))))
     if role not in (*_ROLES, *_SYSTEM):
         raise DemurError(f"{place} has the role {role!r:.40}: give user or assistant.")
     if message.get("tool_calls"):
         raise DemurError(f"{place} calls a tool: leave out conversations with tools.")
     most = MOST_TEXT_CHARACTERS if role == "assistant" else MOST_QUERY_CHARACTERS
-    return str(role), content_text(message.get("content"), place, most).strip()
+    return str(role), content_text(
+        message.get("content", message.get("value")), place, most
+    ).strip()

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from demur.errors import DemurError, did_you_mean
-from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
+from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS, MOST_TEXT_CHARACTERS
 from demur.reading.batches import BatchRequests
 from demur.reading.files import Watch
 from demur.reading.formats import AlpacaEval, with_input
 from demur.reading.given import LABELS, Format, GivenRequest, GivenResponse, is_sequence
-from demur.reading.messages import Messages, check_query, content_text, read_messages
+from demur.reading.messages import Messages, check_query, content_text, read_messages, spoken
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
 from demur.reading.text import check_text
-from demur.records import Label, Query, text_of
+from demur.records import Label, text_of
 
 RESPONSE = "response"
 QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question", "goal", "input")
@@ -145,27 +145,33 @@ class ResponseReader:
 
     def _plain(self, row: Row, field: str | None) -> list[GivenResponse]:
         """The responses of a row with fields by their usual names."""
-        said = self._said(row, field)
-        if said is not None and said.answer is not None:
-            texts = [said.answer]
-        elif field is not None:
-            texts = _texts(row.find(field), field, row.place)
-        elif row.has(RESPONSE):
-            texts = _texts(row.get(RESPONSE), RESPONSE, row.place)
-        else:
+        asked = self._question(row)
+        at = field or (RESPONSE if row.has(RESPONSE) else None)
+        if at is None:
+            if asked is None or asked.answer is None:
+                raise DemurError(
+                    f"{row.place} has no column {RESPONSE!r}{did_you_mean(RESPONSE, row.columns)}: "
+                    f"its columns are {listed(row.columns)}; name the one with the responses as "
+                    "FILE:COLUMN."
+                )
+            texts = [asked.answer]
+        elif asked is not None and asked.answer is not None:
             raise DemurError(
-                f"{row.place} has no column {RESPONSE!r}{did_you_mean(RESPONSE, row.columns)}: its "
-                f"columns are {listed(row.columns)}; name the one with the responses as "
-                "FILE:COLUMN."
+                f"{row.place}: {self.query_field!r} ends with the assistant, beside a response: "
+                "end with a message of the user, which is the query."
             )
-        query = self._query(row, said)
+        else:
+            value = row.find(at)
+            said = spoken(value, at, row.place)
+            texts = _texts(value, at, row.place) if said is None else [said.answer or ""]
+            asked = asked or said
         known = GivenResponse(
             text=None,
             end=row.name("end"),
-            query=query,
-            system=None if said is None else said.system,
+            query=None if asked is None else asked.query,
+            system=None if asked is None else asked.system,
             prompt=row.name("safety_prompt")
-            or (row.name("prompt") if self.query_field != "prompt" else None),
+            or (row.name("prompt") if self.query_field in (None, *_OWN_QUERY_FIELDS) else None),
             condition=_fingerprint(row.get("condition")),
             set=row.name("set"),
             label=_label(row),
@@ -173,41 +179,30 @@ class ResponseReader:
         )
         return [replace(known, text=_present(text, row)) for text in texts]
 
-    def _said(self, row: Row, field: str | None) -> Messages | None:
-        """The whole conversation, where the row has one and not its query alone."""
-        if self.query_field not in _OWN_QUERY_FIELDS or row.get("query") is not None:
-            return None
-        if row.get("messages") is None:
-            return None
-        said = read_messages(row.get("messages"), "messages", row.place)
-        if said.answer is not None and (field is not None or row.has(RESPONSE)):
-            raise DemurError(
-                f"{row.place}: 'messages' ends with the assistant, beside a response: end with a "
-                "message of the user, which is the query."
-            )
-        return said
-
-    def _query(self, row: Row, said: Messages | None) -> Query | None:
+    def _question(self, row: Row) -> Messages | None:
+        """What was asked, and the answer too where the field holds the whole conversation."""
         if self.query_field is None:
             return None
-        if said is not None:
-            return said.query
         own = self.query_field in _OWN_QUERY_FIELDS
-        if not any(row.has(name) for name in (_OWN_QUERY_FIELDS if own else (self.query_field,))):
+        names = _OWN_QUERY_FIELDS if own else (self.query_field,)
+        present = [name for name in names if row.has(name)]
+        if not present:
             raise DemurError(
                 f"{row.place} has no {self.query_field!r}, which the first row has: give every row "
                 "its query."
             )
-        name = "query" if own else self.query_field
-        value = row.get(name)
-        if value is None:
+        name = next((one for one in present if row.get(one) is not None), None)
+        if name is None:
             return None
+        value = row.get(name)
+        if isinstance(value, list):
+            return read_messages(value, name, row.place)
         query = check_query(value, name, row.place)
         if name == "instruction":
             query = with_input(query, row)
         if isinstance(query, str) and not query.strip():
             raise DemurError(f"{row.place}: the query is blank: fill it in or drop the row.")
-        return query
+        return Messages(query, None, None)
 
 
 def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
@@ -268,8 +263,12 @@ def _texts(value: object, column: str, place: str) -> list[str]:
     items = list(value) if isinstance(value, (list, tuple)) else []
     if not items:
         raise DemurError(f"{place}: {column!r:.80} is an empty list: fill it in or drop the row.")
+    if len(items) == 1 and isinstance(items[0], Mapping) and items[0].get("role") == "assistant":
+        return [
+            content_text(items[0].get("content"), f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)
+        ]
     if all(isinstance(item, Mapping) for item in items):
-        return [content_text(items, f"{place}: {column!r:.80}")]
+        return [content_text(items, f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)]
     return [check_text(item, column, place) for item in items]
 
 
