@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -345,3 +347,82 @@ def test_an_output_that_is_none_is_not_compared(tmp_path: Path) -> None:
     (wins,) = comparison.wins
     assert (wins.won.wins, wins.won.losses, wins.won.undecided) == (1, 0, 1)
     assert judge.asked == ["Name a tree."]
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**400,
+    "",
+    "x",
+    "\ud83d",
+    "\x1b[31m",
+    [],
+    {},
+    [[]],
+    [{}],
+]
+ODD += [{"a": {"b": []}}, {"message": []}, {"code": {}}, {"error": {"code": True, "param": 7}}]
+
+
+def places_in(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The place of every value within a JSON value."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    return [place, *(each for key, one in items for each in places_in(one, (*place, key)))]
+
+
+def changed(value: Any, place: tuple[Any, ...], new: Any) -> Any:
+    """A copy of a JSON value with another value at a place."""
+    if not place:
+        return new
+    copy = value.copy()
+    copy[place[0]] = changed(value[place[0]], place[1:], new)
+    return copy
+
+
+WHOLE = {
+    **completion(YES)[1],
+    "error": {
+        "message": "no",
+        "type": "x",
+        "param": "seed",
+        "code": "y",
+        "innererror": {"code": "z"},
+        "metadata": {"reasons": ["a"]},
+        "detail": [{"loc": ["body", "seed"], "msg": "no", "type": "t"}],
+    },
+}
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_nothing_that_a_server_sends_ends_in_a_traceback(status: int) -> None:
+    """Any value may stand in any place of an answer or an error."""
+    parts = [*completion([{"type": "text", "text": YES}])[1].items()]
+    bodies = [
+        changed(body, place, odd)
+        for body in (WHOLE, dict(parts), {"error": WHOLE["error"]})
+        for place in places_in(body)
+        for odd in ODD
+    ]
+    chosen = random.Random(7).sample(bodies, 200)
+    now: list[bytes] = [b""]
+    answers: list[Answer] = []
+    failures: list[str] = []
+    with running_server(lambda _: (status, now[0])) as server:
+        for body in chosen:
+            now[0] = json.dumps(body).encode()
+            try:
+                answers += ask(server)
+            except DemurError as error:
+                failures.append(str(error))
+    assert len(answers) + len(failures) == len(chosen)
+    assert len(failures) > 20
+    assert status == 400 or len(answers) > 20
+    assert all(message.isprintable() for message in failures)
