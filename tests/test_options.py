@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Literal
@@ -192,6 +193,16 @@ def test_mistakes_in_toml_are_told_in_one_line(
     with pytest.raises(DemurError, match=message) as caught:
         read_toml(file, Everything)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_settings_are_read_from_regular_files_of_some_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "large.toml").write_text("#" * 1_000_001)
+    for name, word in (("pipe", "is a pipe"), ("zero", "is a device"), ("large", "is above 1 MB")):
+        with pytest.raises(DemurError, match=word):
+            read_toml(tmp_path / f"{name}.toml", Everything)
 
 
 def test_bad_values_name_the_file() -> None:

@@ -277,10 +277,10 @@ def open_regular(path: Path) -> BinaryIO:
             raise
         return stream
     except ValueError as error:  # a name that no file can have
-        raise DemurError(f"There is no file {name:.300}: check its path.") from error
+        raise DemurError(f"There is no file {name:.300}: check the path.") from error
     except OSError as error:
         if error.errno in _NO_FILE:
-            raise DemurError(f"There is no file {name:.300}: check its path.") from error
+            raise DemurError(f"There is no file {name:.300}: check the path.") from error
         raise DemurError(
             f"Cannot read {name:.300} ({error.strerror or error}): give a file that can be read."
         ) from error

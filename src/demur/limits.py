@@ -32,5 +32,8 @@ MOST_SET_CHARACTERS = 1 << 28
 MOST_PROMPT_BYTES = 1_000_000
 """In the text file of a safety prompt or a system prompt."""
 
+MOST_SETTINGS_BYTES = 1_000_000
+"""In a TOML file of settings."""
+
 MOST_RECORD_BYTES = 1 << 28
 """In a JSON file that demur wrote (268 MB)."""

@@ -159,6 +159,8 @@ def unreadable(path: Path, error: OSError) -> DemurError:
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise DemurError(f"{path} is a device or a pipe and no regular file: check the path.")
         if path.stat().st_size > _MOST_BYTES:
             raise DemurError(f"{path} is larger than any file that demur writes: check the path.")
         document = json.loads(path.read_bytes(), object_pairs_hook=_each_once)

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from demur.errors import DemurError
+from demur.files import read_bytes
+from demur.limits import MOST_SETTINGS_BYTES
 from demur.settings.options import NONE, Option, options_in
 from demur.settings.values import mistake, unknown_setting
 
@@ -72,13 +74,10 @@ def _load(path: str | Path) -> dict[str, Any]:
         DemurError: the file cannot be read.
     """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = read_bytes(Path(path).expanduser(), MOST_SETTINGS_BYTES).decode("utf-8-sig")
         document: dict[str, Any] = tomllib.loads(text)
-    except FileNotFoundError:
-        raise DemurError(f"There is no file {str(path)!r}: check the path.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        told = error.strerror if isinstance(error, OSError) else None
-        reason = told or " ".join(str(error).split())
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
         raise DemurError(
             f"{str(path)!r} cannot be read as TOML ({reason}): correct the file or its path."
         ) from None
