@@ -95,6 +95,16 @@ CASES: dict[str, tuple[Damage, str]] = {
         tensors(lambda found: found.update({QUERY: found[QUERY][:-1].clone()})),
         rf"other shapes .*\({QUERY} is \[31, 32\] instead of \[32, 32\]\)",
     ),
+    "half of the weights": (
+        tensors(
+            lambda found: [found.pop(key) for key in list(found) if "mlp" in key or "q_p" in key]
+        ),
+        "has 10,400 of the 21,664 weights",
+    ),
+    "the weights of a smaller model": (
+        config(hidden_size=1024, intermediate_size=8192),
+        r"has 2\d,\d{3} of the 5\d,\d{3},\d{3} weights that",
+    ),
     "shape of words": (header(shape=["a"]), "damaged"),
     "negative shape": (header(shape=[-32]), "damaged"),
     "shape of more than there is": (header(shape=[10**9, 10**9]), "memory"),
@@ -104,6 +114,10 @@ CASES: dict[str, tuple[Damage, str]] = {
     "no layers": (config(num_hidden_layers=0), "num_hidden_layers is 0"),
     "minus one layer": (config(num_hidden_layers=-1), "num_hidden_layers is -1"),
     "half a layer": (config(num_hidden_layers=1.5), "cannot be right .*num_hidden_layers"),
+    "a large feed-forward block": (
+        config(intermediate_size=10**8),
+        r"of the 19,\d{3},\d{3},\d{3} weights",
+    ),
     "a width of words": (config(hidden_size="wide"), "cannot be right .*hidden_size"),
     "no width": (config(hidden_size=None), "cannot be right .*hidden_size"),
     "no heads": (config(num_attention_heads=0), "cannot be right"),

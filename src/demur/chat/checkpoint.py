@@ -178,6 +178,8 @@ def load_weights(
     """
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     weights = list_weights(weight_files(folder, name), name)
+    if getattr(config, "quantization_config", None) is None:
+        _check_count(config, weights, name, trust_remote_code)
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -258,16 +260,39 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
             )
 
 
+def _without_weights(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
+    """The model that a configuration asks for, with no memory behind its weights."""
+    transformers: Any = importlib.import_module("transformers")
+    with torch.device("meta"):
+        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trust_remote_code
+        )
+    return model
+
+
+def _check_count(
+    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
+) -> None:
+    """Refuse files with fewer weights than half the model: transformers would make up the rest."""
+    try:
+        empty = _without_weights(config, trust_remote_code)
+    except Exception:  # a model's own code may not build it so, and explains itself when it loads
+        return
+    wanted = sum(parameter.numel() for parameter in empty.parameters())
+    if weights.count < wanted / 2:
+        raise DemurError(
+            f"{name} has {weights.count:,} of the {wanted:,} weights that config.json asks for; "
+            "download it again or check that config.json belongs to it."
+        )
+
+
 def _other_shapes(
     config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
 ) -> DemurError:
     """The error for weights of other shapes than config.json asks for, with one that has."""
-    transformers: Any = importlib.import_module("transformers")
     which = ""
-    with suppress(Exception), torch.device("meta"):
-        empty = transformers.AutoModelForCausalLM.from_config(
-            config, trust_remote_code=trust_remote_code
-        )
+    with suppress(Exception):
+        empty = _without_weights(config, trust_remote_code)
         wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
         which = next(
             f" ({key:.100} is {list(shape)} instead of {list(wanted[key])})"

@@ -160,6 +160,9 @@ def require_whole_model(header: GgufHeader, name: str) -> None:
     layers = header.size_of_model("block_count")
     if len(blocks) < layers:
         raise damaged(name, f"it has {len(blocks)} of its {layers} layers")
+    width, weights = header.size_of_model("embedding_length"), sum(map(prod, shapes.values()))
+    if weights < layers * width**2 // 2:  # the attention of a layer alone has more
+        raise damaged(name, f"it has {weights} weights for {layers} layers of a width of {width}")
     if not header.number("tokenizer.ggml.tokens"):
         raise DemurError(f"{name} has no tokenizer: give a GGUF file that has one.")
     _require_data(header, name)
