@@ -201,7 +201,7 @@ def test_without_a_connection_what_was_fetched_before_is_used(
     assert module.config.HF_HUB_OFFLINE is False
     message = message_of("hf:org/unknown:goal")
     assert "the hub does not answer" in message
-    assert "was not fetched before: check the connection and HF_ENDPOINT" in message
+    assert "was not fetched before: check the connection, HF_ENDPOINT and HF_HUB_" in message
 
 
 def test_a_hub_that_never_answers_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The largest sizes that demur reads. They are far above what anybody needs, and stop a mistake.
+"""The largest sizes that demur reads. They are generous, and stop a mistake early.
 
 A device, a damaged file or the wrong file then ends in one line, not in gigabytes of memory.
 """

@@ -21,6 +21,7 @@ HUB_PREFIX = "hf:"
 FORM = "hf:ORG/NAME:COLUMN, or with a configuration and a split hf:ORG/NAME/CONFIG@SPLIT:COLUMN"
 
 _SECONDS = 10.0
+_CONNECT = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 _PAGE = re.compile(r"hf:https?://[^/]+/datasets/")
 # A split may be a slice with a colon in it, as in `train[:100]`.
 _SPEC = re.compile(
@@ -124,9 +125,8 @@ def _load(spec: HubSpec) -> Any:
     except Exception as error:  # the package raises a dozen kinds, for the network as for the name
         if unreached is not None:
             raise DemurError(
-                f"Cannot load dataset {spec.dataset!r:.200}, because the hub does not answer "
-                f"({first_line(unreached):.200}) and the dataset was not fetched before: check the "
-                "connection and HF_ENDPOINT, or give a file."
+                f"Cannot load dataset {spec.dataset!r:.200}, because {unreached} and it was not "
+                f"fetched before: {_CONNECT}, or give a file."
             ) from error
         raise DemurError(
             f"Cannot load dataset {spec.dataset!r:.200} ({first_line(error):.300}): "
@@ -163,7 +163,7 @@ def _fix(datasets: Any, spec: HubSpec) -> str:
     return f"check the spelling (private ones need {LOGIN}), or give a file"
 
 
-def _unreached(name: str) -> Exception | None:
+def _unreached(name: str) -> str | None:
     """Why the hub does not answer, found out in seconds; None where it answers.
 
     The package itself tries again and again, for minutes.
@@ -171,14 +171,16 @@ def _unreached(name: str) -> Exception | None:
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
-        return DemurError("HF_HUB_OFFLINE is set")
+        return "HF_HUB_OFFLINE is set"
     try:
         HfApi(endpoint=endpoint()).dataset_info(name, timeout=_SECONDS)
     except Exception as error:
         # An answer of the hub itself, even no, is given to the package, whose message is better.
         status = status_of(error)
         refused = isinstance(error, ValueError)  # a name that no repository can have
-        return None if refused or (status is not None and status < 500) else error
+        if refused or (status is not None and status < 500):
+            return None
+        return f"the hub does not answer ({first_line(error):.200})"
     return None
 
 

@@ -4,7 +4,7 @@ Queries and responses are named in the same way, `FILE` or `FILE:FIELD`, and are
 reader. A row that is damaged is an error that names it; no text is shortened, merged or dropped.
 """
 
-from demur.reading.files import NoWatch, TextFile, Watch, is_regular_file
+from demur.reading.files import NoWatch, TextFile, Watch
 from demur.reading.given import GivenRequest, GivenResponse
 from demur.reading.messages import check_query
 from demur.reading.queries import GivenQueries, read_given_queries
@@ -28,7 +28,6 @@ __all__ = [
     "check_query",
     "check_text",
     "exists",
-    "is_regular_file",
     "listed",
     "open_rows",
     "read_given_queries",

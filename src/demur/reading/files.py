@@ -169,14 +169,6 @@ class TextFile:
             ) from error
 
 
-def is_regular_file(path: Path) -> bool:
-    """Whether a path is that of a regular file; any text may be asked about."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, or one that no file can have
-        return False
-
-
 def _beginning(chunks: Iterator[bytes], least: int) -> bytes:
     """The first chunks together, until there are enough bytes to tell what a file is."""
     head = b""

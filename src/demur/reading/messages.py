@@ -71,7 +71,7 @@ def read_messages(value: object, column: str, place: str) -> Messages:
     """The conversation in a list of messages, which may begin with system messages.
 
     Raises:
-        DemurError: a message is not as it should be, or nobody asks anything.
+        DemurError: a message is not as it should be, or none is of the user.
     """
     place = f"{place}: {column!r:.80}"
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
