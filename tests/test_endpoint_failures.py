@@ -298,7 +298,7 @@ def drip(opening: bytes) -> Callable[[socket.socket], None]:
 def test_an_answer_must_be_whole_in_time(talk: Callable[[socket.socket], None]) -> None:
     with running_socket(talk) as url:
         before = time.monotonic()
-        assert "no whole answer within 0.5 s" in failure(url, timeout=0.5)
+        assert "no answer within 0.5 s" in failure(url, timeout=0.5)
         assert time.monotonic() - before < 2.5
 
 
@@ -366,7 +366,7 @@ def test_a_broken_connection_is_tried_again() -> None:
 def test_a_name_that_is_long_looked_up_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(8))
     before = time.monotonic()
-    assert "no whole answer" in failure("http://slow.example/v1", timeout=0.5)
+    assert "no answer within" in failure("http://slow.example/v1", timeout=0.5)
     assert time.monotonic() - before < 3
 
 

@@ -45,8 +45,8 @@ Result = TypeVar("Result")
 
 _NO_KEY = "none"  # local servers ignore it
 _SECONDS_FOR_THE_REST = 1.0
-"""Seconds in which answers under way are waited for after a failure or an interruption, where a
-ledger keeps them."""
+"""Seconds in which answers under way are waited for after a failure, and, where a ledger keeps
+them, after an interruption."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,16 @@ class EndpointClient:
         async with self._door.opened() as client:
             count = min(self._settings.concurrency, len(rows))
             workers = [asyncio.ensure_future(worker(client)) for _ in range(count)]
+            wait = True
             try:
                 first, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            except asyncio.CancelledError:
+                wait = self.ledger is not None
+                raise
             finally:
                 rows.clear()
                 ending.set()
-                if self.ledger is not None:
+                if wait:
                     await asyncio.wait(workers, timeout=_SECONDS_FOR_THE_REST)
                 for one in workers:
                     one.cancel()

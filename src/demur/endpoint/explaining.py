@@ -46,7 +46,7 @@ class Explainer:
     def too_slow(self) -> RequestFailed:
         """The reply is not there in time."""
         return RequestFailed(
-            f"{self._address.place} gave no whole answer within {self._settings.timeout:g} s",
+            f"{self._address.place} gave no answer within {self._settings.timeout:g} s",
             f"allow more time or ask less at once, {_AGAIN}",
             may_pass=True,
         )
