@@ -17,8 +17,11 @@ from pathlib import Path
 
 from demur.errors import DemurError
 
-MOST_SECONDS = 5.0
-"""Longest time that the work may take."""
+MOST_SECONDS = 2
+"""Longest time that the work may compute."""
+
+MOST_WAITING = 8.0
+"""Longest time in seconds that is waited for it, on a machine that has more to do."""
 
 MOST_MEMORY = 1 << 29
 """Most bytes that the work may need."""
@@ -51,7 +54,7 @@ def bounded_text(work: Callable[[], str], what: str) -> str:
         what: subject of messages, for example "The chat template".
 
     Raises:
-        OutOfBounds: the work takes longer than `MOST_SECONDS`, or needs more than `MOST_MEMORY`.
+        OutOfBounds: the work computes longer than `MOST_SECONDS`, or needs more than `MOST_MEMORY`.
         RuntimeError: the work raises an exception.
     """
     if not hasattr(os, "fork"):
@@ -69,7 +72,9 @@ def bounded_text(work: Callable[[], str], what: str) -> str:
         os.close(reading)
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+    if not said and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        raise OutOfBounds(what, f"does not end within {MOST_SECONDS} s")
     kind, text = said[:1], said[1:].decode("utf-8", "replace")
     if kind == _DONE:
         return text
@@ -81,7 +86,7 @@ def bounded_text(work: Callable[[], str], what: str) -> str:
 def _run(work: Callable[[], str], writing: int) -> None:
     """Do the work in the child, which ends here."""
     try:
-        _limit_memory()
+        _limit()
         said = _DONE + work().encode("utf-8", "replace")
     except MemoryError:
         said = _MEMORY
@@ -94,10 +99,12 @@ def _run(work: Callable[[], str], writing: int) -> None:
         os._exit(0)
 
 
-def _limit_memory() -> None:
+def _limit() -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS + 1))
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + MOST_MEMORY
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -107,11 +114,11 @@ def _limit_memory() -> None:
 
 def _read(reading: int, what: str) -> bytes:
     said = bytearray()
-    deadline = time.monotonic() + MOST_SECONDS
+    deadline = time.monotonic() + MOST_WAITING
     while True:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([reading], [], [], left)[0]:
-            raise OutOfBounds(what, f"does not end within {MOST_SECONDS:.0f} s")
+            raise OutOfBounds(what, f"does not end within {MOST_WAITING:.0f} s")
         piece = os.read(reading, 1 << 16)
         if not piece:
             return bytes(said)
