@@ -214,7 +214,7 @@ def test_another_preference_judge_is_asked_itself(
         ({"instructions": []}, "is empty"),
         ({"instructions": "missing.txt"}, "no file 'missing.txt'"),
         ({"instructions": "missing"}, "No query set is called 'missing'"),
-        ({"tokens": 1000}, "shorten or drop it"),
+        ({"tokens": 1000}, r"ask for at most \d+ \(--tokens\)"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(
