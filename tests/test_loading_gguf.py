@@ -129,3 +129,37 @@ def test_gguf_files_that_cannot_be_read(
     gguf_file.write_bytes(damage(gguf_file.read_bytes()))
     assert "GGUF" in loading_failure(gguf_file)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"]
+)
+def test_a_copy_that_was_changed_is_made_again(gguf_file: Path, name: str) -> None:
+    first = load_model(gguf_file, dtype="float32", device="cpu")
+    wanted = {key: weight.clone() for key, weight in first.model.state_dict().items()}
+    copy = first.folder / name
+    whole = copy.read_bytes()
+    del first
+    copy.write_bytes(whole[: len(whole) // 2] + bytes(16) + whole[len(whole) // 2 + 16 :])
+    again = load_model(gguf_file, dtype="float32", device="cpu")
+    assert copy.read_bytes() == whole
+    assert all(torch.equal(weight, wanted[key]) for key, weight in again.model.state_dict().items())
+
+
+def test_a_copy_with_a_file_too_many_or_too_few_is_made_again(gguf_file: Path) -> None:
+    folder = load_model(gguf_file, dtype="float32").folder
+    (folder / "chat_template.jinja").unlink()
+    assert load_model(gguf_file, dtype="float32").tokenizer.chat_template
+    (folder / "adapter_config.json").write_text("{}")
+    load_model(gguf_file, dtype="float32")
+    assert not (folder / "adapter_config.json").exists()
+
+
+def test_a_copy_that_was_only_touched_is_used(
+    gguf_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = load_model(gguf_file, dtype="float32").folder
+    monkeypatch.setattr(dequantize, "_unpack", lambda *_: pytest.fail("unpacked again"))
+    for file in folder.iterdir():
+        file.touch()
+    load_model(gguf_file, dtype="float32")
