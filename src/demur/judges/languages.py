@@ -21,7 +21,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).with_name("default_languages")
 
-VERSION = 1
+VERSION = 2
 """Version of the reading; goes up whenever a change to this file may change a verdict."""
 
 READ = 600
@@ -68,6 +68,7 @@ _LANGUAGES = {
     "latin": ("french", "german", "spanish", "portuguese", "indonesian"),
 }
 _ENOUGH_ENGLISH = 3
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
 
 # Marks that are left out: accents, Arabic vowel signs and lengthening, dots of Indic letters, and
 # characters without width.
@@ -178,7 +179,7 @@ def _count(spoken: Sequence[str], frequent: frozenset[str]) -> int:
 
 def _is_prose(words: Sequence[str], spoken: Sequence[str]) -> bool:
     """Whether a text reads like sentences rather than a list, a name or code."""
-    return len(spoken) >= 12 and len(spoken) >= 0.75 * len(words)
+    return len(set(spoken)) >= 10 and len(spoken) >= 0.75 * len(words)
 
 
 def _words(text: str) -> list[str]:
@@ -255,7 +256,10 @@ def _unread(script: str) -> list[frozenset[str]]:
     for heading, lines in _sections("unread").items():
         where, colon, _ = heading.partition(":")
         if (where if colon else "latin") == script:
-            found.append(frozenset(_words(" ".join(lines))))
+            words = _words(" ".join(lines))
+            # A consonant alone is as often an initial or a variable as a word.
+            known = (word for word in words if len(word) > 1 or word not in _CONSONANTS)
+            found.append(frozenset(known))
     return found
 
 
