@@ -105,6 +105,10 @@ CASES: dict[str, tuple[Damage, str]] = {
         config(hidden_size=1024, intermediate_size=8192),
         r"has 2\d,\d{3} of the 5\d,\d{3},\d{3} weights that",
     ),
+    "a header of half the file": (
+        written(WEIGHTS, (150_000_000).to_bytes(8, "little") + bytes(200_000_000)),
+        "damaged or cut off",
+    ),
     "shape of words": (header(shape=["a"]), "damaged"),
     "negative shape": (header(shape=[-32]), "damaged"),
     "shape of more than there is": (header(shape=[10**9, 10**9]), "memory"),

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 
 from demur.chat.hardware import available_memory
 from demur.errors import DemurError, first_line
-from demur.files import DISK_FULL
+from demur.files import DISK_FULL, read_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -34,6 +34,9 @@ _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SAMPLE = 64 << 10
+
+MOST_HEADER = 100_000_000
+"""Largest size in bytes of a safetensors header, as its own library bounds it, and of an index."""
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -48,7 +51,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
     if not index.is_file():
         raise missing_weights(name, (path.name for path in folder.iterdir()))
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(read_bytes(index, MOST_HEADER))["weight_map"].values()))
         files = [folder / Path(name).name for name in names]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise DemurError(f"{name}: {_INDEX} is damaged; download the model again.") from None
@@ -99,8 +102,8 @@ def list_weights(files: Iterable[Path], name: str) -> Weights:
         try:
             with file.open("rb") as handle:
                 length = int.from_bytes(handle.read(8), "little")
-                if length > file.stat().st_size - 8:
-                    raise ValueError("the header is longer than the file")
+                if length > min(file.stat().st_size - 8, MOST_HEADER):
+                    raise ValueError("the header is longer than the file, or than any")
                 header: dict[str, Any] = json.loads(handle.read(length))
             header.pop("__metadata__", None)
             end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)

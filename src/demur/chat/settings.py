@@ -16,7 +16,8 @@ class LoadSettings(BaseModel):
 
     model: str | None = Field(
         default=None,
-        description="hub name, local folder, GGUF file or catalog name of the model",
+        description="hub name (ORG/NAME, with @REVISION or :Q4_K_M), local folder, GGUF file or "
+        "catalog name of the model",
         json_schema_extra={"argument": True, "default": DEFAULT_MODEL},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
