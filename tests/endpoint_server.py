@@ -171,6 +171,11 @@ def running_socket(
                     return
                 received += chunk
             talk(connection)
+            # What is left of the request must be read, or the client sees a broken connection.
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(1)
+            while connection.recv(65536):
+                pass
         except OSError:  # the client gave up
             pass
         finally:

@@ -15,6 +15,16 @@ from demur.endpoint.waiting import LONGEST_WAIT
 from demur.errors import DemurError, first_line
 
 MOST_CHARACTERS = 200
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
+_INTERRUPTED = (
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    ssl.SSLSyscallError,
+)
+"""Errors of a connection that breaks off, which only happens to be encrypted."""
+
 _PASSING = (408, 409, 425, 429)
 _AGAIN = "and run the same again to go on"
 _LOOK = "look at its log"
@@ -103,11 +113,12 @@ class Explainer:
                     "point SSL_CERT_FILE at the certificate of its authority, or correct the "
                     "address",
                 )
-            if isinstance(one, ssl.SSLError):
+            if isinstance(one, ssl.SSLError) and not isinstance(one, _INTERRUPTED):
                 return RequestFailed(
                     f"The encrypted connection to {place} fails{through} "
                     f"({self.shown(one.reason or first_line(one))})",
                     "check whether it speaks https or http, and its TLS settings",
+                    may_pass=one.reason not in _NO_TLS,
                 )
         if proxy is not None and kinds & {"ProxyError", "ConnectError", "OSError"}:
             return RequestFailed(
