@@ -123,7 +123,8 @@ def test_an_unknown_name_gets_the_nearest(name: str, nearest: str) -> None:
 @pytest.mark.parametrize("name", ["", "zzz", "a\nb", "../advbench", "x" * 500])
 def test_an_unknown_name_lists_them_all(name: str) -> None:
     message = message_of(name)
-    assert repr(name) in message
+    assert repr(name)[:100] in message
+    assert len(message) < 400
     assert all(known in message for known in BENCHMARKS)
 
 
