@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
@@ -58,6 +59,14 @@ def written(name: str, content: str | bytes) -> Damage:
     return lambda folder: (folder / name).write_bytes(data)
 
 
+def sparse(name: str, content: bytes, size: int) -> Damage:
+    def damage(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+        os.truncate(folder / name, size)
+
+    return damage
+
+
 def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     def damage(folder: Path) -> None:
         found = load_file(folder / WEIGHTS)
@@ -106,7 +115,7 @@ CASES: dict[str, tuple[Damage, str]] = {
         r"has 2\d,\d{3} of the 5\d,\d{3},\d{3} weights that",
     ),
     "a header of half the file": (
-        written(WEIGHTS, (150_000_000).to_bytes(8, "little") + bytes(200_000_000)),
+        sparse(WEIGHTS, (150_000_000).to_bytes(8, "little"), 200_000_000),
         "damaged or cut off",
     ),
     "shape of words": (header(shape=["a"]), "damaged"),
