@@ -476,7 +476,7 @@ def test_answers_are_tokenized_as_the_template_writes_them() -> None:
         ([["w7"], [[]], []], "A target has no tokens"),
         ([["w7"], [" "], []], "The answer is empty"),
         ([["w7"], [[VOCABULARY]], []], "give ids from 0 to 95"),
-        ([["w7"], [[7] * 300], []], "The query .w30. has [0-9]+ tokens and its answer may have 300"),
+        ([["w7"], [[7] * 300], []], "The query .w30. has .* its answer may have 300"),
     ],
 )
 def test_targets_are_checked(model: ChatModel, targets: Any, message: str) -> None:
