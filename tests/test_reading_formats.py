@@ -503,6 +503,18 @@ def test_logs_of_inspect(tmp_path: Path, ending: str) -> None:
     assert {one.prompt for one in found} == {"log"}
 
 
+def test_logs_of_the_task_of_demur_name_what_they_measured(tmp_path: Path) -> None:
+    known = {"label": "harmful", "set": "mine", "category": "c", "prompt": "long"}
+    rows = [
+        sample(1, "q1", metadata={**known, "condition": "a" * 64}),
+        sample(2, "q2", metadata={**known, "condition": "b", "prompt": "none"}),
+    ]
+    one, two = responses(write(tmp_path / "log.json", {"eval": {}, "samples": rows}))
+    assert (one.prompt, one.condition, one.set, one.category) == ("long", "a" * 64, "mine", "c")
+    assert two.prompt == "none"
+    assert two.condition not in (None, "b")  # told by the system message
+
+
 def test_damaged_logs_of_inspect(tmp_path: Path) -> None:
     path = tmp_path / "log.eval"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -15,7 +15,14 @@ from typing import Any
 
 from demur.errors import DemurError
 from demur.reading.batches import BatchAnswers, BatchRequests
-from demur.reading.given import LABELS, Format, GivenResponse, response_of, response_of_choice
+from demur.reading.given import (
+    LABELS,
+    Format,
+    GivenResponse,
+    fingerprint_in,
+    response_of,
+    response_of_choice,
+)
 from demur.reading.messages import Messages, check_query, content_text, read_messages
 from demur.reading.objects import parse_json
 from demur.reading.row import Row
@@ -143,7 +150,7 @@ class InspectLog:
         label = row.get("metadata", "label")
         known = {
             name: value
-            for name in ("prompt", "condition", "set", "category")
+            for name in ("prompt", "set", "category")
             if isinstance(value := row.get("metadata", name), str) and value.strip()
         }
         choices = row.get("output", "choices") or [{}]
@@ -156,6 +163,7 @@ class InspectLog:
                 "stop_reason",
                 query=query,
                 system=system,
+                condition=fingerprint_in(row.get("metadata", "condition")),
                 label=LABELS.get(label) if isinstance(label, str) else None,
                 **known,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from demur.reading.row import Row
 from demur.reading.text import check_text
 from demur.records import REFUSAL, Label, Query
 
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 LABELS: dict[str, Label] = {"harmful": "harmful", "harmless": "harmless"}
 
 
@@ -114,6 +116,11 @@ def response_of_choice(choice: object, place: str, reason: str, **known: Any) ->
             return response_of(check_text(refusal, "refusal", place), end=REFUSAL, **known)
         return response_of(None, end=end, **known)
     return response_of(check_text(content, "content", place), end=end, **known)
+
+
+def fingerprint_in(value: object) -> str | None:
+    """The fingerprint of a condition, where a field holds one and nothing else."""
+    return value if isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
 
 
 def short_name(value: object) -> str | None:

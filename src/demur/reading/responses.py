@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -11,7 +10,14 @@ from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS, MOST_TEXT_CHARACTERS
 from demur.reading.batches import BatchRequests
 from demur.reading.files import Watch
 from demur.reading.formats import AlpacaEval, with_input
-from demur.reading.given import LABELS, Format, GivenRequest, GivenResponse, is_sequence
+from demur.reading.given import (
+    LABELS,
+    Format,
+    GivenRequest,
+    GivenResponse,
+    fingerprint_in,
+    is_sequence,
+)
 from demur.reading.messages import Messages, check_query, content_text, read_messages, spoken
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
@@ -24,7 +30,6 @@ QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question", "goal"
 """Fields that hold the query; the first one that a file has counts."""
 
 _OWN_QUERY_FIELDS = ("query", "messages")
-_FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 class ResponseReader:
@@ -172,7 +177,7 @@ class ResponseReader:
             system=None if asked is None else asked.system,
             prompt=row.name("safety_prompt")
             or (row.name("prompt") if self.query_field in (None, *_OWN_QUERY_FIELDS) else None),
-            condition=_fingerprint(row.get("condition")),
+            condition=fingerprint_in(row.get("condition")),
             set=row.name("set"),
             label=_label(row),
             category=row.name("category"),
@@ -235,11 +240,6 @@ def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
                 f"{MOST_SET_CHARACTERS:,} characters, above what is read: split the batch."
             )
     return found or None
-
-
-def _fingerprint(value: object) -> str | None:
-    """The fingerprint of the condition, where the column holds one and nothing else."""
-    return value if isinstance(value, str) and _FINGERPRINT.fullmatch(value) else None
 
 
 def _present(text: str, row: Row) -> str | None:
