@@ -183,6 +183,24 @@ def test_every_damage_of_one_character_is_read_whole_or_named(tmp_path: Path) ->
     assert named > 100
 
 
+def test_names_that_do_not_say_what_a_file_holds(tmp_path: Path) -> None:
+    for name, message in (
+        ("t.xlsx", "save the sheet as CSV, or give a file"),
+        ("t.zip", "give a "),
+    ):
+        (tmp_path / name).write_bytes(b"PK")
+        for spec in (str(tmp_path / name), f"{tmp_path / name}:text"):
+            with pytest.raises(DemurError, match=rf"Cannot tell what .*{name}.* holds: {message}"):
+                load_query_set(spec, "harmless")
+        with pytest.raises(DemurError, match=rf"Cannot tell what .*{name}' holds: {message}"):
+            evaluate(ResponseFiles(tmp_path / name), judge="paper", output=tmp_path / "out")
+    commas = tmp_path / "t.tsv"
+    commas.write_text('id,text\n1,"a\tb"\n')
+    assert as_queries(commas) == ("a\tb",)
+    commas.write_text("text\nHow, then?\n")
+    assert as_queries(commas) == ("How, then?",)
+
+
 def test_rows_that_are_left_out_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("id,text\n1,a\n\n,\n2, \n3,a\n4,b\n")

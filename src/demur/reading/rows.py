@@ -15,6 +15,7 @@ from demur.reading.spec import ENDINGS, JSON, LINES, LOG, PARQUET, TABLE, TEXT, 
 from demur.reading.table import open_table
 from demur.reading.text import read_text_lines
 
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _KNOWN = ", ".join(ENDINGS)
 
 
@@ -45,9 +46,10 @@ def open_rows(spec: FileSpec, watch: Watch | None = None) -> tuple[Iterator[Row]
         return json_document(path, field, watch)
     if spec.kind == LINES:
         return json_lines(path, watch), field
+    sheet = "save the sheet as CSV, or " if path.suffix.lower().startswith(_SHEETS) else ""
     raise DemurError(
-        f"Cannot tell what {str(path)!r:.300} holds: give a file that ends in {_KNOWN} (or in .gz "
-        "behind that)."
+        f"Cannot tell what {str(path)!r:.300} holds: {sheet}give a file that ends in {_KNOWN} (or "
+        "in .gz behind that)."
     )
 
 

@@ -52,7 +52,7 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
     """Read the header of a table and find what stands between its cells.
 
     Args:
-        file: the file; one whose name ends in `.tsv` has tabs.
+        file: the file; one whose name ends in `.tsv` has tabs, unless its header has others.
         column: a column that is asked for, which helps to tell commas, semicolons and tabs apart.
 
     Raises:
@@ -65,7 +65,7 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
     if declared:  # as spreadsheets write it
         first, skipped = next(lines, ""), 1
         delimiter = declared[1]
-    elif file.path.name.lower().endswith((".tsv", ".tsv.gz")):
+    elif _is_tabbed(file.path.name.lower(), first):
         delimiter = "\t"
     else:
         delimiter = _delimiter_of(first, column)
@@ -98,6 +98,12 @@ def _require_column(column: str, header: Sequence[str], name: str) -> None:
             f"{name} has no column {column!r:.80}{did_you_mean(column, header)}: its columns are "
             f"{listed(header)}."
         )
+
+
+def _is_tabbed(name: str, header: str) -> bool:
+    """Whether a file is one of tabs by its name, and its header does not say otherwise."""
+    others = "\t" not in header and ("," in header or ";" in header)
+    return name.endswith((".tsv", ".tsv.gz")) and not others
 
 
 def _delimiter_of(header: str, column: str | None) -> str:

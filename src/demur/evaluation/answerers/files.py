@@ -22,7 +22,14 @@ from demur.evaluation.settings import FileSettings
 from demur.files import open_regular
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
-from demur.reading import ENDINGS, FileSpec, GivenRequest, ResponseReader, read_requests
+from demur.reading import (
+    ENDINGS,
+    FileSpec,
+    GivenRequest,
+    ResponseReader,
+    open_rows,
+    read_requests,
+)
 from demur.reading.spec import TEXT
 from demur.records import NO_PROMPT, ConditionRecord, FileRecord, FilesRecord, fingerprint
 
@@ -256,6 +263,8 @@ def _check(spec: FileSpec) -> None:
             ".parquet or .jsonl and give that."
         )
     open_regular(spec.path).close()
+    if spec.kind is None:
+        open_rows(spec)  # says what may be given
     if spec.kind in (None, TEXT):
         raise DemurError(
             f"{str(spec.path)!r:.300} is not a file of responses: give one that ends in "
