@@ -167,6 +167,34 @@ def test_a_value_out_of_range_is_one_line_before_any_model(verb: str, option: Op
     assert option.range in line
 
 
+NUMBERS = [
+    (verb, option)
+    for verb, command in COMMANDS.items()
+    for option in options_in(command.settings)
+    if option.kind in (int, float) and not option.choices
+]
+
+
+@pytest.mark.parametrize("value", ["1e30", "9" * 40, "inf", "nan"])
+@pytest.mark.parametrize(("verb", "option"), NUMBERS)
+def test_every_number_has_a_largest_value(verb: str, option: Option, value: str) -> None:
+    assert not allowed(verb, option, value)
+
+
+TEXTS = [
+    (verb, option)
+    for verb, command in COMMANDS.items()
+    for option in options_in(command.settings)
+    if option.kind in (str, Path) and not option.choices
+]
+
+
+@pytest.mark.parametrize("value", ["a\0b", "a" * 5000], ids=["null", "long"])
+@pytest.mark.parametrize(("verb", "option"), TEXTS)
+def test_no_text_holds_a_null_character_or_thousands(verb: str, option: Option, value: str) -> None:
+    assert not allowed(verb, option, value)
+
+
 def allowed(verb: str, option: Option, value: str) -> bool:
     command = COMMANDS[verb]
     try:

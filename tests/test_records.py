@@ -78,6 +78,16 @@ def test_every_changed_byte_of_a_record_is_noticed(tmp_path: Path) -> None:
             assert read_record(file, Settings, "thing") == SETTINGS
 
 
+def test_a_line_that_is_there_twice_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_record(file, SETTINGS, "thing")
+    lines = file.read_bytes().splitlines(keepends=True)
+    for place in range(len(lines)):
+        file.write_bytes(b"".join([*lines[: place + 1], *lines[place:]]))
+        with pytest.raises(DemurError, match="is damaged: delete it and run"):
+            read_record(file, Settings, "thing")
+
+
 @pytest.mark.parametrize("length", [0, 1, 40, -2])
 def test_a_record_cut_short_is_noticed(tmp_path: Path, length: int) -> None:
     file = tmp_path / "a.json"
