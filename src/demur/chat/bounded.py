@@ -20,7 +20,7 @@ from demur.errors import DemurError
 MOST_SECONDS = 2
 """Longest time that the work may compute."""
 
-MOST_WAITING = 8.0
+MOST_WAITING = 30.0
 """Longest time in seconds that is waited for it, on a machine that has more to do."""
 
 MOST_MEMORY = 1 << 29
