@@ -84,6 +84,7 @@ def export(
     """
     require_common(progress=progress)
     require_kind("prompt", prompt, (str, Path, Run, SafetyPrompt), "a run, a prompt or a path")
+    require_kind("to", to, str, f"the name of an engine: {', '.join(FORMATS)}")
     require_kind("folder", folder, (str, PathLike), "the path of a new folder")
     require_kind("model", model, (str, PathLike, ChatModel, type(None)), "a ChatModel or a name")
     require_kind("system_prompt", system_prompt, (str, type(None)), "the text itself")
