@@ -235,7 +235,10 @@ def test_a_method_is_named_in_the_registry_alone() -> None:
 def test_methods_by_name() -> None:
     assert method_names() == ("likelihood", "dro", "vpt")
     assert get_method("dro") is get_method(DirectedRepresentation) is DirectedRepresentation
-    message = r"no method 'drl' \(did you mean 'dro'\?\): choose likelihood, dro, vpt, text, or give FILE\.py:CLASS"
+    message = (
+        r"no method 'drl' \(did you mean 'dro'\?\): choose likelihood, dro, vpt, text, or give "
+        r"FILE\.py:CLASS"
+    )
     with pytest.raises(DemurError, match=message):
         get_method("drl")
     for wrong in (3, OptimizeSettings, None):
