@@ -132,3 +132,49 @@ def test_an_interrupted_run_goes_on_to_the_same_files(
     for name in whole:
         if name != "report.html":
             assert found[name] == whole[name], name
+
+
+LOST = """\
+import os
+import signal
+
+from demur.cli.interrupts import Interrupts
+
+
+class Removed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+with Interrupts():
+    Removed()
+    print("went on")
+"""
+LATE = """\
+import os
+import signal
+
+from demur.cli.interrupts import Interrupts
+
+with Interrupts():
+    pass
+os.kill(os.getpid(), signal.SIGINT)
+print("done")
+"""
+
+
+def test_an_interruption_that_python_would_lose_is_kept() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130
+    assert "Interrupted: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "went on" not in ended.stdout
+
+
+def test_an_interruption_after_the_end_changes_nothing() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ MESSAGE = "Interrupted: nothing that was finished is lost; run the same command 
 
 
 class Interrupts:
-    """Handles the signals while a command runs; used as a context manager.
+    """Handles the signals while a command runs; used as a context manager, once in a process.
 
     Attributes:
         status: exit status that the signal asks for; None before there was one.
@@ -41,7 +42,6 @@ class Interrupts:
         self._told = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
-        self._before: dict[int, object] = {}
         self._ends: tuple[int, int] | None = None
 
     def __enter__(self) -> Interrupts:
@@ -49,7 +49,6 @@ class Interrupts:
             return self
         Interrupts.current = self
         for number in SIGNALS:
-            self._before[number] = signal.getsignal(number)
             signal.signal(number, self._handle)
         # The number of a signal is written here at once, whatever the main thread computes.
         reading, writing = os.pipe()
@@ -57,6 +56,7 @@ class Interrupts:
         self._ends = (reading, writing)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(reading,), daemon=True).start()
+        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(
@@ -69,8 +69,9 @@ class Interrupts:
             return
         self._stop_waiting()
         signal.set_wakeup_fd(-1)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        # All is done; closing the packages takes a while, and changes no status.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         os.close(self._ends[1])  # the thread reads the end and closes its side
         self._ends = None
         Interrupts.current = None
@@ -110,6 +111,12 @@ class Interrupts:
             self.end()  # nothing is waited for the second time
         self.status = SIGNALS[number]
         raise KeyboardInterrupt
+
+    def _unraisable(self, problem: sys.UnraisableHookArgs) -> None:
+        """Where Python would lose the interruption, for example while it removes an object."""
+        if isinstance(problem.exc_value, KeyboardInterrupt) and self.status is not None:
+            self.end()
+        sys.__unraisablehook__(problem)
 
     def _watch(self, reading: int) -> None:
         while numbers := os.read(reading, 64):
