@@ -135,7 +135,8 @@ def _explained_system_error(error: OSError) -> str:
     name = error.filename if error.filename is not None else error.filename2
     if name is None:
         return f"The system refused an operation ({reason}): check its limits, and run this again."
-    return f"Cannot use {os.fsdecode(name)!r:.300} ({reason}): give another path."
+    path = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else str(name)
+    return f"Cannot use {path!r:.300} ({reason}): give another path."
 
 
 def _run(arguments: list[str]) -> int:
