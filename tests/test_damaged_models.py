@@ -165,6 +165,15 @@ def test_it_is_one_line(folder: Path, case: str) -> None:
     assert re.search(match, message), message
 
 
+def test_a_token_that_the_model_has_no_row_for(folder: Path) -> None:
+    """The template writes it, so it shows when a conversation is rendered."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bos_token": "<unheard>"}))
+    model = ChatModel.load(folder, dtype="float32")
+    with pytest.raises(DemurError, match=r"writes the token \d+, and the model has rows for"):
+        model.represent(["w9 w8"])
+
+
 @pytest.mark.parametrize("value", ["x", {"a": 1}, [10**9, None], -4, 10**12])
 def test_ends_that_are_no_tokens_are_left_out(folder: Path, value: object) -> None:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))

@@ -20,6 +20,7 @@ def inputs_of(
     new_tokens: int,
     targets: Sequence[Sequence[Sequence[int]]],
     context_length: int,
+    vocabulary: int,
     name: str,
 ) -> Inputs:
     """A batch for the engine.
@@ -31,11 +32,12 @@ def inputs_of(
         new_tokens: number of tokens of the responses to come, at most.
         targets: for each query its continuations as token ids; `()` for none at all.
         context_length: number of tokens that a conversation may hold.
+        vocabulary: V; the model has rows for ids from 0 to V - 1.
         name: name of the model in messages.
 
     Raises:
-        DemurError: a query, with the tokens to come, is longer than the context, or the lists of
-            targets are not as many as the queries.
+        DemurError: a query, with the tokens to come, is longer than the context, the lists of
+            targets are not as many as the queries, or the model has no row for a token.
     """
     if targets and len(targets) != len(queries):
         raise DemurError(
@@ -51,6 +53,12 @@ def inputs_of(
         row = lengths.index(max(lengths))
         asked, answer = len(conversations[row].token_ids), max(new_tokens, more[row])
         raise too_long(queries[row], asked, answer, context_length, name)
+    largest = max(max(conversation.token_ids) for conversation in conversations)
+    if largest >= vocabulary:
+        raise DemurError(
+            f"The tokenizer of {name} writes the token {largest}, and the model has rows for "
+            f"{vocabulary:,} tokens: use the tokenizer and the chat template that belong to it."
+        )
     return Inputs.from_conversations(conversations, trained=trained, targets=targets)
 
 

@@ -407,14 +407,19 @@ class ChatModel:
             new_tokens=new_tokens,
             targets=targets,
             context_length=self.context_length,
+            vocabulary=self._vocabulary,
             name=self.name,
         )
+
+    @property
+    def _vocabulary(self) -> int:
+        """V, the number of tokens that the model has embeddings of."""
+        return int(embedding_table(self.engine.model).shape[0])
 
     def _all_ids(
         self, targets: Sequence[Sequence[str | Sequence[int]]]
     ) -> list[list[tuple[int, ...]]]:
-        vocabulary = embedding_table(self.engine.model).shape[0]
-        return target_ids(targets, self.renderer, vocabulary, self.name)
+        return target_ids(targets, self.renderer, self._vocabulary, self.name)
 
     def _rows(self, condition: Condition | None) -> Tensor | None:
         prompt = None if condition is None else condition.safety_prompt
