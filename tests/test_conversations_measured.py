@@ -191,7 +191,7 @@ def test_a_query_that_does_not_fit_in_its_third_turn_is_found_early(
 ) -> None:
     arguments |= {"harmful": ["w7 " * 190]}  # of 256 tokens
     evaluate(model, **{**arguments, "output": arguments["output"].with_name("first")})
-    with pytest.raises(DemurError, match="with what was said before it makes a conversation"):
+    with pytest.raises(DemurError, match="with what was said before it has 253 tokens"):
         evaluate(model, **arguments, turns=[3])
     assert not arguments["output"].exists()
 

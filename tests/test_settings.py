@@ -152,7 +152,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "validation_harmless": ("validation:borderline", "validation:ordinary"),
         "held_out_harmful": ("test",),
         "held_out_harmless": ("test:borderline", "test:ordinary"),
-        "most_anchors": 160,
+        "most_anchors": 640,
         "most_validation": 60,
         "most_held_out": 100,
         "histories": 0.1,
