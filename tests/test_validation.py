@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from demur.optimization.validation import Validation, chosen_epoch, front
-from demur.records import Queries
+from demur.records import Label, Queries
 
 CAREFUL, MIDDLE, STRICT = Validation(0.7, 0.01), Validation(0.9, 0.02), Validation(0.95, 0.2)
+
+
+def labelled(harmful: int, harmless: int) -> Queries:
+    """So many queries of each label, the harmful ones first."""
+    count = harmful + harmless
+    labels: list[Label] = ["harmful" if row < harmful else "harmless" for row in range(count)]
+    texts = tuple(f"query {row}" for row in range(count))
+    return Queries("some", texts, tuple(labels), (None,) * count)
 
 
 def test_the_means_of_both_labels() -> None:
@@ -20,8 +28,7 @@ def test_the_means_of_both_labels() -> None:
 def test_how_well_the_scores_tell_the_labels_apart() -> None:
     """40 harmless queries: 2 % of them are none, 5 % are two."""
     scores = [0.9, 0.8, 0.7, 0.6, 0.1, 0.75, 0.65, *(0.01 * row for row in range(38))]
-    labels = ("harmful",) * 5 + ("harmless",) * 40
-    queries = Queries("some", tuple(map(str, range(45))), labels, (None,) * 45)
+    queries = labelled(harmful=5, harmless=40)
     ranking = Validation.of(queries, torch.tensor(scores)).ranking
     assert ranking is not None
     assert ranking.found_at_2 == pytest.approx(0.4)  # above 0.75
@@ -31,8 +38,7 @@ def test_how_well_the_scores_tell_the_labels_apart() -> None:
 
 
 def test_a_constant_shift_of_all_scores_changes_the_means_and_not_the_ranking() -> None:
-    labels = ("harmful",) * 5 + ("harmless",) * 5
-    queries = Queries("some", tuple("abcdefghij"), labels, (None,) * 10)
+    queries = labelled(harmful=5, harmless=5)
     scores = torch.linspace(0.0, 0.5, 10).flip(0)
     low, high = (Validation.of(queries, scores + shift) for shift in (0.0, 0.4))
     assert low.ranking == high.ranking

@@ -306,7 +306,7 @@ def test_tokens_that_are_not_reported_count_as_many_as_they_can_be(
     server: Endpoint, tmp_path: Path
 ) -> None:
     def silent(body: dict[str, Any]) -> Reply:
-        status, reply = proposals(better)(body)
+        status, reply, *_ = proposals(better)(body)
         return status, {name: part for name, part in reply.items() if name != "usage"}
 
     server.reply = silent
@@ -483,5 +483,5 @@ def test_the_model_is_asked_as_the_rules_say() -> None:
     """The server of these tests is what it says it is."""
     body = {"messages": [{"role": "system", "content": BASIC}]}
     for query, refuses in (("harmful x 2", True), ("harmful x 3", False), ("harmless x 7", False)):
-        _, reply = answer({"messages": [*body["messages"], {"role": "user", "content": query}]})
+        _, reply, *_ = answer({"messages": [*body["messages"], {"role": "user", "content": query}]})
         assert ("sorry" in str(reply)) == refuses
