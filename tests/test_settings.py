@@ -169,7 +169,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "balanced_batches": True,
         "learning_rate_decay": True,
         "averaged_prompt": True,
-        "benign_budget": 0.02,
+        "benign_budget": 0.05,
         "seed": 0,
     }
     assert {name: standard[name] for name in expected} == expected

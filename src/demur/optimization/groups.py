@@ -220,7 +220,7 @@ class TrainingSettings(Group):
         "neither is kept",
     )
     benign_budget: float = Field(
-        default=0.02,
+        default=0.05,
         gt=0,
         lt=1,
         description="share of the harmless validation queries that the prompt may refuse; in the "

@@ -76,7 +76,7 @@ class LikelihoodSettings(MethodSettings):
         default=1.0, ge=0, le=1e9, description="weight of the penalty on changed answers"
     )
     weight_harmless: float = Field(
-        default=4.0,
+        default=2.0,
         ge=0,
         le=1e9,
         description="weight of a harmless query at the start; a harmful one weighs 1",

@@ -112,7 +112,7 @@ class Context:
     measure: MeasureFunction
     progress: Progress
     validation: Queries | None = None
-    benign_budget: float = 0.02
+    benign_budget: float = 0.05
 
     @property
     def unprompted(self) -> Condition:
