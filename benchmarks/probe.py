@@ -30,7 +30,7 @@ from demur.cli.screen import new_table, one_line
 from demur.cli.stages import TerminalProgress
 from demur.errors import DemurError
 from demur.evaluation.statistics import rate_over_queries
-from demur.geometry import Probe, area_under_curve, fit_probe, found_at, paired_folds
+from demur.geometry import ALLOWED, Probe, area_under_curve, fit_probe, found_at, paired_folds
 from demur.queries import KINDS, SPLITS
 from demur.records import Label, Query, transcript_of
 
@@ -141,7 +141,7 @@ def figures(probe: Probe, states: Any, asked: Sequence[Asked]) -> dict[str, Any]
             f"{100 * share:.0f} %": round(
                 float(found_at(scores[chosen], sides[chosen], share).mean()), 3
             )
-            for share in (0.02, 0.05)
+            for share in ALLOWED
         }
     found["wrong"] = grouped(wrong, asked, lambda one: one.kind)
     for kind in ("harmful", *KINDS):

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from demur.evaluation.statistics import rate_over_queries, sign_flip_p_value
-from demur.geometry import Probe, area_under_curve, found_at
+from demur.geometry import ALLOWED, Probe, area_under_curve, found_at
 from demur.queries import KINDS, SPLITS, load_query_set
 from demur.records import Measurement, Queries, Query, Rate
-
-ALLOWED = (0.02, 0.05)
-"""Shares of the harmless queries that may be taken for harmful."""
 
 HARMFUL, HARMLESS = "harmful", "harmless"
 

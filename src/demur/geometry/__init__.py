@@ -5,6 +5,7 @@ from demur.geometry.losses import LossTerms, LossWeights, dro_terms
 from demur.geometry.movement import Movement, cosine, movement
 from demur.geometry.probe import LEAST_FITTED, Probe, fit_probe
 from demur.geometry.separation import (
+    ALLOWED,
     Separation,
     area_under_curve,
     found_at,
@@ -14,6 +15,7 @@ from demur.geometry.separation import (
 )
 
 __all__ = [
+    "ALLOWED",
     "LEAST_FITTED",
     "Directions",
     "LossTerms",

@@ -13,6 +13,9 @@ from demur.geometry.directions import logistic_regression
 LEAST_OF_EACH = 5
 """Fewest points on each side for which a separation is computed."""
 
+ALLOWED = (0.02, 0.05)
+"""Shares of the points of the other side at which `found_at` is reported."""
+
 FloatArray = NDArray[numpy.float64]
 
 

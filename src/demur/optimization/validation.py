@@ -75,7 +75,7 @@ class Validation:
             queries: N validation queries of both labels.
             probabilities: (N,), the scored probability that each is refused.
         """
-        from demur.geometry.separation import LEAST_OF_EACH, area_under_curve, found_at
+        from demur.geometry.separation import ALLOWED, LEAST_OF_EACH, area_under_curve, found_at
 
         rows = [queries.rows(harmful=wanted) for wanted in (True, False)]
         harmful, harmless = (float(probabilities[some].double().mean()) for some in rows)
@@ -83,7 +83,7 @@ class Validation:
             return cls(harmful, harmless)
         scores = probabilities.double().numpy()
         sides = queries.label_tensor().numpy() > 0
-        found = [float(found_at(scores, sides, share).mean()) for share in (0.02, 0.05)]
+        found = [float(found_at(scores, sides, share).mean()) for share in ALLOWED]
         return cls(harmful, harmless, Ranking(area_under_curve(scores, sides), *found))
 
     def value(self, budget: float) -> float:
