@@ -35,7 +35,7 @@ JUDGES = {
     "deaf": "while True:\n            try:\n                time.sleep(60)\n"
     "            except BaseException:\n                pass",
     # One long operation outside Python, which no handler of Python's interrupts.
-    "busy": "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**10)",
+    "busy": "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",
     # Waits for threads that never end, as a pool of requests does when it is closed.
     "waiting": "with ThreadPoolExecutor(2) as pool:\n            pool.submit(time.sleep, 60)",
 }
