@@ -152,10 +152,37 @@ FILTER = "The response was filtered due to the prompt triggering the content man
         (400, {"error": {"message": "flagged", "code": "invalid_prompt", "param": "temperature"}}),
         (403, {"error": {"message": "no", "code": 403, "metadata": {"flagged_input": "query"}}}),
         (200, {"error": {"message": "no", "code": "content_filter"}}),
+        (
+            403,
+            {
+                "code": "The caller does not have permission to execute the specified operation",
+                "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE_BIO",
+            },
+        ),
+        (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}),
+        (400, {"error": {"message": "Your request was rejected by our safety system."}}),
+        (400, [{"error": {"code": 400, "message": "The prompt was blocked: it is unsafe."}}]),
+        (403, {"error": {"message": "Your chosen model requires moderation: it was flagged."}}),
+        (422, {"detail": "Input text contains sensitive words."}),
+        (200, {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "new_sens"}}),
     ],
 )
 def test_what_a_filter_blocks_is_that_querys_outcome(status: int, body: Any) -> None:
     assert answer_to(body, status) == Answer("filtered", None, "content_filter")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "Your API key is blocked."),
+        (403, "This team has been blocked for requests flagged by our safety checks."),
+        (403, "Your account was flagged: it violates our usage policies."),
+        (401, "The request was blocked: set a key that the content filter knows."),
+        (500, "The content filter is down."),
+    ],
+)
+def test_what_blocks_everything_is_no_querys_outcome(status: int, message: str) -> None:
+    assert message[:20] in failure_of({"error": {"message": message}}, status)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +221,10 @@ def test_what_the_model_wrote_instead_of_an_answer_is_none() -> None:
             "status 502: upstream",
         ),
         ({"message": "no route", "code": "X"}, "no route"),
+        ([{"error": {"code": 503, "message": "overloaded"}}], "status 503: overloaded"),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "login fail"),
+        ({"error_code": 336, "error_msg": "no such service"}, "no such service"),
+        ({"success": False, "why": "no gpu"}, 'no choices and begins \'{"success": false, "why"'),
         ({"detail": "not ready"}, "not ready"),
         ({}, "no choices"),
         ({"choices": None}, "no choices"),

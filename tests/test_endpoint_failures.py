@@ -86,6 +86,9 @@ def failure_of(reply: Reply, **settings: Any) -> str:
         ("top_k", {"param": None, "message": "Unrecognized request argument supplied: top_k"}),
         ("seed", {"param": "body.seed", "code": "extra_forbidden", "message": "no"}),
         ("top_p", "`top_p` is not supported here"),
+        ("top_k", {"param": "None", "type": "None", "message": "m does not take ['top_k']"}),
+        ("top_k", "Argument not supported on this model: topK"),
+        ("seed", "seed is not taken; known are temperature, top_k, top_p and max_tokens"),
     ],
 )
 def test_an_option_that_is_not_taken_is_left_out(name: str, error: Any) -> None:
@@ -109,6 +112,42 @@ def test_mistakes_in_a_list_name_their_options() -> None:
 
     with running_server(strict) as server:
         assert ask(client_of(server.url))[0].text == "yes"
+
+
+def test_a_mistake_that_names_the_kinds_that_were_tried_names_its_option() -> None:
+    places = [{"loc": ["body", "top_p", "constrained-float"], "msg": "no"}]
+    places.append({"loc": ["body", "top_p", "none"], "msg": "no"})
+
+    def strict(body: dict[str, Any]) -> Reply:
+        return (422, {"detail": places}) if "top_p" in body else completion("yes")
+
+    with running_server(strict) as server:
+        client = client_of(server.url)
+        assert ask(client)[0].text == "yes"
+        assert client.refused == {"top_p"}
+
+
+def test_only_as_many_options_are_left_out_as_need_be() -> None:
+    def strict(body: dict[str, Any]) -> Reply:
+        if "temperature" in body and "top_p" in body:
+            return 400, {"error": {"message": "`top_p` and `temperature` cannot both be given."}}
+        return completion("yes")
+
+    with running_server(strict) as server:
+        client = client_of(server.url)
+        assert ask(client)[0].text == "yes"
+        assert client.refused == {"top_p"}
+
+
+def test_several_options_are_left_out_one_after_the_other() -> None:
+    def strict(body: dict[str, Any]) -> Reply:
+        unknown = [name for name in ("seed", "top_k") if name in body]
+        return (400, f"Unsupported: {', '.join(unknown)}") if unknown else completion("yes")
+
+    with running_server(strict) as server:
+        client = client_of(server.url)
+        assert ask(client)[0].text == "yes"
+        assert client.refused == {"seed", "top_k"}
 
 
 def test_an_option_that_one_query_only_mentions_is_kept() -> None:
@@ -139,6 +178,9 @@ def test_an_option_that_one_query_only_mentions_is_kept() -> None:
         {"param": "OLD", "code": None, "message": "Use 'NEW' instead."},
         {"param": None, "code": None, "message": "'OLD' is not taken: use 'NEW'."},
         {"param": "OLD", "type": "extra_forbidden", "message": "Extra inputs"},
+        {"param": "None", "type": "None", "message": "Unsupported parameter: 'OLD'. Use 'NEW'."},
+        {"message": "OLD is not supported with this model."},
+        {"message": "Unrecognized request argument supplied: OLD"},
     ],
 )
 def test_a_limit_is_translated(old: str, new: str, error: dict[str, Any]) -> None:
@@ -173,6 +215,8 @@ def test_a_limit_is_translated(old: str, new: str, error: dict[str, Any]) -> Non
             "shorten it",
         ),
         ({"message": "too big", "type": "exceed_context_size_error", "code": 400}, "shorten it"),
+        ({"message": "64 are supported, not 80: lower max_tokens", "code": 400}, "7 tokens"),
+        ({"message": "max_tokens=80 is not supported: at most 64", "code": 400}, "7 tokens"),
         (
             {"message": "max_tokens is too large", "param": "max_tokens", "code": "invalid_value"},
             "another number of tokens",
@@ -199,6 +243,22 @@ def test_a_query_that_does_not_fit_is_named_and_the_limit_stays(error: Any, says
         assert says in str(raised.value)
         ask(client, "again")
         assert {body["max_tokens"] for body in server.requests} == {7}
+
+
+def test_too_many_tokens_are_not_called_a_long_query() -> None:
+    error = {"message": "maximum context length is 64 tokens", "code": "context_length_exceeded"}
+
+    def said(query: str, tokens: int) -> str:
+        with running_server(lambda _: (400, {"error": error})) as server:
+            client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
+            options = SamplingOptions(max_tokens=tokens)
+            with pytest.raises(DemurError) as raised:
+                client.chat_all([Request([Message("user", query)], options)], SilentStage())
+            return str(raised.value)
+
+    assert "with up to 100,000 tokens of answer" in said("Why?", 100_000)
+    assert said("Why?", 100_000).endswith(": ask for fewer tokens, or serve a longer context.")
+    assert "leave it out or shorten it" in said("Why? " * 1000, 64)
 
 
 def test_old_servers_put_their_errors_at_the_top() -> None:

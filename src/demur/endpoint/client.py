@@ -251,8 +251,7 @@ class EndpointClient:
                 return Answer("none", None, None)
             changed = adaptation.after(found, given) if found.status in (400, 422) else None
             if changed is None or changed == adaptation:
-                query = asked.messages[-1].content
-                raise self._explainer.refused(found, query, wait_in(reply.headers))
+                raise self._explainer.refused(found, asked, wait_in(reply.headers))
             adaptation = changed
 
     async def _posted(
@@ -268,11 +267,11 @@ class EndpointClient:
         reply = await self._exchanged(client, "GET", "models")
         complaint = self._complaint(reply)
         if complaint is not None:
-            raise self._explainer.refused(complaint, "", wait_in(reply.headers))
+            raise self._explainer.refused(complaint, None, wait_in(reply.headers))
         try:
             names = model_names_in(decoded(reply.body))
         except Malformed as error:
-            raise self._explainer.malformed(str(error)) from None
+            raise self._explainer.malformed(str(error), reply.body) from None
         return [name for name in names if self._secrets.hidden_in_text(name) == name]
 
     async def _exchanged(
@@ -293,7 +292,7 @@ class EndpointClient:
         try:
             return completion_in(decoded(reply.body), self._secrets)
         except Malformed as error:
-            raise self._explainer.malformed(str(error)) from None
+            raise self._explainer.malformed(str(error), reply.body) from None
 
     def _complaint(self, reply: Reply) -> Complaint | None:
         """What the endpoint says where its status or its body is no success."""

@@ -7,6 +7,7 @@ top, FastAPI and Mistral list `detail` with the place of each mistake, and other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,8 +24,32 @@ _FILTERS = {
     "contentblocked",
     "guardrailintervened",  # Bedrock
     "1301",  # Zhipu
+    "1026",  # MiniMax: the query
+    "1027",  # MiniMax: the answer
 }
 """Codes of a filter that blocked a query, without case and marks."""
+
+_FILTERED_TEXT = re.compile(
+    r"violates? (?:our |the )?(?:usage|content|safety|acceptable)|safety_check"  # xAI
+    r"|content exists risk"  # DeepSeek
+    r"|content (?:management |safety )?polic(?:y|ies)|content[ _]filter|responsible ai"
+    r"|inappropriate content|sensitive (?:words?|content|information)|不安全或敏感"
+    r"|(?:prompt|input|query|message|content|request|text) (?:(?:was|were|is|has been) )?"
+    r"(?:flagged|blocked|moderated)|violated guardrail|requires moderation"
+    r"|(?:blocked|rejected|flagged|withheld|result) (?:by|of) .{0,40}"
+    r"(?:safety|moderation|guardrail)",
+    re.IGNORECASE,
+)
+"""How endpoints whose codes do not tell say that a filter blocked a query."""
+
+_OF_ACCOUNT = re.compile(
+    r"(?:your|this|the) (?:account|api[ -]?key|organi[sz]ation|team|project|subscription)\S* "
+    r"(?:\S+ )?(?:has|have|was|is|violates?)\b",
+    re.IGNORECASE,
+)
+"""How they say that everything is blocked, and not one query."""
+
+_FILTER_STATUSES = (200, 400, 403, 422, 451)
 
 _NO_ANSWER = {"toolusefailed", "outputparsefailed"}
 """Codes of what a model wrote instead of an answer (Groq)."""
@@ -43,8 +68,23 @@ _UNSUPPORTED = {
 }
 """Codes of an option that is not taken at all."""
 
+_SAID_IN = ("message", "detail", "msg", "error_msg", "errmsg", "error_message", "status_msg")
+"""Names of the member that holds an endpoint's words."""
+
 _SPENT = {"insufficientquota", "billinghardlimitreached", "billingnotactive"}
 """Codes of a quota that no waiting brings back."""
+
+_NAMES_OF_CODES = (
+    "code",
+    "type",
+    "error_type",
+    "error_code",
+    "status",
+    "status_code",
+    "raw_code",
+)
+_NO_PARAM = ("none", "null", "")
+"""What LiteLLM writes where an error names no option."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +108,10 @@ class Complaint:
     @property
     def is_filter(self) -> bool:
         """Whether a filter blocked the query, which is that query's outcome."""
-        return self.flagged or bool(self.codes & _FILTERS)
+        if self.flagged or self.codes & _FILTERS:
+            return True
+        said = self.message if self.status in _FILTER_STATUSES else ""
+        return bool(_FILTERED_TEXT.search(said)) and not _OF_ACCOUNT.search(said)
 
     @property
     def is_no_answer(self) -> bool:
@@ -100,6 +143,8 @@ def complaint_in(status: int, body: object, raw: str = "") -> Complaint | None:
         body: the decoded JSON; None where the reply holds none.
         raw: text of a reply that is no JSON.
     """
+    if isinstance(body, list) and objects_in(body):
+        body = objects_in(body)[0]  # Gemini
     found = _error_of(body)
     if status == 200 and found is None:
         return None
@@ -126,8 +171,9 @@ def _error_of(body: object) -> object:
     choices = objects_in(member(body, "choices"))
     if choices:
         return member(choices[0], "error") or None  # OpenRouter
-    said = any(text_of(member(body, name)) for name in ("message", "detail", "msg"))
-    return body if said else None
+    if member(body, "base_resp", "status_code"):  # MiniMax
+        return member(body, "base_resp")
+    return body if any(text_of(member(body, name)) for name in _SAID_IN) else None
 
 
 def _details(error: object) -> list[Mapping[str, object]]:
@@ -137,8 +183,7 @@ def _details(error: object) -> list[Mapping[str, object]]:
 
 
 def _messages(error: object, details: Iterable[Mapping[str, object]]) -> list[object]:
-    names = ("message", "detail", "error", "msg", "title", "description")
-    own = [error, *(member(error, name) for name in names)]
+    own = [error, *(member(error, name) for name in (*_SAID_IN, "error", "title", "description"))]
     return [*own, *(member(one, name) for one in details for name in ("msg", "message"))]
 
 
@@ -154,7 +199,7 @@ def _status_in(error: object) -> int:
 def _codes(error: object, details: Iterable[Mapping[str, object]]) -> Iterable[str]:
     inner = (member(error, "innererror"), member(error, "inner_error"), member(error, "metadata"))
     for one in (error, *inner, *details):
-        for name in ("code", "type", "error_type", "status", "raw_code"):
+        for name in _NAMES_OF_CODES:
             value = member(one, name)
             if isinstance(value, (str, int)) and not isinstance(value, bool):
                 yield plain(str(value)[:100])
@@ -163,12 +208,17 @@ def _codes(error: object, details: Iterable[Mapping[str, object]]) -> Iterable[s
 def _param(error: object, details: Iterable[Mapping[str, object]]) -> str | None:
     """The option's name, without the place of the body that it stands in."""
     value = member(error, "param")
-    if isinstance(value, str) and value.strip():
-        return value.strip().strip("'\"`").rpartition(".")[2]
+    name = value.strip().strip("'\"`").rpartition(".")[2] if isinstance(value, str) else ""
+    if name.lower() not in _NO_PARAM:
+        return name
     for one in details:
         place = one.get("loc")
-        if isinstance(place, list) and place and isinstance(place[-1], str):
-            return place[-1]
+        # The body, the option, and what kind of value was tried.
+        names = [part for part in place if isinstance(part, str)] if isinstance(place, list) else []
+        if names[:1] == ["body"]:
+            names = names[1:]
+        if names:
+            return names[0]
     return None
 
 

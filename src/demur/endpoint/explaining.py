@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from demur.endpoint.address import Address, Proxy
 from demur.endpoint.complaints import Complaint
 from demur.endpoint.failures import RequestFailed
-from demur.endpoint.hiding import Secrets
-from demur.endpoint.requests import EndpointSettings
+from demur.endpoint.hiding import MOST_READ, Secrets
+from demur.endpoint.requests import Asked, EndpointSettings
 from demur.endpoint.waiting import LONGEST_WAIT
 from demur.errors import DemurError, first_line
 
@@ -78,10 +78,12 @@ class Explainer:
             "give that address as the base URL if you trust it",
         )
 
-    def malformed(self, why: str) -> RequestFailed:
+    def malformed(self, why: str, body: bytes) -> RequestFailed:
         """The reply is not what it should be."""
+        begins = self.shown(body[:MOST_READ].decode("utf-8", "replace"))
+        said = f"{why} and begins {begins!r}" if begins else "it is empty"
         return RequestFailed(
-            f"{self._address.place} does not answer as OpenAI's endpoints do ({self.shown(why)})",
+            f"{self._address.place} does not answer as OpenAI's endpoints do ({said})",
             "check the base URL (most end in /v1), or look at the server's log",
             may_pass=True,
         )
@@ -149,12 +151,14 @@ class Explainer:
         """What to try where a connection without encryption gets no answer."""
         return "" if self._address.is_encrypted else ", or try https if it speaks that"
 
-    def refused(self, complaint: Complaint, query: str, wait: float | None) -> RequestFailed:
+    def refused(
+        self, complaint: Complaint, asked: Asked | None, wait: float | None
+    ) -> RequestFailed:
         """The endpoint says why it does not answer.
 
         Args:
             complaint: what it says.
-            query: text of the last message of the request.
+            asked: the request; None for one that asks nothing of the model.
             wait: seconds after which it wants to be asked again, or None.
         """
         place, status = self._address.place, complaint.status
@@ -190,26 +194,34 @@ class Explainer:
                 wait=wait,
             )
         if 400 <= status < 500 and status not in _PASSING:
-            return self._not_taken(complaint, query, said)
+            return self._not_taken(complaint, asked, said)
         return RequestFailed(
             f"{place} fails ({said})", f"{_LOOK}, {_AGAIN}", may_pass=True, wait=wait
         )
 
-    def _not_taken(self, complaint: Complaint, query: str, said: str) -> RequestFailed:
+    def _not_taken(self, complaint: Complaint, asked: Asked | None, said: str) -> RequestFailed:
         """A request that will never be answered as it is."""
+        place = self._address.place
+        if asked is None:
+            return RequestFailed(f"{place} does not say which models it has ({said})", "name one")
+        query, limit = asked.messages[-1].content, asked.options.most_tokens
         what = (
-            f"{self._address.place} does not take the query of {len(query):,} characters that "
-            f"begins {self.shown(query)[:60]!r} ({said})"
+            f"{place} does not take the query of {len(query):,} characters that begins "
+            f"{self.shown(query)[:60]!r}"
         )
-        if complaint.param in ("max_tokens", "max_completion_tokens"):
-            return RequestFailed(what, "ask for another number of tokens")
-        if complaint.is_too_long:
-            return RequestFailed(
-                what, "leave it out, shorten it or ask for fewer tokens, or serve a longer context"
-            )
-        return RequestFailed(
-            what, "change what it complains about: the query, the number of tokens or the settings"
-        )
+        if limit is not None:
+            what += f" with up to {limit:,} tokens of answer"
+        what += f" ({said})"
+        characters = sum(len(message.content) for message in asked.messages)
+        if complaint.is_too_long and limit is not None and limit * 4 > characters:
+            fix = "ask for fewer tokens, or serve a longer context"
+        elif complaint.is_too_long:
+            fix = "leave it out or shorten it, or serve a longer context"
+        elif complaint.param in ("max_tokens", "max_completion_tokens"):
+            fix = "ask for another number of tokens, or shorten the query if that is long"
+        else:
+            fix = "change what it complains about: the query, the number of tokens or the settings"
+        return RequestFailed(what, fix)
 
     def _said(self, complaint: Complaint, wait: float | None) -> str:
         words = self.shown(complaint.message)

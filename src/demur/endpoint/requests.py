@@ -101,6 +101,11 @@ class SamplingOptions:
     max_completion_tokens: int | None = None
     seed: int | None = None
 
+    @property
+    def most_tokens(self) -> int | None:
+        """The limit of tokens, under whatever name."""
+        return self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+
     def given(self) -> dict[str, float | int]:
         """The options that are not None, by name."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
