@@ -35,6 +35,7 @@ from demur.endpoint import (
 )
 from demur.judges import EndpointJudge
 from demur.progress import SilentProgress, SilentStage
+from tests.command_line import demur
 from tests.endpoint_server import Endpoint, Reply, completion, running_server, running_socket
 
 KEY = "sk-Proj/17+secret_key&x"
@@ -503,6 +504,10 @@ def test_a_proxy_is_said_and_used(monkeypatch: pytest.MonkeyPatch) -> None:
         judge = EndpointJudge("m", EndpointSettings("http://model.example/v1"))
         judge.judge(["q"], ["r"], heard)
         assert "http://model.example/v1/ is asked through the proxy" in heard.said[1]
+    with running_server(lambda _: (502, "no such user me:pass-word")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:pass-word@"))
+        assert "pass-word" not in failure("http://model.example/v1")
+    monkeypatch.setenv("http_proxy", f"http://me:pass-word@{address}")
     message = failure("http://model.example/v1")
     assert f"cannot be reached through the proxy http://{address} (HTTP_PROXY)" in message
     assert "pass-word" not in message
@@ -665,15 +670,89 @@ def test_a_key_that_cannot_be_sent_is_said(key: str, monkeypatch: pytest.MonkeyP
     assert "sk-" not in str(raised.value)
 
 
-def test_secrets_in_the_address_are_not_shown() -> None:
-    with running_server(
-        lambda _: (500, {"error": {"message": "no pass-word, no t0ken-in"}})
-    ) as one:
-        url = one.url.replace("http://", "http://me:pass-word@") + "?auth=t0ken-in"
-        message = failure(url)
-    assert "pass-word" not in message
-    assert "t0ken-in" not in message
+SECRET_ADDRESSES = [
+    "http://me:pass-word@localhost:9/v1",
+    "http://t0ken-in@localhost:9/v1",
+    "http://localhost:9/v1?api-key=t0ken-in",
+    "http://localhost:9/v1?api-version=1&code=t0ken-in",
+]
+
+
+@pytest.mark.parametrize("address", SECRET_ADDRESSES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["evaluate", "--endpoint", "ADDRESS", "--served-model", "m", "--output", "out"],
+        ["evaluate", "--judge", "endpoint:m", "--base-url", "ADDRESS", "--output", "out"],
+        ["evaluate", "--harm-judge", "endpoint:m", "--base-url", "ADDRESS", "--output", "out"],
+        ["optimize", "--judge", "endpoint:m", "--base-url", "ADDRESS", "--output", "out"],
+        ["optimize", "--method", "text", "--endpoint", "ADDRESS", "--output", "out"],
+        [
+            *("optimize", "--method", "text", "--endpoint", "http://h/v1"),
+            *("--proposer-endpoint", "ADDRESS", "--output", "out"),
+        ],
+    ],
+    ids=["server", "judge", "harm", "optimize", "wording", "proposer"],
+)
+def test_a_secret_in_an_address_is_refused_before_anything_is_written(
+    address: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = demur(*(address if option == "ADDRESS" else option for option in options))
+    assert result.status == 2
+    assert "OPENAI_API_KEY" in result.err
+    assert "pass-word" not in result.err
+    assert "t0ken-in" not in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_secret_in_what_is_no_address_is_not_shown() -> None:
+    for address in ("me:pass-word@host/v1", "htps://me:pass-word@host/v1", "host?key=pass-word"):
+        with pytest.raises(DemurError, match="is not a base URL") as raised:
+            EndpointSettings(address)
+        assert "pass-word" not in str(raised.value)
+
+
+def test_an_address_may_have_a_query_that_is_no_secret() -> None:
+    EndpointSettings("https://h/openai/deployments/m?api-version=2024-10-21")
+
+
+def test_a_user_and_a_password_take_the_place_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = base64.b64encode(b"me:pass-word").decode()
+    for key in ("Basic me:pass-word", f"Basic {encoded}", f"basic  {encoded}"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        with running_server(lambda _: completion("yes")) as server:
+            ask(client_of(server.url))
+            assert server.keys == [f"Basic {encoded}"]
+        for echoed in ("no pass-word", f"no {encoded}", f"no Authorization: Basic {encoded}"):
+            message = failure_of((500, {"error": {"message": echoed}}))
+            assert "pass-word" not in message
+            assert encoded not in message
+
+
+@pytest.mark.parametrize("name", ["sk-proj-17", "", "a b", "x" * 300, "K\n"])
+def test_a_key_in_the_place_of_its_variables_name_is_not_shown(name: str) -> None:
+    with pytest.raises(DemurError, match="not the key itself") as raised:
+        EndpointSettings("http://h/v1", key_variable=name)
+    assert not name or name not in str(raised.value)
+
+
+def test_secrets_in_the_environments_address_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variable is stored nowhere, so it may hold a password."""
+    said = {"error": {"message": "no pass-word for some-user, no t0ken-in"}}
+    with running_server(lambda _: (500, said)) as one:
+        url = one.url.replace("http://", "http://some-user:pass-word@") + "?auth=t0ken-in"
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        client = EndpointClient("m", EndpointSettings(retries=0), SamplingOptions())
+        with pytest.raises(DemurError) as raised:
+            ask(client)
+        assert one.keys == ["Basic " + base64.b64encode(b"some-user:pass-word").decode()]
+    message = str(raised.value)
     assert one.url in message
+    for secret in ("pass-word", "some-user", "t0ken-in"):
+        assert secret not in message
 
 
 # The list of models

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from demur.errors import DemurError
 
 OPENAI = "https://api.openai.com/v1"
 PORTS = {"http": 80, "https": 443}
+
+_SECRET = re.compile(r"key|token|secret|pass|sig|auth|cred|^code$", re.IGNORECASE)
+"""Names of a query's values that are secret."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,11 @@ class Proxy:
     @property
     def password(self) -> str | None:
         """The password in the address, or None."""
-        return urlsplit(self.url).password
+        try:
+            password = urlsplit(self.url).password
+        except ValueError:
+            return None
+        return None if password is None else unquote(password)
 
 
 class Address:
@@ -58,8 +66,9 @@ class Address:
             self.host, parts = "", SplitResult("", "", "", "", "")
         usable = parts.scheme in PORTS and base_url.isprintable() and " " not in base_url
         if not usable or not self.host:
+            shown = base_url.rpartition("@")[2].partition("?")[0]  # what was left out may be secret
             raise DemurError(
-                f"{base_url!r:.100} is not a base URL: give one like http://localhost:8000/v1."
+                f"{shown!r:.100} is not a base URL: give one like http://localhost:8000/v1."
             )
         self._parts = parts._replace(path=f"{parts.path.rstrip('/')}/", fragment="")
         self.place = _without_user(self._parts)
@@ -77,7 +86,14 @@ class Address:
     def secrets(self) -> list[str]:
         """What in the address may be secret."""
         values = [value for _, value in parse_qsl(self._parts.query)]
-        return [*values, *([self._parts.password] if self._parts.password else [])]
+        user = (self._parts.username, self._parts.password)
+        return [*values, *(unquote(one) for one in user if one)]
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether the address has a user, a password or a key, so that it must not be stored."""
+        names = [name for name, _ in parse_qsl(self._parts.query, keep_blank_values=True)]
+        return "@" in self._parts.netloc or any(_SECRET.search(name) for name in names)
 
     def is_origin_of(self, url: str) -> bool:
         """Whether an address belongs to the same server: scheme, host and port are the same."""

@@ -16,6 +16,7 @@ from demur.endpoint.exchange import Door, Method, Reply
 from demur.endpoint.explaining import Explainer
 from demur.endpoint.failures import RequestFailed
 from demur.endpoint.hiding import MOST_READ, Secrets
+from demur.endpoint.key import Key
 from demur.endpoint.options import Adaptation
 from demur.endpoint.reading import (
     FILTERED,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_NO_KEY = "none"  # local servers ignore it
 _SECONDS_FOR_THE_REST = 1.0
 """Seconds in which answers under way are waited for after a failure, and, where a ledger keeps
 them, after an interruption."""
@@ -83,13 +83,16 @@ class EndpointClient:
 
     def __init__(self, model: str, settings: EndpointSettings, options: SamplingOptions) -> None:
         base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or None
-        key = _key(settings.key_variable)
+        key = Key.of(settings.key_variable)
         self._address = Address(base_url or OPENAI)
-        secrets = Secrets([key, *self._address.secrets])
+        proxy = self._address.proxy()
+        secrets = Secrets(
+            [*key.secrets, *self._address.secrets, None if proxy is None else proxy.password]
+        )
         self._secrets, self._settings, self._options = secrets, settings, options
         self._explainer = Explainer(self._address, settings, secrets)
         self._door = Door(self._address, _headers(key), settings.timeout, self._explainer)
-        if not key and base_url is None:
+        if not key.text and base_url is None:
             raise DemurError(
                 f"OpenAI's endpoint needs a key: set {settings.key_variable}, or give the base URL "
                 "of another server."
@@ -313,27 +316,12 @@ class EndpointClient:
         )
 
 
-def _key(variable: str) -> str:
-    """The key in a variable of the environment; empty where there is none.
-
-    Raises:
-        DemurError: it cannot be sent.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key.isascii() or not key.isprintable():
-        raise DemurError(
-            f"The key in {variable} holds characters that cannot be sent: set it again, as one "
-            "line of plain letters, digits and marks."
-        )
-    return key
-
-
-def _headers(key: str) -> dict[str, str]:
+def _headers(key: Key) -> dict[str, str]:
     """Headers of every request."""
     named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
     given = {header: os.environ.get(variable, "") for header, variable in named.items()}
     return {
-        "Authorization": f"Bearer {key or _NO_KEY}",
+        "Authorization": key.header,
         "Accept": "application/json",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",

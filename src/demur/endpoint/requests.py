@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol, TypeAlias
@@ -16,6 +17,8 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 MOST_AT_ONCE = 1000
 MOST_SECONDS = 86_400.0
 MOST_RETRIES = 100
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 AnswerKind: TypeAlias = Literal["text", "refusal", "filtered", "none"]
 """What an answer holds: a text; a refusal in the endpoint's own field; nothing, because a filter
@@ -34,10 +37,11 @@ class EndpointSettings:
         retries: number of times, 0 to 100, that a question is repeated after a time-out, a lost
             connection, an answer that is none or a status that may pass (408, 409, 425, 429 and
             5xx), each time after a longer pause.
-        key_variable: name of the environment variable that holds the key.
+        key_variable: name of the environment variable that holds the key; `Basic USER:PASSWORD` in
+            it is sent as a user and a password.
 
     Raises:
-        DemurError: a value is out of its range, or the base URL is none.
+        DemurError: a value is out of its range, or the base URL is none, or holds a secret.
     """
 
     base_url: str | None = None
@@ -63,9 +67,24 @@ class EndpointSettings:
             raise DemurError(
                 f"The number of retries is {self.retries!s:.20}: give 0 to {MOST_RETRIES}."
             )
+        require_kind("key_variable", self.key_variable, str, "the name of a variable")
+        if not _VARIABLE.fullmatch(self.key_variable):
+            # Not shown: it may be the key.
+            raise DemurError(
+                "The variable of the key has no usable name: give the name of an environment "
+                "variable that holds the key, and not the key itself."
+            )
         if self.base_url is not None:
             require_kind("base_url", self.base_url, str, "an address")
-            Address(self.base_url)
+            self._require_storable(Address(self.base_url))
+
+    def _require_storable(self, address: Address) -> None:
+        if address.holds_secrets:
+            raise DemurError(
+                f"The address of {address.place} holds a user name, a password or a key, which "
+                f"would be stored with the results: leave it out, and set {self.key_variable} to "
+                "the key, or to `Basic USER:PASSWORD`."
+            )
 
 
 @dataclass(frozen=True)
