@@ -24,6 +24,7 @@ from demur.cli.app import app
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, unlikely_row
 from demur.exports.modelfile import Layout, modelfile
+from demur.exports.template_check import messages_of
 from demur.exports.vllm_payload import decode
 from demur.prompts import Provenance
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -177,19 +178,101 @@ def test_a_template_without_a_system_role_opens_the_first_message(tmp_path: Path
     torch.testing.assert_close(found[: len(wanted)], wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_a_message_of_parts_opens_with_the_prompt_too(tmp_path: Path) -> None:
-    parts = "{% if message.content is string %}{{ message.content }}{% else %}{% for part in "
-    parts += "message.content %}{{ part.text }} {% endfor %}{% endif %}"
-    template = NO_SYSTEM_ROLE.replace("{{ message.content }}", parts)
-    model, _, saved = made(tmp_path, NAMES[0], template=template)
+CONTENT = "{{ message.content }}"
+PARTS_TOO = (
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{{ part.text }} {% endfor %}{% endif %}"
+)
+FIRST_PART = "{{ message.content if message.content is string else message.content[0].text }}"
+PARTS_ALONE = "{% for part in message.content %}{{ part.text }}{% endfor %}"
+LAST_SYSTEM = (
+    "{% set kept = namespace(text='') %}{% for message in messages %}"
+    "{% if message.role == 'system' %}{% set kept.text = message.content %}{% endif %}"
+    "{% endfor %}{{ bos_token }} {{ kept.text }}{% for message in messages %}"
+    "{% if message.role != 'system' %} {{ message.role }} : {{ message.content }} {% endif %}"
+    "{% endfor %}{% if add_generation_prompt %} assistant : {% endif %}"
+)
+TEMPLATES: dict[str, str | None] = {
+    "texts": None,
+    "texts in the user's message": NO_SYSTEM_ROLE,
+    "parts too": NO_SYSTEM_ROLE.replace(CONTENT, PARTS_TOO),
+    "the first part": str(tiny_tokenizer().chat_template).replace(CONTENT, FIRST_PART),
+    "the first part in the user's message": NO_SYSTEM_ROLE.replace(CONTENT, FIRST_PART),
+    "parts alone": str(tiny_tokenizer().chat_template).replace(CONTENT, PARTS_ALONE),
+    "parts alone in the user's message": NO_SYSTEM_ROLE.replace(CONTENT, PARTS_ALONE),
+    "the last system message": LAST_SYSTEM,
+}
+FORMS: dict[str, tuple[list[tuple[str, str]], str | None]] = {
+    "a query": ([("user", "w11")], None),
+    "a system message": ([("system", "w50"), ("user", "w11")], "w50"),
+    "a developer's message": ([("developer", "w50"), ("user", "w11")], "w50"),
+    "a blank system message": ([("system", " "), ("user", "w11")], None),
+    "two system messages": (
+        [("system", "w50"), ("developer", "w51"), ("user", "w11")],
+        "w50\n\nw51",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_every_form_of_a_conversation_is_what_demur_reads(kind: str, tmp_path: Path) -> None:
+    model, prompt, saved = made(tmp_path, NAMES[0], template=TEMPLATES[kind])
     export(saved, "transformers", tmp_path / "out", model=model)
     tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
-    user = {"role": "user", "content": [{"type": "text", "text": "w11"}]}
-    for messages in ([user], [{"role": "system", "content": "w50"}, user]):
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    for turns, system in FORMS.values():
+        rendered = model.renderer.render("w11", prompt.text, system, prompt_rows=ROWS)
+        assert rendered.prompt_span is not None
+        start, end = rendered.prompt_span
+        for whole in (True, False):
+            ids = ids_of(tokenizer, messages_of(turns, not whole))
+            assert ids[:start] + ids[end:] == [
+                *rendered.token_ids[:start],
+                *rendered.token_ids[end:],
+            ]
+            assert counted(ids[start:end], tokenizer) == ROWS
+    in_two = [{"type": "text", "text": text} for text in ("w1", "1")]
+    assert ids_of(tokenizer, [{"role": "user", "content": in_two}]) == ids_of(
+        tokenizer, messages_of([("user", "w11")])
+    )
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_a_later_system_message_moves_to_the_front(kind: str, tmp_path: Path) -> None:
+    model, _, saved = made(tmp_path, NAMES[0], template=TEMPLATES[kind])
+    export(saved, "transformers", tmp_path / "out", model=model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
+    answered = [("user", "w11"), ("assistant", "w12")]
+    for as_parts in (False, True):
+        later = messages_of([*answered, ("system", "w50"), ("user", "w13")], as_parts)
+        first = messages_of([("system", "w50"), *answered, ("user", "w13")], as_parts)
+        assert ids_of(tokenizer, later) == ids_of(tokenizer, first)
+        assert counted(ids_of(tokenizer, later), tokenizer) == ROWS
+        begun = messages_of([("assistant", "w12"), ("user", "w13")], as_parts)
+        text = str(tokenizer.apply_chat_template(begun, tokenize=False))
         assert text.count("<|safety-") == ROWS
-        assert text.endswith("w11  ")
-        assert ("w50" in text) == (len(messages) == 2)
+        assert text.index("<|safety-") < text.index("w12") < text.index("w13")
+
+
+def test_a_template_that_loses_a_turn_is_not_exported(tmp_path: Path) -> None:
+    losing = str(tiny_tokenizer().chat_template).replace(
+        CONTENT, "{% if loop.index0 < 2 or loop.last %}{{ message.content }}{% endif %}"
+    )
+    model, _, saved = made(tmp_path, NAMES[0], template=losing)
+    with pytest.raises(DemurError, match="loses a text of a conversation of user, assistant, user"):
+        export(saved, "transformers", tmp_path / "out", model=model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_text_stays_where_it_is(tmp_path: Path) -> None:
+    several = "{% for part in message.content %}{{ part.text or part.type }} {% endfor %}"
+    shown = f"{{% if message.content is string %}}{CONTENT}{{% else %}}{several}{{% endif %}}"
+    base = str(tiny_tokenizer().chat_template).replace(CONTENT, shown)
+    model, _, saved = made(tmp_path, NAMES[0], template=base)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "out")
+    image = [{"type": "image"}, {"type": "text", "text": "w11"}]
+    text = tokenizer.apply_chat_template([{"role": "user", "content": image}], tokenize=False)
+    assert str(text).endswith(" user : image w11  ")
 
 
 def test_the_unlikely_row_stays_unlikely_where_states_share_a_direction() -> None:
@@ -252,14 +335,22 @@ CHATML = (
 )
 
 
+THINKS = (
+    "{% for message in messages %}{{ '<|' + message.role + '|>'"
+    " + message.content.split('</think>')[-1] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n\n</think>\n\n' }}{% endif %}"
+)
+
+
 @pytest.mark.parametrize(
-    "template", [CHATML, NO_SYSTEM_ROLE.replace("{{ raise_exception('no system role') }}", "")]
+    "template",
+    [CHATML, NO_SYSTEM_ROLE.replace("{{ raise_exception('no system role') }}", ""), THINKS],
 )
 def test_a_modelfile_renders_what_the_template_renders(template: str) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
     turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
-    layout = Layout.of(tokenizer, "test")
+    layout = Layout.of(tokenizer, "test", {})
     for system in (None, "zero"):
         messages = [{"role": role, "content": text} for role, text in turns]
         if system is not None:

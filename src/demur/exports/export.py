@@ -149,7 +149,9 @@ def _write(
         assert model.gguf is not None
         write_from_gguf(model.gguf, file, vocabulary, prompt, progress)
     if to == "ollama":
-        text = modelfile(file.name, vocabulary.opening.tokenizer, model.name)
+        text = modelfile(
+            file.name, vocabulary.opening.tokenizer, model.name, model.renderer.options
+        )
         write_bytes(folder / "Modelfile", text.encode())
 
 

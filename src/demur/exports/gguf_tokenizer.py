@@ -17,6 +17,7 @@ from gguf import TokenType
 
 from demur.errors import DemurError
 from demur.exports.gguf_file import padding_names
+from demur.exports.template_check import messages_of, rendered
 
 _GPT2 = "gpt2"
 _DIGIT = "digit"
@@ -143,10 +144,9 @@ class TokenizerMetadata:
 
     @cached_property
     def _conversation(self) -> str:
-        text = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": _TRIED}], tokenize=False, add_generation_prompt=True
-        )
-        return str(text)
+        template = self._tokenizer.chat_template
+        (found,) = rendered(self._tokenizer, [messages_of([("user", _TRIED)])], template, {})
+        return "" if found is None else found.text
 
     @cached_property
     def _merges(self) -> list[tuple[str, str]]:

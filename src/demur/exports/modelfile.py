@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from demur.chat.templates import TemplateArguments
 from demur.errors import DemurError
+from demur.exports.template_check import Rendering, messages_of, rendered
 
 _MARKS = [f"\ue0d0{place}\ue0d1" for place in range(5)]
 
@@ -23,8 +25,10 @@ class Layout:
         opening: text before the first user message, without a system message.
         before_system: text before the application's own system message.
         after_system: text between the system message and the first user message.
-        after_user: text between a user message and the answer.
+        after_user: text between a user message and the answer that was given to it.
         after_assistant: text between an answer and the next user message.
+        before_answer: text between the last user message and the answer to come, where a template
+            may end a reasoning that earlier answers do not have.
     """
 
     opening: str
@@ -32,26 +36,37 @@ class Layout:
     after_system: str
     after_user: str
     after_assistant: str
+    before_answer: str
 
     @classmethod
-    def of(cls, tokenizer: Any, name: str) -> Layout:
+    def of(cls, tokenizer: Any, name: str, options: TemplateArguments) -> Layout:
         """The layout of a tokenizer's chat template.
+
+        Args:
+            tokenizer: tokenizer with the template.
+            name: name of the model, for messages.
+            options: variables that the template is rendered with.
 
         Raises:
             DemurError: the template treats later turns differently from the first.
         """
         system, first, answer, second, last = _MARKS
         turns = [("user", first), ("assistant", answer), ("user", second)]
-        plain = _split(tokenizer, turns, [first, answer, second])
-        longer = _split(
-            tokenizer,
-            [("system", system), *turns, ("assistant", answer + last), ("user", last)],
-            [system, first, answer, second, answer + last, last],
+        more = [("system", system), *turns, ("assistant", answer + last), ("user", last)]
+        found = rendered(
+            tokenizer, [messages_of(turns), messages_of(more)], tokenizer.chat_template, options
         )
-        layout = cls(plain[0], longer[0], longer[1], plain[1], plain[2])
-        again = [*longer[2:6:2], longer[6], longer[3], longer[5]]
-        wanted = [layout.after_user] * 3 + [layout.after_assistant] * 2
-        if again != wanted or plain[3] != layout.after_user:
+        plain = _split(found[0], [first, answer, second])
+        longer = _split(found[1], [system, first, answer, second, answer + last, last])
+        if plain is None or longer is None:
+            raise DemurError(
+                f"The chat template of {name} does not render a conversation of several turns: "
+                "export to gguf instead."
+            )
+        layout = cls(plain[0], longer[0], longer[1], plain[1], plain[2], plain[3])
+        again = [longer[2], longer[4], longer[3], longer[5], longer[6]]
+        wanted = [layout.after_user] * 2 + [layout.after_assistant] * 2 + [layout.before_answer]
+        if again != wanted:
             raise DemurError(
                 f"The chat template of {name} treats later turns differently from the first, which "
                 "a Modelfile cannot say: export to gguf instead."
@@ -63,38 +78,43 @@ class Layout:
         text = self.opening
         if system is not None:
             text = self.before_system + system + self.after_system
-        seen = False
-        for role, content in turns:
+        users = [place for place, (role, _) in enumerate(turns) if role == "user"]
+        for place, (role, content) in enumerate(turns):
             if role == "user":
-                text += (self.after_assistant if seen else "") + content + self.after_user
-                seen = True
+                after = self.before_answer if place == users[-1] else self.after_user
+                text += (self.after_assistant if place != users[0] else "") + content + after
             else:
                 text += content
         return text
 
 
-def modelfile(file_name: str, tokenizer: Any, name: str) -> str:
+def modelfile(
+    file_name: str, tokenizer: Any, name: str, options: TemplateArguments | None = None
+) -> str:
     """The Modelfile for an exported GGUF file.
 
     Args:
         file_name: name of the GGUF file beside it.
         tokenizer: tokenizer with the template that opens with the safety tokens.
         name: name of the model, for messages.
+        options: variables that the template is rendered with; none by default.
 
     Raises:
         DemurError: a Modelfile cannot say what the template does.
     """
-    layout = Layout.of(tokenizer, name)
-    parts = [layout.opening, layout.before_system, layout.after_system, layout.after_user]
-    if any(mark in part for part in [*parts, layout.after_assistant] for mark in ("{{", '"""')):
+    layout = Layout.of(tokenizer, name, options or {})
+    if any(mark in part for part in vars(layout).values() for mark in ("{{", '"""')):
         raise DemurError(f"The chat template of {name} cannot be quoted: export to gguf instead.")
     template = (
         f"{{{{ if .System }}}}{layout.before_system}{{{{ .System }}}}{layout.after_system}"
         f"{{{{ else }}}}{layout.opening}{{{{ end }}}}"
-        "{{ $seen := false }}{{ range .Messages }}"
-        f'{{{{ if eq .Role "user" }}}}{{{{ if $seen }}}}{layout.after_assistant}{{{{ end }}}}'
-        f"{{{{ .Content }}}}{layout.after_user}{{{{ $seen = true }}}}"
-        '{{ else if eq .Role "assistant" }}{{ .Content }}{{ end }}{{ end }}'
+        "{{ $last := -1 }}{{ range $i, $m := .Messages }}"
+        '{{ if eq $m.Role "user" }}{{ $last = $i }}{{ end }}{{ end }}'
+        "{{ $seen := false }}{{ range $i, $m := .Messages }}"
+        f'{{{{ if eq $m.Role "user" }}}}{{{{ if $seen }}}}{layout.after_assistant}{{{{ end }}}}'
+        f"{{{{ $m.Content }}}}{{{{ if eq $i $last }}}}{layout.before_answer}"
+        f"{{{{ else }}}}{layout.after_user}{{{{ end }}}}{{{{ $seen = true }}}}"
+        '{{ else if eq $m.Role "assistant" }}{{ $m.Content }}{{ end }}{{ end }}'
     )
     lines = [f"FROM ./{file_name}", f'TEMPLATE """{template}"""']
     if tokenizer.eos_token:
@@ -102,11 +122,14 @@ def modelfile(file_name: str, tokenizer: Any, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _split(tokenizer: Any, turns: Sequence[tuple[str, str]], marks: Sequence[str]) -> list[str]:
-    messages = [{"role": role, "content": text} for role, text in turns]
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    parts = []
+def _split(rendering: Rendering | None, marks: Sequence[str]) -> list[str] | None:
+    """The text around marks; None where one is missing."""
+    if rendering is None:
+        return None
+    text, parts = rendering.text, []
     for mark in marks:
-        part, _, text = text.partition(mark)
+        part, found, text = text.partition(mark)
+        if not found:
+            return None
         parts.append(part)
     return [*parts, text]

@@ -5,32 +5,37 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tokenizers import AddedToken
 
 from demur.chat import ChatModel
-from demur.chat.templates import pin_clock
 from demur.errors import DemurError
+from demur.exports.template_check import TemplateCheck
 from demur.prompts import SafetyPrompt
 
 # The empty expression keeps Jinja from eating white space that a template begins with.
 _END = '{{ "" }}'
 
+# The messages as demur reads them: the text of all system messages by itself, and the text of every
+# other message in one piece. Engines send texts as parts too, of which many templates read the
+# first one only, and several system messages, of which some templates keep the last.
+#
 # Engines take the name of a token for the token wherever it stands in the rendered text. So in a
 # message, what all names have in common is replaced. Of such a message only the content is kept.
 # Its parts are looked at together, because a template may join them.
 _PLAIN_MESSAGES = """\
-{%- set safety_plain = namespace(messages=[], text="", others=[]) -%}
+{%- set safety_plain = namespace(system=[], messages=[], text="", others=[]) -%}
 {%- for message in messages -%}
-{%- if message["content"] is string -%}
-{%- set safety_plain.text = message["content"] -%}
-{%- set safety_plain.others = [] -%}
-{%- else -%}
 {%- set safety_plain.text = "" -%}
 {%- set safety_plain.others = [] -%}
+{%- if message["content"] is string -%}
+{%- set safety_plain.text = message["content"] -%}
+{%- else -%}
 {%- for part in message["content"] or [] -%}
 {%- if part["type"] == "text" -%}
 {%- set safety_plain.text = safety_plain.text + part["text"] -%}
@@ -39,55 +44,48 @@ _PLAIN_MESSAGES = """\
 {%- endif -%}
 {%- endfor -%}
 {%- endif -%}
-{%- if safety_mark in safety_plain.text or safety_mark in (message | tojson) -%}
+{%- set safety_named = safety_mark in safety_plain.text or safety_mark in (message | tojson) -%}
 {%- set safety_plain.text = safety_plain.text.split(safety_mark) | join("safety ") -%}
-{%- if message["content"] is string -%}
-{%- set safety_plain.messages = safety_plain.messages \
-+ [{"role": message["role"], "content": safety_plain.text}] -%}
-{%- else -%}
+{%- if message["role"] in ["system", "developer"] -%}
+{%- if safety_plain.text | trim -%}
+{%- set safety_plain.system = safety_plain.system + [safety_plain.text | trim] -%}
+{%- endif -%}
+{%- elif not safety_named and (safety_plain.others or message | length > 2 and \
+message["role"] != "user") -%}
+{%- set safety_plain.messages = safety_plain.messages + [message] -%}
+{%- elif safety_plain.others -%}
 {%- set safety_plain.messages = safety_plain.messages + [{"role": message["role"], \
 "content": safety_plain.others + [{"type": "text", "text": safety_plain.text}]}] -%}
-{%- endif -%}
 {%- else -%}
-{%- set safety_plain.messages = safety_plain.messages + [message] -%}
+{%- set safety_plain.messages = safety_plain.messages \
++ [{"role": message["role"], "content": AS_CONTENT(safety_plain.text)}] -%}
 {%- endif -%}
 {%- endfor -%}
-{%- set messages = safety_plain.messages -%}
+{%- set safety_content = ([safety_tokens] + safety_plain.system) | join("\\n\\n") -%}
 """
 
 _SYSTEM_ROLE = """\
-{%- if messages and messages[0]["role"] in ["system", "developer"] -%}
-{%- if messages[0]["content"] is string -%}
-{%- set safety_content = safety_tokens + "\\n\\n" + (messages[0]["content"] | trim) -%}
-{%- else -%}
-{%- set safety_content = [{"type": "text", "text": safety_tokens + "\\n\\n"}] \
-+ messages[0]["content"] -%}
-{%- endif -%}
-{%- set messages = [{"role": "system", "content": safety_content}] + messages[1:] -%}
-{%- else -%}
-{%- set messages = [{"role": "system", "content": safety_tokens}] + messages -%}
-{%- endif -%}
+{%- set messages = [{"role": "system", "content": AS_CONTENT(safety_content)}] \
++ safety_plain.messages -%}
 """
 
 _NO_SYSTEM_ROLE = """\
-{%- set safety_content = safety_tokens -%}
-{%- if messages and messages[0]["role"] in ["system", "developer"] -%}
-{%- set safety_content = safety_tokens + "\\n\\n" + (messages[0]["content"] | trim) -%}
-{%- set messages = messages[1:] -%}
-{%- endif -%}
-{%- if messages -%}
-{%- if messages[0]["content"] is string -%}
-{%- set safety_content = safety_content + "\\n\\n" + messages[0]["content"] -%}
+{%- set messages = safety_plain.messages -%}
+{%- if messages and messages[0]["role"] == "user" -%}
+{%- set safety_first = messages[0]["content"] -%}
+{%- if safety_first is string -%}
+{%- set safety_content = AS_CONTENT(safety_content + "\\n\\n" + safety_first) -%}
+{%- elif safety_first | length == 1 and safety_first[0]["type"] == "text" -%}
+{%- set safety_content = \
+[{"type": "text", "text": safety_content + "\\n\\n" + safety_first[0]["text"]}] -%}
 {%- else -%}
-{%- set safety_content = [{"type": "text", "text": safety_content + "\\n\\n"}] \
-+ messages[0]["content"] -%}
+{%- set safety_content = [{"type": "text", "text": safety_content + "\\n\\n"}] + safety_first -%}
 {%- endif -%}
 {%- set messages = [{"role": "user", "content": safety_content}] + messages[1:] -%}
+{%- else -%}
+{%- set messages = [{"role": "user", "content": AS_CONTENT(safety_content)}] + messages -%}
 {%- endif -%}
 """
-
-_QUERIES = ("How do I kill a process?", "Name a tree.", "1 + 1 = ?")
-_SYSTEM_PROMPT = "You work for a bakery.\nAnswer in one sentence."
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,10 @@ def _mark(prompt: SafetyPrompt) -> str:
 def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
     """Add the safety tokens to a copy of the tokenizer and write the template.
 
-    The template is tried on conversations with and without an application's own system message:
-    the token ids must be those that demur itself uses. A text that writes the name of a safety
-    token must not become the token.
+    The template is tried on all forms of a conversation that engines send: texts and parts, with
+    and without system messages of an application, one or several of them, in front or later. The
+    token ids must be those that demur itself uses. A text that writes the name of a safety token
+    must not become the token.
 
     Raises:
         DemurError: the tokenizer's ids have a gap, or no template gives the same ids.
@@ -138,10 +137,12 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
             f"The tokenizer of {model.name} gives new tokens no ids in a row: "
             "export to peft instead."
         )
-    for rewriting in (_SYSTEM_ROLE, _NO_SYSTEM_ROLE):
-        template = _template(model, names, _mark(prompt), rewriting)
-        if _gives_the_same_ids(model, prompt, tokenizer, template, ids):
-            _require_no_more(model, tokenizer, template, names, ids)
+    for rewriting, as_parts in product((_SYSTEM_ROLE, _NO_SYSTEM_ROLE), (False, True)):
+        template = _template(model, names, _mark(prompt), rewriting, as_parts)
+        check = TemplateCheck(model, prompt, tokenizer, template, ids)
+        if check.gives_the_same_ids():
+            check.require_whole_conversations()
+            check.require_no_more(names)
             tokenizer.chat_template = template
             return Opening(tokenizer, ids[0], rewriting is _SYSTEM_ROLE)
     raise DemurError(
@@ -150,7 +151,9 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
     )
 
 
-def _template(model: ChatModel, names: Sequence[str], mark: str, rewriting: str) -> str:
+def _template(
+    model: ChatModel, names: Sequence[str], mark: str, rewriting: str, as_parts: bool
+) -> str:
     switches = "".join(
         f"{{%- if {name} is not defined -%}}{{%- set {name} = {_jinja(value)} -%}}{{%- endif -%}}"
         for name, value in model.renderer.options.items()
@@ -158,66 +161,10 @@ def _template(model: ChatModel, names: Sequence[str], mark: str, rewriting: str)
     )
     opening = f"{{%- set safety_tokens = {json.dumps(''.join(names))} -%}}\n"
     opening += f"{{%- set safety_mark = {json.dumps(mark)} -%}}\n"
-    return opening + switches + _PLAIN_MESSAGES + rewriting + _END + model.renderer.template
+    content = r'[{"type": "text", "text": \1}]' if as_parts else r"\1"
+    rewritten = re.sub(r"AS_CONTENT\((.*?)\)", content, _PLAIN_MESSAGES + rewriting)
+    return opening + switches + rewritten + _END + model.renderer.template
 
 
 def _jinja(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else json.dumps(value)
-
-
-def _require_no_more(
-    model: ChatModel, tokenizer: Any, template: str, names: Sequence[str], ids: Sequence[int]
-) -> None:
-    """Check that a text with the names of the tokens adds none of them.
-
-    Raises:
-        DemurError: it does.
-    """
-    text = "".join(names)
-    for system in (None, f"{_SYSTEM_PROMPT} {names[0]}"):
-        messages = [{"role": "user", "content": f"{text} {_QUERIES[0]} {names[-1]}"}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
-        found = tokenizer.apply_chat_template(
-            messages,
-            chat_template=pin_clock(template),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            **model.renderer.options,
-        )
-        if [one for one in found if one in set(ids)] != list(ids):
-            raise DemurError(
-                f"The chat template of {model.name} lets a user write safety tokens: export to "
-                "peft instead."
-            )
-
-
-def _gives_the_same_ids(
-    model: ChatModel, prompt: SafetyPrompt, tokenizer: Any, template: str, ids: Sequence[int]
-) -> bool:
-    for query in _QUERIES:
-        for system_prompt in (None, _SYSTEM_PROMPT):
-            conversation = model.renderer.render(
-                query, prompt.text, system_prompt, prompt_rows=prompt.rows
-            )
-            assert conversation.prompt_span is not None
-            start, end = conversation.prompt_span
-            wanted = [*conversation.token_ids[:start], *ids, *conversation.token_ids[end:]]
-            messages = [{"role": "user", "content": query}]
-            if system_prompt is not None:
-                messages.insert(0, {"role": "system", "content": system_prompt})
-            try:
-                found = tokenizer.apply_chat_template(
-                    messages,
-                    chat_template=pin_clock(template),
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                    **model.renderer.options,
-                )
-            except Exception:  # a template may fail in any way
-                return False
-            if list(found) != wanted:
-                return False
-    return True

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from demur.chat import ChatModel, Condition
 from demur.chat.embeddings import conversation_embeddings
 from demur.errors import DemurError
+from demur.exports.template_check import messages_of, rendered
 from demur.files import write_bytes, write_json
 from demur.prompts import SafetyPrompt
 
@@ -76,25 +77,17 @@ def _opening(model: ChatModel, condition: Condition, template: str) -> int:
     Raises:
         DemurError: it does not.
     """
-    tokenizer: Any = model.engine.tokenizer
+    tokenizer = model.engine.tokenizer
+    conversations = [messages_of([("user", query)]) for query in _QUERIES]
+    renderings = rendered(tokenizer, conversations, template, model.renderer.options)
     openings: set[tuple[int, ...]] = set()
-    for query in _QUERIES:
+    for query, rendering in zip(_QUERIES, renderings, strict=True):
         inputs = model.inputs([query, query], condition)
         whole = (*inputs.prefix, *inputs.suffixes[0])
-        try:
-            found = tokenizer.apply_chat_template(
-                [{"role": "user", "content": query}],
-                chat_template=template,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                **model.renderer.options,
-            )
-        except Exception:  # a template may fail in any way
-            found = ()
+        found = () if rendering is None else tuple(rendering.ids)
         end = len(whole) - len(found)
         openings.add(whole[:end])
-        if not found or whole[end:] != tuple(found) or len(openings) > 1:
+        if not found or whole[end:] != found or len(openings) > 1:
             raise DemurError(
                 f"The chat template of {model.name} cannot be split before the first query: "
                 "export to transformers instead."
