@@ -178,10 +178,11 @@ def test_conversations_are_read_from_jsonl(tmp_path: Path) -> None:
         (said("a", "b"), ["ends with the assistant"]),
         ([*said("a"), *said("b")], ["message 2", "take turns"]),
         ([{"role": "assistant", "content": "a"}, *said("b")], ["begins with the assistant"]),
-        ([{"role": "system", "content": "a"}, *said("b")], ["message 1", "--system-prompt"]),
-        ([{"role": "developer", "content": "a"}, *said("b")], ["--system-prompt"]),
+        ([*said("a", "b"), {"role": "system", "content": "c"}, *said("d")], ["message 3"]),
+        ([{"role": "system", "content": "a"}], ["holds no message of the user"]),
+        ([{"role": "developer", "content": "a"}, *said("b", "c")], ["ends with the assistant"]),
         (said("a", {"text": "b"}, "c"), ["message 2", "not text but dict"]),
-        (said("a", None, "c"), ["message 2", "NoneType"]),
+        (said("a", None, "c"), ["message 2", "'content' is empty (null)"]),
         (said("a", [{"type": "image_url"}], "c"), ["message 2", "text parts only"]),
         (said("a", ["b"], "c"), ["text parts only"]),
         (said("a", " ", "c"), ["message 2", "blank"]),
@@ -210,6 +211,23 @@ def test_other_messages_are_refused_by_row(
     assert message.endswith(".")
     for problem in ("talk.jsonl' line 2", *problems):
         assert problem in message
+
+
+def test_system_messages_are_the_text_of_the_application_of_a_query(tmp_path: Path) -> None:
+    opened = {"role": "system", "content": "You sell rice."}
+    spec = write(
+        tmp_path,
+        [opened, *said("a")],
+        [{"role": "developer", "content": " You sell rice.\n"}, *said("a", "b", "c")],
+        [{"role": "system", "content": " "}, *said("d")],  # none, as many data sets write it
+        [opened, {"role": "system", "content": "Be brief."}, *said("a")],
+    )
+    assert load_query_set(spec, "harmless").texts == (
+        Conversation("a", system_prompt="You sell rice."),
+        Conversation("c", (("a", "b"),), "You sell rice."),
+        "d",
+        Conversation("a", system_prompt="You sell rice.\n\nBe brief."),
+    )
 
 
 def test_the_third_turn_pairs_with_the_first() -> None:

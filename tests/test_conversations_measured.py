@@ -272,6 +272,45 @@ def test_a_server_gets_the_whole_conversation(arguments: dict[str, Any], tmp_pat
     assert {row.query for row in comparison.responses()} == {*first, *third}
 
 
+def test_a_query_with_a_system_text_of_its_own(tmp_path: Path) -> None:
+    """As requests of a batch have it: it follows the safety prompt, and is one of two at most."""
+    asked = [
+        {
+            "custom_id": f"r{n}",
+            "body": {
+                "messages": [
+                    {"role": "system", "content": f"You sell {n % 2}."},
+                    {"role": "user", "content": f"How is {n}?"},
+                ]
+            },
+        }
+        for n in range(4)
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    (tmp_path / "system.txt").write_text("You sell shoes.")
+    with running_server(lambda body: completion("Here is how."), ("my-model",)) as server:
+        arguments: dict[str, Any] = {
+            "harmful": str(path),
+            "prompts": ["none", SafetyPrompt("kind", "Be kind.")],
+            "judge": "paper",
+            "output": tmp_path / "out",
+        }
+        with pytest.raises(DemurError, match=r"'How is 0\?' has a system message of its own"):
+            evaluate(Server(server.url), system_prompt=tmp_path / "system.txt", **arguments)
+        assert not server.requests
+        comparison = evaluate(Server(server.url), **arguments)
+        sent = {tuple(one["content"] for one in each["messages"]) for each in server.requests}
+    assert sent == {
+        (f"{opening}You sell {n % 2}.", f"How is {n}?")
+        for n in range(4)
+        for opening in ("", "Be kind.\n\n")
+    }
+    assert {transcript_of(row.query) for row in comparison.responses() if row.query} == {
+        f"System: You sell {n % 2}.\n\nUser: How is {n}?" for n in range(4)
+    }
+
+
 def test_instructions_are_single_messages(model: ChatModel, tmp_path: Path) -> None:
     with pytest.raises(DemurError, match="give single messages"):
         evaluate(model, instructions=[BEHIND], output=tmp_path / "out")

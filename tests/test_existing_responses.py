@@ -170,7 +170,7 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
         ("r.jsonl", b'{"response": "a"}\n{"query": "q"}\n', r"line 2 has no column 'response'"),
         ("r.jsonl", b'{"response": "a"}\n{"response": ""}\n', r"line 2: the response is blank"),
         ("r.jsonl", b'{"response": 3}\n', r"line 1: 'response' is not text but int"),
-        ("r.jsonl", b'{"response": null}\n', r"line 1: 'response' is not text but NoneType"),
+        ("r.jsonl", b'{"response": null}\n', r"line 1: 'response' is empty \(null\)"),
         ("r.csv", "response\na\n".encode("utf-16-le"), r"line 1 holds a NUL .* save it as UTF-8"),
         ("r.csv", b"\xef\xbb\xbf", "holds no responses"),
         ("r.jsonl", b'{"response": "\\ud800"}\n', "lone surrogate"),

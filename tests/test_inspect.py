@@ -135,6 +135,24 @@ def test_the_safety_prompt_opens_the_system_message(sets: dict[str, str], tmp_pa
     assert {told[0] for told in long.told} == {("system", load_basic_prompt("long").text)}
 
 
+def test_a_query_keeps_the_system_message_of_its_application(tmp_path: Path) -> None:
+    from demur.inspect import safeguard
+
+    said = [{"role": "system", "content": "You sell bikes."}, {"role": "user", "content": "w7 ?"}]
+    (tmp_path / "q.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    (tmp_path / "p.txt").write_text("Be kind.")
+    (tmp_path / "app.txt").write_text("You sell shoes.")
+    harmful = str(tmp_path / "q.jsonl")
+    for prompt, system in (("none", "You sell bikes."), ("p.txt", "Be kind.\n\nYou sell bikes.")):
+        scripted = Scripted({})
+        name = prompt if prompt == "none" else str(tmp_path / prompt)
+        run("demur/safeguard", scripted, task_args={"harmful": harmful, "prompt": name})
+        assert scripted.told == [[("system", system), ("user", "w7 ?")]]
+    own = {"harmful": harmful, "system_prompt": str(tmp_path / "app.txt")}
+    with pytest.raises(DemurError, match="has a system message of its own"):
+        safeguard(**own)
+
+
 def test_several_samples_are_counted_as_demur_counts_them(
     sets: dict[str, str], tmp_path: Path
 ) -> None:

@@ -220,7 +220,7 @@ def test_built_in_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ("t.jsonl", "[" * 100_000, ":q", ["t.jsonl", "not valid JSON"]),
         ("t.jsonl", '["a"]\n', ":q", ["item 1", "without fields", "one JSON object a row"]),
         ("t.jsonl", '{"q": "a"}\n{"q": 7}\n', ":q", ["line 2", "'q' is not text but int"]),
-        ("t.jsonl", '{"q": null}\n', ":q", ["line 1", "NoneType"]),
+        ("t.jsonl", '{"q": null}\n', ":q", ["line 1", "'q' is empty (null)"]),
         ("t.jsonl", '{"q": "\\ud800"}\n', ":q", ["line 1", "lone surrogate"]),
         ("t.xlsx", "PK", "", ["t.xlsx", ".txt, .csv, .tsv, .jsonl"]),
     ],

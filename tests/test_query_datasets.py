@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
+from demur import ResponseFiles, evaluate
 from demur.errors import DemurError
 from demur.queries import load_query_set
-from demur.queries.hub import HubSpec
+from demur.reading import DataSet
 from demur.records import Conversation
 
 
@@ -49,12 +50,23 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.server_close()
 
 
-class FakeTable(dict[str, list[Any]]):
-    """What the loader uses of a `datasets.Dataset`: its columns."""
+class Image:
+    """A kind of column that holds no texts."""
 
-    @property
-    def column_names(self) -> list[str]:
-        return list(self)
+
+class FakeTable:
+    """What the loader uses of a `datasets.Dataset`: kinds of columns, and rows."""
+
+    def __init__(self, **columns: list[Any]) -> None:
+        self.columns = columns
+        self.features = {name: Image() if name == "image" else "text" for name in columns}
+
+    def remove_columns(self, names: list[str]) -> FakeTable:
+        return FakeTable(**{name: each for name, each in self.columns.items() if name not in names})
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in zip(*self.columns.values(), strict=True):
+            yield dict(zip(self.columns, row, strict=True))
 
 
 Splits = dict[str, FakeTable]
@@ -123,7 +135,7 @@ def test_what_a_spec_names(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     (tmp_path / "org").mkdir()  # a folder of that name does not make the name a path
-    found = HubSpec.parse(spec)
+    found = DataSet.parse(spec)
     assert (found.name, found.config, found.split, found.column) == parsed
 
 
@@ -186,6 +198,48 @@ def test_columns_may_hold_conversations(monkeypatch: pytest.MonkeyPatch) -> None
     assert "row 2: 'messages' ends with the assistant" in message_of("hf:org/name:messages")
 
 
+@pytest.mark.usefixtures("hub")
+def test_fields_and_tools_as_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"text": "a"}, {"text": "b"}]
+    fake_hub(monkeypatch, {"train": FakeTable(inner=rows, image=[b"", b""])})
+    assert load_query_set("hf:org/name:inner.text", "harmful").texts == ("a", "b")
+    assert "its columns are 'inner'." in message_of("hf:org/name:image")
+    fake_hub(monkeypatch, {"train": FakeTable(instruction=["a"], output=["b"])})
+    assert load_query_set("hf:org/name", "harmful").texts == ("a",)
+
+
+@pytest.mark.usefixtures("hub")
+def test_responses_from_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal, answer = "I'm sorry, but I cannot help with that.", "Sure! Here you go."
+    asked = [f"q{n}" for n in range(6)]
+    told = FakeTable(prompt=asked, before=[answer] * 6, after=[refusal] * 6, image=[b""] * 6)
+    fake_hub(
+        monkeypatch, {"test": told, "test[:2]": FakeTable(query=["a", "b"], response=["", "c"])}
+    )
+    specs = ["hf:org/name@test:before", "hf:org/name@test:after"]
+    out = tmp_path / "out"
+    comparison = evaluate(ResponseFiles(specs), judge="paper", output=out)
+    rates = [(one.prompt, one.refused and one.refused.value) for one in comparison.rates]
+    assert rates == [("org/name@test:before", 0), ("org/name@test:after", 1)]
+    assert comparison.differences[0].queries == 6
+    # The same command takes what it judged, and other rows are judged as others.
+    stored = {path.name for path in (out / "measurements").iterdir()}
+    evaluate(ResponseFiles(specs), judge="paper", output=out)
+    assert {path.name for path in (out / "measurements").iterdir()} == stored
+    for spec, message in (
+        ("hf:org/name@test", "row 1 has no column 'response': its columns are 'prompt', 'before'"),
+        ("hf:org/name@test:aftr", "no column 'aftr' (did you mean 'after'?)"),
+        ("hf:org/name@test[:2]", "Dataset 'org/name' row 1: the response is blank"),
+        ("hf:org/other:a", "Cannot load dataset 'org/other'"),
+        ("hf:", "write hf:ORG/NAME:COLUMN"),
+        ("hf:./none:a", "'./none' is no folder here: give the folder of a data set"),
+    ):
+        with pytest.raises(DemurError) as caught:
+            evaluate(ResponseFiles(spec), judge="paper", output=tmp_path / "other")
+        assert message in str(caught.value)
+    assert not (tmp_path / "other").exists()
+
+
 def test_without_the_datasets_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'demur[datasets]'" in message_of("hf:org/name:goal")
@@ -205,7 +259,7 @@ def test_without_a_connection_what_was_fetched_before_is_used(
 
 
 def test_a_hub_that_never_answers_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("demur.queries.hub._SECONDS", 0.5)
+    monkeypatch.setattr("demur.reading.data_sets._SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         fake_hub(monkeypatch, {"train": FakeTable(goal=["a"])})
@@ -229,6 +283,8 @@ def test_real_folders_with_configurations(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "set/b.csv").write_text("Goal\nWhy?\n")
     assert load_query_set("hf:./set/plain@bad:Goal", "harmful").texts == ("How, exactly?",)
     assert load_query_set("hf:./set/other:Goal", "harmful").texts == ("Why?",)
+    assert "'./set/a.csv' is a file: give the folder" in message_of("hf:./set/a.csv:Goal")
+    assert "'./sets' is no folder here: give the folder" in message_of("hf:./sets:Goal")
     assert "its configurations, 'plain', 'other'" in message_of("hf:./set@bad:Goal")
     assert "'plain', 'other' (did you mean 'plain'?)" in message_of("hf:./set/plan@bad:Goal")
     assert "its splits are 'bad', 'good'" in message_of("hf:./set/plain@test:Goal")

@@ -213,7 +213,57 @@ def test_responses_without_queries_count_by_themselves(tmp_path: Path) -> None:
     path = write(tmp_path / "r.json", [{"asked": "q", "response": REFUSAL}] * 3)
     assert rate(judged(path, progress=progress), "r").queries == 3
     assert any("every response counts by itself" in one for one in progress.said)
-    assert "save it as .parquet or .jsonl" in complaint("hf:org/name:response")
+
+
+def test_lists_of_texts_are_responses_or_queries(tmp_path: Path) -> None:
+    texts = write(tmp_path / "t.json", [REFUSAL, ANSWER, REFUSAL])
+    assert rate(judged(texts), "t").value == pytest.approx(2 / 3)
+    lines = write(tmp_path / "t2.jsonl", [REFUSAL, ANSWER])
+    assert [one.response for one in responses(lines)] == [REFUSAL, ANSWER]
+    assert "item 2: the response is blank" in complaint(write(texts, [REFUSAL, " "]))
+    assert "is a text without fields" in complaint(f"{write(texts, [{'a': 'b'}, REFUSAL])}:a")
+    talks = write(tmp_path / "c.json", [[user("a"), assistant("b"), user("c")], [user("d")]])
+    assert queries(talks) == [Conversation("c", (("a", "b"),)), "d"]
+
+
+def test_objects_that_hold_a_table(tmp_path: Path) -> None:
+    """As `to_dict` and `to_json` of tables write them, in each of their forms."""
+    rows = [{"query": "a", "response": REFUSAL}, {"query": "b", "response": ANSWER}]
+    names = ["query", "response"]
+    forms: list[object] = [
+        {name: [row[name] for row in rows] for name in names},
+        {name: {str(n): row[name] for n, row in enumerate(rows)} for name in names},
+        {"columns": names, "index": [0, 1], "data": [list(row.values()) for row in rows]},
+        {str(n): row for n, row in enumerate(rows)},
+        {"case a": rows[0], "case b": rows[1]},
+        {"schema": {"fields": names}, "data": rows},
+    ]
+    path = tmp_path / "r.json"
+    for form in forms:
+        found = responses(write(path, form))
+        assert [(one.query, one.response) for one in found] == [("a", REFUSAL), ("b", ANSWER)]
+        assert queries(path) == queries(f"{path}:query") == ["a", "b"]
+    uneven = {"query": ["a", "b"], "response": [REFUSAL]}
+    assert "several lists ('query', 'response')" in complaint(write(path, uneven))
+
+
+def test_one_object_is_one_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.json", {"query": "a", "response": REFUSAL, "tags": ["x"]})
+    assert [(one.query, one.response) for one in responses(path)] == [("a", REFUSAL)]
+    assert queries(f"{path}:query") == ["a"]
+    write(path, {"id": "1", "messages": [user("a"), assistant(ANSWER)]})
+    assert [(one.query, one.response) for one in responses(path)] == [("a", ANSWER)]
+    path.write_bytes(b'{"query": "a"}\r{"query": "b"}\r')
+    assert queries(path) == ["a", "b"]
+
+
+def test_an_object_called_prompt_is_no_query(tmp_path: Path) -> None:
+    row = {"prompt": {"raw": "a", "label": "b"}, "response": {"output": REFUSAL}}
+    progress = _Said()
+    path = write(tmp_path / "r.json", {"results": {"results": [row], "stats": {"tests": 1}}})
+    comparison = judged(f"{path}:results.results.response.output", progress=progress)
+    assert rate(comparison, "r").value == 1
+    assert any("every response counts by itself" in one for one in progress.said)
 
 
 def test_the_usual_fields_need_no_name(tmp_path: Path) -> None:
@@ -291,11 +341,15 @@ def test_conversations_in_any_field(tmp_path: Path) -> None:
     assert (alone.query, alone.response) == ("a", ANSWER)
     talk = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     shared = write(tmp_path / "s.json", [{"conversations": talk}])
-    (said,) = responses(f"{shared}:conversations")
-    assert (said.query, said.response) == ("a", "b")
+    for spec in (shared, f"{shared}:conversations"):
+        progress = _Said()
+        (said,) = judged(spec, progress=progress).responses()
+        assert (said.query, said.response) == ("a", "b")
+        assert not any("counts by itself" in one for one in progress.said)
     talk.append({"from": "human", "value": "c"})
     write(shared, [{"conversations": talk}])
     assert queries(f"{shared}:conversations") == [Conversation("c", (("a", "b"),))]
+    assert queries(shared) == [Conversation("c", (("a", "b"),))]
     assert "'conversations' ends with the user: end with" in complaint(f"{shared}:conversations")
 
 
@@ -377,6 +431,36 @@ def test_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
     assert "line 2 holds no generated text but scores" in complaint(write(other, rows))
 
 
+def test_messages_in_samples_of_lm_evaluation_harness(tmp_path: Path) -> None:
+    """Each version writes them in another way."""
+    said = [{"role": "system", "content": "Be kind."}, user("q")]
+    path = tmp_path / "samples_t.jsonl"
+    for sent in (said, json.dumps(said), [json.dumps(said)], json.dumps(said, indent=1)):
+        write(path, [harness_row(0, "none", sent, [REFUSAL])])
+        (found,) = responses(path)
+        assert (found.query, found.condition is None) == ("q", False)
+        assert queries(path) == [Conversation("q", system_prompt="Be kind.")]
+    for text in ('[{"a": 1}] is JSON. What is next?', '[{"a": 1}]'):
+        write(path, [harness_row(0, "none", text, [REFUSAL])])
+        assert queries(path) == [text]
+    older = harness_row(0, "none", "q", [REFUSAL, ANSWER])
+    older["arguments"] = [["q", {"until": []}]]
+    del older["filter"]
+    assert len(responses(write(tmp_path / "t.json", [older]))) == 2
+    for field in ("resps", "resps.0", "filtered_resps"):
+        assert len(responses(f"{tmp_path / 't.json'}:{field}")) == (field != "filtered_resps") + 1
+
+
+def test_completions_of_harmbench(tmp_path: Path) -> None:
+    case = {"behavior": "b", "test_case": "q", "generation": REFUSAL, "label": 0}
+    rows = {"one": [case, {**case, "test_case": "r"}], "two": [{**case, "generation": ANSWER}]}
+    path = write(tmp_path / "m.json", rows)
+    found = responses(path)
+    assert [(one.query, one.refused) for one in found] == [("q", True), ("r", True), ("q", False)]
+    assert {one.label for one in found} == {"harmful"}
+    assert queries(path) == ["q", "r"]
+
+
 def batch(path: Path, asked: list[list[Row]]) -> Path:
     return write(
         path,
@@ -442,7 +526,7 @@ def test_batches_of_openai(tmp_path: Path) -> None:
 def test_batches_with_system_texts_and_of_the_api_of_responses(tmp_path: Path) -> None:
     said = [{"role": "system", "content": "Be kind."}, user("a")]
     asked = batch(tmp_path / "in.jsonl", [said])
-    assert "is a system message: leave it out" in query_complaint(asked)
+    assert queries(asked) == [Conversation("a", system_prompt="Be kind.")]
     parts = [{"type": "output_text", "text": "Su"}, {"type": "output_text", "text": "re"}]
     output = [{"type": "reasoning"}, {"type": "message", "role": "assistant", "content": parts}]
     body = {"status": "completed", "output": output}
@@ -450,6 +534,15 @@ def test_batches_with_system_texts_and_of_the_api_of_responses(tmp_path: Path) -
     (found,) = responses(asked, write(tmp_path / "out.jsonl", [row]))
     assert (found.response, found.end, found.query) == ("Sure", "completed", "a")
     assert found.condition is not None
+    assert "is an answer of a batch, without its query: give" in query_complaint(
+        tmp_path / "out.jsonl"
+    )
+    body = {"model": "m", "instructions": " Be safe. ", "input": said}
+    newer = write(tmp_path / "new.jsonl", [{"custom_id": "r0", "method": "POST", "body": body}])
+    assert queries(newer) == [Conversation("a", system_prompt="Be safe.\n\nBe kind.")]
+    body = {"model": "m", "instructions": "Be safe.", "input": "b"}
+    write(newer, [{"custom_id": "r0", "method": "POST", "body": body}])
+    assert queries(newer) == [Conversation("b", system_prompt="Be safe.")]
     twice = write(asked, [json.loads(asked.read_text())] * 2)
     assert "repeats the custom_id 'r0'" in complaint(twice, tmp_path / "out.jsonl")
 

@@ -62,7 +62,7 @@ def complaints(path: Path, field: str = "text") -> str:
     return messages[0]
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".csv.gz"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_what_is_written_rightly_is_read_whole(
@@ -189,7 +189,8 @@ def test_every_damage_of_one_character_is_read_whole_or_named(tmp_path: Path) ->
 def test_names_that_do_not_say_what_a_file_holds(tmp_path: Path) -> None:
     for name, message in (
         ("t.xlsx", "save the sheet as CSV, or give a file"),
-        ("t.zip", "give a "),
+        ("t.zip", "unpack it, or give a "),
+        ("t.csv.bz2", "unpack it, or give a "),
     ):
         (tmp_path / name).write_bytes(b"PK")
         for spec in (str(tmp_path / name), f"{tmp_path / name}:text"):
@@ -285,6 +286,31 @@ def test_one_endless_line_is_given_up_early(
     packed = tmp_path / "t.csv.gz"
     packed.write_bytes(gzip.compress(b"text\n" + b"\0" * 9_000_000))
     assert "line 2 is above 3 MB" in complaints(packed)
+
+
+def test_tables_have_a_largest_number_of_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demur.reading.table.MOST_CELLS", 1000)
+    path = tmp_path / "t.csv"
+    path.write_text("text\n" + "," * 2000)
+    assert "line 2 has more than 1,000 cells: check" in complaints(path)
+    path.write_text("," * 2000 + "\ntext\n")
+    assert "line 1 has more than 1,000 cells: check" in complaints(path)
+
+
+def test_what_a_file_is_instead_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for content, message in (
+        (b"", "is empty: give a table with a header row"),
+        (b"\xef\xbb\xbf", "is empty: give a table with a header row"),
+        (gzip.compress(gzip.compress(b"text\na\n")), "is gzipped twice: unpack it once"),
+        (b"SQLite format 3\0", "is a database and no text: export the table"),
+        (b"BZh91AY&SY and more", "is compressed with bzip2 and no text: unpack it"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DemurError, match=message):
+            load_query_set(f"{path}:text", "harmful")
 
 
 def test_documents_have_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

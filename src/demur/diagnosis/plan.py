@@ -19,7 +19,14 @@ from demur.judges import Judge, JudgeSpec, as_refusal_judge
 from demur.optimization import Run
 from demur.optimization.recorded import QueriesRecord
 from demur.plugins import is_plugin_spec
-from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt, load_system_prompt
+from demur.prompts import (
+    Condition,
+    SafetyPrompt,
+    check_system_texts,
+    distinct_names,
+    load_prompt,
+    load_system_prompt,
+)
 from demur.queries import QuerySet, require
 from demur.queries.choosing import OWN_NAME, QueryChoice, as_query_set, join_query_sets, labelled
 from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries, Query
@@ -192,6 +199,8 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     judge = as_refusal_judge(settings.judge if given.judge is None else given.judge)
     anchors = labelled(ANCHORS, harmful, harmless)
     fitting = _fitting(settings, given, anchors.texts)
+    conditions = _conditions(prompts, None if system is None else load_system_prompt(system))
+    check_system_texts(conditions, anchors.texts)
     values: dict[str, object] = {
         "prompt": _named(settings, given),
         **_names_of_sets(given, fitting),
@@ -204,7 +213,7 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
         values["judge"] = _name(given.judge, judge.name)
     return Plan(
         settings=build(DiagnoseSettings, values, settings),
-        conditions=_conditions(prompts, None if system is None else load_system_prompt(system)),
+        conditions=conditions,
         anchors=anchors,
         sets=(harmful.name, harmless.name),
         judge=judge,

@@ -23,7 +23,7 @@ from demur.judges import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
 from demur.progress import Progress
-from demur.prompts import Condition, system_text_for
+from demur.prompts import Condition, check_system_texts, system_text_for
 
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
@@ -136,6 +136,8 @@ def choose(
         compared=compared,
     )
     sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
+    for one in sets:
+        check_system_texts(conditions, one.queries.texts)
     preference = _preference_judge(settings, given)
     return Chosen(
         conditions=tuple(conditions),

@@ -76,7 +76,8 @@ def choose_instructions(
     texts = tuple(query for query in read.texts if isinstance(query, str))
     if len(texts) < len(read):
         raise DemurError(
-            f"The instructions {read.name!r:.80} hold conversations with a history, which the "
-            "format of alpaca_eval has no place for: give single messages."
+            f"The instructions {read.name!r:.80} hold conversations with a history or a "
+            "system message, which the format of alpaca_eval has no place for: give single "
+            "messages."
         )
     return Instructions(read.name, texts)

@@ -202,5 +202,5 @@ class FileSettings(_Group):
     responses: tuple[str, ...] = Field(
         default=(),
         description="file whose responses are judged instead, FILE or FILE:COLUMN (CSV, JSON, "
-        "outputs of other tools); no model runs",
+        "outputs of other tools) or hf:ORG/NAME:COLUMN; no model runs",
     )

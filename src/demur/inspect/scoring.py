@@ -204,11 +204,14 @@ def query_of(given: str | list[ChatMessage]) -> Query:
     if isinstance(given, str):
         return given
     messages = [message for message in given if message.role in ("user", "assistant")]
+    system = "\n\n".join(one.text for one in given if one.role == "system" and one.text.strip())
     texts = [message.text for message in messages]
     roles = [message.role for message in messages]
     turns = ["user", "assistant"] * (len(roles) // 2) + ["user"]
-    if len(texts) > 1 and roles == turns and all(text.strip() for text in texts):
-        return Conversation(texts[-1], tuple(zip(texts[:-1:2], texts[1::2], strict=True)))
+    more = len(texts) > 1 or bool(system)
+    if more and roles == turns and all(text.strip() for text in texts):
+        history = tuple(zip(texts[:-1:2], texts[1::2], strict=True))
+        return Conversation(texts[-1], history, system or None)
     return texts[-1] if texts else ""
 
 

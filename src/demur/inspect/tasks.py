@@ -24,7 +24,7 @@ from demur.errors import DemurError
 from demur.evaluation.choices import TestSet, choose_prompts, choose_sets
 from demur.evaluation.settings import EvaluateSettings
 from demur.inspect.scoring import complied_harmfully, refused
-from demur.prompts import Condition, load_system_prompt
+from demur.prompts import Condition, check_system_texts, load_system_prompt
 from demur.queries import QuerySet
 from demur.records import NO_PROMPT, ConditionRecord, Query
 from demur.settings import build
@@ -77,6 +77,8 @@ def safeguard(
         settings = build(EvaluateSettings, chosen)
         condition, system = _system(prompt, system_prompt)
         sets = _sets(benchmark, harmful, harmless, benchmark_dir)
+        for one in sets:
+            check_system_texts([Condition(None, condition.system_prompt)], one.queries.texts)
         scorers = _scorers(judge, harm_judge, base_url)
     sides = [
         _samples(test_set.name, side, condition) for test_set in sets for side in test_set.sides
@@ -94,10 +96,16 @@ def safeguard(
 
 @solver
 def system_text(text: str) -> Solver:
-    """Open the conversation with `text` as it is: nothing in braces is replaced."""
+    """Open the conversation with `text` as it is: nothing in braces is replaced.
+
+    The system message of a query's own application follows it in the same message.
+    """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        state.messages.insert(0, ChatMessageSystem(content=text))
+        texts = [text]
+        if state.messages and state.messages[0].role == "system":
+            texts.append(state.messages.pop(0).text)
+        state.messages.insert(0, ChatMessageSystem(content="\n\n".join(texts)))
         return state
 
     return solve
@@ -180,7 +188,11 @@ def _input(query: Query) -> str | list[ChatMessage]:
     """A query as Inspect takes it: its text, or the messages of its conversation."""
     if isinstance(query, str):
         return query
+    own = query.system_prompt
     return [
-        ChatMessageUser(content=text) if role == "user" else ChatMessageAssistant(content=text)
-        for role, text in query.messages
+        *([] if own is None else [ChatMessageSystem(content=own)]),
+        *(
+            ChatMessageUser(content=text) if role == "user" else ChatMessageAssistant(content=text)
+            for role, text in query.messages
+        ),
     ]

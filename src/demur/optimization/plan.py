@@ -19,7 +19,13 @@ from demur.optimization.methods import Method, MethodSpec, get_method
 from demur.optimization.recorded import MethodRecord, QueriesRecord, RunRecord, TermRecord
 from demur.optimization.settings import OptimizeSettings, StoredSettings, method_for
 from demur.plugins import source_fingerprint
-from demur.prompts import Condition, SafetyPrompt, load_basic_prompt, load_system_prompt
+from demur.prompts import (
+    Condition,
+    SafetyPrompt,
+    check_system_texts,
+    load_basic_prompt,
+    load_system_prompt,
+)
 from demur.queries import (
     QueryChoice,
     QuerySet,
@@ -262,6 +268,8 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         judge=judge,
         objects=objects.names,
     )
+    for one in sets.values():
+        check_system_texts([plan.basic], one.texts)
     plan.new_method().check_queries(plan.anchors, plan.basic)
     return plan
 

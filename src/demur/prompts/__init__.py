@@ -9,7 +9,7 @@ from demur.prompts.basic import (
     load_basic_prompt,
     load_system_prompt,
 )
-from demur.prompts.condition import Condition, distinct_names
+from demur.prompts.condition import Condition, check_system_texts, distinct_names
 from demur.prompts.loading import load_prompt
 from demur.prompts.provenance import Fact, MeasuredPrompt, Provenance
 from demur.prompts.safety_prompt import SafetyPrompt
@@ -23,6 +23,7 @@ __all__ = [
     "Provenance",
     "SafetyPrompt",
     "SystemText",
+    "check_system_texts",
     "distinct_names",
     "load_basic_prompt",
     "load_prompt",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from demur.errors import DemurError
 from demur.prompts.safety_prompt import SafetyPrompt
-from demur.records import NO_PROMPT, ConditionRecord, Query, fingerprint, tensor_fingerprint
+from demur.records import (
+    NO_PROMPT,
+    ConditionRecord,
+    Query,
+    fingerprint,
+    tensor_fingerprint,
+    text_of,
+)
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ class Condition:
         own = None if isinstance(query, str) else query.system_prompt
         if own is not None and self.system_prompt is not None:
             raise DemurError(
-                "The condition has a system text of the application, and so has one of the "
-                "queries: leave one of them out."
+                f"The query {text_of(query)!r:.60} has a system message of its own, and the "
+                "application's system text would stand before it as well: leave out one of them "
+                "(--system-prompt none)."
             )
         return self.system_prompt if own is None else own
 
@@ -72,6 +81,18 @@ class Condition:
             trained=prompt is not None and prompt.is_trained,
             system_prompt=self.system_prompt,
         )
+
+
+def check_system_texts(conditions: Iterable[Condition], queries: Iterable[Query]) -> None:
+    """Check that no query has two system texts: its own, and that of a condition.
+
+    Raises:
+        DemurError: one has.
+    """
+    with_one = [one for one in conditions if one.system_prompt is not None][:1]
+    for condition in with_one:
+        for query in queries:
+            condition.system_prompt_for(query)
 
 
 def distinct_names(conditions: list[Condition]) -> list[str]:

@@ -8,9 +8,15 @@ from importlib.resources import files
 from typing import Any
 
 from demur.errors import DemurError
-from demur.queries.hub import HUB_PREFIX, read_hub
 from demur.queries.query_set import QuerySet
-from demur.reading import ENDINGS, FileSpec, GivenQueries, exists, read_given_queries
+from demur.reading import (
+    ENDINGS,
+    HUB_PREFIX,
+    FileSpec,
+    GivenQueries,
+    exists,
+    read_given_queries,
+)
 from demur.records import Conversation, Label, Query
 
 BUILT_IN = ("anchors", "held-out")
@@ -59,13 +65,10 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
     built_in = _built_in(spec, label)
     if built_in is not None:
         return built_in
-    if spec.startswith(HUB_PREFIX):
-        source = spec
-        name, given = read_hub(spec)
-    else:
-        file = _file_of(spec)
-        name, given = file.name, read_given_queries(file)
-        source = f"file {file.path.resolve()}:{file.field or ''}"
+    file = _file_of(spec)
+    name, given = file.name, read_given_queries(file)
+    place = file.path.resolve() if file.data_set is None else file.path
+    source = f"file {place}:{file.field or ''}"
     kept = tuple(dict.fromkeys(given.queries))
     if not kept:
         raise DemurError(f"{spec!r:.300} holds no queries: give at least one that is not blank.")

@@ -1,9 +1,11 @@
-"""Files that people have: tables, JSON and the outputs of other tools, read strictly, row by row.
+"""Files and data sets that people have: tables, JSON and the outputs of other tools.
 
-Queries and responses are named in the same way, `FILE` or `FILE:FIELD`, and are read by the same
-reader. A row that is damaged is an error that names it; no text is shortened, merged or dropped.
+Queries and responses are named in the same way, `FILE`, `FILE:FIELD` or `hf:ORG/NAME:COLUMN`, and
+are read row by row by the same reader, strictly. A row that is damaged is an error that names it;
+no text is shortened, merged or dropped.
 """
 
+from demur.reading.data_sets import FORM, HUB_PREFIX, DataSet
 from demur.reading.files import NoWatch, TextFile, Watch
 from demur.reading.given import GivenRequest, GivenResponse
 from demur.reading.messages import check_query
@@ -17,6 +19,9 @@ from demur.reading.text import check_text, read_text_lines
 
 __all__ = [
     "ENDINGS",
+    "FORM",
+    "HUB_PREFIX",
+    "DataSet",
     "FileSpec",
     "GivenQueries",
     "GivenRequest",

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from demur.errors import DemurError
+from demur.limits import MOST_QUERY_CHARACTERS
 from demur.reading.given import GivenRequest, GivenResponse, response_of_choice
-from demur.reading.messages import check_query, read_messages
+from demur.reading.messages import Messages, check_query, read_messages
 from demur.reading.row import Row
 from demur.reading.text import check_text
 from demur.records import Query
@@ -24,11 +26,9 @@ class BatchRequests:
         return row.has("custom_id", "body") and not row.has("response")
 
     def query(self, row: Row) -> Query | None:
-        """The query in the request."""
-        for key in ("messages", "input"):
-            if row.get("body", key) is not None:
-                return check_query(row.get("body", key), f"body.{key}", row.place)
-        return check_text(row.find("body.prompt"), "body.prompt", row.place)
+        """The query in the request, with its system text."""
+        asked = self.request(row)[1]
+        return Messages(asked.query, asked.system, None).whole
 
     def responses(self, row: Row) -> list[GivenResponse]:
         """None: the responses stand in the output."""
@@ -42,14 +42,23 @@ class BatchRequests:
         """
         identifier = check_text(row.find("custom_id"), "custom_id", row.place)
         for key in ("messages", "input"):
-            if isinstance(row.get("body", key), list):
-                found = read_messages(row.get("body", key), f"body.{key}", row.place)
-                if found.answer is None:
-                    return identifier, GivenRequest(found.query, found.system)
-        query = self.query(row)
-        instructions = row.get("body", "instructions")
-        assert query is not None
-        return identifier, GivenRequest(query, instructions or None)
+            value = row.get("body", key)
+            if not isinstance(value, list):
+                continue
+            found = read_messages(value, f"body.{key}", row.place)
+            if found.answer is not None:
+                check_query(value, f"body.{key}", row.place)  # says what is wrong
+            # The API of responses has its system text in a field of its own as well.
+            system = [text for text in (self._instructions(row), found.system) if text]
+            return identifier, GivenRequest(found.query, "\n\n".join(system) or None)
+        key = "input" if row.get("body", "input") is not None else "prompt"
+        text = check_text(row.find(f"body.{key}"), f"body.{key}", row.place, MOST_QUERY_CHARACTERS)
+        return identifier, GivenRequest(text, self._instructions(row))
+
+    def _instructions(self, row: Row) -> str | None:
+        value = row.get("body", "instructions")
+        text = "" if value is None else check_text(value, "body.instructions", row.place)
+        return text.strip() or None
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,15 @@ class BatchAnswers:
         return row.get("response") is None or isinstance(row.get("response"), Mapping)
 
     def query(self, row: Row) -> Query | None:
-        """None: the query stands in the input."""
-        return None
+        """None, since it stands in another file.
+
+        Raises:
+            DemurError: always, and says so.
+        """
+        raise DemurError(
+            f"{row.place} is an answer of a batch, without its query: give the file of the "
+            "requests."
+        )
 
     def responses(self, row: Row) -> list[GivenResponse]:
         """The choices of an answer; one without text where the request failed."""

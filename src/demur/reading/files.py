@@ -143,6 +143,8 @@ class TextFile:
             whole = chain(_gunzipped(whole, self.name))
             head = _beginning(whole, 16)
             whole = chain((head,), whole)
+            if head.startswith(_GZIP):
+                raise DemurError(f"{self.name} is gzipped twice: unpack it once.")
         _require_text(head, self.name)
         size = 0
         for chunk in whole:

@@ -5,11 +5,14 @@
 - OpenAI's batch files: requests and answers, joined by `custom_id`.
 - Inspect: samples of its logs.
 - JailbreakBench: artifacts, whose `prompt` is the attack and whose `goal` is left alone.
+- HarmBench: completions, a list for every behavior.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,13 +26,20 @@ from demur.reading.given import (
     response_of,
     response_of_choice,
 )
-from demur.reading.messages import Messages, check_query, content_text, read_messages
+from demur.reading.messages import (
+    Messages,
+    check_query,
+    content_text,
+    is_conversation,
+    read_messages,
+)
 from demur.reading.objects import parse_json
 from demur.reading.row import Row
 from demur.reading.text import check_text
 from demur.records import Query
 
 _ATTACHMENT = "attachment://"
+_MESSAGES = re.compile(r"\s*\[\s*\{")
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,26 @@ class JailbreakBench:
         return [response_of(text, query=asked, label="harmful", category=category)]
 
 
+@dataclass(frozen=True)
+class HarmBench:
+    """Completions of HarmBench."""
+
+    name: str = "completions of HarmBench"
+
+    def fits(self, row: Row) -> bool:
+        """Rows with a test case and what a model generated."""
+        return row.has("test_case", "generation")
+
+    def query(self, row: Row) -> Query | None:
+        """The test case."""
+        return check_query(row.find("test_case"), "test_case", row.place)
+
+    def responses(self, row: Row) -> list[GivenResponse]:
+        """The generation."""
+        text = check_text(row.find("generation"), "generation", row.place)
+        return [response_of(text, query=self.query(row), label="harmful")]
+
+
 @dataclass
 class HarnessSamples:
     """Samples of lm-evaluation-harness. It writes each response once for every filter.
@@ -93,7 +123,7 @@ class HarnessSamples:
     def query(self, row: Row) -> Query | None:
         """What was sent; the messages where they were sent as such."""
         messages = self._sent(row)
-        return messages if isinstance(messages, str) else messages.query
+        return messages if isinstance(messages, str) else messages.whole
 
     def responses(self, row: Row) -> list[GivenResponse]:
         """The responses to the one request of a sample."""
@@ -123,11 +153,14 @@ class HarnessSamples:
                 f"{row.place} holds no generated text but scores of given answers: give the "
                 "samples of a task that generates."
             )
-        sent = parts[0][0] if isinstance(parts[0], list) and len(parts[0]) == 1 else parts[0]
-        text = check_text(sent, "arguments", row.place)
-        if text.lstrip().startswith('[{"'):
-            return read_messages(parse_json(text, row.place), "arguments", row.place)
-        return text
+        sent = parts[0]
+        if not is_conversation(sent):
+            sent = sent[0] if isinstance(sent, list) and len(sent) == 1 else sent
+            text = check_text(sent, "arguments", row.place)
+            sent = _json_in(text, row.place)
+            if not is_conversation(sent):
+                return text
+        return read_messages(sent, "arguments", row.place)
 
 
 @dataclass(frozen=True)
@@ -141,8 +174,11 @@ class InspectLog:
         return row.has("id", "epoch", "input", "output")
 
     def query(self, row: Row) -> Query | None:
-        """The input of the sample."""
-        return self._asked(row)[0]
+        """The input of the sample. System messages that a solver added are no part of it."""
+        asked = row.find("input")
+        if isinstance(asked, str):
+            return self._asked(row)[0]
+        return check_query(asked, "input", row.place)
 
     def responses(self, row: Row) -> list[GivenResponse]:
         """What the model said at last; none where it failed."""
@@ -206,8 +242,17 @@ def formats() -> tuple[Format, ...]:
         HarnessSamples(),
         InspectLog(),
         JailbreakBench(),
+        HarmBench(),
         AlpacaEval(),
     )
+
+
+def _json_in(text: str, place: str) -> object:
+    """The value of a text that is JSON; None for any other text."""
+    if _MESSAGES.match(text):
+        with suppress(DemurError):
+            return parse_json(text, place)
+    return None
 
 
 def _items(value: object) -> list[Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, TypeGuard
 
 from demur.arguments import described
 from demur.errors import DemurError
 from demur.limits import MOST_QUERY_CHARACTERS, MOST_TEXT_CHARACTERS
 from demur.reading.text import check_text
 from demur.records import Conversation, Query, from_plain
+
+CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
+"""Fields that hold conversations in data sets."""
 
 _ROLES = ("user", "assistant")
 _SYSTEM = ("system", "developer")
@@ -35,14 +39,24 @@ class Messages:
     system: str | None
     answer: str | None
 
+    @property
+    def whole(self) -> Query:
+        """The query with the system text, which is that of its own application."""
+        if self.system is None:
+            return self.query
+        if isinstance(self.query, str):
+            return Conversation(self.query, system_prompt=self.system)
+        return replace(self.query, system_prompt=self.system)
+
 
 def check_query(value: object, column: str, place: str) -> Query:
     """The query in a cell: a text, or the messages of a conversation that ends with it.
 
     Args:
         value: a text, a conversation as demur writes it, or a list of objects with `role` and
-            `content`. Roles alternate, the first and the last is `user`; a content is a text, or a
-            list of text parts.
+            `content`. It may begin with system messages, which are the application's own text
+            before this query. Behind them roles alternate, the first and the last is `user`; a
+            content is a text, or a list of text parts.
         column: name of the column, for messages.
         place: the row, for messages.
 
@@ -54,17 +68,12 @@ def check_query(value: object, column: str, place: str) -> Query:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         return check_text(value, column, place, MOST_QUERY_CHARACTERS)
     found = read_messages(value, column, place)
-    if found.system is not None:
-        raise DemurError(
-            f"{place}: {column!r:.80}, message 1, is a system message: leave it out, and give the "
-            "application's own text with --system-prompt."
-        )
     if found.answer is not None:
         raise DemurError(
             f"{place}: {column!r:.80} ends with the assistant: end with a message of the user, "
             "which is the query."
         )
-    return found.query
+    return found.whole
 
 
 def read_messages(value: object, column: str, place: str) -> Messages:
@@ -82,10 +91,11 @@ def read_messages(value: object, column: str, place: str) -> Messages:
         _message(message, f"{place}, message {number},")
         for number, message in enumerate(value, start=1)
     ]
-    blank = [number for number, (_, text) in enumerate(said, start=1) if not text]
+    opening = next((row for row, (role, _) in enumerate(said) if role not in _SYSTEM), len(said))
+    # A blank system message is none, as data sets write it.
+    blank = [number for number, (_, text) in enumerate(said[opening:], opening + 1) if not text]
     if blank and (blank[0] < len(said) or said[-1][0] != "assistant"):
         raise DemurError(f"{place}, message {blank[0]}, is blank: fill it in, or drop the row.")
-    opening = next((row for row, (role, _) in enumerate(said) if role not in _SYSTEM), len(said))
     for number, (role, _) in enumerate(said[opening:], start=opening + 1):
         if role in _SYSTEM:
             raise DemurError(
@@ -110,7 +120,7 @@ def read_messages(value: object, column: str, place: str) -> Messages:
     history = tuple(zip(texts[:-1:2], texts[1::2], strict=True))
     return Messages(
         query=Conversation(texts[-1], history) if history else texts[-1],
-        system="\n\n".join(text for _, text in said[:opening]) if opening else None,
+        system="\n\n".join(text for _, text in said[:opening] if text) or None,
         answer=answer,
     )
 
@@ -123,9 +133,7 @@ def spoken(value: object, column: str, place: str) -> Messages | None:
     Raises:
         DemurError: a message is not as it should be, or the user has the last word.
     """
-    if not isinstance(value, list) or len(value) < 2:
-        return None
-    if not all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in value):
+    if not is_conversation(value) or len(value) < 2:
         return None
     found = read_messages(value, column, place)
     if found.answer is None:
@@ -133,6 +141,15 @@ def spoken(value: object, column: str, place: str) -> Messages | None:
             f"{place}: {column!r:.80} ends with the user: end with the response of the assistant."
         )
     return found
+
+
+def is_conversation(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value is a list of messages, however many."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in value)
+    )
 
 
 def content_text(content: object, place: str, most: int = MOST_QUERY_CHARACTERS) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ from typing import Any
 from demur.errors import DemurError
 from demur.limits import MOST_JSON_PARTS
 from demur.reading.files import TextFile, Watch
+from demur.reading.messages import CONVERSATION_FIELDS, is_conversation
 from demur.reading.row import Row, listed
 
 _PARTS = ",:[{"
 _LARGE = 1 << 20
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_TEXT_FIELDS = ("query", "response")
+_CASES = {"test_case", "generation"}
+"""Fields of HarmBench's completions, which stand in a list for every behavior."""
+
 _ROW_LISTS = ("samples", "jailbreaks")
 """Where logs of Inspect and artifacts of JailbreakBench keep their rows, beside other lists."""
 
@@ -41,8 +48,10 @@ def json_document(
     """The rows of a JSON document, and what is left of the field once they are found.
 
     The rows are the items of the document itself where it is a list; else of the list that the
-    field leads to (`data.goal` is the `goal` of every item of `data`), or of its only list. A file
-    that holds one JSON object a line, whatever its name, is read as such.
+    field leads to (`data.goal` is the `goal` of every item of `data`), or of its only list. An
+    object of columns, or of objects by their names, is read as pandas writes it, and one with a
+    single query or response as one row. A file that holds one JSON object a line, whatever its
+    name, is read as such.
 
     Args:
         path: the file.
@@ -67,13 +76,18 @@ def json_document(
 
 def _rows(document: object, field: str | None, name: str) -> tuple[Iterator[Row], str | None]:
     items, rest = document, field
-    while isinstance(items, Mapping) and rest is not None:
+    while isinstance(items, Mapping) and rest is not None and _by_column(items) is None:
         head, _, tail = rest.partition(".")
         inner = items.get(rest, items.get(head))
         if not isinstance(inner, (list, Mapping)):
             break
         items, rest = inner, (tail or None) if rest not in items else None
     if isinstance(items, Mapping):
+        table = _by_column(items) or _by_name(items, rest)
+        if table is not None:
+            return _numbered(table, name), rest
+        if _is_row(items, rest):
+            return iter((Row(name, items),)), rest
         items = _only_list(items, field, name)
     if not isinstance(items, list):
         raise DemurError(
@@ -81,6 +95,56 @@ def _rows(document: object, field: str | None, name: str) -> tuple[Iterator[Row]
             "line in a .jsonl file."
         )
     return _numbered(items, name), rest
+
+
+def _by_column(document: Mapping[str, Any]) -> Sequence[object] | None:
+    """The rows of an object that holds a table by its columns; None for any other object."""
+    columns = list(document.values())
+    if document.keys() == {"columns", "index", "data"} and isinstance(document["columns"], list):
+        names, data = document["columns"], document["data"]
+        fits = isinstance(data, list) and all(
+            isinstance(row, list) and len(row) == len(names) for row in data
+        )
+        return [dict(zip(map(str, names), row, strict=True)) for row in data] if fits else None
+    if len(columns) > 1 and all(isinstance(column, list) for column in columns):
+        plain = not any(isinstance(item, Mapping) for column in columns for item in column)
+        even = len({len(column) for column in columns}) == 1
+        cells = zip(*columns, strict=True) if plain and even else None
+    elif all(isinstance(column, Mapping) for column in columns):
+        numbers = list(columns[0]) if columns else []
+        even = all(column.keys() == columns[0].keys() for column in columns)
+        counted = bool(numbers) and even and all(key.isdecimal() for key in numbers)
+        cells = zip(*(column.values() for column in columns), strict=True) if counted else None
+    else:
+        return None
+    return None if cells is None else [dict(zip(document, row, strict=True)) for row in cells]
+
+
+def _by_name(document: Mapping[str, Any], field: str | None) -> Sequence[object] | None:
+    """The rows of an object that holds objects by their names; None for any other object."""
+    rows = list(document.values())
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        if rows and all(
+            isinstance(row, list)
+            and all(isinstance(item, Mapping) and item.keys() >= _CASES for item in row)
+            for row in rows
+        ):
+            return [item for row in rows for item in row]
+        return None
+    if field is None:
+        alike = len(rows) > 1 and all(row.keys() == rows[0].keys() for row in rows)
+    else:
+        alike = all(field in row or field.partition(".")[0] in row for row in rows)
+    return rows if alike else None
+
+
+def _is_row(document: Mapping[str, Any], field: str | None) -> bool:
+    """Whether an object is no document with rows but a row itself."""
+    if field is not None:
+        return isinstance(document.get(field), str) or is_conversation(document.get(field))
+    return any(isinstance(document.get(name), str) for name in _TEXT_FIELDS) or any(
+        is_conversation(document.get(name)) for name in CONVERSATION_FIELDS
+    )
 
 
 def _only_list(document: Mapping[str, Any], field: str | None, name: str) -> list[Any]:
@@ -108,7 +172,7 @@ def _numbered(items: Sequence[object], name: str) -> Iterator[Row]:
 
 def _is_lines(text: str) -> bool:
     """Whether the first line is a JSON value by itself, and others follow."""
-    first, _, others = text.strip().partition("\n")
+    first, *others = _LINE_END.split(text.strip(), maxsplit=1)
     try:
         return bool(others) and isinstance(json.loads(first), (dict, str))
     except (ValueError, RecursionError):
@@ -116,7 +180,7 @@ def _is_lines(text: str) -> bool:
 
 
 def _rows_of_lines(text: str, name: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_LINE_END.split(text), start=1):
         if line.strip():
             place = f"{name} line {number}"
             yield Row(place, _parsed(line, place, "write one JSON object a line"))

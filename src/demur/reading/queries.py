@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from demur.errors import DemurError
 from demur.limits import MOST_QUERIES, MOST_SET_CHARACTERS
 from demur.reading.given import Format
-from demur.reading.messages import check_query
+from demur.reading.messages import CONVERSATION_FIELDS, check_query, is_conversation
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
 from demur.records import Query, text_of
 
-USUAL_FIELDS = ("query", "messages")
+USUAL_FIELDS = ("query", *CONVERSATION_FIELDS)
 """Fields that hold the queries where none is named."""
 
 
@@ -36,7 +36,8 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
     Args:
         spec: the file: `.txt` with a query a line, or another one with the field of its rows that
             holds the queries, by default `query` or `messages`. No field is needed either where the
-            rows are texts, or of a tool that is known (see `demur.reading.formats`).
+            rows are texts or conversations, or of a tool that is known: see
+            `demur.reading.formats`.
 
     Raises:
         DemurError: the file cannot be read, or a row is damaged or has no such field.
@@ -50,7 +51,8 @@ def read_given_queries(spec: FileSpec) -> GivenQueries:
         if row.is_blank:
             blank += 1
             continue
-        if first and field is None and not isinstance(row.value, str):
+        is_query = isinstance(row.value, str) or is_conversation(row.value)
+        if first and field is None and not is_query:
             tool = format_of(row)
             field = _usual_field(row, tool)
         first = False

@@ -18,7 +18,14 @@ from demur.reading.given import (
     fingerprint_in,
     is_sequence,
 )
-from demur.reading.messages import Messages, check_query, content_text, read_messages, spoken
+from demur.reading.messages import (
+    CONVERSATION_FIELDS,
+    Messages,
+    check_query,
+    content_text,
+    read_messages,
+    spoken,
+)
 from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
@@ -26,10 +33,10 @@ from demur.reading.text import check_text
 from demur.records import Label, text_of
 
 RESPONSE = "response"
-QUERY_FIELDS = ("query", "messages", "prompt", "instruction", "question", "goal", "input")
+_OWN_QUERY_FIELDS = ("query", *CONVERSATION_FIELDS)
+_OTHER_QUERY_FIELDS = ("prompt", "instruction", "question", "goal", "input")
+QUERY_FIELDS = (*_OWN_QUERY_FIELDS, *_OTHER_QUERY_FIELDS)
 """Fields that hold the query; the first one that a file has counts."""
-
-_OWN_QUERY_FIELDS = ("query", "messages")
 
 
 class ResponseReader:
@@ -53,7 +60,7 @@ class ResponseReader:
         self.names_generators = False
         self.empty = 0
         self._requests = requests
-        self._names_requests = self._is_plain = False
+        self._names_requests = self._is_plain = self._is_spoken = False
 
     @property
     def remarks(self) -> list[str]:
@@ -65,7 +72,7 @@ class ResponseReader:
             found.append(f"{name}: {rows} without a response of their own left out.")
         if self.query_field not in (None, *_OWN_QUERY_FIELDS):
             found.append(f"The column {self.query_field!r} of {name} is read as the queries.")
-        if self.query_field is None and self._is_plain:
+        if self.query_field is None and self._is_plain and not self._is_spoken:
             found.append(
                 f"{name} has no column of queries ({', '.join(QUERY_FIELDS)}): every response "
                 "counts by itself."
@@ -91,7 +98,7 @@ class ResponseReader:
         tool: Format | None = None
         first = True
         for row in rows:
-            if row.is_blank:
+            if row.is_blank and row.in_table:
                 self.empty += 1
                 continue
             if first:
@@ -115,10 +122,10 @@ class ResponseReader:
             )
         self.names_generators = isinstance(tool, AlpacaEval)
         if tool is None:
-            if not row.columns:
+            if not row.columns and (field is not None or not isinstance(row.value, str)):
                 raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")
             self._is_plain = True
-            named = [name for name in QUERY_FIELDS if row.has(name) and name != field]
+            named = [name for name in QUERY_FIELDS if name != field and _holds_query(row, name)]
             self.query_field = named[0] if named else None
         return tool
 
@@ -150,6 +157,8 @@ class ResponseReader:
 
     def _plain(self, row: Row, field: str | None) -> list[GivenResponse]:
         """The responses of a row with fields by their usual names."""
+        if field is None and isinstance(row.value, str):
+            return [GivenResponse(_present(check_text(row.value, RESPONSE, row.place), row))]
         asked = self._question(row)
         at = field or (RESPONSE if row.has(RESPONSE) else None)
         if at is None:
@@ -168,6 +177,7 @@ class ResponseReader:
         else:
             value = row.find(at)
             said = spoken(value, at, row.place)
+            self._is_spoken = self._is_spoken or said is not None
             texts = _texts(value, at, row.place) if said is None else [said.answer or ""]
             asked = asked or said
         known = GivenResponse(
@@ -175,14 +185,18 @@ class ResponseReader:
             end=row.name("end"),
             query=None if asked is None else asked.query,
             system=None if asked is None else asked.system,
-            prompt=row.name("safety_prompt")
-            or (row.name("prompt") if self.query_field in (None, *_OWN_QUERY_FIELDS) else None),
+            prompt=row.name("safety_prompt") or self._prompt_name(row),
             condition=fingerprint_in(row.get("condition")),
             set=row.name("set"),
             label=_label(row),
             category=row.name("category"),
         )
         return [replace(known, text=_present(text, row)) for text in texts]
+
+    def _prompt_name(self, row: Row) -> str | None:
+        """The name in the field `prompt`, where that holds neither the queries nor an object."""
+        is_query = self.query_field in _OTHER_QUERY_FIELDS
+        return None if is_query or isinstance(row.get("prompt"), Mapping) else row.name("prompt")
 
     def _question(self, row: Row) -> Messages | None:
         """What was asked, and the answer too where the field holds the whole conversation."""
@@ -242,6 +256,13 @@ def read_requests(spec: FileSpec) -> dict[str, GivenRequest] | None:
     return found or None
 
 
+def _holds_query(row: Row, name: str) -> bool:
+    """Whether a field may hold the query: other things are called `prompt` or `input` as well."""
+    value = row.get(name)
+    is_other = isinstance(value, Mapping) and "text" not in value
+    return row.has(name) and not (is_other and name in _OTHER_QUERY_FIELDS)
+
+
 def _present(text: str, row: Row) -> str | None:
     """A response, or None where the row says that there is none.
 
@@ -267,6 +288,8 @@ def _texts(value: object, column: str, place: str) -> list[str]:
         return [
             content_text(items[0].get("content"), f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)
         ]
+    if len(items) == 1 and isinstance(items[0], list):
+        return _texts(items[0], column, place)
     if all(isinstance(item, Mapping) for item in items):
         return [content_text(items, f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)]
     return [check_text(item, column, place) for item in items]

@@ -16,6 +16,7 @@ from demur.reading.table import open_table
 from demur.reading.text import read_text_lines
 
 _SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz", ".rar")
 _KNOWN = ", ".join(ENDINGS)
 
 
@@ -30,6 +31,8 @@ def open_rows(spec: FileSpec, watch: Watch | None = None) -> tuple[Iterator[Row]
         DemurError: the file cannot be read, or its name does not say what it holds.
     """
     path, field = spec.path, spec.field
+    if spec.data_set is not None:
+        return spec.data_set.rows(watch), field
     if spec.kind == TEXT or not path.suffix:
         if field is not None:
             raise DemurError(
@@ -46,9 +49,11 @@ def open_rows(spec: FileSpec, watch: Watch | None = None) -> tuple[Iterator[Row]
         return json_document(path, field, watch)
     if spec.kind == LINES:
         return json_lines(path, watch), field
-    sheet = "save the sheet as CSV, or " if path.suffix.lower().startswith(_SHEETS) else ""
+    ending = path.suffix.lower()
+    first = "save the sheet as CSV, or " if ending.startswith(_SHEETS) else ""
+    first = "unpack it, or " if ending.startswith(_PACKED) else first
     raise DemurError(
-        f"Cannot tell what {str(path)!r:.300} holds: {sheet}give a file that ends in {_KNOWN} (or "
+        f"Cannot tell what {str(path)!r:.300} holds: {first}give a file that ends in {_KNOWN} (or "
         "in .gz behind that)."
     )
 

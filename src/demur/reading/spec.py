@@ -1,11 +1,14 @@
-"""`FILE` or `FILE:FIELD`: how people name what is read of a file."""
+"""`FILE`, `FILE:FIELD` or `hf:ORG/NAME:COLUMN`: how people name what is read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from demur.reading.data_sets import HUB_PREFIX, DataSet
+
 TEXT, TABLE, LINES, JSON, PARQUET, LOG = "text", "table", "lines", "json", "parquet", "log"
+ROWS = "rows of a data set"
 
 _KINDS = {
     ".txt": TEXT,
@@ -23,15 +26,17 @@ ENDINGS = tuple(_KINDS)
 
 @dataclass(frozen=True)
 class FileSpec:
-    """A file, and the field of it that is meant.
+    """A file or a data set, and the field of it that is meant.
 
     Attributes:
-        path: path of the file.
+        path: path of the file; for a data set only its name.
         field: name of a column, or a dotted path into JSON; None where none is named.
+        data_set: the data set, or None for a file.
     """
 
     path: Path
     field: str | None = None
+    data_set: DataSet | None = None
 
     @classmethod
     def parse(cls, spec: str) -> FileSpec:
@@ -40,12 +45,18 @@ class FileSpec:
         A colon may also stand in a file's name, after a drive letter, and in a field's name. A spec
         that is an existing file is that file.
 
+        Raises:
+            DemurError: it begins with `hf:` and names no data set.
+
         Example:
             >>> FileSpec.parse("answers.json.gz:output.text").field
             'output.text'
         """
         if exists(Path(spec)):
             return cls(Path(spec))
+        if spec.startswith(HUB_PREFIX):
+            found = DataSet.parse(spec)
+            return cls(Path(HUB_PREFIX + found.source), found.column, found)
         for position, character in enumerate(spec):
             if character == ":" and kind_of(Path(spec[:position])) is not None:
                 return cls(Path(spec[:position]), spec[position + 1 :] or None)
@@ -54,16 +65,19 @@ class FileSpec:
     @property
     def kind(self) -> str | None:
         """What the file's name says that it holds; None where it says nothing known."""
-        return kind_of(self.path)
+        return ROWS if self.data_set is not None else kind_of(self.path)
 
     @property
     def name(self) -> str:
         """Name of the file, with the field: what it is called in results."""
-        return self.path.name if self.field is None else f"{self.path.name}:{self.field}"
+        name = self.path.name if self.data_set is None else self.data_set.source
+        return name if self.field is None else f"{name}:{self.field}"
 
     @property
     def stem(self) -> str:
         """Name of the file without its endings."""
+        if self.data_set is not None:
+            return self.data_set.source
         name = self.path.name
         name = name[:-3] if name.lower().endswith(".gz") else name
         return Path(name).stem

@@ -1,4 +1,4 @@
-"""Tables with a header row: CSV with commas, semicolons or tabs, read strictly.
+"""Tables with a header row: CSV with commas, semicolons, tabs or bars, read strictly.
 
 Python's `csv` module takes a row apart without saying which cells were quoted, and lets a quote
 stand anywhere outside of quoted cells. A damaged row then becomes a shorter text, or swallows the
@@ -8,17 +8,18 @@ rows that follow. Here it is an error.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from demur.errors import DemurError, did_you_mean
-from demur.limits import MOST_TEXT_CHARACTERS
+from demur.limits import MOST_CELLS, MOST_TEXT_CHARACTERS
 from demur.reading.files import TextFile
 from demur.reading.row import Row, listed
 
-_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
-_DECLARED = re.compile(r"sep=([,;\t])\s*", re.IGNORECASE)
+_DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_DECLARED = re.compile(r"sep=([,;\t|])\s*", re.IGNORECASE)
 _DOUBLED = 'write a quote within a text as ""'
 _NOT_ESCAPED = ', not as \\"'
 
@@ -53,7 +54,7 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
 
     Args:
         file: the file; one whose name ends in `.tsv` has tabs, unless its header has others.
-        column: a column that is asked for, which helps to tell commas, semicolons and tabs apart.
+        column: a column that is asked for, which helps to tell what stands between the cells.
 
     Raises:
         DemurError: the file cannot be read, or its header is damaged, has a name twice or lacks the
@@ -71,8 +72,8 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
         delimiter = _delimiter_of(first, column)
     reader = _Reader(chain((first,), lines), delimiter, file.name, skipped)
     header = tuple(cell.strip() for cell in next(reader, (0, []))[1])
-    for name in header:
-        if name and header.count(name) > 1:
+    for name, times in Counter(header).items():
+        if name and times > 1:
             raise DemurError(f"{file.name} has more than one column {name!r:.80}: rename one.")
     if column is not None:
         _require_column(column, header, file.name)
@@ -93,6 +94,8 @@ def read_table_columns(file: TextFile, columns: Sequence[str]) -> list[tuple[str
 
 
 def _require_column(column: str, header: Sequence[str], name: str) -> None:
+    if not header:
+        raise DemurError(f"{name} is empty: give a table with a header row.")
     if column not in header:
         raise DemurError(
             f"{name} has no column {column!r:.80}{did_you_mean(column, header)}: its columns are "
@@ -178,6 +181,11 @@ class _Reader:
             cells.append(cell)
             if not line.startswith(self.delimiter, at):
                 return cells
+            if len(cells) > MOST_CELLS:
+                raise DemurError(
+                    f"{self._name} line {self._number} has more than {MOST_CELLS:,} cells: check "
+                    "that this is the right file."
+                )
             at += 1
 
     def _quoted(self, line: str, at: int) -> tuple[str, str, int]:

@@ -43,7 +43,8 @@ class ResponseFiles:
     """Responses that exist already, as something to evaluate.
 
     Args:
-        paths: files, each as `FILE` or as `FILE:FIELD`, which names the column with the responses.
+        paths: files, each as `FILE` or as `FILE:FIELD`, which names the column with the responses;
+            or data sets, as `hf:ORG/NAME:COLUMN` or `hf:ORG/NAME/CONFIG@SPLIT:COLUMN`.
             A table (`.csv`, `.tsv`, `.parquet`) or JSON (`.json`, `.jsonl`) has them in `response`
             or in the field named, and where they are known `query`, `label` (harmful or harmless),
             `category`, `set`, and in `prompt` the name of the safety prompt, by default the file's.
@@ -78,7 +79,7 @@ class ResponseFiles:
         records: list[FileRecord] = []
         with progress.stage("Reading files", _size(self.specs), "bytes") as stage:
             for spec in self.specs:
-                records.append(FileRecord(spec.name, _sha256(spec.path, stage)))
+                records.append(FileRecord(spec.name, _sha256(spec, stage)))
         requests: dict[str, GivenRequest] = {}
         questions: list[FileRecord] = []
         answers: list[tuple[FileSpec, FileRecord]] = []
@@ -256,12 +257,10 @@ class _Checksum:
 
 
 def _check(spec: FileSpec) -> None:
-    """Check that there is a file, and that its name says what it holds."""
-    if str(spec.path).startswith("hf:"):
-        raise DemurError(
-            f"Responses are read from files, and {str(spec.path)!r:.200} is a data set: save it as "
-            ".parquet or .jsonl and give that."
-        )
+    """Check that there is a file or a data set, and that its name says what it holds."""
+    if spec.data_set is not None:
+        _ = spec.data_set.loaded
+        return
     open_regular(spec.path).close()
     if spec.kind is None:
         open_rows(spec)  # says what may be given
@@ -293,11 +292,16 @@ def _names(specs: Sequence[FileSpec]) -> list[str]:
 
 
 def _size(specs: Sequence[FileSpec]) -> int:
-    return sum(spec.path.stat().st_size for spec in specs)
+    """Size of all files in bytes; that of a data set is not known beforehand."""
+    return sum(spec.path.stat().st_size for spec in specs if spec.data_set is None)
 
 
-def _sha256(path: Path, stage: Stage) -> str:
-    checksum = _Checksum(stage)
+def _sha256(spec: FileSpec, stage: Stage) -> str:
+    checksum, path = _Checksum(stage), spec.path
+    if spec.data_set is not None:
+        for _ in spec.data_set.rows(checksum):
+            pass
+        return checksum.sha256
     try:
         with open_regular(path) as stream:
             while chunk := stream.read(_CHUNK):

@@ -19,7 +19,13 @@ from demur.optimization.wording.ledger import TEMPLATE_TOKENS, UNLIMITED_TOKENS,
 from demur.optimization.wording.record import WordingRecord
 from demur.optimization.wording.search import SearchPlan, require_gepa
 from demur.optimization.wording.settings import WordingSettings
-from demur.prompts import Condition, SafetyPrompt, load_basic_prompt, load_system_prompt
+from demur.prompts import (
+    Condition,
+    SafetyPrompt,
+    check_system_texts,
+    load_basic_prompt,
+    load_system_prompt,
+)
 from demur.queries import (
     QueryChoice,
     QuerySet,
@@ -255,6 +261,8 @@ def wording_plan_of(settings: WordingSettings, given: Given | None = None) -> Wo
         judge=judge,
         objects=given.names,
     )
+    for one in sets.values():
+        check_system_texts([plan.basic], one.texts)
     plan.server()  # checks the address
     if settings.proposer.proposer_endpoint is not None:
         EndpointSettings(settings.proposer.proposer_endpoint)

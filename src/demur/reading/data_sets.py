@@ -1,21 +1,22 @@
-"""Read queries from a dataset on the Hugging Face hub, through the optional `datasets` package."""
+"""Data sets on the Hugging Face hub or in a folder, through the optional `datasets` package."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError, did_you_mean, first_line
 from demur.hub.failures import LOGIN, endpoint, status_of
-from demur.limits import MOST_QUERIES
-from demur.reading import GivenQueries, check_query, exists, listed
-from demur.records import Query, text_of
+from demur.reading.files import NoWatch, Watch
+from demur.reading.row import Row, listed
 
 HUB_PREFIX = "hf:"
 FORM = "hf:ORG/NAME:COLUMN, or with a configuration and a split hf:ORG/NAME/CONFIG@SPLIT:COLUMN"
@@ -27,11 +28,14 @@ _PAGE = re.compile(r"hf:https?://[^/]+/datasets/")
 _SPEC = re.compile(
     r"hf:(?P<name>[^@:\s]+)(?:@(?P<split>[^:\[]+(?:\[[^\]]*\])?))?(?::(?P<column>.+))?"
 )
+_ABOVE = (".", "..", "~")
+_NO_TEXTS = ("Image", "Audio", "Video", "Pdf", "Nifti", "Mesh")
+"""Kinds of columns that hold no texts, and need packages of their own to be read."""
 
 
 @dataclass(frozen=True)
-class HubSpec:
-    """A column of a dataset.
+class DataSet:
+    """A split of a data set, and a column of it.
 
     Attributes:
         name: `organisation/name`, or a folder here.
@@ -46,14 +50,14 @@ class HubSpec:
     column: str | None
 
     @classmethod
-    def parse(cls, spec: str) -> HubSpec:
+    def parse(cls, spec: str) -> DataSet:
         """Take a spec apart.
 
         Raises:
             DemurError: it is malformed.
 
         Example:
-            >>> HubSpec.parse("hf:org/name/parts@test:goal").config
+            >>> DataSet.parse("hf:org/name/parts@test:goal").config
             'parts'
         """
         match = _SPEC.fullmatch(_PAGE.sub(HUB_PREFIX, spec))
@@ -61,64 +65,75 @@ class HubSpec:
             raise DemurError(f"Cannot read {spec!r:.300}: write {FORM}.")
         name, config = match["name"].rstrip("/"), None
         head, _, tail = name.rpartition("/")
-        is_folder = name.startswith((".", "/", "~")) or Path(name).is_absolute()
-        if not exists(Path(name)) and (exists(Path(head)) if is_folder else head.count("/") == 1):
+        is_folder = _is_path(name)
+        is_set = _exists(head) and head not in _ABOVE if is_folder else head.count("/") == 1
+        if not _exists(name) and is_set:
             name, config = head, tail
         return cls(name, config, match["split"], match["column"])
 
     @property
     def dataset(self) -> str:
-        """The dataset with its configuration, as people write it."""
+        """The data set with its configuration, as people write it."""
         return self.name if self.config is None else f"{self.name}/{self.config}"
 
+    @property
+    def source(self) -> str:
+        """The data set with configuration and split, as people write it."""
+        return self.dataset if self.split is None else f"{self.dataset}@{self.split}"
 
-def read_hub(spec: str) -> tuple[str, GivenQueries]:
-    """The dataset's name (as in `spec`, less its prefix) and the queries in the named column.
+    @cached_property
+    def loaded(self) -> Any:
+        """The rows, without the columns that hold no texts.
 
-    Without a connection, what was fetched before is used.
+        Without a connection, what was fetched before is used.
 
-    Raises:
-        DemurError: the spec is malformed, `datasets` is not installed, the dataset cannot be
-            loaded, it has several configurations or splits and none is named, or the column is
-            missing or holds something other than texts and conversations.
-    """
-    parsed = HubSpec.parse(spec)
-    dataset = _load(parsed)
-    source = f"Dataset {parsed.dataset!r:.200}"
-    column, columns = parsed.column, tuple(map(str, dataset.column_names))
-    if column is None:
-        raise DemurError(
-            f"{source} needs the name of the column with the queries, after a colon: its columns "
-            f"are {listed(columns)}."
-        )
-    if column not in columns:
-        raise DemurError(
-            f"{source} has no column {column!r:.80}{did_you_mean(column, columns)}: its columns "
-            f"are {listed(columns)}."
-        )
-    if len(dataset[column]) > MOST_QUERIES:
-        raise DemurError(
-            f"{source} has more than {MOST_QUERIES} rows: give a part of its split, for example "
-            f"{HUB_PREFIX}{parsed.dataset}@{parsed.split or 'train'}[:1000]:{column:.80}."
-        )
-    queries: list[Query] = []
-    blank = 0
-    for number, value in enumerate(dataset[column], start=1):
-        query = check_query(value, column, f"{source} row {number}")
-        query = query.strip() if isinstance(query, str) else query
-        blank += not text_of(query)
-        queries += [query] if text_of(query) else []
-    return spec.removeprefix(HUB_PREFIX), GivenQueries(tuple(queries), blank)
+        Raises:
+            DemurError: `datasets` is not installed, the data set cannot be loaded, or it has
+                several configurations or splits and none is named.
+        """
+        found = _load(self)
+        others = [name for name, kind in found.features.items() if type(kind).__name__ in _NO_TEXTS]
+        return found.remove_columns(others) if others else found
+
+    def rows(self, watch: Watch | None = None) -> Iterator[Row]:
+        """The rows, one at a time.
+
+        Args:
+            watch: sees each row, as JSON.
+
+        Raises:
+            DemurError: it cannot be loaded, or not be read.
+        """
+        watch = watch or NoWatch()
+        loaded = self.loaded
+        try:
+            for number, value in enumerate(loaded, start=1):
+                watch.seen(json.dumps(value, sort_keys=True, default=repr).encode("ascii") + b"\n")
+                yield Row(f"Dataset {self.dataset!r:.200} row {number}", value)
+        except DemurError:
+            raise
+        except Exception as error:  # of the package, for a file that is damaged
+            raise DemurError(
+                f"Cannot read dataset {self.dataset!r:.200} ({first_line(error):.300}): fetch it "
+                "again, or give a file."
+            ) from error
 
 
-def _load(spec: HubSpec) -> Any:
+def _load(spec: DataSet) -> Any:
     try:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         raise DemurError(
-            "Queries from the hub need the datasets package: pip install 'demur[datasets]'."
+            "Data sets need the datasets package: pip install 'demur[datasets]'."
         ) from error
-    unreached = None if exists(Path(spec.name)) else _unreached(spec.name)
+    is_here = _exists(spec.name)
+    if _is_path(spec.name) and not (is_here and Path(spec.name).is_dir()):
+        problem = "is a file" if is_here else "is no folder here"
+        raise DemurError(
+            f"{spec.name!r:.300} {problem}: give the folder of a data set, or a file without "
+            f"{HUB_PREFIX!r}."
+        )
+    unreached = None if is_here else _unreached(spec.name)
     try:
         with _quiet(datasets, offline=unreached is not None):
             loaded = datasets.load_dataset(spec.name, spec.config, split=spec.split)
@@ -145,7 +160,7 @@ def _load(spec: HubSpec) -> Any:
     )
 
 
-def _fix(datasets: Any, spec: HubSpec) -> str:
+def _fix(datasets: Any, spec: DataSet) -> str:
     """What to do about a dataset that cannot be loaded."""
     configs: list[str] = []
     with suppress(Exception), _quiet(datasets, offline=False):
@@ -208,3 +223,15 @@ def _quiet(datasets: Any, *, offline: bool) -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
         if config is not None:
             config.HF_HUB_OFFLINE = own
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name is written as that of a folder."""
+    return name.startswith((".", "/", "~")) or Path(name).is_absolute()
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False
