@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from demur.cli.app import app
 from demur.cli.talk import Talk
 from demur.prompts import Provenance
 from demur.records import ModelRecord
+from tests.command_line import demur
 from tests.tiny import save_tiny_model
 
 SHORT = SamplingSettings(most_tokens=12, least_tokens=4)
@@ -222,6 +226,26 @@ def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
     settings = SamplingSettings(most_tokens=5, temperature=0.0)
     model = ChatModel.load(saved, dtype="float32")
     assert "".join(Dialogue(model, None, settings).ask("w10 w11")) in found.stdout
+
+
+def test_a_line_without_an_end_is_not_read_whole(saved: Path) -> None:
+    class Endless(io.RawIOBase):
+        taken = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            self.taken += len(buffer)
+            assert self.taken < 1 << 24
+            buffer[:] = b"w" * len(buffer)
+            return len(buffer)
+
+    given = io.TextIOWrapper(io.BufferedReader(Endless()), encoding="utf-8")
+    with patch.object(sys, "stdin", given):
+        ended = demur("chat", saved, "--tokens", "5", "--dtype", "float32")
+    assert ended.status == 2
+    assert "error: A line of the input has more than 1000000 characters: give" in ended.err
 
 
 @pytest.mark.parametrize("name", ["../../models/x", "/etc", "my-model", "a/b/c"])

@@ -228,8 +228,8 @@ def test_two_commands_in_one_folder_come_to_one_result(tmp_path: Path, tiny: Pat
 def test_what_a_killed_write_left_goes_with_the_next_write(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left = tmp_path / f".report.html.{gone.pid}.part"
-    other = tmp_path / f".other.html.{gone.pid}.part"
+    left = tmp_path / f".report.html.{gone.pid}-0123abcd.part"
+    other = tmp_path / f".other.html.{gone.pid}-0123abcd.part"
     left.touch()
     other.touch()
     write_bytes(tmp_path / "report.html", b"new")
@@ -264,6 +264,72 @@ def test_a_path_that_the_system_refuses_is_one_line(tmp_path: Path, model: ChatM
         ["chat", "--prompt", LONG],
     ):
         assert LONG[:40] in mistake(demur(*arguments))
+
+
+@pytest.mark.parametrize("found", [None, KeyError("Version")])
+def test_an_installation_left_half_has_no_version(
+    found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> object:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr("demur.records.versions.version", version)
+    assert done(demur("--version")) == "demur unknown\n"
+
+
+def test_a_report_that_cannot_be_written_hides_no_results(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report is written at the very end."""
+    monkeypatch.chdir(tmp_path)
+    Path("r.csv").write_text("query,label,response\nw1?,harmful,I cannot\nw2?,harmless,w3\n")
+    Path("basic.txt").write_text("w1 w2")
+    commands: dict[str, list[object]] = {
+        "files": ["evaluate", "--responses", "r.csv"],
+        "evaluation": ["evaluate", tiny, "--prompt", "none", *SMALL[2:]],
+        "diagnosis": ["diagnose", tiny, *SMALL, "--most-anchors", "12"],
+        "run": [
+            *("optimize", tiny, "--basic-prompt", "basic.txt", "--method", "dro", *SMALL),
+            *("--epochs", "1", "--judge", "paper"),
+        ],
+    }
+    for folder, command in commands.items():
+        shown = done(demur(*command, "--output", folder))
+        report = Path(folder) / "report.html"
+        report.unlink()
+        report.mkdir()
+        again = demur(*command, "--output", folder)
+        assert again.status == 2
+        assert f"error: {report} is a folder: delete it, or give" in again.err
+        for line in again.out.splitlines():
+            assert line in shown
+        assert "refuse" in again.out.lower()
+
+
+NOT_UTF_8 = os.fsdecode(b"a\xff")
+
+
+@posix
+def test_a_name_that_is_no_utf_8_is_one_line(tmp_path: Path, model: ChatModel) -> None:
+    for arguments in (
+        ["optimize", "--output", NOT_UTF_8],
+        ["evaluate", "--responses", f"{NOT_UTF_8}.csv"],
+        ["diagnose", "--prompt", NOT_UTF_8],
+        ["show", NOT_UTF_8],
+        ["export", "run", NOT_UTF_8],
+        ["chat", NOT_UTF_8],
+        [NOT_UTF_8],
+    ):
+        line = mistake(demur(*arguments))
+        assert "is no UTF-8: rename that file or folder" in line
+        line.encode()
+    with pytest.raises(DemurError, match="is no UTF-8"):
+        evaluate(model, output=tmp_path / NOT_UTF_8)
+    with pytest.raises(DemurError, match="is no UTF-8"):
+        write_record(tmp_path / SETTINGS, {"name": NOT_UTF_8}, "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_demur_need_not_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_a_prompt_that_a_killed_save_moved_away_comes_back(tmp_path: Path) -> No
     """A process is killed between moving the old prompt away and the new one into its place."""
     folder, gone = tmp_path / "my-prompt", subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    workspace = tmp_path / f".my-prompt.{gone.pid}.part"
+    workspace = tmp_path / f".my-prompt.{gone.pid}-0123abcd.part"
     trained().save(folder)
     workspace.mkdir()
     folder.rename(workspace / "old")

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from demur.records import (
     write_record,
     write_tensors,
 )
+from demur.temporary import remove_leftovers, temporary
 
 QUERIES = Queries(
     "own",
@@ -457,38 +457,89 @@ def test_a_folder_of_work_without_good_settings_is_named(tmp_path: Path) -> None
         WorkFolder.check(path, SETTINGS, "evaluation")
 
 
+KILLED = """\
+import os
+import signal
+import sys
+from pathlib import Path
+
+from demur.temporary import temporary
+
+is_folder = sys.argv[2] == "export"
+with temporary(Path(sys.argv[1]) / sys.argv[2], is_folder=is_folder) as new:
+    if is_folder:
+        (new / "weights").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+SWEEP = """\
+import sys
+from pathlib import Path
+
+from demur.temporary import remove_leftovers
+
+remove_leftovers(Path(sys.argv[1]))
+"""
+
+
+def left_by_a_kill(folder: Path, name: str) -> Path:
+    """What a process leaves that is killed while it writes a file, or a folder called `export`."""
+    before = set(folder.iterdir())
+    ended = subprocess.run([sys.executable, "-c", KILLED, folder, name], check=False)
+    assert ended.returncode < 0
+    [left] = set(folder.iterdir()) - before
+    return left
+
+
+def of_process(left: Path, process: int) -> Path:
+    """The same, as if another process had left it."""
+    head, _, tail = left.name.rpartition(".part")[0].rpartition(".")
+    return left.rename(left.with_name(f"{head}.{process}-{tail.rpartition('-')[2]}.part"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks and kills are those of POSIX")
 def test_what_a_killed_process_left_is_swept_when_work_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "work"
     WorkFolder.start(path, SETTINGS, "run")
     (path / "measurements").mkdir()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
-        dead = [path / f".report.html.{gone.pid}.part"]
-        dead.append(path / "measurements" / f".abc.f32.{gone.pid}.part")
-        alive = path / "measurements" / f".abc.jsonl.{running.pid}.part"
-        others = [path / "notes.part", path / ".mine.part", alive]
-        for file in (*dead, *others):
-            file.touch()
-        WorkFolder.start(path, SETTINGS, "run")
+    dead = [left_by_a_kill(path, "report.html"), left_by_a_kill(path / "measurements", "abc.f32")]
+    # Another process has its number by now, this one and one that always runs.
+    dead += [of_process(left_by_a_kill(path, "report.html"), one) for one in (os.getpid(), 1)]
+    others = [path / "notes.part", path / ".mine.part", path / ".mine.12.part"]
+    for file in others:
+        file.touch()
+    with (
+        temporary(path / "measurements" / "abc.jsonl") as alive,
+        temporary(path / "new", is_folder=True) as alive_too,
+    ):
+        for folder in (path, path / "measurements"):
+            subprocess.run([sys.executable, "-c", SWEEP, folder], check=True)
+            remove_leftovers(folder)
         assert not any(file.exists() for file in dead)
-        assert all(file.exists() for file in others)
-        two_days_ago = time.time() - 2 * 86400
-        os.utime(alive, (two_days_ago, two_days_ago))  # its number is another process's by now
+        assert all(file.exists() for file in (*others, alive, alive_too))
         WorkFolder.start(path, SETTINGS, "run")
-        assert not alive.exists()
-        running.communicate(b"\n")
+        assert all(file.exists() for file in (*others, alive, alive_too))
+    assert not alive.exists()
+    assert not alive_too.exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="locks and kills are those of POSIX")
+def test_work_sweeps_what_a_kill_left_in_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    WorkFolder.start(path, SETTINGS, "run")
+    (path / "measurements").mkdir()
+    left_by_a_kill(path, "report.html")
+    left_by_a_kill(path / "measurements", "abc.f32")
+    WorkFolder.start(path, SETTINGS, "run")
+    assert [one.name for one in path.rglob("*") if one.is_file()] == ["settings.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks and kills are those of POSIX")
 def test_a_new_folder_sweeps_what_a_killed_process_left_of_it(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for name in ("export", "other"):
-        (tmp_path / f".{name}.{gone.pid}.part").mkdir()
-        (tmp_path / f".{name}.{gone.pid}.part" / "weights").touch()
+    left_by_a_kill(tmp_path, "export")
+    other = left_by_a_kill(tmp_path, "other")
     with new_folder(tmp_path / "export") as new:
         (new / "weights").write_text("new")
-    assert sorted(one.name for one in tmp_path.iterdir()) == [f".other.{gone.pid}.part", "export"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [other.name, "export"]
     assert (tmp_path / "export" / "weights").read_text() == "new"
 
 
@@ -496,9 +547,10 @@ def test_the_first_write_may_be_interrupted(tmp_path: Path) -> None:
     """What a killed first write leaves does not stand in the way of the next try."""
     path = tmp_path / "work"
     path.mkdir()
-    (path / ".settings.json.123.part").write_bytes(b"{")
+    (path / ".settings.json.123-0123abcd.part").write_bytes(b"{")
     WorkFolder.start(path, SETTINGS, "run")
     assert WorkFolder.open(path, Settings, "run").settings == SETTINGS
+    assert [one.name for one in path.iterdir()] == ["settings.json"]
 
 
 def test_a_condition_is_what_stands_before_the_query() -> None:

@@ -111,7 +111,9 @@ def test_nothing_but_its_own_script_and_style_may_run(run: Path) -> None:
 
 
 def test_texts_arrive_whole_and_as_text(run: Path) -> None:
-    page = read(write_report([run]))
+    written = write_report([run])
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", written.read_text("utf-8"))
+    page = read(written)
     assert {"script", "b", "i", "svg"} & set(page.tags) == {"script", "svg"}
     (subject,) = page.data
     assert subject["conditions"] == ["none", BASIC, "optimized"]

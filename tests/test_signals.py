@@ -36,6 +36,9 @@ JUDGES = {
     "            except BaseException:\n                pass",
     # One long operation outside Python, which no handler of Python's interrupts.
     "busy": "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 2**31 - 1)",
+    # Turns the interruption into another error, as Python does while it makes a class.
+    "wrapping": "try:\n            time.sleep(60)\n        except BaseException as error:\n"
+    "            raise RuntimeError('other') from error",
     # Waits for threads that never end, as a pool of requests does when it is closed.
     "waiting": "with ThreadPoolExecutor(2) as pool:\n            pool.submit(time.sleep, 60)",
 }
@@ -95,6 +98,7 @@ class Ended:
         told = "Interrupted: nothing that was finished is lost; run the same command again"
         assert " ".join(self.err.split()).count(told) == 1, self.err
         assert "Traceback" not in self.err
+        assert "error: " not in self.err
         assert self.seconds < SOON
 
 
@@ -150,6 +154,26 @@ with Interrupts():
     Removed()
     print("went on")
 """
+WRAPPED = """\
+import os
+import signal
+
+import demur.cli.app
+
+
+class Part:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def main():
+    class Whole:
+        part = Part()
+
+
+demur.cli.app.main = main
+demur.cli.main()
+"""
 LATE = """\
 import os
 import signal
@@ -171,6 +195,16 @@ def test_an_interruption_that_python_would_lose_is_kept() -> None:
     assert "Interrupted: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "went on" not in ended.stdout
+
+
+def test_an_interruption_that_python_turns_into_another_error_is_kept() -> None:
+    """As it does while packages are imported, which make classes."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WRAPPED], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 130
+    assert ended.stderr.count("Interrupted: ") == 1
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_interruption_after_the_end_changes_nothing() -> None:

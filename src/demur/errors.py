@@ -33,3 +33,12 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be written as UTF-8, which names of files and answers may not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

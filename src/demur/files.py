@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +17,10 @@ import platformdirs
 
 from demur.errors import DemurError
 from demur.limits import MOST_RECORD_BYTES
+from demur.temporary import remove_leftovers, temporary
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-_TEMPORARY = ".part"
-_DAY = 86400
 
 
 def cache_directory() -> Path:
@@ -52,57 +50,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def temporary(path: Path) -> Path:
-    """Where this process writes what is then moved to `path`; beside it, on the same disk."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-
-
-def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Temporary files and folders that processes which were killed left behind.
-
-    What a process that still runs is writing is not among them.
-
-    Args:
-        folder: an existing folder.
-        name: name of the file or folder that they were written for; None for any in `folder`.
-    """
-    found: list[Path] = []
-    for path in folder.glob(f".*{_TEMPORARY}"):
-        of, _, process = path.name[1:].removesuffix(_TEMPORARY).rpartition(".")
-        is_ours = process.isdecimal() and name in (None, of)
-        if is_ours and not _may_be_written(path, int(process)):
-            found.append(path)
-    return found
-
-
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what `leftovers` finds."""
-    for path in leftovers(folder, name):
-        with suppress(OSError):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-
-def _may_be_written(path: Path, process: int) -> bool:
-    """Whether the process that began to write a file is still there and may go on."""
-    with suppress(OSError):
-        if time.time() - path.lstat().st_mtime > _DAY:
-            return False  # the number belongs to another process by now
-    if process == os.getpid():
-        return False
-    if os.name != "posix":  # there, asking for a process would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content at once: a reader sees the old one or the new one.
 
@@ -112,21 +59,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         DemurError: the disk is full, the place cannot be written, or there is something else than a
             regular file; the old content stays.
     """
-    new = temporary(path)
     with writing(path):
         require_replaceable(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(path.parent, path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, path.name)
+        with temporary(path) as new:
             with new.open("wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
 
 
 def require_replaceable(path: Path) -> None:
@@ -186,15 +128,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target.parent, target.name)
-        new = temporary(target)
-        try:
-            new.mkdir()
+        with temporary(target, is_folder=True) as new:
             yield new
             if target.exists():
                 target.rmdir()
             new.rename(target)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
 
 
 def safe_name(text: str) -> str:

@@ -17,9 +17,9 @@ def main() -> None:
 
             make_streams_plain()
             run()
-        except KeyboardInterrupt:  # the packages were still being imported
-            interrupts.end()
-        except SystemExit:
+        except BaseException:
+            # The interruption itself, while packages were imported, or what came of it: Python and
+            # packages turn one into other errors.
             if interrupts.status is not None:
                 interrupts.end()
             raise

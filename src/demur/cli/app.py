@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -23,7 +24,7 @@ from demur.cli.push import PUSH
 from demur.cli.report import REPORT
 from demur.cli.screen import errors, show_error
 from demur.cli.show import SHOW
-from demur.errors import DemurError
+from demur.errors import DemurError, is_text
 from demur.optimization.methods import DEFAULT
 
 HELP = "Optimize a chat model's safety prompt; the weights never change."
@@ -108,9 +109,11 @@ def main() -> None:
     """
     arguments = sys.argv[1:] or ["--help"]
     try:
+        _require_text(arguments)
         status = _run(arguments)
     except DemurError as error:
-        show_error(f"error: {error}")
+        if Interrupts.current is None or Interrupts.current.status is None:  # else it came of that
+            show_error(f"error: {error}")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -127,6 +130,20 @@ def main() -> None:
     if status == INTERRUPTED and Interrupts.current is None:
         errors.print(f"\n{MESSAGE}")
     sys.exit(status)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse what cannot be written into settings and results, and what some packages cannot open.
+
+    Raises:
+        DemurError: an argument is such a text.
+    """
+    for one in arguments:
+        if not is_text(one):
+            raise DemurError(
+                f"The argument {one!r:.300} is no UTF-8: rename that file or folder, or choose a "
+                "UTF-8 locale."
+            )
 
 
 def _explained_system_error(error: OSError) -> str:

@@ -9,7 +9,7 @@ from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
+from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded
@@ -65,8 +65,8 @@ def run_diagnose(options: DiagnoseOptions) -> None:
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
     diagnosis = carry_out(plan, load_chosen(load, progress), options.output, progress)
-    write_own_report(diagnosis)
-    print_diagnosis(console, diagnosis)
+    with own_report(diagnosis):
+        print_diagnosis(console, diagnosis)
 
 
 def recorded(file: Path) -> Recorded:

@@ -12,7 +12,7 @@ from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
+from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
 from demur.settings import options_in, part_of, values_of
@@ -72,8 +72,8 @@ def run_evaluate(options: EvaluateOptions) -> None:
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
         answerer = ModelAnswerer(load_chosen(options.load, progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
-    write_own_report(comparison)
-    print_comparison(console, comparison)
+    with own_report(comparison):
+        print_comparison(console, comparison)
 
 
 def asked_answerer(options: EvaluateOptions) -> Answerer | None:

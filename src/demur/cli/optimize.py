@@ -13,7 +13,7 @@ from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.cli.wording import wording_command
-from demur.cli.work import OFF, WorkOptions, check_output, write_own_report
+from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.errors import DemurError
 from demur.optimization.methods import DEFAULT, get_method, method_names
 from demur.optimization.preset_values import settled
@@ -82,8 +82,8 @@ def run_optimize(options: WorkOptions) -> None:
     check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
     model = load_chosen(options.load, progress)
     run = carry_out(model, plan, output=options.output, progress=progress)
-    write_own_report(run)
-    print_run(console, run)
+    with own_report(run):
+        print_run(console, run)
 
 
 def recorded(file: Path) -> Recorded:

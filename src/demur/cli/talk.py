@@ -15,6 +15,7 @@ from demur.cli.interrupts import own_handling
 from demur.cli.plain import plain
 from demur.cli.screen import errors, printable, show_error
 from demur.errors import DemurError
+from demur.limits import MOST_QUERY_CHARACTERS
 from demur.prompts import (
     BUILT_IN_PROMPTS,
     Condition,
@@ -214,7 +215,13 @@ class Talk:
 def _lines(watched: bool) -> Iterator[str]:
     """Lines that are typed, or come through a pipe, until the input ends."""
     if not watched:
-        yield from sys.stdin
+        while line := sys.stdin.readline(MOST_QUERY_CHARACTERS + 1):
+            if len(line) > MOST_QUERY_CHARACTERS:
+                raise DemurError(
+                    f"A line of the input has more than {MOST_QUERY_CHARACTERS} characters: give "
+                    "one question a line."
+                )
+            yield line
         return
     while True:
         try:

@@ -15,7 +15,7 @@ from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console, print_again, printable
 from demur.cli.stages import TerminalProgress
-from demur.cli.work import check_output
+from demur.cli.work import check_output, own_report
 from demur.optimization.wording import WordingSettings
 from demur.optimization.wording.settings import percent
 from demur.settings import part_of, values_of
@@ -65,7 +65,6 @@ def run_wording(options: WordingOptions) -> None:
     """Search for a better wording and print what came of it."""
     from demur.optimization.wording import WordingRecord, carry_out_wording, wording_plan_of
     from demur.optimization.wording.settings import KIND
-    from demur.report import write_report
 
     # Mistakes are found before anything is asked.
     plan = wording_plan_of(part_of(options, WordingSettings))
@@ -73,8 +72,8 @@ def run_wording(options: WordingOptions) -> None:
         options.output, KIND, WordingRecord, lambda old: plan.record(old.model, old.proposer)
     )
     run = carry_out_wording(plan, output=options.output, progress=TerminalProgress())
-    write_report([run.comparison], run.path / "report.html")
-    print_wording_run(console, run)
+    with own_report(run.comparison, run.path / "report.html"):
+        print_wording_run(console, run)
 
 
 def recorded_wording(file: Path) -> Recorded:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,12 +60,31 @@ def check_output(
     WorkFolder.check(output, renewed(stored), kind)
 
 
-def write_own_report(work: Run | Comparison | Diagnosis) -> None:
-    """Write the report of finished work into its folder, again where one is there."""
+@contextmanager
+def own_report(work: Run | Comparison | Diagnosis, output: Path | None = None) -> Iterator[None]:
+    """Write the report of finished work into its folder, again where one is there.
+
+    In here the results are shown. Where the report cannot be written that is an error only
+    afterwards, so that no results are lost from view.
+
+    Args:
+        work: what was done.
+        output: file to write; None for the one in the folder of the work, if it has one.
+
+    Raises:
+        DemurError: the report cannot be written.
+    """
     from demur.report import write_report
 
-    if work.path is not None:
-        write_report([work])
+    failed: Exception | None = None
+    if output is not None or work.path is not None:
+        try:
+            write_report([work], output)
+        except Exception as error:
+            failed = error
+    yield
+    if failed is not None:
+        raise failed
 
 
 def require_finished(path: Path, kind: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
-from demur.files import DISK_FULL, leftovers, remove_leftovers, temporary
+from demur.files import DISK_FULL
 from demur.prompts.checks import check_shape, shown
 from demur.prompts.provenance import Provenance
 from demur.records import read_record, record_bytes, tensor_fingerprint
+from demur.temporary import leftovers, remove_leftovers, temporary
 
 if TYPE_CHECKING:
     import torch
@@ -201,11 +201,15 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
     _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _recover(target)
+
+    def must_stay() -> bool:
+        """Whether even putting the old prompt back failed, so that its only copy is in here."""
+        return old.exists() and not target.exists()
+
     # Beside the target, so that renaming it into place neither copies nor stops half-way.
-    workspace = temporary(target)
-    new, old = workspace / "new", workspace / "old"
-    workspace.mkdir()
-    try:
+    old = target
+    with temporary(target, is_folder=True, stays=must_stay) as workspace:
+        new, old = workspace / "new", workspace / "old"
         new.mkdir()
         for name, data in files.items():
             _write(new / name, data)
@@ -217,10 +221,6 @@ def _replace(target: Path, files: Mapping[str, bytes]) -> None:
             if old.exists():
                 old.rename(target)
             raise
-    finally:
-        # Where even putting the old prompt back failed, its only copy is in the workspace.
-        if target.exists() or not old.exists():
-            shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _recover(target: Path) -> None:

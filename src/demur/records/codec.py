@@ -71,6 +71,9 @@ def record_bytes(record: object, format: str) -> bytes:
     Args:
         record: a dataclass or pydantic model.
         format: what the file holds, for example `run`.
+
+    Raises:
+        DemurError: a text in it cannot be written as UTF-8.
     """
     content = to_plain(record)
     document = {
@@ -80,7 +83,14 @@ def record_bytes(record: object, format: str) -> bytes:
         "content": content,
     }
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode()
+    try:
+        return f"{text}\n".encode()
+    except UnicodeEncodeError as error:
+        part = text[max(0, error.start - 20) : error.end]
+        raise DemurError(
+            f"The {format} has a text that is no UTF-8 ({part!r}): rename the file that it comes "
+            "from, or leave that character out."
+        ) from error
 
 
 def write_record(path: Path, record: object, format: str) -> None:

@@ -11,11 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from demur.errors import DemurError
-from demur.files import remove_leftovers
+from demur.errors import DemurError, is_text
 from demur.progress import Progress
 from demur.records.codec import damaged, format_of, read_record, to_plain, write_record
 from demur.records.store import MeasurementStore
+from demur.temporary import is_temporary, remove_leftovers
 
 Settings = TypeVar("Settings")
 
@@ -199,6 +199,8 @@ def kind_of(path: Path, *, finished: bool = False) -> str | None:
     with _usable(path):
         if "\0" in str(path):  # most questions about such a path are answered with no
             raise ValueError("it holds a null character")
+        if not is_text(str(path)):  # some packages that write there cannot use it
+            raise ValueError("it is no UTF-8")
         is_folder, exists = file.is_dir(), file.exists()
     if is_folder:
         raise damaged(file)
@@ -230,7 +232,7 @@ def folders_of_work(places: list[Path]) -> list[Path]:
 
 def _not_ours(path: Path) -> list[Path]:
     # What an interrupted first write leaves behind does not count.
-    return [one for one in path.iterdir() if not one.name.endswith(".part")]
+    return [one for one in path.iterdir() if not is_temporary(one.name)]
 
 
 def _require_same(path: Path, old: object, new: object, kind: str) -> None:

@@ -23,6 +23,7 @@ def current_versions() -> Versions:
 def version_of(package: str) -> str:
     """The version of a package, or `unknown` where it is on the path but not installed."""
     try:
-        return version(package)
-    except PackageNotFoundError:
+        found: object = version(package)
+    except (PackageNotFoundError, KeyError):  # what an installation left half may have none
         return "unknown"
+    return found if isinstance(found, str) else "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -29,6 +30,9 @@ from demur.report.subject import Subject, View
 REPORT = "report.html"
 SEVERAL = Path("demur-report.html")
 SCRIPTS = ("drawing.js", "scatter.js", "responses.js", "page.js")
+
+_DRIVING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile(f"{_DRIVING.pattern}|[<>&\u2028\u2029]")
 
 Work = Run | Comparison | Diagnosis
 """Finished work that a report can show."""
@@ -71,13 +75,18 @@ def write_report(
     else:
         target = places[0] / REPORT if len(places) == 1 else SEVERAL
     if target.is_dir():
-        raise DemurError(
-            f"{target} is a folder: give a file for the report, for example {target / REPORT}."
-        )
+        other = f"give a file for the report, for example {target / REPORT}"
+        fix = other if output is not None else f"delete it, or {other}"
+        raise DemurError(f"{target} is a folder: {fix}.")
     subjects = [_subject(one, place) for one, place in zip(opened, places, strict=True)]
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
-    write_bytes(target, _page(subjects).encode("utf-8", "replace"))
+    write_bytes(target, _plain_text(_page(subjects)).encode("utf-8", "replace"))
     return target
+
+
+def _plain_text(page: str) -> str:
+    """A page without characters that drive a terminal, or that turn around the text behind them."""
+    return _DRIVING.sub("\N{REPLACEMENT CHARACTER}", page.replace("\r\n", "\n"))
 
 
 def _open(path: Path) -> Work:
@@ -147,11 +156,9 @@ def _hash(text: str) -> str:
 
 
 def _data(subjects: Sequence[Subject]) -> str:
-    """What the script reads, as JSON that no text in it can end early."""
+    """What the script reads, as JSON that no text in it can end early; texts are in it whole."""
     text = json.dumps([_plain(subject) for subject in subjects], ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(subject: Subject) -> Mapping[str, object]:
