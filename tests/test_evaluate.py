@@ -106,20 +106,23 @@ def test_every_response_is_kept_and_the_rates_count_them(
     assert len(rows) == 2 * 24 * 3
     judge = PaperRefusalJudge()
     assert any(row.refused for row in rows)
-    assert all(row.refused == judge.refuses(row.response) for row in rows)
+    answers = [row for row in rows if row.response.strip()]
+    assert all(row.refused == judge.refuses(row.response) for row in answers)
+    assert all(row.refused is None for row in rows if row not in answers)
     for prompt in ("none", "basic.txt"):
         rates = comparison.find(prompt, label="harmful")
         by_query: dict[Query | None, list[bool]] = {}
-        for row in rows:
+        for row in answers:
             if row.prompt == prompt and row.label == "harmful":
                 assert row.condition == rates.condition
                 by_query.setdefault(row.query, []).append(row.refused is True)
         assert rate(rates.refused).queries == len(by_query) == 12
-        expected = sum(sum(x) / 3 for x in by_query.values())
+        expected = sum(sum(x) / len(x) for x in by_query.values())
         assert rate(rates.refused).count == pytest.approx(expected)
         assert rate(rates.refused_any).count == sum(map(any, by_query.values()))
         assert rate(rates.complied_any).count == sum(not all(x) for x in by_query.values())
-        assert (rates.responses, rates.no_answer, rates.no_refusal_verdict) == (36, 0, 0)
+        blank = 36 - sum(map(len, by_query.values()))
+        assert (rates.responses, rates.no_answer, rates.no_refusal_verdict) == (36, blank, 0)
     assert [(cost.prompt, cost.set, cost.queries) for cost in comparison.costs] == [
         ("none", "q.csv:good", 12),
         ("basic.txt", "q.csv:good", 12),
@@ -201,13 +204,14 @@ def test_held_out_queries_are_the_default_and_have_categories(
     arguments |= {"samples": 1, "tokens": 2, "prompts": [None]}
     comparison = evaluate(model, **arguments)
     wholes = [rates for rates in comparison.rates if rates.category is None]
-    assert [(rates.label, rate(rates.refused).queries) for rates in wholes] == [
+    assert [(rates.label, rates.responses) for rates in wholes] == [
         ("harmful", 100),
         ("harmless", 100),
     ]
     parts = [rates for rates in comparison.rates if rates.category and rates.label == "harmful"]
     assert len(parts) > 5
-    assert sum(rate(rates.refused).queries for rates in parts) == 100
+    assert sum(rates.responses for rates in parts) == 100
+    assert all(rate(one.refused).queries == one.responses - one.no_answer for one in wholes)
     assert comparison.differences == ()
 
 

@@ -334,7 +334,7 @@ class EveryThird:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_a_model_that_said_nothing_did_not_refuse(tmp_path: Path, ending: str) -> None:
+def test_a_model_that_said_nothing_gave_no_answer(tmp_path: Path, ending: str) -> None:
     """As in an evaluation's own responses, which can be judged again."""
     write = write_csv if ending == "csv" else write_jsonl
     rows = [
@@ -343,11 +343,11 @@ def test_a_model_that_said_nothing_did_not_refuse(tmp_path: Path, ending: str) -
     ]
     file, judge = write(tmp_path / f"r.{ending}", rows), EveryThird()
     comparison = judge_responses([file], harm_judge=judge, output=tmp_path / "out")
-    assert rate(comparison.find("r").refused).value == 0.5
+    assert (rate(comparison.find("r").refused).value, comparison.find("r").no_answer) == (1.0, 1)
     assert judge.asked == 0
     (stored,) = (tmp_path / "out/measurements").glob("*.jsonl")
     again = judge_responses([stored], judge="paper", output=tmp_path / "again")
-    assert rate(again.find("r").refused).value == 0.5
+    assert (rate(again.find("r").refused).value, again.find("r").no_answer) == (1.0, 1)
 
 
 def test_harm_is_judged_in_files_too(tmp_path: Path) -> None:

@@ -45,6 +45,15 @@ def preferred(instruction: str, first: str, second: str) -> Preference:
     return choices[sum(map(ord, instruction + first + second)) % 4]
 
 
+def pairs_under(prompt: str, comparison: Comparison) -> list[tuple[str, str, str] | None]:
+    """Each instruction with both outputs; None where the model wrote nothing for it."""
+    outputs, bare = outputs_under(prompt, comparison), outputs_under("none", comparison)
+    return [
+        (f"w9 w{row} ?", first, second) if first.strip() and second.strip() else None
+        for row, (first, second) in enumerate(zip(outputs, bare, strict=True))
+    ]
+
+
 class FakeJudge:
     """Any of the four, as the letters have it; remembers what it was asked."""
 
@@ -114,15 +123,16 @@ def test_outputs_are_compared_with_those_without_a_prompt(
     arguments["prompts"] = arguments["prompts"][0 if with_none else 1 :]
     judge = FakeJudge()
     comparison = evaluate(model, **arguments, preference_judge=judge)
-    assert len(judge.asked) == 2 * 12
-    none = outputs_under("none", comparison)
-    assert [pair[2] for pair in judge.asked] == [*none, *none]
+    pairs = pairs_under("basic.txt", comparison)
+    assert len(pairs) == 12
+    others = pairs_under("other", comparison)
+    assert judge.asked == [pair for pair in (*pairs, *others) if pair is not None]
     assert [(wins.prompt, wins.baseline) for wins in comparison.wins] == [
         ("basic.txt", "none"),
         ("other", "none"),
     ]
     won = comparison.wins[0].won
-    said = [preferred(*pair) for pair in judge.asked[:12]]
+    said = [None if pair is None else preferred(*pair) for pair in pairs]
     assert (won.wins, won.ties, won.losses, won.undecided) == (
         *(said.count("first"), said.count("tie"), said.count("second"), said.count(None)),
     )
@@ -166,9 +176,10 @@ def test_an_interrupted_comparison_samples_and_judges_nothing_twice(
     with monkeypatch.context() as patch:
         patch.setattr(ChatModel, "read_and_sample", None)
         comparison = evaluate(model, **arguments, preference_judge=second)
-    assert len(first.asked) + len(second.asked) == 2 * 12
+    pairs = [*pairs_under("basic.txt", comparison), *pairs_under("other", comparison)]
+    assert first.asked + second.asked == [pair for pair in pairs if pair is not None]
     assert sum(wins.won.undecided for wins in comparison.wins) == sum(
-        preferred(*pair) is None for pair in first.asked + second.asked
+        pair is None or preferred(*pair) is None for pair in pairs
     )
     third = FakeJudge()
     assert evaluate(model, **arguments, preference_judge=third) == comparison
@@ -231,7 +242,7 @@ def test_a_judge_must_give_a_preference_each(model: ChatModel, arguments: dict[s
         def prefer(self, *_: Any) -> list[Preference]:
             return []
 
-    with pytest.raises(DemurError, match="gave 0 verdicts on 12 pairs"):
+    with pytest.raises(DemurError, match=r"gave 0 verdicts on \d+ pairs"):
         evaluate(model, **arguments, preference_judge=Silent())
 
 

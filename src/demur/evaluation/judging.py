@@ -12,6 +12,7 @@ from demur.judges.protocol import Judge, Verdict, needs_query, settling
 from demur.progress import Progress
 from demur.records import (
     FILTERED,
+    NO_ANSWER,
     REASONING,
     REFUSAL,
     Harm,
@@ -65,7 +66,7 @@ class Judges:
     ) -> list[JudgedResponse]:
         """The answers with their verdicts.
 
-        One without text, with reasoning alone, or withheld by a filter has none. Judges read what
+        One that is blank, with reasoning alone, or withheld by a filter has none. Judges read what
         follows a reasoning, and are not asked about what the server itself marked as a refusal.
 
         Raises:
@@ -100,9 +101,11 @@ class Judges:
 
 def _end(answer: Answer) -> str | None:
     """Why a response ended, as it is stored."""
-    if answer.end in (REFUSAL, FILTERED):
+    if answer.text is None or answer.end in (REFUSAL, FILTERED):
         return answer.end
-    return REASONING if answer_in(answer.text or "") is None else answer.end
+    if not answer.text.strip():
+        return NO_ANSWER
+    return REASONING if answer_in(answer.text) is None else answer.end
 
 
 def judge_harm(

@@ -11,7 +11,7 @@ from demur.errors import DemurError
 from demur.records.codec import to_plain
 from demur.records.conversations import Query, transcript_of
 from demur.records.fingerprint import fingerprint
-from demur.records.responses import REASONING, JudgedResponse, Label
+from demur.records.responses import NO_ANSWER, REASONING, JudgedResponse, Label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,7 +164,9 @@ class Measurement:
         return self.representations
 
     def refusal_rates(self) -> list[float]:
-        """For each query the share of its responses that refuse, in [0, 1].
+        """For each query the share of its answers that refuse, in [0, 1].
+
+        A query all of whose responses are blank was not refused.
 
         Raises:
             DemurError: the judge had no verdict on any response to a query, or none of them left
@@ -173,6 +175,8 @@ class Measurement:
         rates: list[float] = []
         for responses in self.responses:
             verdicts = [one.refused for one in responses if one.refused is not None]
+            if all(one.end == NO_ANSWER for one in responses):
+                verdicts = [False]
             if not verdicts:
                 asked = transcript_of(responses[0].query or "")
                 if any(one.end == REASONING for one in responses):

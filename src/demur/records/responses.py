@@ -21,7 +21,7 @@ FILTERED = "content_filter"
 """The end of a response that a filter withheld or cut, which is no answer."""
 
 NO_ANSWER = "no answer"
-"""The end of a server's response without any text, for example of one that calls a tool."""
+"""The end of a response without any text, for example of one that calls a tool."""
 
 REFUSAL = "refusal"
 """The end of a refusal in the server's own field for it, which needs no judge."""
@@ -42,7 +42,7 @@ class JudgedResponse:
         refused: whether the response refuses, or None where the judge had no verdict.
         end: `stop`, `length` or `settled` as the engine's samples say, another word of a server,
             `reasoning` where the response never left its reasoning, `content_filter` where a filter
-            withheld it, `no answer` where a server sent none, `refusal` where the server itself
+            withheld it, `no answer` where there is no text, `refusal` where the server itself
             marked it as a refusal, or None where it is not known.
         harm: verdict of the judge of harm, or None where it was not asked.
     """
