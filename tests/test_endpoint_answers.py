@@ -202,6 +202,12 @@ def test_an_answer_without_text_is_none(message: Any, finish: Any, expected: str
     assert answer_to(reply(message, finish)) == Answer("none", None, expected)
 
 
+def test_hidden_reasoning_is_known_by_its_tokens() -> None:
+    usage = {"completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
+    found = answer_to(reply({"content": ""}, "length", usage=usage))
+    assert (found.kind, found.finish) == ("none", "reasoning")
+
+
 def test_what_the_model_wrote_instead_of_an_answer_is_none() -> None:
     failed = {"error": {"message": "Failed to call a function.", "code": "tool_use_failed"}}
     assert answer_to(failed, 400).kind == "none"

@@ -12,6 +12,7 @@ pytest.importorskip("openai", reason="openai is not installed: pip install 'demu
 from demur.endpoint import (
     Answer,
     Asked,
+    ChangedOptions,
     EndpointClient,
     EndpointSettings,
     Message,
@@ -41,7 +42,9 @@ def test_an_endpoint_that_wants_the_newer_limit_gets_it() -> None:
         client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
         assert [one.text for one in ask(client, "one", "two")] == ["yes", "yes"]
         ask(client, "three")
-        assert client.refused == set()
+        assert client.changed_options == ChangedOptions(
+            client.place, "m", (), "max_completion_tokens"
+        )
         assert server.requests[-1]["max_completion_tokens"] == 7
         assert "max_tokens" not in server.requests[-1]
 

@@ -205,7 +205,7 @@ def test_options_that_an_endpoint_does_not_take_are_left_out(endpoint: Endpoint)
     endpoint.failures = [(400, {"error": {"message": "'temperature' is not supported"}})]
     judge, watched = judge_at(endpoint), Watched()
     assert judge.judge(["q"], ["x unsafe"], watched) == [True]
-    assert f"{endpoint.url}/ does not take temperature: left out." in watched.heard
+    assert f"m at {endpoint.url}/ does not take temperature: left out." in watched.heard
     assert judge.judge(["q"], ["x unsafe"]) == [True]
     assert ["temperature" in request for request in endpoint.requests] == [True, False, False]
 

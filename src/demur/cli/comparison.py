@@ -62,7 +62,7 @@ def print_figures(console: Console, figures: Figures, notes: Sequence[str] = ())
 
 
 def print_left_out(console: Console, figures: Figures) -> None:
-    """Say how many responses no rate counts, and why."""
+    """Say how many responses no rate counts, and which options endpoints did not take."""
     wholes = _wholes(figures)
     for count, why in (
         (sum(rates.no_answer for rates in wholes), "without an answer"),
@@ -72,6 +72,8 @@ def print_left_out(console: Console, figures: Figures) -> None:
     ):
         if count:
             console.print(f"Responses {why}, left out of these rates: {count}.")
+    for changed in figures.changed_options:
+        console.print(Text(printable(str(changed))))
 
 
 def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:

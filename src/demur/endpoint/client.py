@@ -28,6 +28,7 @@ from demur.endpoint.reading import (
 from demur.endpoint.requests import (
     Answer,
     Asked,
+    ChangedOptions,
     EndpointSettings,
     Ledger,
     Request,
@@ -101,12 +102,16 @@ class EndpointClient:
         self.usage = TokenUsage()
         self.ledger: Ledger | None = None
         self._adaptation = Adaptation()
+        self._left_out: frozenset[str] = frozenset()
+        self._limit: str | None = None
         self._said_proxy = False
 
     @property
-    def refused(self) -> frozenset[str]:
-        """Names of the options that the endpoint does not take."""
-        return self._adaptation.left_out
+    def changed_options(self) -> ChangedOptions | None:
+        """How the requests of the answers so far were changed; None where they were not."""
+        if not self._left_out and self._limit is None:
+            return None
+        return ChangedOptions(self.place, self.model, tuple(sorted(self._left_out)), self._limit)
 
     @property
     def place(self) -> str:
@@ -151,6 +156,8 @@ class EndpointClient:
         asked = [self._asked(request) for request in requests]
         kept = [None] * len(asked) if self.ledger is None else self.ledger.recall(asked)
         answers = {row: answer for row, answer in enumerate(kept) if answer is not None}
+        for answer in answers.values():
+            self._note(answer)
         stage.advance(len(answers))
         rows = deque(row for row in range(len(asked)) if row not in answers)
 
@@ -247,7 +254,11 @@ class EndpointClient:
             found = self._read(reply)
             if isinstance(found, Answer):
                 self._adaptation = self._adaptation.merged(adaptation)
-                return found
+                return replace(
+                    found,
+                    left_out=tuple(sorted(adaptation.left_out & given.keys())),
+                    limit=adaptation.limit if adaptation.renames_in(given) else None,
+                )
             if found.is_filter:
                 return Answer("filtered", None, FILTERED)
             if found.is_no_answer:
@@ -314,6 +325,11 @@ class EndpointClient:
             self.usage.completion_tokens + answer.completion_tokens,
             self.usage.answers + 1,
         )
+        self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        self._left_out |= frozenset(answer.left_out)
+        self._limit = answer.limit or self._limit
 
 
 def _headers(key: Key) -> dict[str, str]:

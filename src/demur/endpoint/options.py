@@ -36,6 +36,12 @@ class Adaptation:
                     sent.setdefault(self.limit, sent.pop(name))
         return sent
 
+    def renames_in(self, given: Mapping[str, float | int]) -> bool:
+        """Whether a limit among some options is sent under its other name."""
+        return self.limit is not None and any(
+            name in given and name != self.limit for name in _OTHER_NAME
+        )
+
     def after(self, complaint: Complaint, given: Mapping[str, float | int]) -> Adaptation | None:
         """What to try next, after a complaint about a request.
 

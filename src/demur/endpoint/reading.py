@@ -66,7 +66,7 @@ def completion_in(body: object, secrets: Secrets) -> Answer | Complaint:
         raise Malformed("it holds no choices")
     choice = choices[0]
     finish = _reason(choice.get("finish_reason"), secrets)
-    tokens = [_count(body, name) for name in ("prompt_tokens", "completion_tokens")]
+    tokens = (_count(body, "prompt_tokens"), _count(body, "completion_tokens"))
     message = choice.get("message")
     text, refusal = _texts(message) if isinstance(message, Mapping) else ("", None)
     if refusal is not None or finish == _REFUSED:
@@ -79,7 +79,7 @@ def completion_in(body: object, secrets: Secrets) -> Answer | Complaint:
         raise Malformed("its choice holds no message")
     if text.strip():
         return Answer("text", secrets.hidden_in_text(text), finish, *tokens)
-    return Answer("none", None, REASONING if _reasons(message) else finish, *tokens)
+    return Answer("none", None, REASONING if _reasons(body, message) else finish, *tokens)
 
 
 def model_names_in(body: object) -> list[str]:
@@ -115,10 +115,15 @@ def _texts(message: Mapping[str, object]) -> tuple[str, str | None]:
     return text, refused or None
 
 
-def _reasons(message: Mapping[str, object]) -> bool:
-    """Whether a message without text holds reasoning."""
+def _reasons(body: object, message: Mapping[str, object]) -> bool:
+    """Whether a message without text holds reasoning, or such was counted that is not shown."""
     kinds = (member(one, "type") for one in objects_in(message.get("content")))
-    return any(message.get(name) for name in _REASONING) or any(one in _REASONING for one in kinds)
+    counted = member(body, "usage", "completion_tokens_details", "reasoning_tokens")
+    return (
+        any(message.get(name) for name in _REASONING)
+        or any(one in _REASONING for one in kinds)
+        or (message.get("tool_calls") is None and (whole_number(counted) or 0) > 0)
+    )
 
 
 def _part(part: object) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from demur.arguments import require_kind
 from demur.endpoint.address import Address
@@ -155,6 +155,10 @@ class Answer:
             endpoint does not say.
         prompt_tokens: number of tokens read for this answer; 0 where the endpoint does not say.
         completion_tokens: number of tokens written for it; 0 where the endpoint does not say.
+        left_out: names of the options that were asked for and not sent, because the endpoint does
+            not take them; in alphabetical order.
+        limit: name under which the limit of tokens was sent, where that was not the one asked for;
+            else None.
     """
 
     kind: AnswerKind
@@ -162,6 +166,48 @@ class Answer:
     finish: str | None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    left_out: tuple[str, ...] = ()
+    limit: str | None = None
+
+
+@dataclass(frozen=True)
+class ChangedOptions:
+    """How requests to an endpoint were changed because it does not take what was asked for.
+
+    Attributes:
+        place: address of the endpoint, without secrets.
+        model: name of the model there.
+        left_out: names of the options that it does not take; in alphabetical order.
+        limit: name under which it takes the limit of tokens, where that is not the one asked for;
+            else None.
+    """
+
+    place: str
+    model: str
+    left_out: tuple[str, ...] = ()
+    limit: str | None = None
+
+    def merged(self, left_out: Iterable[str], limit: str | None) -> ChangedOptions:
+        """With further changes."""
+        names = tuple(sorted({*self.left_out, *left_out}))
+        return replace(self, left_out=names, limit=limit or self.limit)
+
+    def __str__(self) -> str:
+        said = []
+        if self.left_out:
+            said.append(f"does not take {', '.join(self.left_out)}: left out")
+        if self.limit is not None:
+            said.append(f"takes the limit of tokens as {self.limit}")
+        return f"{self.model} at {self.place} {'; '.join(said)}."
+
+
+@runtime_checkable
+class AsksEndpoint(Protocol):
+    """Whatever asks a model behind an endpoint."""
+
+    @property
+    def changed_options(self) -> ChangedOptions | None:
+        """How the requests were changed so far; None where they were not."""
 
 
 @dataclass(frozen=True)

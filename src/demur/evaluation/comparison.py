@@ -8,6 +8,7 @@ from pathlib import Path
 
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
+from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import Difference, Figures, Measure, Measured, PromptRates
 from demur.evaluation.record import KIND, EvaluationRecord
@@ -244,6 +245,7 @@ def compare(
         differences=tally.differences(),
         costs=tuple(costs),
         measured=tuple(Measured(each.key, each.name, each.queries.name) for each in measurements),
+        changed_options=() if path is None else kept_changes(MeasurementStore(path)),
         path=path,
     )
 

@@ -13,6 +13,7 @@ from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
 from demur.evaluation.answerers.records import short_name
 from demur.evaluation.arguments import Arguments
+from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.choices import PromptChoice, QueryChoices
 from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.comparison import Comparison, Measured
@@ -275,6 +276,7 @@ class _Work:
             stored = self.store.stored(key)
             if not stored.read() or not stored.finished:
                 return False
+        kept_changes(self.store)
         return found.has_all_files
 
     def run(self) -> Comparison:
@@ -304,6 +306,7 @@ class _Work:
             wins=wins,
             outputs=outputs,
             measured=tuple(measured),
+            changed_options=kept_changes(self.store),
             path=self.path,
             settings=self.record,
         )

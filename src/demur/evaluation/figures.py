@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from demur.endpoint import ChangedOptions
 from demur.evaluation.costs import Cost
 from demur.evaluation.wins import PromptWins
 from demur.records import (
@@ -170,6 +171,8 @@ class Figures:
         wins: how often each prompt's outputs for instructions are preferred to those without one.
         outputs: outputs for instructions under each prompt.
         measured: the measurements that were counted.
+        changed_options: how requests to endpoints were changed, because they do not take what was
+            asked for: those of a server that is measured, and those of judges.
         versions: versions of the packages that the figures depend on.
 
     Raises:
@@ -182,6 +185,7 @@ class Figures:
     wins: tuple[PromptWins, ...] = ()
     outputs: tuple[PromptOutputs, ...] = ()
     measured: tuple[Measured, ...] = field(default=(), repr=False)
+    changed_options: tuple[ChangedOptions, ...] = ()
     versions: Versions = field(default_factory=current_versions, repr=False)
 
     def __post_init__(self) -> None:
@@ -234,6 +238,7 @@ class Figures:
             for row in rows
         ]
         lines += [line for rates in self.rates for line in _left_out(rates)]
+        lines += map(str, self.changed_options)
         lines += [f"{cost.set}, {cost.prompt}: {cost.in_words}" for cost in self.costs]
         return "\n".join([*lines, *map(str, self.differences), *map(str, self.wins)])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.evaluation.answerers.protocol import Question, Task
+from demur.evaluation.changed_options import keep_changes
 from demur.evaluation.judging import Judges
 from demur.evaluation.protocol import Protocol
 from demur.judges.protocol import Judge, settling
@@ -127,6 +128,7 @@ def complete(
                     MeasurementHeader(key, task.condition, task.set, task.per_query, task.width)
                 )
                 begun = True
+            keep_changes(store, (task, judges.refusal, judges.harm))
             stored.append(judged, batch.items, batch.representations)
     stored.finish()
     if reasoning:

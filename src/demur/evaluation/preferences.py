@@ -9,10 +9,11 @@ from typing import Literal
 
 from demur.errors import DemurError
 from demur.evaluation.alpaca import AlpacaOutputs, answers_in
+from demur.evaluation.changed_options import keep_changes
 from demur.evaluation.wins import WinRate
 from demur.judges.preference import PairwiseJudge, Preference
 from demur.progress import Progress
-from demur.records import MeasurementKey, fingerprint, to_plain
+from demur.records import MeasurementKey, MeasurementStore, fingerprint, to_plain
 from demur.records.codec import from_line, to_line
 from demur.records.journal import Journal
 
@@ -66,6 +67,7 @@ class Preferences:
     def __init__(self, folder: Path, key: PreferenceKey) -> None:
         name = key.fingerprint[:16]
         self.key = key
+        self._store = MeasurementStore(folder)
         self.rows_file = folder / FOLDER / f"{name}.jsonl"
         self._journal = Journal(folder / FOLDER / f"{name}.journal", (self.rows_file,))
 
@@ -106,6 +108,7 @@ class Preferences:
                 to_line(PreferenceRow(outputs.instructions[place], found.get(place)))
                 for place in pairs
             )
+            keep_changes(self._store, (judge,))
             done = pairs.stop == len(outputs.instructions)
             self._journal.append((lines,), len(pairs), finished=done)
         return WinRate.of([row.preferred for row in self._rows(outputs.instructions)])

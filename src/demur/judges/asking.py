@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from demur.endpoint import (
+    ChangedOptions,
     EndpointClient,
     EndpointSettings,
     Message,
@@ -45,7 +46,7 @@ class Asker:
         self._options = SamplingOptions(temperature=0, max_completion_tokens=_ANSWER_TOKENS)
         self.client = EndpointClient(model, settings, self._options)
         self._task = task
-        self._said_refused: set[str] = set()
+        self._said: ChangedOptions | None = None
         self.name = f"endpoint:{model}"
 
     @property
@@ -94,10 +95,10 @@ class Asker:
             f"{self.name}: {usage.prompt_tokens} tokens read and {usage.completion_tokens} written"
             f" so far; no verdict on {missing} of {len(verdicts)}"
         )
-        refused = sorted(self.client.refused - self._said_refused)
-        if refused:
-            self._said_refused.update(refused)
-            progress.message(f"{self.client.place} does not take {', '.join(refused)}: left out.")
+        changed = self.client.changed_options
+        if changed is not None and changed != self._said:
+            self._said = changed
+            progress.message(str(changed))
 
 
 class EndpointIdentity:
@@ -129,6 +130,11 @@ class EndpointIdentity:
     def client(self) -> EndpointClient:
         """The client that asks the endpoint."""
         return self._asker.client
+
+    @property
+    def changed_options(self) -> ChangedOptions | None:
+        """How the requests were changed for the endpoint; None where they were not."""
+        return self._asker.client.changed_options
 
 
 def as_data(texts: Mapping[str, str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from pydantic import BaseModel
 
+from demur.endpoint import ChangedOptions
 from demur.records import ConditionRecord, FilesRecord, ModelRecord, ServerRecord, Versions
 from demur.settings import options_in, values_of
 
@@ -26,6 +27,11 @@ def facts_of_answerer(record: ModelRecord | ServerRecord | FilesRecord) -> dict[
         "chat template": record.chat_template,
         "opening of conversations": "computed once" if record.prefix_sharing else "read each time",
     }
+
+
+def facts_of_options(changed: Iterable[ChangedOptions]) -> dict[str, str]:
+    """How requests to endpoints were changed."""
+    return {f"options of {one.model} at {one.place}": str(one) for one in changed}
 
 
 def facts_of_conditions(

@@ -17,6 +17,7 @@ from demur.report.collecting import Collection
 from demur.report.facts import (
     facts_of_answerer,
     facts_of_conditions,
+    facts_of_options,
     facts_of_settings,
     facts_of_versions,
 )
@@ -74,6 +75,7 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
             **facts_of_conditions(record.conditions, record.system_prompt),
             **facts_of_settings(record.settings),
             **facts_of_answerer(record.answerer),
+            **facts_of_options(comparison.changed_options),
             **facts_of_versions(comparison.versions),
         },
     )

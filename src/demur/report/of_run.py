@@ -15,6 +15,7 @@ from demur.report.collecting import Collection
 from demur.report.facts import (
     facts_of_answerer,
     facts_of_conditions,
+    facts_of_options,
     facts_of_settings,
     facts_of_versions,
 )
@@ -71,6 +72,7 @@ def subject_of_run(run: Run) -> Subject:
             **facts_of_conditions((record.basic_prompt,), record.basic_prompt.system_prompt),
             **facts_of_settings(record.settings, record.settings.method_settings.model_extra),
             **facts_of_answerer(record.model),
+            **facts_of_options(run.comparison.changed_options),
             **facts_of_versions(run.versions),
         },
     )

@@ -10,6 +10,7 @@ from demur.endpoint import (
     Answer as EndpointAnswer,
 )
 from demur.endpoint import (
+    ChangedOptions,
     EndpointClient,
     EndpointSettings,
     Message,
@@ -162,11 +163,8 @@ class Server:
         """Nothing: a server says what it refuses when it is asked."""
 
     def remarks(self) -> list[str]:
-        """Which options the server did not take."""
-        refused = sorted(self.client.refused)
-        if not refused:
-            return []
-        return [f"{self.client.place} does not take {', '.join(refused)}: left out."]
+        """Nothing: what the server did not take is among the figures."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,11 @@ class ServerTask(QuestionTask):
     record: ServerRecord
     question: Question
     condition: ConditionRecord
+
+    @property
+    def changed_options(self) -> ChangedOptions | None:
+        """How the requests were changed for the server; None where they were not."""
+        return self.client.changed_options
 
     @property
     def identity(self) -> Identity:

@@ -59,6 +59,8 @@ class KeptAnswer:
         finish: reason why it ended, or None.
         prompt_tokens: number of tokens read; 0 where that is not known.
         completion_tokens: number of tokens written; 0 where that is not known.
+        left_out: names of the options that the endpoint does not take.
+        limit: name under which the limit of tokens was sent instead, or None.
     """
 
     key: str
@@ -67,11 +69,21 @@ class KeptAnswer:
     finish: str | None
     prompt_tokens: int
     completion_tokens: int
+    left_out: tuple[str, ...]
+    limit: str | None
 
     @property
     def answer(self) -> Answer:
         """The answer."""
-        return Answer(self.kind, self.text, self.finish, self.prompt_tokens, self.completion_tokens)
+        return Answer(
+            self.kind,
+            self.text,
+            self.finish,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.left_out,
+            self.limit,
+        )
 
 
 class AnswerLedger:
@@ -139,6 +151,8 @@ class AnswerLedger:
             answer.finish,
             answer.prompt_tokens,
             answer.completion_tokens,
+            answer.left_out,
+            answer.limit,
         )
         with self._lock:
             self._kept.append([kept])

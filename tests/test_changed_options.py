@@ -1,0 +1,112 @@
+"""What an endpoint does not take is stored with the results and shown beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
+
+from demur import Comparison, DemurError, Server, evaluate
+from demur.endpoint import ChangedOptions
+from demur.evaluation.changed_options import FILE
+from demur.report import write_report
+from tests.command_line import demur
+from tests.endpoint_server import Reply, completion, running_server
+
+NEWER = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> dict[str, Any]:
+    for name in ("harmful", "harmless"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"{name} {row}" for row in range(40)))
+    return {name: str(tmp_path / f"{name}.txt") for name in ("harmful", "harmless")}
+
+
+def strict(body: dict[str, Any]) -> Reply:
+    if "top_k" in body:
+        return 400, {"error": {"message": "Unknown parameter: 'top_k'.", "param": "top_k"}}
+    if "max_tokens" in body:
+        return 400, {"error": {"message": NEWER, "param": "max_tokens"}}
+    return completion("Here is how.")
+
+
+def test_they_are_in_results_on_the_terminal_and_in_the_report(
+    queries: dict[str, Any], tmp_path: Path
+) -> None:
+    options = ["--judge", "paper", "--harmful", queries["harmful"]]
+    options += ["--harmless", queries["harmless"], "--output", tmp_path / "out"]
+    with running_server(strict, ("m",)) as server:
+        result = demur("evaluate", "--endpoint", server.url, *options)
+        changed = ChangedOptions(f"{server.url}/", "m", ("top_k",), "max_completion_tokens")
+        again = demur("evaluate", "--endpoint", server.url, *options)
+    assert (result.status, again.status) == (0, 0)
+    words = "does not take top_k: left out; takes the limit of tokens as max_completion_tokens."
+    for shown in (result.out, again.out, demur("show", tmp_path / "out").out):
+        assert words in " ".join(shown.split())
+    comparison = Comparison.load(tmp_path / "out")
+    assert comparison.changed_options == (changed,)
+    assert words in str(comparison)
+    assert words in write_report(tmp_path / "out", tmp_path / "report.html").read_text()
+
+
+def test_what_was_left_out_before_an_interruption_stays_known(
+    queries: dict[str, Any], tmp_path: Path
+) -> None:
+    """The last answers may come from a server that takes everything."""
+    asked = {"judge": "paper", "output": tmp_path / "out", **queries}
+
+    def breaks(body: dict[str, Any]) -> Reply:
+        late = body["messages"][-1]["content"] == "harmless 35"
+        return (500, {"error": {"message": "down"}}) if late else strict(body)
+
+    with running_server(breaks, ("m",)) as server:
+        with pytest.raises(DemurError, match="down"):
+            evaluate(Server(server.url, retries=0), **asked)
+        server.reply = lambda _: completion("Here is how.")
+        comparison = evaluate(Server(server.url), **asked)
+        assert "top_k" in server.requests[-1]
+    assert [one.left_out for one in comparison.changed_options] == [("top_k",)]
+    assert Comparison.load(tmp_path / "out") == comparison
+
+
+def test_those_of_judges_are_known_too(queries: dict[str, Any], tmp_path: Path) -> None:
+    def judge(body: dict[str, Any]) -> Reply:
+        if "temperature" in body:
+            return 400, {"error": {"message": "no", "param": "temperature"}}
+        return completion("answers")
+
+    with (
+        running_server(lambda _: completion("Yes."), ("m",)) as server,
+        running_server(judge) as own,
+    ):
+        comparison = evaluate(
+            Server(server.url),
+            judge="endpoint:j",
+            base_url=own.url,
+            output=tmp_path / "out",
+            **queries,
+        )
+    assert comparison.changed_options == (ChangedOptions(f"{own.url}/", "j", ("temperature",)),)
+
+
+def test_a_damaged_file_of_them_is_named(queries: dict[str, Any], tmp_path: Path) -> None:
+    asked = {"judge": "paper", "output": tmp_path / "out", **queries}
+    with running_server(strict, ("m",)) as server:
+        comparison = evaluate(Server(server.url), **asked)
+        (file,) = (tmp_path / "out").rglob(FILE)
+        file.write_bytes(file.read_bytes().replace(b"top_k", b"top_p"))
+        with pytest.raises(DemurError, match=FILE):
+            evaluate(Server(server.url), **asked)
+        file.unlink()
+        assert evaluate(Server(server.url), **asked) == comparison
+
+
+def test_nothing_is_said_where_everything_is_taken(queries: dict[str, Any], tmp_path: Path) -> None:
+    with running_server(lambda _: completion("Yes."), ("m",)) as server:
+        found = evaluate(Server(server.url), judge="paper", output=tmp_path / "out", **queries)
+    assert found.changed_options == ()
+    assert list((tmp_path / "out").rglob(FILE)) == []
