@@ -165,6 +165,7 @@ HEADERS = {
     "tag without a break": ("<|assistant|><think>", "<|assistant|><think>\n</think>\n\n"),
     "other tag": ("<|assistant|><thought>\n", "<|assistant|><thought>\n\n</thought>\n\n"),
     "brackets": ("<|assistant|>[THINK]", "<|assistant|>[THINK][/THINK]"),
+    "other case": ("<|assistant|>[think]", "<|assistant|>[think][/think]"),
     "steps": (
         "<|assistant|>\nHere are my reasoning steps:\n",
         "<|assistant|>\nHere are my reasoning steps:\n[BEGIN FINAL RESPONSE]\n",
@@ -195,6 +196,61 @@ def test_a_beginning_of_an_answer_that_is_not_known_is_told() -> None:
     header = "{{ '<|assistant|>' + %r if add_generation_prompt else '' }}"
     assert ChatRenderer(make("gpt4", MESSAGES + header % "Let me think.\n")).may_reason
     assert not ChatRenderer(make("gpt4", MESSAGES + header % "\n")).may_reason
+
+
+ANSWERED = (
+    "{%% for m in messages %%}{%% if m.role == 'assistant' %%}{{ %r + m.content + '<|end|>' }}"
+    "{%% else %%}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{%% endif %%}{%% endfor %%}"
+    "{%% if add_generation_prompt %%}{{ %r }}{%% endif %%}"
+)
+EARLIER = {
+    "a reasoning with its first words": (
+        "<|assistant|>",
+        "<|assistant|><think>\nOkay, ",
+        "<|assistant|><think>\nOkay, \n</think>\n\n",
+        False,
+    ),
+    "an empty reasoning in earlier answers": (
+        "<|assistant|><think></think>",
+        "<|assistant|>",
+        "<|assistant|><think></think>",
+        False,
+    ),
+    "a mark of answers": (
+        "<|begin|>assistant<|content|>",
+        "<|begin|>assistant",
+        "<|begin|>assistant<|content|>",
+        False,
+    ),
+    "no header at all": ("<|assistant|>\n", "", "<|assistant|>\n", False),
+    "a mark that is not known": (
+        "<|begin|>assistant<|content|>",
+        "<|begin|>assistant<|ponder|>",
+        "<|begin|>assistant<|ponder|>",
+        True,
+    ),
+    "a mark that earlier answers lack": (
+        "<|assistant|>",
+        "<|assistant|><scratchpad>",
+        "<|assistant|><scratchpad>",
+        True,
+    ),
+    "white space": ("<|assistant|> ", "<|assistant|>", "<|assistant|>", False),
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_an_answer_begins_as_earlier_ones_do(name: str) -> None:
+    before, header, wanted, may_reason = EARLIER[name]
+    renderer = ChatRenderer(make("gpt4", ANSWERED % (before, header)))
+    assert renderer.render_text("Hello") == f"<|user|>Hello<|end|>{wanted}"
+    assert renderer.may_reason == may_reason
+
+
+def test_a_system_message_that_asks_for_reasoning_is_told() -> None:
+    asks = "<|system|>Think between <think> and its end, then answer.<|end|>"
+    assert ChatRenderer(make("gpt4", asks + ANSWERED % ("<|a|>", "<|a|>"))).may_reason
+    assert not ChatRenderer(make("gpt4", ANSWERED % ("<|a|>", "<|a|>"))).may_reason
 
 
 CHANNELS = (

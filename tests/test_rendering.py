@@ -105,20 +105,25 @@ def test_safety_prompt_opens_the_system_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("template", "header"),
     [
-        NO_SYSTEM,
-        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}"
-        "{{ '<|im_start|>' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}",
+        (NO_SYSTEM, "<|im_start|>"),  # as earlier answers begin
+        (
+            "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}"
+            "{{ '<|im_start|>' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}",
+            "",
+        ),
     ],
     ids=["refused", "ignored"],
 )
-def test_without_a_system_role_the_user_message_carries_the_prompt(template: str) -> None:
+def test_without_a_system_role_the_user_message_carries_the_prompt(
+    template: str, header: str
+) -> None:
     tokenizer = make("gpt4", template)
     renderer = ChatRenderer(tokenizer)
-    expected = f"<s><|im_start|>{PROMPT}\n\n{SYSTEM}\n\n{QUERY}<|im_end|>"
+    expected = f"<s><|im_start|>{PROMPT}\n\n{SYSTEM}\n\n{QUERY}<|im_end|>{header}"
     assert renderer.render_text(QUERY, PROMPT, SYSTEM) == expected
-    assert renderer.render_text(QUERY) == f"<s><|im_start|>{QUERY}<|im_end|>"
+    assert renderer.render_text(QUERY) == f"<s><|im_start|>{QUERY}<|im_end|>{header}"
     conversation = renderer.render(QUERY, PROMPT, SYSTEM)
     assert conversation.prompt_span is not None
     inside = list(conversation.token_ids[slice(*conversation.prompt_span)])

@@ -46,6 +46,8 @@ def test_control_tokens_behind_an_answer_end_it() -> None:
         ("[/END]", "Yes. [/END] No", "[END]"),
         ("\n\n### Instruction:\n", "Yes.\n\n### Instruction:\nNo", "See ### Instruction: above"),
         ("\n\nUser: ", "Yes.\nUser: No", "User: you"),
+        (" USER: ", "Yes. USER: No", "A USER may ask."),
+        (" Next User: ", "Yes. Next User: No", "The next user: you."),
     ],
 )
 def test_plain_text_behind_an_answer_ends_it(after: str, cut: str, kept: str) -> None:
@@ -138,6 +140,9 @@ def test_a_beginning_of_such_a_text_is_not_shown_yet() -> None:
     assert end.certain("Yes. No") == "Yes. No"
     assert end.certain("Yes.\n" + "and so on " * 20).endswith("on ")
     assert TurnEnd().certain("Yes.\nUs") == "Yes.\nUs"
+    inline = TurnEnd(texts=(r"\sUSER:",))
+    assert inline.certain("Yes. US") == "Yes."
+    assert inline.certain("Yes. USER and") == "Yes. USER"
 
 
 @pytest.mark.parametrize("key", ["eot_token_id", "eom_token_id", "eos_token_id"])

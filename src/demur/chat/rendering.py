@@ -26,9 +26,9 @@ from demur.chat.templates import (
     with_ending,
 )
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
-from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, turn_end_of
+from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, opens_answer, turn_end_of
 from demur.errors import DemurError
-from demur.records.reasoning import mentions_reasoning
+from demur.records.reasoning import ends_reasoning, mentions_reasoning
 
 
 class ChatRenderer:
@@ -66,7 +66,7 @@ class ChatRenderer:
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[tuple[frozenset[SegmentKind], int], list[Segment]] = {}
-        self._end_reasoning()
+        self._in_answer = self._end_reasoning()
 
     @cached_property
     def turn_end(self) -> TurnEnd:
@@ -78,9 +78,10 @@ class ChatRenderer:
         """Whether the model may reason before it answers, and the template cannot end that."""
         try:
             header = self._header()
-            named = mentions_reasoning(self.template) and not mentions_reasoning(header)
+            if self._in_answer or ends_reasoning(header):
+                return False
             begun = begins_answer(header, self._answered())
-            return (named or begun) and not self._has_switch()
+            return (begun or mentions_reasoning(self.template)) and not self._has_switch()
         except DemurError:
             return False
 
@@ -260,18 +261,19 @@ class ChatRenderer:
         last = self._segments({"query": "x"})[-1]
         return last.text if last.kind == "markup" else ""
 
-    def _end_reasoning(self) -> None:
-        """Let the template end the reasoning before an answer."""
+    def _end_reasoning(self) -> bool:
+        """Let the template end the reasoning before an answer; whether it does so now."""
         try:
             ending = ending_of(self._header(), self._answered())
         except OutOfBounds:
             raise
         except DemurError:  # it is raised where a conversation is rendered
-            return
+            return False
         if ending:
             self.template = with_ending(self.template, ending)
             self._template = pin_clock(self.template)
             self._layouts.clear()
+        return opens_answer(ending)
 
     def _has_switch(self) -> bool:
         """Whether the variables that turn thinking off change what the template writes."""

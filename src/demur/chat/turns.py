@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from demur.chat.engine.turn_end import TurnEnd
 from demur.chat.tokenization import Segment, SegmentTokenizer
-from demur.records.reasoning import MARK_TOKENS, closing_of, mentions_reasoning
+from demur.records.reasoning import MARK_TOKENS, closing_of, ends_reasoning
 
 _TAG = re.compile(r"<[^<>\s]{1,60}>|\[[^\[\]\s]{1,60}\]")
+_LABEL = re.compile(r"[A-Z]\w+( \w+)?:")
 
 
 @dataclass(frozen=True)
@@ -38,31 +39,51 @@ class AnsweredTurn:
 
 
 def ending_of(header: str, answered: AnsweredTurn | None) -> str:
-    """What ends the reasoning before an answer, to be added to the header of the answer.
+    """What has to be added to the header of an answer, so that the answer itself begins there.
 
-    A template may leave a reasoning open at the end of the header, or leave out marks there that it
-    writes before earlier answers: gpt-oss names the channel of an answer only in these.
+    A template may leave a reasoning open at the end of the header, or leave out what it writes
+    before earlier answers: gpt-oss names the channel of an answer only in these.
 
     Args:
         header: what the template writes between the query and the answer to come.
         answered: the markup around an earlier answer, or None where the template takes none.
     """
     closing = closing_of(header)
-    if closing or answered is None or not answered.before.startswith(header):
+    if closing or answered is None:
         return closing
-    more = answered.before.removeprefix(header)
-    return more if mentions_reasoning(more) else ""
+    if answered.before.startswith(header):
+        # White space goes with the first token of the answer.
+        more = answered.before.removeprefix(header).rstrip(" ")
+        return more if ends_reasoning(more) or _TAG.search(more) else ""
+    words = _words_of(header, answered)
+    return closing_of(words, anywhere=True)
+
+
+def opens_answer(ending: str) -> bool:
+    """Whether what `ending_of` gave leads into the answer itself, past any reasoning.
+
+    It is a mark that ends a reasoning, or the mark of a channel for answers.
+    """
+    return ends_reasoning(ending) or _TAG.fullmatch(ending.strip()) is not None
 
 
 def begins_answer(header: str, answered: AnsweredTurn | None) -> bool:
-    """Whether a template puts words before the answer to come that no earlier answer has.
+    """Whether a template puts words or a mark before the answer to come that earlier answers lack.
 
     They may begin a reasoning of which the marks are not known.
     """
-    if answered is None or not answered.before.strip() or not header.startswith(answered.before):
+    if answered is None or not answered.before.strip() or ends_reasoning(header):
         return False
-    words = header.removeprefix(answered.before)
-    return any(map(str.isalnum, words)) and not mentions_reasoning(words)
+    if any(map(str.isalnum, _words_of(header, answered))):
+        return True
+    return not set(_TAG.findall(header)) <= set(_TAG.findall(answered.before))
+
+
+def _words_of(header: str, answered: AnsweredTurn) -> str:
+    """What stands in a header behind all that stands before an earlier answer."""
+    if not answered.before.strip() or not header.startswith(answered.before):
+        return ""
+    return header.removeprefix(answered.before)
 
 
 def turn_end_of(tokenize: SegmentTokenizer, layouts: Iterable[AnsweredTurn | None]) -> TurnEnd:
@@ -97,5 +118,7 @@ def _as_pattern(markup: str) -> str | None:
     line = markup.strip().split("\n", maxsplit=1)[0].rstrip()
     if tag := _TAG.match(line):
         return re.escape(tag[0])
+    if _LABEL.fullmatch(line) and markup[0].isspace():
+        return r"\s" + re.escape(line)
     starts_line = "\n" in markup[: len(markup) - len(markup.lstrip())]
     return r"\n[ \t]*" + re.escape(line) if starts_line and len(line) > 2 else None

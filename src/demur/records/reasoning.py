@@ -38,7 +38,7 @@ MARKS = (
         ("<think>", "</think>", "<thought>", "</thought>", "<seed:think>", "</seed:think>"),
     ),
     # Magistral and Ministral; Kimi-VL; Cohere; Sky-T1.
-    ReasoningMarks(r"\[THINK\]", r"\[/THINK\]", "[/THINK]", ("[THINK]", "[/THINK]")),
+    ReasoningMarks(r"\[(?P<name>THINK)\]", r"\[/THINK\]", "[/{name}]", ("[THINK]", "[/THINK]")),
     ReasoningMarks("◁think▷", "◁/think▷", "◁/think▷", ("◁think▷", "◁/think▷")),
     ReasoningMarks(
         r"<\|START_THINKING\|>",
@@ -152,23 +152,33 @@ def answer_in(response: str) -> str | None:
     return response[found.start : found.end].strip()
 
 
-def closing_of(header: str) -> str:
-    """What ends the reasoning that a text leaves open at its end; empty where it leaves none open.
+def closing_of(header: str, *, anywhere: bool = False) -> str:
+    """What ends the reasoning that a text leaves open; empty where it leaves none open.
 
     Args:
         header: text that a chat template writes before an answer.
+        anywhere: whether words of the reasoning may stand behind the mark that begins it.
     """
     text = header.rstrip()
     for marks in (*MARKS, *TEXT_MARKS):
-        found = re.search(rf"(?:{marks.begins})\Z", text, re.IGNORECASE)
-        if found is not None and marks.closing:
-            name = found.groupdict().get("name")
-            if name is not None:
-                return marks.closing.replace("{name}", name)
-            return marks.closing.removeprefix("\n") if header.endswith("\n") else marks.closing
+        begins = [*re.finditer(marks.begins, text, re.IGNORECASE)]
+        if not begins or not marks.closing:
+            continue
+        behind = text[begins[-1].end() :]
+        if (behind and not anywhere) or ends_reasoning(behind):
+            continue
+        name = begins[-1].groupdict().get("name")
+        if name is not None:
+            return marks.closing.replace("{name}", name)
+        return marks.closing.removeprefix("\n") if header.endswith("\n") else marks.closing
     return ""
 
 
+def ends_reasoning(text: str) -> bool:
+    """Whether a text has a mark that ends a reasoning."""
+    return _ENDS.search(text) is not None
+
+
 def mentions_reasoning(template: str) -> bool:
-    """Whether a chat template has a mark that ends a reasoning."""
-    return _ENDS.search(template) is not None
+    """Whether a chat template has a mark that begins or ends a reasoning."""
+    return ends_reasoning(template) or any(mark.search(template) for mark in _BEGINS)

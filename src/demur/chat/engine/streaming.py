@@ -95,6 +95,7 @@ class Stream:
             embeddings = replace_rows(embeddings, [span], rows)
         last = torch.tensor([embeddings.shape[1] - 1])
         read = read_positions(self.model, embeddings, last, cache=self._cache, logits=True)
+        self._numbers.check_hidden(read.hidden)
         self._read = list(ids) if self._reuses else []
         assert read.logits is not None
         return read.logits

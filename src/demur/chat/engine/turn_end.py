@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-_BEGINNINGS = "\n<["
+_BEGINNINGS = ("\n<[", " ")  # of a line or a mark, and of a label inside a line
 _MOST_HELD = 80
 
 
@@ -35,8 +35,13 @@ class TurnEnd:
         """The text without what may be the beginning of a text that ends the answer."""
         if not self.texts:
             return text
-        begins = max(text.rfind(character) for character in _BEGINNINGS)
-        return text[:begins] if len(text) - begins <= _MOST_HELD and begins >= 0 else text
+        kept = len(text)
+        inline = any(each.startswith(r"\s") for each in self.texts)
+        for beginnings in _BEGINNINGS if inline else _BEGINNINGS[:1]:
+            begins = max(text.rfind(character) for character in beginnings)
+            if len(text) - begins <= _MOST_HELD and begins >= 0:
+                kept = min(kept, begins)
+        return text[:kept]
 
 
 FILES_ONLY = TurnEnd()
