@@ -13,10 +13,12 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from demur import ChatModel, DemurError, SafetyPrompt
+from demur.chat import dequantize, rendering
 from demur.chat.rendering import ChatRenderer
 from demur.chat.templates import find_template
 from tests.command_line import demur, done, mistake
 from tests.tiny import LLAMA_LIKE, tiny_model, tiny_tokenizer
+from tests.tiny_checkpoints import save_llama_gguf
 from tests.tiny_tokenizers import CHATML, make
 
 BARE: Any = SimpleNamespace(chat_template=None)
@@ -185,6 +187,36 @@ def test_templates_that_go_out_of_bounds(name: str) -> None:
         ChatRenderer(make("gpt4", template + CHATML))
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - computed < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_template_is_tried_before_a_gguf_file_is_unpacked(
+    saved: Path, tmp_path: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dequantize, "_unpack", lambda *_: pytest.fail("unpacked"))
+    for name, match in (("a loop", "does not end within"), ("a long text", "writes more than")):
+        template = OUT_OF_BOUNDS[name][0] + CHATML
+        given.write_text(template)
+        file = tmp_path / "tiny.gguf"
+        save_llama_gguf(file, saved, template=template)
+        with pytest.raises(DemurError, match=match):
+            ChatModel.load(file)
+        save_llama_gguf(file, saved)
+        with pytest.raises(DemurError, match=match):
+            ChatModel.load(file, chat_template=given)
+
+
+def test_the_renderer_of_a_model_is_made_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Counted(ChatRenderer):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(rendering, "ChatRenderer", Counted)
+    model = ChatModel.load(saved, dtype="float32")
+    assert made == [model.renderer]
 
 
 def save_tekken_model(folder: Path) -> None:

@@ -141,6 +141,6 @@ def test_any_byte_may_be_wrong(whole: bytes, tmp_path: Path, seed: int) -> None:
 
 def test_a_base_model_is_not_unpacked(saved: Path, tmp_path: Path) -> None:
     file = tmp_path / "tiny.gguf"
-    save_llama_gguf(file, saved, template=False)
+    save_llama_gguf(file, saved, template=None)
     assert "without a chat template" in failure(file)
     assert "--chat-template FILE" in failure(file)

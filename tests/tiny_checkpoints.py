@@ -44,7 +44,10 @@ def save_llama(folder: Path) -> None:
 
 
 def save_llama_gguf(
-    file: Path, saved: Path, numbers: Mapping[str, int] | None = None, template: bool = True
+    file: Path,
+    saved: Path,
+    numbers: Mapping[str, int] | None = None,
+    template: str | None = "{% for m in messages %}{{ m['content'] }}{% endfor %}",
 ) -> None:
     """Write the model of a `save_llama` folder as a GGUF file.
 
@@ -52,7 +55,7 @@ def save_llama_gguf(
         file: file to write.
         saved: folder of the model.
         numbers: more metadata, which replace those of the same key.
-        template: whether the file gets a chat template.
+        template: chat template of the file, or None for none.
     """
     gguf: Any = importlib.import_module("gguf")
     model = LlamaForCausalLM.from_pretrained(saved)
@@ -73,8 +76,8 @@ def save_llama_gguf(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    if template:
-        writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    if template is not None:
+        writer.add_chat_template(template)
     for key, number in (numbers or {}).items():
         for part in writer.kv_data:
             part.pop(key, None)

@@ -29,7 +29,7 @@ from demur.chat.engine.forward import input_device
 from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
 from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
-from demur.chat.templates import choose_template, find_template
+from demur.chat.templates import find_template
 from demur.errors import DemurError, did_you_mean
 from demur.hub import HubModel
 from demur.progress import Progress, SilentProgress
@@ -112,7 +112,9 @@ def load_model(
         quantization: `4bit` packs the weights with bitsandbytes.
         trust_remote_code: run code that the model brings along.
         needs_template: refuse a model without a chat template, before its weights are read.
-        check: looks at the tokenizer and the model's name, before the weights of a folder are read.
+        check: looks at the tokenizer and the model's name before any weight is read or fetched. The
+            tokenizer is the one that is returned, but for a GGUF file: it has the chat template and
+            no words.
         progress: told about downloads and unpacking.
 
     Raises:
@@ -124,21 +126,26 @@ def load_model(
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)
     _require_packages(spread, quantization)
 
-    def look_at(folder: Path, name: str) -> PreTrainedTokenizerBase:
-        tokenizer = load_tokenizer(folder, name, trust_remote_code)
+    def look_at(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         if needs_template:
             find_template(tokenizer, name)
         if check is not None:
             check(tokenizer, name)
-        return tokenizer
+
+    known: dict[Path, PreTrainedTokenizerBase] = {}
+
+    def open_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
+        if folder not in known:
+            known[folder] = load_tokenizer(folder, name, trust_remote_code)
+            look_at(known[folder], name)
+        return known[folder]
 
     with explained_errors(str(spec)[:MOST_NAME]), quiet_libraries():
-        origin = _find(spec, trust_remote_code, progress, look_at)
+        origin = _find(spec, trust_remote_code, progress, open_tokenizer)
         folder = origin.path
         if origin.header is not None:
             require_whole_model(origin.header, origin.name)
-            if needs_template:
-                choose_template(origin.header.template, origin.name)
+            look_at(_wordless(origin.header.template), origin.name)
             folder = dequantized_folder(
                 origin.path, origin.key, origin.name, chosen_dtype, progress
             )
@@ -148,7 +155,7 @@ def load_model(
             config = load_config(folder, origin.name, trust_remote_code)
             files = weight_files(folder, origin.name)
             check_layers(config, len(list_weights(files, origin.name).shapes), origin.name)
-            tokenizer = look_at(folder, origin.name)
+            tokenizer = open_tokenizer(folder, origin.name)
             model = load_weights(
                 folder,
                 origin.name,
@@ -166,6 +173,19 @@ def load_model(
     how = (chosen_device, chosen_dtype, reason, folder, gguf, quantization)
     ends = origin.header.end_tokens if origin.header is not None else frozenset()
     return LoadedModel(model, tokenizer, origin.name, origin.identity, *how, ends)
+
+
+def _wordless(template: str | None) -> PreTrainedTokenizerBase:
+    """A tokenizer with a chat template alone, for a model that is still packed in its file."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0}, "<unk>"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 def _require_packages(spread: bool, quantization: str | None) -> None:
@@ -191,7 +211,7 @@ def _find(
     spec: str | Path,
     trust_remote_code: bool,
     progress: Progress,
-    look_at: Callable[[Path, str], object],
+    open_tokenizer: Callable[[Path, str], object],
 ) -> _Origin:
     text = str(spec)
     if isinstance(spec, str) and text in CATALOG:
@@ -211,7 +231,9 @@ def _find(
             f"nor a hub name (organisation/model){_nearest(text)}: check the spelling."
         )
     name = str(on_hub)
-    found = hub_snapshot(on_hub, trust_remote_code, progress, lambda folder: look_at(folder, name))
+    found = hub_snapshot(
+        on_hub, trust_remote_code, progress, lambda folder: open_tokenizer(folder, name)
+    )
     if found.path.is_file():
         return replace(_gguf(found.path), name=name)
     return _Origin(found.path, name, f"{on_hub.name.repository}@{found.commit}")

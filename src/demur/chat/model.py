@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from demur.arguments import require_kind
 from demur.chat.allocator import keep_freed_memory as tell_allocator
-from demur.chat.batches import inputs_of, target_ids
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.checkpoint import explained_errors
 from demur.chat.checks import require_condition, require_queries
 from demur.chat.engine import (
     Engine,
-    Inputs,
     PartialLoss,
     PrefixSharing,
     Read,
@@ -27,22 +24,22 @@ from demur.chat.engine import (
 )
 from demur.chat.engine.architecture import context_length
 from demur.chat.engine.capability import check_sharing
-from demur.chat.engine.forward import embedding_table, input_embeddings
+from demur.chat.engine.forward import embedding_table
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
-from demur.chat.rendered import RenderedConversation
-from demur.chat.rendering import ChatRenderer
+from demur.chat.model_inputs import ModelInputs
+from demur.chat.rendering import ChatRenderer, Renderers
 from demur.chat.settings import LoadSettings
 from demur.chat.templates import read_template
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import ModelRecord, Query, history_of, identity_of, text_of
+from demur.records import ModelRecord, Query, identity_of
 
 REASONING_TOKENS = 4096
 """Number of tokens in which most models end a reasoning and answer."""
 
 
-class ChatModel:
+class ChatModel(ModelInputs):
     """A causal language model with its chat template. Its weights never change.
 
     Attributes:
@@ -60,7 +57,7 @@ class ChatModel:
         loaded: LoadedModel,
         prefix_sharing: PrefixSharing = "auto",
         settings: LoadSettings | None = None,
-        chat_template: str | None = None,
+        renderer: ChatRenderer | None = None,
     ) -> None:
         self.name = loaded.name
         self.settings = settings or LoadSettings(model=loaded.name, prefix_sharing=prefix_sharing)
@@ -73,7 +70,7 @@ class ChatModel:
         self.quantization = loaded.quantization
         self.context_length = context_length(loaded.model)
         self.width = int(embedding_table(loaded.model).shape[1])
-        self.renderer = ChatRenderer(loaded.tokenizer, loaded.name, chat_template)
+        self.renderer = renderer or ChatRenderer(loaded.tokenizer, loaded.name)
         self.engine = Engine(
             loaded.model,
             loaded.tokenizer,
@@ -123,6 +120,7 @@ class ChatModel:
         check_sharing(prefix_sharing)
         progress = progress or SilentProgress()
         template = None if chat_template is None else read_template(chat_template)
+        renderers = Renderers(template)
         loaded = load_model(
             str(model),
             dtype=dtype,
@@ -130,7 +128,7 @@ class ChatModel:
             trust_remote_code=trust_remote_code,
             quantization=quantization,
             needs_template=template is None,
-            check=lambda tokenizer, name: ChatRenderer(tokenizer, name, template).render_text("?"),
+            check=renderers.of,
             progress=progress,
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
@@ -147,7 +145,8 @@ class ChatModel:
             }
         )
         with explained_errors(loaded.name):
-            chat_model = cls(loaded, prefix_sharing, settings, template)
+            renderer = renderers.of(loaded.tokenizer, loaded.name)
+            chat_model = cls(loaded, prefix_sharing, settings, renderer)
         if chat_model.renderer.may_reason:
             progress.message(
                 f"{chat_model.name} may reason before it answers, which its chat template cannot "
@@ -170,19 +169,6 @@ class ChatModel:
             chat_template=self.renderer.fingerprint,
             prefix_sharing=self.engine.shares_prefix,
         )
-
-    def prompt_embeddings(self, safety_prompt: SafetyPrompt) -> Tensor:
-        """The rows of a safety prompt in a conversation, (L, d) float32 on the CPU."""
-        require_kind("safety_prompt", safety_prompt, SafetyPrompt, "a SafetyPrompt")
-        if safety_prompt.embeddings is not None:
-            safety_prompt.require_width(self.width)
-            return safety_prompt.embeddings
-        conversation = self.renderer.render("?", safety_prompt.text)
-        assert conversation.prompt_span is not None
-        start, end = conversation.prompt_span
-        ids = torch.tensor(conversation.token_ids[start:end])
-        with torch.no_grad():
-            return input_embeddings(self.engine.model, ids).float().cpu()
 
     def represent(
         self,
@@ -302,18 +288,6 @@ class ChatModel:
         inputs = self.inputs(queries, condition, targets=self._all_ids(targets))
         return self.engine.score(inputs, self._rows(condition), reader, stage)
 
-    def target_ids(self, text: str) -> tuple[int, ...]:
-        """The tokens of a text as the model's own answer, from its first token on.
-
-        They are those of the text alone: no token lies over the place where the answer begins, and
-        none is a special token. The token that would end the answer is not among them.
-
-        Raises:
-            DemurError: the text is empty or cannot be tokenized as plain text.
-        """
-        require_kind("text", text, str, "a text")
-        return self.renderer.answer_ids(text)
-
     def prompt_gradient(
         self,
         queries: Sequence[Query],
@@ -363,66 +337,3 @@ class ChatModel:
         """What the model would say next at representations (N, d): logits (N, V) float32."""
         require_kind("representations", representations, Tensor, "a tensor (N, d)")
         return self.engine.next_token_logits(representations)
-
-    def conversation(self, query: Query, condition: Condition) -> RenderedConversation:
-        """Render a query under a condition, behind its history where it has one."""
-        require_queries([query])
-        require_condition(condition)
-        prompt = condition.safety_prompt
-        trained = prompt is not None and prompt.embeddings is not None
-        return self.renderer.render(
-            text_of(query),
-            prompt.text if prompt is not None else None,
-            condition.system_prompt_for(query),
-            prompt_rows=prompt.rows if prompt is not None and trained else None,
-            history=history_of(query),
-        )
-
-    def inputs(
-        self,
-        queries: Sequence[Query],
-        condition: Condition | None = None,
-        new_tokens: int = 0,
-        targets: Sequence[Sequence[Sequence[int]]] = (),
-    ) -> Inputs:
-        """Render queries under a condition.
-
-        Args:
-            queries: N of them, at least one.
-            condition: what stands before every query; nothing by default.
-            new_tokens: number of tokens of the responses to come, at most.
-            targets: for each query its continuations as token ids; `()` for none at all.
-
-        Raises:
-            DemurError: a query, with the tokens to come, is longer than the context, the lists of
-                targets are not as many as the queries, or an argument has the wrong type.
-        """
-        queries, condition = require_queries(queries), condition or Condition()
-        require_condition(condition)
-        prompt = condition.safety_prompt
-        return inputs_of(
-            queries,
-            [self.conversation(query, condition) for query in queries],
-            trained=prompt is not None and prompt.embeddings is not None,
-            new_tokens=new_tokens,
-            targets=targets,
-            context_length=self.context_length,
-            vocabulary=self._vocabulary,
-            name=self.name,
-        )
-
-    @property
-    def _vocabulary(self) -> int:
-        """V, the number of tokens that the model has embeddings of."""
-        return int(embedding_table(self.engine.model).shape[0])
-
-    def _all_ids(
-        self, targets: Sequence[Sequence[str | Sequence[int]]]
-    ) -> list[list[tuple[int, ...]]]:
-        return target_ids(targets, self.renderer, self._vocabulary, self.name)
-
-    def _rows(self, condition: Condition | None) -> Tensor | None:
-        prompt = None if condition is None else condition.safety_prompt
-        if prompt is None or prompt.embeddings is None:
-            return None
-        return self.prompt_embeddings(prompt)

@@ -291,6 +291,32 @@ class ChatRenderer:
         return found[0] != found[1]
 
 
+class Renderers:
+    """The renderers of models, each made once and tried on a short conversation.
+
+    Args:
+        template: Jinja chat template to use in place of a model's own.
+    """
+
+    def __init__(self, template: str | None) -> None:
+        self._template = template
+        self._made: list[tuple[PreTrainedTokenizerBase, ChatRenderer]] = []
+
+    def of(self, tokenizer: PreTrainedTokenizerBase, model_name: str) -> ChatRenderer:
+        """The renderer of a model.
+
+        Raises:
+            DemurError: its chat template cannot be used, or it has none.
+        """
+        for known, renderer in self._made:
+            if known is tokenizer:
+                return renderer
+        renderer = ChatRenderer(tokenizer, model_name, self._template)
+        renderer.render_text("?")
+        self._made.append((tokenizer, renderer))
+        return renderer
+
+
 _FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
 
 
