@@ -94,6 +94,25 @@ def test_what_a_ledger_keeps_is_not_asked_again() -> None:
         assert len(server.requests) == 3
 
 
+def test_what_was_left_out_is_known_of_kept_answers_too() -> None:
+    def strict(body: dict[str, Any]) -> Reply:
+        refused = "seed" in body
+        return (400, {"error": {"message": "no seed"}}) if refused else completion("yes")
+
+    with running_server(strict) as server:
+        first, second = (
+            EndpointClient("m", EndpointSettings(server.url), SamplingOptions()) for _ in range(2)
+        )
+        first.ledger = second.ledger = Memory()
+        ask(first, "one")
+        count = len(server.requests)
+        assert second.changed_options is None
+        ask(second, "one")
+        assert len(server.requests) == count
+        assert second.changed_options == first.changed_options
+        assert second.changed_options == ChangedOptions(first.place, "m", ("seed",))
+
+
 def test_answers_on_their_way_are_kept_when_another_fails() -> None:
     def reply(body: dict[str, Any]) -> Reply:
         if body["messages"][0]["content"] == "bad":

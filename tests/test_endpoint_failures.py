@@ -593,6 +593,37 @@ def test_certificates_and_encryption_are_told_apart(
     assert "SSL_CERT_FILE" in failure("https://127.0.0.1:9/v1")
 
 
+def test_a_certificate_of_the_proxy_is_told_apart(
+    tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_socket(lambda _: None, tls[0]) as url:
+        monkeypatch.setenv("HTTPS_PROXY", url.removesuffix("/v1"))
+        message = failure("https://model.example/v1")
+    assert "The certificate of https://model.example/v1/, or of the proxy https://" in message
+
+
+def test_a_server_that_wants_a_certificate_of_the_client_is_said(
+    tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, certificate = tls
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with running_socket(lambda _: None, context) as url:
+        assert "wants a certificate of the client" in failure(url, retries=3)
+
+
+def test_what_is_no_host_is_said_and_not_tried_again() -> None:
+    message = failure("http://999.1.1.1/v1", retries=5)
+    assert "999.1.1.1/v1/ is not an address" in message
+    assert "times" not in message
+    with pytest.raises(DemurError, match="is not a base URL") as raised:
+        EndpointSettings(f"http://127.0.0.1:9/{'p' * 100_000}/v1")
+    assert len(str(raised.value)) < 300
+
+
 def test_an_unknown_host_is_said() -> None:
     message = failure("http://no-such-host.invalid/v1")
     assert "The host 'no-such-host.invalid'" in message

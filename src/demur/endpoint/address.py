@@ -11,6 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 from demur.errors import DemurError
 
 OPENAI = "https://api.openai.com/v1"
+MOST_CHARACTERS = 2000
 PORTS = {"http": 80, "https": 443}
 
 _SECRET = re.compile(r"key|token|secret|pass|sig|auth|cred|^code$", re.IGNORECASE)
@@ -33,6 +34,11 @@ class Proxy:
     def place(self) -> str:
         """The address without user name and password."""
         return _without_user(urlsplit(self.url))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the proxy itself speaks https."""
+        return self.url.lower().startswith("https:")
 
     @property
     def password(self) -> str | None:
@@ -65,7 +71,7 @@ class Address:
         except ValueError:
             self.host, parts = "", SplitResult("", "", "", "", "")
         usable = parts.scheme in PORTS and base_url.isprintable() and " " not in base_url
-        if not usable or not self.host:
+        if not usable or not self.host or len(base_url) > MOST_CHARACTERS:
             shown = base_url.rpartition("@")[2].partition("?")[0]  # what was left out may be secret
             raise DemurError(
                 f"{shown!r:.100} is not a base URL: give one like http://localhost:8000/v1."

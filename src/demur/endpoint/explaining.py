@@ -107,13 +107,22 @@ class Explainer:
         said = self.shown(_words(chain))
         through = "" if proxy is None else f" through the proxy {proxy.place} ({proxy.variable})"
         kinds = {type(one).__name__ for one in chain}
+        if "InvalidURL" in kinds:
+            return RequestFailed(f"{place} is not an address ({said})", "correct the base URL")
         for one in chain:
             if isinstance(one, ssl.SSLCertVerificationError):
                 why = self.shown(one.verify_message or first_line(one))
+                if proxy is not None and proxy.is_encrypted:
+                    through = f", or of{through.removeprefix(' through')},"
                 return RequestFailed(
-                    f"The certificate of {place} is not trusted{through} ({why})",
+                    f"The certificate of {place}{through} is not trusted ({why})",
                     "point SSL_CERT_FILE at the certificate of its authority, or correct the "
                     "address",
+                )
+            if isinstance(one, ssl.SSLError) and "CERTIFICATE_REQUIRED" in (one.reason or ""):
+                return RequestFailed(
+                    f"{place} wants a certificate of the client{through}, which cannot be given",
+                    "use an address that takes a key",
                 )
             if isinstance(one, ssl.SSLError) and not isinstance(one, _INTERRUPTED):
                 return RequestFailed(
