@@ -87,6 +87,29 @@ def refusal(model: ChatModel, query: str, condition: Condition, openings: Any) -
     return total
 
 
+def drawn(model: ChatModel, query: str, condition: Condition, openings: Any, **how: float) -> float:
+    """The sum of the probabilities with which the openings are sampled."""
+    total = 0.0
+    for ids in openings:
+        one = 1.0
+        for row, token in zip(whole(model, query, condition, ids), ids, strict=True):
+            if not how["temperature"]:
+                one *= float(row.argmax() == token)
+                continue
+            ranked = sorted((row / how["temperature"]).softmax(0).tolist(), reverse=True)
+            likeliest = ranked[: int(how["top_k"])]
+            before = [sum(likeliest[:place]) / sum(likeliest) for place in range(len(likeliest))]
+            nucleus = [
+                p
+                for p, sum_before in zip(likeliest, before, strict=True)
+                if sum_before < how["top_p"]
+            ]
+            p = float((row / how["temperature"]).softmax(0)[token])
+            one *= p / sum(nucleus) if p >= nucleus[-1] else 0.0
+        total += one
+    return total
+
+
 def own_distribution(
     model: ChatModel, query: str, ids: Sequence[int], openings: Any
 ) -> tuple[Tensor, Tensor]:
@@ -147,8 +170,17 @@ def test_the_loss_is_that_of_whole_conversations(
     assert found.loss == pytest.approx(sum(sums.values()) / count, rel=1e-4)
 
 
-def test_validation_is_scored_and_chooses_the_epoch(
-    model: ChatModel, arguments: dict[str, Any]
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"temperature": 1.0, "top_k": 50, "top_p": 0.9},
+        {"temperature": 0.5, "top_k": 20, "top_p": 0.6},
+        {"temperature": 0.0, "top_k": 50, "top_p": 0.9},
+    ],
+    ids=["the default", "narrow", "greedy"],
+)
+def test_validation_is_scored_as_responses_are_sampled_and_chooses_the_epoch(
+    model: ChatModel, arguments: dict[str, Any], how: dict[str, Any]
 ) -> None:
     run = optimize(
         model,
@@ -158,6 +190,7 @@ def test_validation_is_scored_and_chooses_the_epoch(
         remine_every=0,
         benign_budget=0.5,
         openings=8,
+        **how,
     )
     validations = [one.validation for one in run.history]
     openings = openings_of(run, model, 8)
@@ -168,7 +201,7 @@ def test_validation_is_scored_and_chooses_the_epoch(
     for label in ("harmful", "harmless"):
         texts = arguments[f"validation_{label}"]
         stored = run.prompt_after(len(run.history))
-        scored = [min(1.0, refusal(model, one, Condition(stored), openings)) for one in texts]
+        scored = [drawn(model, one, Condition(stored), openings, **how) for one in texts]
         assert getattr(last, label) == pytest.approx(sum(scored) / len(scored), rel=1e-4)
     best = validations[epoch - 1]
     assert best is not None

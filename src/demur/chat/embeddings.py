@@ -10,16 +10,17 @@ from torch import Tensor
 from demur.chat.engine.forward import input_embeddings
 from demur.chat.model import ChatModel
 from demur.prompts import Condition
+from demur.records import Query
 
 
 def conversation_embeddings(
-    model: ChatModel, query: str, condition: Condition, more: Sequence[int] = ()
+    model: ChatModel, query: Query, condition: Condition, more: Sequence[int] = ()
 ) -> Tensor:
     """The embeddings of a whole rendered conversation, (T, d) float32 on the CPU.
 
     Args:
         model: the model.
-        query: the user's message.
+        query: the user's message, with what stands before it.
         condition: what stands before it.
         more: ids of further tokens, of an answer for example.
 

@@ -15,7 +15,7 @@ from demur.chat.engine.forward import embedding_table, input_embeddings
 from demur.chat.rendered import RenderedConversation
 from demur.chat.rendering import ChatRenderer
 from demur.prompts import Condition, SafetyPrompt
-from demur.records import Query, history_of, text_of
+from demur.records import Query, history_of, text_of, tools_before
 
 
 class ModelInputs:
@@ -72,6 +72,7 @@ class ModelInputs:
             condition.system_prompt_for(query),
             prompt_rows=prompt.rows if prompt is not None and trained else None,
             history=history_of(query),
+            tools=tools_before(query),
         )
 
     def inputs(

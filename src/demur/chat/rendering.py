@@ -28,6 +28,7 @@ from demur.chat.templates import (
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
 from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, opens_answer, turn_end_of
 from demur.errors import DemurError
+from demur.records import tool_names, tools_of
 from demur.records.reasoning import ends_reasoning, mentions_reasoning
 
 
@@ -65,7 +66,7 @@ class ChatRenderer:
         self.options = template_options(template)
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
-        self._layouts: dict[tuple[frozenset[SegmentKind], int], list[Segment]] = {}
+        self._layouts: dict[tuple[frozenset[SegmentKind], int, tuple[str, ...]], list[Segment]] = {}
         self._in_answer = self._end_reasoning()
 
     @cached_property
@@ -84,6 +85,17 @@ class ChatRenderer:
             return (begun or mentions_reasoning(self.template)) and not self._has_switch()
         except DemurError:
             return False
+
+    @cached_property
+    def lists_tools(self) -> bool:
+        """Whether the template lists the tools that a conversation offers."""
+        try:
+            self._segments({"query": "x", "system_prompt": "x"}, tools=_ANY_TOOL)
+        except OutOfBounds:
+            raise
+        except DemurError:
+            return False
+        return True
 
     @property
     def fingerprint(self) -> str:
@@ -115,6 +127,7 @@ class ChatRenderer:
         *,
         prompt_rows: int | None = None,
         history: Sequence[tuple[str, str]] = (),
+        tools: Sequence[str] = (),
     ) -> RenderedConversation:
         """The conversation as token ids, with the span of the safety prompt.
 
@@ -129,17 +142,18 @@ class ChatRenderer:
                 many placeholder ids stand in its place; `safety_prompt` may then be the text that
                 the rows were made from (the ids around are those around that text) or None.
             history: earlier messages of the user, each with the answer to it.
+            tools: tools that the template lists, as `tools_of` returns them.
 
         Raises:
             DemurError: a text is empty or cannot be tokenized as plain text, `prompt_rows` is
-                below 1, or the template cannot be used.
+                below 1, a tool writes a token of the template, or the template cannot be used.
         """
         if prompt_rows is not None and prompt_rows < 1:
             raise DemurError(f"prompt_rows is {prompt_rows}: give at least 1.")
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
         texts = _clean_texts(query, safety_prompt, system_prompt)
-        ids, span = self._tokenize(self._segments(texts, history))
+        ids, span = self._tokenize(self._segments(texts, history, tuple(tools)))
         if prompt_rows is not None and span is not None:
             start, end = span
             ids[start:end] = [self._tokenize.placeholder_id] * prompt_rows
@@ -175,9 +189,12 @@ class ChatRenderer:
         return gap if before.startswith(header) and not gap.strip() else ""
 
     def _segments(
-        self, texts: Mapping[SegmentKind, str], history: Sequence[tuple[str, str]] = ()
+        self,
+        texts: Mapping[SegmentKind, str],
+        history: Sequence[tuple[str, str]] = (),
+        tools: tuple[str, ...] = (),
     ) -> list[Segment]:
-        key = (frozenset(texts), len(history))
+        key = (frozenset(texts), len(history), tools)
         if key not in self._layouts:
             self._layouts[key] = self._layout(*key)
         queries = [clean_text("query", query) for query, _ in history]
@@ -196,13 +213,18 @@ class ChatRenderer:
             for segment in self._layouts[key]
         ]
 
-    def _layout(self, kinds: frozenset[SegmentKind], answered: int) -> list[Segment]:
+    def _layout(
+        self, kinds: frozenset[SegmentKind], answered: int, tools: tuple[str, ...]
+    ) -> list[Segment]:
         """The template's markup around empty segments for the texts of these kinds.
 
         Args:
             kinds: of the safety prompt, the system prompt and the query.
             answered: earlier queries, each with its response.
+            tools: tools that the template lists.
         """
+        self._check_tools(tools)
+        names = tool_names(tools)
         system = [STAND_INS[k] for k in ("safety_prompt", "system_prompt") if k in kinds]
         query, response = STAND_INS["query"], STAND_INS["response"]
         later = [("assistant", response), ("user", query)] * answered
@@ -217,13 +239,24 @@ class ChatRenderer:
             turns_kept = not answered or (
                 text.count(query) == answered + 1 and text.count(response) == answered
             )
-            return turns_kept and all(STAND_INS[kind] in text for kind in kinds)
+            kept = [*(STAND_INS[kind] for kind in kinds), *names]
+            return turns_kept and all(one in text for one in kept)
 
+        listed = {"tools": [json.loads(tool) for tool in tools]} if tools else {}
         rendered = first_rendered(
-            self._tokenizer, self._template, in_both_forms(ways), self.options, is_whole
+            self._tokenizer,
+            self._template,
+            in_both_forms(ways),
+            {**self.options, **listed},
+            is_whole,
         )
         if rendered.text is not None:
             return split_segments(rendered.text)
+        if tools:
+            raise DemurError(
+                "The model's chat template does not list tools: leave out the tools, or give a "
+                "template that does with --chat-template FILE."
+            )
         problem = rendered.problem or "a message is missing from its output"
         if answered:
             raise DemurError(
@@ -234,6 +267,17 @@ class ChatRenderer:
             f"The model's chat template does not render a plain conversation ({problem}): use"
             " another chat model, or give its template with --chat-template FILE."
         )
+
+    def _check_tools(self, tools: tuple[str, ...]) -> None:
+        """Tools become part of the template's own text, so they may hold no token of its own."""
+        for tool in tools:
+            written = self._tokenize.added_token_in(tool)
+            if written is not None or any(stand_in in tool for stand_in in STAND_INS.values()):
+                (name,) = tool_names([tool])
+                raise DemurError(
+                    f"The tool {name!r:.80} holds the text of a special token"
+                    f"{'' if written is None else f', {written!r:.80}'}: write it otherwise."
+                )
 
     def _answered(self) -> AnsweredTurn | None:
         try:
@@ -317,6 +361,7 @@ class Renderers:
         return renderer
 
 
+_ANY_TOOL = tools_of([{"name": "any_tool", "description": "Does something."}])
 _FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
 
 

@@ -113,6 +113,11 @@ class SegmentTokenizer:
             raise DemurError("The safety prompt has no tokens under this tokenizer: give another.")
         return ids, (inside[0], inside[-1] + 1)
 
+    def added_token_in(self, text: str) -> str | None:
+        """The first added token that a text would become, were it the template's; None for none."""
+        token = next(iter(self.control_tokens(text)), None)
+        return None if token is None else text[token.start : token.end]
+
     def control_tokens(self, markup: str) -> list[_Token]:
         """The added tokens in a template's markup, with their places in it."""
         return [

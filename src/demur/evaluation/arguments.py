@@ -30,6 +30,7 @@ class Arguments:
     harmful: QueryChoices
     harmless: QueryChoices
     turns: Sequence[int] | None
+    tools: str | Path | None
     system_prompt: str | Path | None
     judge: JudgeSpec | None
     harm_judge: JudgeSpec | None
@@ -61,6 +62,7 @@ class Arguments:
         require_several("prompts", self.prompts, "prompts, such as ['none', 'long']")
         require_several("benchmarks", self.benchmarks, "names of benchmarks")
         require_several("turns", self.turns, "turns, such as [1, 3]")
+        require_path("tools", self.tools, "a JSON file with tools, or built-in")
         require_common(system_prompt=self.system_prompt)
         require_path("benchmark_dir", self.benchmark_dir, "a folder of benchmarks")
 
@@ -76,6 +78,7 @@ class Arguments:
             "harmful": _set_names(self.harmful),
             "harmless": _set_names(self.harmless),
             "turn": None if self.turns is None else tuple(self.turns),
+            "tools": _text(self.tools),
             "system_prompt": _text(self.system_prompt),
             "judge": _name(self.judge),
             "harm_judge": _name(self.harm_judge),

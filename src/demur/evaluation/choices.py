@@ -13,6 +13,7 @@ from demur.progress import Progress
 from demur.prompts import Condition, SafetyPrompt, distinct_names, load_prompt
 from demur.prompts.checks import shown
 from demur.queries import (
+    BUILT_IN_TOOLS,
     QueryChoice,
     QuerySet,
     as_query_set,
@@ -20,6 +21,8 @@ from demur.queries import (
     labelled,
     load_benchmark,
     name_in_turn,
+    offering,
+    read_tools,
 )
 from demur.records import NO_PROMPT, Conversation, Label, Queries
 
@@ -108,6 +111,7 @@ def choose_sets(
     *,
     built_in: bool = True,
     turns: Sequence[int] = (1,),
+    tools: str | None = None,
     seed: int = 0,
 ) -> tuple[TestSet, ...]:
     """The query sets that a caller chose, or the built-in held-out queries where there are none.
@@ -124,7 +128,9 @@ def choose_sets(
         built_in: whether the held-out queries stand in where no set is chosen.
         turns: turns of the conversation that the queries are measured in, of 1 and 3. In each turn
             a set is one of its own; in the third it is called, for example, `held-out, third turn`.
-        seed: decides what stands before the queries of the third turn.
+        tools: JSON file with the tools that the model is offered before every query, `built-in`
+            for made-up ones, or None for none.
+        seed: decides what stands before the queries of the third turn, and the built-in tools.
 
     Raises:
         DemurError: a set cannot be read or is given twice, or there is no such turn.
@@ -140,13 +146,16 @@ def choose_sets(
     if progress is not None:
         for remark in dict.fromkeys(side.remark for side in sides if side.remark):
             progress.message(remark)
+    if tools is not None:
+        listed = None if tools == BUILT_IN_TOOLS else read_tools(tools)
+        sides = [offering(side, listed, seed) for side in sides]
     together: list[list[QuerySet]] = []
     for side in sides:
         _join(side, together)
     chosen: list[TestSet] = []
     for parts in together:
         for turn in turns:
-            wanted = name = name_in_turn(parts[0].name, turn)
+            wanted = name = name_in_turn(parts[0].name, turn, tools=tools is not None)
             number = 2
             while name in {one.name for one in chosen}:
                 name, number = f"{wanted} ({number})", number + 1

@@ -164,6 +164,7 @@ def _sets(
         progress,
         built_in=built_in,
         turns=queries.turn,
+        tools=queries.tools,
         seed=settings.sampling.seed,
     )
 

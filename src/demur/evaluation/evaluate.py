@@ -50,6 +50,7 @@ def evaluate(
     harmful: QueryChoices = None,
     harmless: QueryChoices = None,
     turns: Sequence[int] | None = None,
+    tools: str | Path | None = None,
     system_prompt: str | Path | None = None,
     judge: JudgeSpec | None = None,
     harm_judge: JudgeSpec | None = None,
@@ -85,6 +86,9 @@ def evaluate(
         turns: turns of a conversation in which the queries are measured, of 1 and 3; by default
             `[1]`. In the third turn two short harmless exchanges stand before each query, and the
             set is called, for example, `held-out, third turn`.
+        tools: JSON file with the tools of an application, as `tools` of a request to a server has
+            them, or `built-in` for made-up ones. The template lists them before every query, and
+            the sets are called, for example, `held-out, with tools`.
         system_prompt: text file with the application's own system text, which follows the safety
             prompt, or `none`. By default the one that a run among the prompts was trained behind.
         judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
@@ -123,6 +127,7 @@ def evaluate(
         harmful=harmful,
         harmless=harmless,
         turns=turns,
+        tools=tools,
         system_prompt=system_prompt,
         judge=judge,
         harm_judge=harm_judge,

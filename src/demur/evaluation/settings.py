@@ -46,6 +46,11 @@ class QuerySettings(_Group):
         "third, two short harmless exchanges stand before each query; each turn has rates of its "
         "own",
     )
+    tools: str | None = Field(
+        default=None,
+        description="JSON file with the tools of an application, as in a request to a server, or "
+        "built-in for made-up ones: the template lists them before every query",
+    )
     benchmark_dir: str | None = Field(
         default=None, description="folder with the files of benchmarks; nothing is downloaded then"
     )

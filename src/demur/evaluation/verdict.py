@@ -8,7 +8,7 @@ from typing import Literal
 
 from demur.evaluation.changes import Change, changes, wholes
 from demur.evaluation.figures import Figures
-from demur.queries.turns import THIRD, name_in_turn
+from demur.queries.turns import FIRST, THIRD, name_in_turn
 from demur.records import NO_PROMPT, Label, Rate
 
 Kind = Literal["better", "mixed", "no difference", "worse", "harmful", "unknown"]
@@ -297,6 +297,7 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
 
 def _kind_of(name: str) -> str | None:
     """The kind of all queries of a set, where its name says one."""
+    name = name.removesuffix(name_in_turn("", FIRST, tools=True))
     parts = name.removesuffix(name_in_turn("", THIRD)).split("+")
     return next((kind for kind in _KINDS if all(part.endswith(kind) for part in parts)), None)
 

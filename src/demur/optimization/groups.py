@@ -76,6 +76,13 @@ class QuerySettings(Group):
         description="share of the queries to train on that get the system text of a made-up "
         "application behind the safety prompt; none with --system-prompt",
     )
+    tools: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of the queries to train on before which the template lists some made-up "
+        "tools; none for models whose template lists no tools",
+    )
     most_validation: int | None = Field(
         default=60,
         ge=10,

@@ -148,6 +148,7 @@ def carry_out(
     """
     progress = progress or SilentProgress()
     path = Path(output) if output is not None else default_output(model, plan)
+    plan = plan.for_model(model)
     record = plan.record(model.record, model.settings)
     WorkFolder.check(path, record, KIND)
     _check_lengths(model, plan)

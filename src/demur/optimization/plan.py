@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demur.arguments import described, require_common
 from demur.chat.settings import LoadSettings
@@ -36,6 +36,9 @@ from demur.queries import (
     require,
 )
 from demur.records import Label, ModelRecord, Queries, text_of
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
 
 PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
 """A basic prompt: its name, a text file, or the object."""
@@ -93,6 +96,18 @@ class Plan:
     def shared_validation(self) -> int:
         """How many validation queries are among those to train on."""
         return 0 if self.validation is None else _shared(self.validation, self.anchors)
+
+    def for_model(self, model: ChatModel) -> Plan:
+        """The same plan, with tools before some queries to train on if the model can list them.
+
+        Args:
+            model: model that the prompt is for.
+        """
+        share = self.settings.queries.tools
+        if not share or not model.renderer.lists_tools:
+            return self
+        anchors = mix_conversations(self.anchors, tools=share, seed=self.settings.seed)
+        return replace(self, anchors=anchors)
 
     def new_method(self) -> Method[Any]:
         """A method that has not done anything yet."""

@@ -13,6 +13,7 @@ ON_ANCHORS: Mapping[str, object] = {
     "most_anchors": None,
     "histories": 0.0,
     "applications": 0.0,
+    "tools": 0.0,
     "held_out_harmful": ("held-out",),
     "held_out_harmless": ("held-out",),
     "epochs": 3,

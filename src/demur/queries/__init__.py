@@ -17,12 +17,14 @@ from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
 from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
+from demur.queries.tools import BUILT_IN_TOOLS, load_tools, offering, read_tools
 from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn
 from demur.records import Conversation, Label, Query
 
 __all__ = [
     "BENCHMARKS",
     "BUILT_IN",
+    "BUILT_IN_TOOLS",
     "KINDS",
     "MINIMUM_QUERIES",
     "SPLITS",
@@ -47,7 +49,10 @@ __all__ = [
     "load_histories",
     "load_instructions",
     "load_query_set",
+    "load_tools",
     "mix_conversations",
     "name_in_turn",
+    "offering",
+    "read_tools",
     "require",
 ]

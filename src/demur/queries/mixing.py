@@ -1,4 +1,4 @@
-"""Training queries in conversations as applications have them: behind a history, behind a text."""
+"""Training queries in conversations as applications have them: a history, a text, some tools."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from functools import cache
 from importlib.resources import files
 
 from demur.errors import DemurError
+from demur.queries.tools import some_tools
 from demur.queries.turns import draw_of, load_histories
-from demur.records import Conversation, Queries, Query, history_of, in_conversation
+from demur.records import (
+    Conversation,
+    Queries,
+    Query,
+    history_of,
+    in_conversation,
+    tools_before,
+    with_tools,
+)
 
 
 @cache
@@ -25,19 +34,22 @@ def mix_conversations(
     *,
     histories: float = 0.0,
     applications: float = 0.0,
+    tools: float = 0.0,
     seed: int = 0,
 ) -> Queries:
-    """Put some queries behind a short harmless history, and some behind an application's text.
+    """Put some queries behind a short harmless history, an application's text, or some tools.
 
     Of each label the same share is changed. Which queries are, and what stands before them, follows
     from the queries and the seed alone. A history has one exchange or two. A query with a history
-    of its own keeps it, and counts as one of the share.
+    or tools of its own keeps them, and counts as one of the share.
 
     Args:
         queries: N queries.
         histories: share of the queries that get a history, 0 to 1.
         applications: share of the queries that get the system text of an application, 0 to 1; leave
             it at 0 where the condition has such a text.
+        tools: share of the queries before which the template lists tools, 0 to 1; leave it at 0
+            where it cannot list any.
         seed: seed of the choice, at least 0.
 
     Returns:
@@ -49,7 +61,8 @@ def mix_conversations(
     Example:
         >>> mixed = mix_conversations(anchors, histories=0.3, applications=0.3)  # doctest: +SKIP
     """
-    for name, share in (("histories", histories), ("applications", applications)):
+    shares = {"histories": histories, "applications": applications, "tools": tools}
+    for name, share in shares.items():
         if not 0 <= share <= 1:
             raise DemurError(f"The share of {name} is {share!r:.20}: give a number from 0 to 1.")
     texts = list(queries.texts)
@@ -58,17 +71,21 @@ def mix_conversations(
             texts[row] = in_conversation(texts[row], _history(queries.texts[row], seed))
     for row in _rows(queries, "application", applications, seed):
         texts[row] = _in_application(texts[row], queries.texts[row], seed)
+    for row in _rows(queries, "tools", tools, seed):
+        if not tools_before(texts[row]):
+            texts[row] = with_tools(texts[row], some_tools(queries.texts[row], "training", seed))
     return replace(queries, texts=tuple(texts))
 
 
 def _rows(queries: Queries, purpose: str, share: float, seed: int) -> Iterator[int]:
-    """A share of the queries of each label; for histories first those that have one already."""
+    """A share of the queries of each label, first those that have what is meant already."""
+    own = {"history": history_of, "tools": tools_before}.get(purpose)
     for harmful in (True, False):
         rows = queries.rows(harmful=harmful)
         drawn = sorted(
             rows,
             key=lambda row: (
-                purpose == "history" and not history_of(queries.texts[row]),
+                own is not None and not own(queries.texts[row]),
                 draw_of(purpose, queries.texts[row], seed),
                 row,
             ),

@@ -65,9 +65,9 @@ def in_turn(query_set: QuerySet, turn: int, seed: int = 0) -> QuerySet:
     return replace(query_set, texts=tuple(_third(query, seed) for query in query_set.texts))
 
 
-def name_in_turn(name: str, turn: int) -> str:
-    """The name of a set in a turn, for people, for example `held-out, third turn`."""
-    return name if turn == FIRST else f"{name}, third turn"
+def name_in_turn(name: str, turn: int, *, tools: bool = False) -> str:
+    """The name of a set in a turn, for people, for example `held-out, third turn, with tools`."""
+    return name + ("" if turn == FIRST else ", third turn") + (", with tools" if tools else "")
 
 
 def draw_of(purpose: str, query: Query, seed: int) -> int:

@@ -9,6 +9,7 @@ from demur.reading.data_sets import FORM, HUB_PREFIX, DataSet
 from demur.reading.files import NoWatch, TextFile, Watch
 from demur.reading.given import GivenRequest, GivenResponse
 from demur.reading.messages import check_query
+from demur.reading.objects import parse_json
 from demur.reading.queries import GivenQueries, read_given_queries
 from demur.reading.responses import ResponseReader, read_requests
 from demur.reading.row import listed
@@ -35,6 +36,7 @@ __all__ = [
     "exists",
     "listed",
     "open_rows",
+    "parse_json",
     "read_given_queries",
     "read_requests",
     "read_table_columns",

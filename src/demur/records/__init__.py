@@ -17,7 +17,9 @@ from demur.records.conversations import (
     identity_of,
     in_conversation,
     text_of,
+    tools_before,
     transcript_of,
+    with_tools,
 )
 from demur.records.fingerprint import fingerprint, tensor_fingerprint
 from demur.records.folder import SETTINGS, WorkFolder, folders_of_work, kind_of
@@ -43,6 +45,7 @@ from demur.records.responses import (
 )
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
 from demur.records.tensors import StoredTensors, read_tensors, write_tensors
+from demur.records.tools import tool_names, tools_of
 from demur.records.versions import Versions, current_versions
 
 __all__ = [
@@ -95,7 +98,11 @@ __all__ = [
     "tensor_fingerprint",
     "text_of",
     "to_plain",
+    "tool_names",
+    "tools_before",
+    "tools_of",
     "transcript_of",
+    "with_tools",
     "write_record",
     "write_tensors",
 ]

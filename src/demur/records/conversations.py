@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from demur.errors import DemurError
 from demur.records.codec import to_plain
 from demur.records.fingerprint import fingerprint
+from demur.records.tools import tool_names
 
 Exchange: TypeAlias = tuple[str, str]
 """A message of the user and the answer to it."""
@@ -28,10 +29,11 @@ class Conversation:
         history: earlier messages of the user, the first one first, each with the answer to it.
         system_prompt: the application's own system text of this conversation alone, or None. It
             follows the safety prompt, and belongs to conditions that have none themselves.
+        tools: tools that the application offers the model, as `tools_of` returns them.
 
     Raises:
-        DemurError: a text is blank, or there is neither a history nor a system text, so that the
-            query is only a text.
+        DemurError: a text is blank, a tool is none, or there is nothing but the query, which is
+            then only a text.
 
     Example:
         >>> Conversation("And six?", (("How much rice for two?", "150 g."),)).messages[-1]
@@ -41,6 +43,7 @@ class Conversation:
     text: str
     history: tuple[Exchange, ...] = ()
     system_prompt: str | None = None
+    tools: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         pairs = [() if isinstance(pair, str) else tuple(pair) for pair in self.history]
@@ -56,7 +59,9 @@ class Conversation:
             raise DemurError(
                 "A message of a conversation is blank or no text: give a text for each message."
             )
-        if not pairs and self.system_prompt is None:
+        object.__setattr__(self, "tools", tuple(self.tools))
+        tool_names(self.tools)
+        if not pairs and self.system_prompt is None and not self.tools:
             raise DemurError(
                 f"The conversation {self.text!r:.60} has nothing before its query: give the text "
                 "alone."
@@ -85,13 +90,32 @@ def history_of(query: Query) -> tuple[Exchange, ...]:
     return () if isinstance(query, str) else query.history
 
 
+def tools_before(query: Query) -> tuple[str, ...]:
+    """The tools that the query's conversation offers; `()` for a query that is only a text."""
+    return () if isinstance(query, str) else query.tools
+
+
+def with_tools(query: Query, tools: tuple[str, ...]) -> Query:
+    """The query in a conversation that offers these tools, or none.
+
+    Args:
+        query: the query, with what stands before it.
+        tools: as `tools_of` returns them; `()` takes tools away.
+    """
+    if isinstance(query, str):
+        return Conversation(query, tools=tools) if tools else query
+    if not tools and not query.history and query.system_prompt is None:
+        return query.text
+    return replace(query, tools=tools)
+
+
 def in_conversation(query: Query, history: tuple[Exchange, ...]) -> Query:
     """The query with more said before everything else that stands before it."""
     if not history:
         return query
     if isinstance(query, str):
         return Conversation(query, history)
-    return Conversation(query.text, (*history, *query.history), query.system_prompt)
+    return replace(query, history=(*history, *query.history))
 
 
 def identity_of(query: Query) -> str:
@@ -118,6 +142,8 @@ def transcript_of(query: Query) -> str:
     turns: list[tuple[str, str]] = [*query.messages]
     if query.system_prompt is not None:
         turns.insert(0, ("system", query.system_prompt))
+    if query.tools:
+        turns.insert(0, ("tools", ", ".join(tool_names(query.tools))))
     if len(turns) == 1:
         return query.text
     return "\n\n".join(f"{role.capitalize()}: {text}" for role, text in turns)

@@ -10,7 +10,7 @@ from demur.chat.engine.engine import Engine, Sampled
 from demur.chat.engine.finite import NotFiniteError
 from demur.chat.engine.gradient import PartialLoss
 from demur.chat.engine.inputs import Inputs
-from demur.chat.engine.sampler import Sample, SamplingSettings
+from demur.chat.engine.sampler import Sample, SamplingSettings, drawn_log_probability
 from demur.chat.engine.targets import Read, TargetTokens, TokenReader, log_probability
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "TargetTokens",
     "TokenReader",
     "Verdict",
+    "drawn_log_probability",
     "log_probability",
 ]

@@ -10,6 +10,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from demur.chat.engine.targets import TargetTokens, TokenReader
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -92,3 +94,30 @@ def draw(logits: Tensor, uniforms: Tensor, settings: SamplingSettings) -> Tensor
     choice = torch.searchsorted(cumulative, targets, right=True)
     choice = choice.clamp(max=kept - 1)
     return tokens.cpu().gather(1, choice)[:, 0]
+
+
+def drawn_log_probability(settings: SamplingSettings) -> TokenReader:
+    """A token reader: the log-probability with which `draw` takes each target token.
+
+    Args:
+        settings: temperature, top-k and top-p of the sampling.
+
+    Returns:
+        A reader of (n, V) logits that returns (n,): `-inf` where a token is never drawn. It has a
+        gradient where a token can be drawn, the tokens that may be drawn being given.
+    """
+
+    def read(logits: Tensor, tokens: TargetTokens) -> Tensor:
+        if settings.temperature == 0:
+            taken = logits.argmax(dim=-1) == tokens.ids
+            return torch.where(taken, 0.0, -torch.inf)
+        kept = min(settings.top_k or logits.shape[-1], logits.shape[-1])
+        values, ids = logits.topk(kept, dim=-1)
+        log_p = (values / settings.temperature).log_softmax(dim=-1)
+        probabilities = log_p.detach().double().exp()
+        excluded = probabilities.cumsum(dim=-1) - probabilities >= settings.top_p
+        log_p = log_p - log_p.masked_fill(excluded, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        wanted = (ids == tokens.ids[:, None]) & ~excluded
+        return torch.where(wanted, log_p, -torch.inf).amax(dim=-1)
+
+    return read
