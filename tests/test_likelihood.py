@@ -134,23 +134,31 @@ def own_distribution(
     return top, q.gather(1, top)
 
 
+@pytest.mark.parametrize("focus", [0, 1, 2.5])
 def test_the_loss_is_that_of_whole_conversations(
-    model: ChatModel, arguments: dict[str, Any]
+    model: ChatModel, arguments: dict[str, Any], focus: float
 ) -> None:
     """One step over all queries, against a plain forward pass of each conversation."""
-    run = optimize(model, **arguments, epochs=1, batch=1000, openings=5, answer_tokens=3, focus=0)
+    run = optimize(
+        model, **arguments, epochs=1, batch=1000, openings=5, answer_tokens=3, focus=focus
+    )
     basic = Condition(SafetyPrompt("basic", BASIC))
     openings = openings_of(run, model, 5)
     unprompted = next(one for one in run.readings() if one.title == "none").measurement
     assert len(openings) == 5
     sums, answered = {"harmful": 0.0, "harmless": 0.0, "answer": 0.0}, 0
+    focused = 0.0
     for query, label, responses in zip(
         unprompted.queries.texts, unprompted.queries.labels, unprompted.responses, strict=True
     ):
         assert isinstance(query, str)
         probability = refusal(model, query, basic, openings)
         if label == "harmful":
-            sums["harmful"] -= torch.tensor(probability).log().item()
+            loss = -torch.tensor(probability).log().item()
+            sums["harmful"] += loss
+            # What is sampled as a refusal already counts less.
+            refused = drawn(model, query, basic, openings, temperature=1, top_k=50, top_p=0.9)
+            focused += loss * (1 - refused) ** focus
             continue
         sums["harmless"] -= torch.tensor((1 - probability + 1e-3) / (1 + 1e-3)).log().item()
         own = [one.response for one in responses if one.refused is False and one.response.strip()]
@@ -167,7 +175,8 @@ def test_the_loss_is_that_of_whole_conversations(
     found = run.history[0]
     for name, total in sums.items():
         assert found.terms[name] == pytest.approx(total / count, rel=1e-4, abs=1e-5)
-    assert found.loss == pytest.approx(sum(sums.values()) / count, rel=1e-4)
+    total = focused + sums["harmless"] + sums["answer"]
+    assert found.loss == pytest.approx(total / count, rel=1e-4)
 
 
 @pytest.mark.parametrize(
