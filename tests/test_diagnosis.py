@@ -34,6 +34,7 @@ from tests.tiny import save_tiny_model
 
 SAMPLING: dict[str, Any] = {
     "preset": "quick",
+    "judge": "paper",
     "samples": 4,
     "tokens_harmful": 4,
     "tokens_harmless": 4,
@@ -41,7 +42,6 @@ SAMPLING: dict[str, Any] = {
 }
 TRAINING: dict[str, Any] = {
     "method": "dro",
-    "judge": "paper",
     "epochs": 1,
     "batch": 8,
     "learning_rate": 0.05,
@@ -299,8 +299,7 @@ def test_objects_stand_for_names(model: ChatModel, arguments: dict[str, Any]) ->
         prompts=[SafetyPrompt("mine", "w1 w2 w3 w4 w5 ."), None, "none"],
         harmful=load_query_set("bad.txt", "harmful"),
         harmless=Path("good.txt").read_text().splitlines(),
-        judge=Judge(),
-        **SAMPLING,
+        **SAMPLING | {"judge": Judge()},
         output="objects",
     )
     assert [one.condition for one in given.sheet.conditions] == ["none", "mine"]
@@ -450,8 +449,8 @@ def test_code_that_only_a_runs_folder_names_is_not_run(
         "def mine(queries, responses):\n"
         "    return ['apologize' in one for one in responses]\n"
     )
-    training = TRAINING | {"judge": "judge.py:mine"}
-    optimize(model, basic_prompt="basic.txt", **arguments, **training, output="r")
+    arguments |= {"judge": "judge.py:mine"}
+    optimize(model, basic_prompt="basic.txt", **arguments, **TRAINING, output="r")
     Path("ran").unlink()
     with pytest.raises(DemurError, match="give the same judge with --judge"):
         diagnose(model, run="r", output="d")

@@ -117,8 +117,8 @@ class DiagnoseSettings(_Group):
     )
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(
-        default="paper",
-        description="refusal judge: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+        default="default",
+        description="refusal judge: default, paper, guard:NAME, endpoint:MODEL or FILE.py:NAME",
     )
     seed: int = Field(
         default=0,
