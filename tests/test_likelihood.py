@@ -156,9 +156,7 @@ def test_the_loss_is_that_of_whole_conversations(
         if label == "harmful":
             loss = -torch.tensor(probability).log().item()
             sums["harmful"] += loss
-            # What is sampled as a refusal already counts less.
-            refused = drawn(model, query, basic, openings, temperature=1, top_k=50, top_p=0.9)
-            focused += loss * (1 - refused) ** focus
+            focused += loss * (1 - probability) ** focus
             continue
         sums["harmless"] -= torch.tensor((1 - probability + 1e-3) / (1 + 1e-3)).log().item()
         own = [one.response for one in responses if one.refused is False and one.response.strip()]

@@ -150,7 +150,6 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         """
         self._labels = context.anchors.label_tensor()
         self._weight = self.settings.weight_harmless
-        self._sampling = context.protocol.sampling
         self._some = _spread(context.anchors, self.settings.mined_queries)
         answering = _evenly(context.anchors.rows(harmful=False), self.settings.answers)
         rows = sorted({*self._some, *answering})
@@ -208,8 +207,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             refusal = log_refusal.exp()
             zero = log_refusal.new_zeros(())
             if self._labels[row] > 0:
-                drawn = torch.stack([one[:, 2].sum() for one in values[:count]]).detach().exp()
-                loss = -log_refusal * (1 - drawn.sum()).clamp_min(0) ** settings.focus
+                loss = -log_refusal * ((1 - refusal).detach() ** settings.focus)
                 parts = (-log_refusal, zero, zero)
             else:
                 answered = -((1 - refusal + LEAST) / (1 + LEAST)).log()
@@ -226,10 +224,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         """Log-probability of each target token, and the KL divergence where an answer stands."""
         import torch
 
-        from demur.chat.engine import drawn_log_probability
         from demur.optimization.answers import divergence
 
-        drawn_of = drawn_log_probability(self._sampling)
         ids, known, asked = [], [], []
         openings = sum(map(len, self._openings.ids))
         for row in batch:
@@ -252,7 +248,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             log_q = log_table[numbers].to(logits.device)
             now = log_p.gather(1, table[numbers].to(logits.device))
             changed = torch.where(chosen, divergence(log_q, now), 0.0)
-            return torch.stack([likely, changed, drawn_of(logits.detach(), tokens)], dim=1)
+            return torch.stack([likely, changed], dim=1)
 
         return read
 
