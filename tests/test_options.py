@@ -120,7 +120,7 @@ def test_a_model_that_cannot_have_options_is_refused() -> None:
         ({"cut": "yes"}, "--cut yes: must be true or false."),
         ({"dtype": "float8"}, "--dtype float8: must be auto or float32."),
         ({"prompts": ["long", 3]}, "--prompts 3: must be text."),
-        ({"output": ""}, "--output : must be a path."),
+        ({"output": ""}, "--output '': must be a path."),
         ({"cut": True}, "Short responses have nothing to cut: add --no-short."),
         ({"sead": 1}, "There is no setting 'sead': write 'seed'."),
         ({"xyzzy": 1}, "There is no setting 'xyzzy': leave it out."),
@@ -181,6 +181,8 @@ def test_toml_keys_may_stand_at_the_top_or_in_their_table(tmp_path: Path) -> Non
         ("top_p = 0.5\n[sampling]\ntop_p = 0.4\n", "has 'top_p' twice"),
         ("seed =\n", "cannot be read as TOML"),
         ("a = " + "[" * 3000, "cannot be read as TOML"),
+        (".".join("a" * 90) + " = 1", "There is no setting 'a.a.a.a"),
+        (".".join("a" * 2000) + " = 1", "a key of more than 100 parts"),
         (None, "There is no file .*: check the path"),
     ],
 )

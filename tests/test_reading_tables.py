@@ -299,6 +299,22 @@ def test_tables_have_a_largest_number_of_cells(
     assert "line 1 has more than 1,000 cells: check" in complaints(path)
 
 
+def test_lines_without_end_are_given_up_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demur.reading.table.MOST_LINES_TOGETHER", 1000)
+    monkeypatch.setattr("demur.reading.files.MOST_LINES_TOGETHER", 1000)
+    path = tmp_path / "t.csv"
+    path.write_text('text\n"' + "x\n" * 3000 + '"\n')
+    assert "line 2 opens a quote that is never closed" in complaints(path)
+    for ending, content in (("csv.gz", "text\na\n"), ("jsonl.gz", '{"text": "a"}\n')):
+        packed = tmp_path / f"t.{ending}"
+        packed.write_bytes(gzip.compress((content + "\n" * 3000).encode()))
+        assert "follows 1,000 blank ones: check that this is" in complaints(packed)
+        packed.write_bytes(gzip.compress((content + "\n" * 900).encode()))
+        assert as_queries(packed) == ("a",)
+
+
 def test_what_a_file_is_instead_is_said(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for content, message in (
@@ -319,6 +335,6 @@ def test_documents_have_a_largest_size(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("demur.reading.objects.MOST_JSON_PARTS", 30_000)
     assert "holds more than 30,000 values" in complaints(path)
     packed = tmp_path / "t.jsonl.gz"
-    packed.write_bytes(gzip.compress(b"\n" * 9_000_000))
+    packed.write_bytes(gzip.compress(b"[]\n" + b" " * 9_000_000))
     monkeypatch.setattr("demur.reading.files.MOST_UNPACKED_BYTES", 2_000_000)
     assert "is above 2 MB, too large for what it should hold: split it" in complaints(packed)

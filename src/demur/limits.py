@@ -14,6 +14,9 @@ MOST_TEXT_CHARACTERS = 1 << 24
 MOST_LINE_BYTES = 1 << 26
 """In one line of a file: one object of JSON Lines, one line of a table (67 MB)."""
 
+MOST_LINES_TOGETHER = 1_000_000
+"""Lines of one cell of a table, and blank lines in a row."""
+
 MOST_CELLS = 100_000
 """In one row of a table, and columns of a table."""
 

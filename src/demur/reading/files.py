@@ -11,7 +11,7 @@ from typing import Protocol
 
 from demur.errors import DemurError
 from demur.files import open_regular
-from demur.limits import MOST_LINE_BYTES, MOST_UNPACKED_BYTES, MOST_WHOLE_BYTES
+from demur.limits import MOST_LINE_BYTES, MOST_LINES_TOGETHER, MOST_UNPACKED_BYTES, MOST_WHOLE_BYTES
 
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -81,7 +81,14 @@ class TextFile:
         Raises:
             DemurError: the file cannot be read, is too large, or is no text.
         """
+        blank = 0
         for number, line in enumerate(self._bytes_of_lines(), start=1):
+            blank = blank + 1 if line.isspace() else 0
+            if blank > MOST_LINES_TOGETHER:
+                raise DemurError(
+                    f"{self.name} line {number} follows {MOST_LINES_TOGETHER:,} blank ones: check "
+                    "that this is the right file."
+                )
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from demur.errors import DemurError, did_you_mean
-from demur.limits import MOST_CELLS, MOST_TEXT_CHARACTERS
+from demur.limits import MOST_CELLS, MOST_LINES_TOGETHER, MOST_TEXT_CHARACTERS
 from demur.reading.files import TextFile
 from demur.reading.row import Row, listed
 
@@ -199,7 +199,8 @@ class _Reader:
                 line, at = next(self._lines, ""), 0
                 self._number += 1
                 self._escaped = self._escaped or '\\"' in line
-                if not line or size > MOST_TEXT_CHARACTERS:
+                many = self._number - opened > MOST_LINES_TOGETHER
+                if not line or many or size > MOST_TEXT_CHARACTERS:
                     raise DemurError(
                         f"{self._name} line {opened} opens a quote that is never closed: close it"
                         f"{self.about_backslashes or f', and {_DOUBLED}'}."

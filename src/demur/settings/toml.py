@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_MOST_DEEP = 8  # settings have fewer levels
+_MOST_PARTS = 100
 
 
 def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
@@ -75,7 +80,15 @@ def _load(path: str | Path) -> dict[str, Any]:
     """
     try:
         text = read_bytes(Path(path).expanduser(), MOST_SETTINGS_BYTES).decode("utf-8-sig")
+        # A key of very many parts takes the parser hours.
+        if any(
+            re.split("[=#]", line, maxsplit=1)[0].count(".") > _MOST_PARTS
+            for line in text.splitlines()
+        ):
+            raise ValueError(f"a key of more than {_MOST_PARTS} parts")
         document: dict[str, Any] = tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise DemurError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8.") from None
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DemurError(
@@ -87,7 +100,7 @@ def _load(path: str | Path) -> dict[str, Any]:
 def _leaves(table: Mapping[str, Any], path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
     found: list[tuple[tuple[str, ...], Any]] = []
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(path) < _MOST_DEEP:
             found += _leaves(value, (*path, key))
         else:
             found.append(((*path, key), value))

@@ -170,7 +170,8 @@ def _explained(
 def mistake(option: Option, given: object, problem: str, where: str) -> DemurError:
     """The error for a value that a setting cannot have."""
     value = " ".join(map(str, given)) if isinstance(given, (list, tuple)) else str(given)
-    return DemurError(f"{option.flag} {_shown(value)}{_in(where)}: {problem.rstrip('.')}.")
+    shown = _shown(value) or "''"
+    return DemurError(f"{option.flag} {shown}{_in(where)}: {problem.rstrip('.')}.")
 
 
 def unknown_setting(name: str, known: Sequence[str], where: str) -> DemurError:
