@@ -18,6 +18,7 @@ from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.exports.gguf_file import EMBEDDINGS, Part, with_prompt
 from demur.exports.opening import Opening
+from demur.exports.template_check import messages_of
 from demur.exports.vocabulary import Vocabulary
 from demur.prompts import Provenance
 from tests.tiny_gguf import BYTE_LEVEL, OPENED, SENTENCE_PIECE, save_exact, tokenizer_like
@@ -151,6 +152,67 @@ def test_llama_cpp_says_what_demur_says(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(found - found[0], likely - likely[0], atol=0.02, rtol=0)
         same += answer["choices"][0]["message"]["content"].strip() == samples[0].text.strip()
     assert same >= 2  # a near tie may go either way
+
+
+HEADER = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+ENDED = {
+    "a switch": (
+        HEADER + "{% if enable_thinking is not defined or enable_thinking %}{% else %}"
+        "{{ '<think>\n\n</think>\n\n' if add_generation_prompt }}{% endif %}"
+    ),
+    "an open reasoning": HEADER.replace("assistant\n", "assistant\n<think>\n"),
+    "an open text": HEADER.replace("assistant\n", "assistant\nHere are my reasoning steps:\n"),
+    "a channel": HEADER.replace("assistant\n", "assistant"),
+}
+TURNS: list[tuple[list[tuple[str, str]], str | None, list[tuple[str, str]]]] = [
+    ([("user", QUERIES[0])], None, []),
+    ([("system", "Yes."), ("system", "No."), ("user", QUERIES[0])], "Yes.\n\nNo.", []),
+    (
+        [("user", "Hi"), ("assistant", "Ho"), ("system", "Yes."), ("user", QUERIES[0])],
+        "Yes.",
+        [("Hi", "Ho")],
+    ),
+]
+
+
+def answering(name: str, system: str = "") -> str:
+    """A template that would let the model reason; `system` comes before other messages' texts."""
+    before = "<|im_start|>assistant" + ("<|channel|>final<|message|>" if "chan" in name else "\n")
+    template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        f"{{{{ {before!r} + m.content.split('</think>')[-1] + '<|im_end|>' }}}}"
+        "{% else %}" + system + "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' }}"
+        "{% endif %}{% endfor %}" + ENDED[name]
+    )
+    # llama.cpp tells a model that answers in a channel by its template, and wants its other marks.
+    return template.replace("im_start", "start") if name == "a channel" else template
+
+
+NO_SYSTEM = "{% if m.role == 'system' %}{{ raise_exception('There is no system.') }}{% endif %}"
+
+
+@pytest.mark.parametrize("system", ["", NO_SYSTEM], ids=["system", "user"])
+@pytest.mark.parametrize("name", ENDED)
+def test_llama_cpp_reads_what_demur_reads(name: str, system: str, tmp_path: Path) -> None:
+    """Whoever ends the reasoning, and in every form of a conversation."""
+    library: Any = pytest.importorskip(
+        "xllamacpp", reason="llama.cpp is not installed: pip install 'demur[engines]'"
+    )
+    model, prompt, file = exported(tmp_path, MODELS["qwen2"], answering(name, system))
+    settings = library.CommonParams()
+    settings.model.path, settings.n_ctx, settings.use_jinja = str(file), 1024, True
+    settings.warmup, settings.n_parallel, settings.verbosity = False, 1, -1
+    settings.cpuparams.n_threads = 1
+    server = library.Server(settings)
+    for turns, system_prompt, history in TURNS:
+        ids = model.renderer.render(
+            QUERIES[0], prompt.text, system_prompt, prompt_rows=ROWS, history=history
+        ).token_ids
+        for as_parts in (False, True):
+            request = {"messages": messages_of(turns, as_parts), "max_tokens": 1}
+            for kwargs in ({}, {"chat_template_kwargs": {"enable_thinking": True}}):
+                answer = server.handle_chat_completions({**request, **kwargs})
+                assert answer["usage"]["prompt_tokens"] == len(ids), (turns, as_parts, kwargs)
 
 
 def test_matrices_are_f16_and_vectors_f32(tmp_path: Path) -> None:

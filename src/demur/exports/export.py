@@ -136,7 +136,7 @@ def _write(
         return
     # Before the work on the vocabulary: whether such a model can be written at all.
     layout = Layout(model) if to in _GGUF and model.gguf is None else None
-    vocabulary = Vocabulary.of(model, prompt, progress)
+    vocabulary = Vocabulary.of(model, prompt, progress, may_think=to not in _GGUF)
     if to == "transformers":
         write_transformers_folder(model, vocabulary, folder, progress)
         return

@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from demur.chat import ChatModel
+from demur.chat.templates import TemplateArguments
 from demur.errors import DemurError
 from demur.exports.template_check import TemplateCheck
 from demur.prompts import SafetyPrompt
@@ -115,13 +116,19 @@ def _mark(prompt: SafetyPrompt) -> str:
     return f"safety-{digest}-"
 
 
-def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
+def make_opening(model: ChatModel, prompt: SafetyPrompt, *, may_think: bool = True) -> Opening:
     """Add the safety tokens to a copy of the tokenizer and write the template.
 
     The template is tried on all forms of a conversation that engines send: texts and parts, with
     and without system messages of an application, one or several of them, in front or later. The
     token ids must be those that demur itself uses. A text that writes the name of a safety token
     must not become the token.
+
+    Args:
+        model: base model.
+        prompt: trained safety prompt.
+        may_think: whether an engine may turn on the thinking that the template leaves out by
+            default. llama.cpp does that by itself.
 
     Raises:
         DemurError: the tokenizer's ids have a gap, or no template gives the same ids.
@@ -137,8 +144,12 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
             f"The tokenizer of {model.name} gives new tokens no ids in a row: "
             "export to peft instead."
         )
+    switches = _switches(model.renderer.options, may_think)
     for rewriting, as_parts in product((_SYSTEM_ROLE, _NO_SYSTEM_ROLE), (False, True)):
-        template = _template(model, names, _mark(prompt), rewriting, as_parts)
+        switches = _switches(model.renderer.options, may_think)
+        template = _template(
+            model, names, _mark(prompt), switches + _rewritten(rewriting, as_parts)
+        )
         check = TemplateCheck(model, prompt, tokenizer, template, ids)
         if check.gives_the_same_ids():
             check.require_whole_conversations()
@@ -151,19 +162,30 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt) -> Opening:
     )
 
 
-def _template(
-    model: ChatModel, names: Sequence[str], mark: str, rewriting: str, as_parts: bool
-) -> str:
-    switches = "".join(
-        f"{{%- if {name} is not defined -%}}{{%- set {name} = {_jinja(value)} -%}}{{%- endif -%}}"
-        for name, value in model.renderer.options.items()
-        if name != "date_string"
-    )
+def _template(model: ChatModel, names: Sequence[str], mark: str, before: str) -> str:
     opening = f"{{%- set safety_tokens = {json.dumps(''.join(names))} -%}}\n"
     opening += f"{{%- set safety_mark = {json.dumps(mark)} -%}}\n"
+    return opening + before + _END + model.renderer.template
+
+
+def _switches(options: TemplateArguments, may_think: bool) -> str:
+    """What turns thinking off: by default, or whatever an engine says."""
+    assignments = [
+        (name, f"{{%- set {name} = {_jinja(value)} -%}}")
+        for name, value in options.items()
+        if name != "date_string"
+    ]
+    if may_think:
+        return "".join(
+            f"{{%- if {name} is not defined -%}}{each}{{%- endif -%}}" for name, each in assignments
+        )
+    return "".join(each for _, each in assignments)
+
+
+def _rewritten(rewriting: str, as_parts: bool) -> str:
+    """The messages as the model's template takes them."""
     content = r'[{"type": "text", "text": \1}]' if as_parts else r"\1"
-    rewritten = re.sub(r"AS_CONTENT\((.*?)\)", content, _PLAIN_MESSAGES + rewriting)
-    return opening + switches + rewritten + _END + model.renderer.template
+    return re.sub(r"AS_CONTENT\((.*?)\)", content, _PLAIN_MESSAGES + rewriting)
 
 
 def _jinja(value: Any) -> str:

@@ -139,12 +139,17 @@ class TemplateCheck:
     def _render(
         self, conversations: Sequence[Turns], template: str
     ) -> list[tuple[Rendering | None, Rendering | None]]:
-        """Each conversation with messages of text, and with messages of parts."""
+        """Each conversation with messages of text, and with messages of parts.
+
+        An engine passes no variables, so those of demur are left out, except for the date.
+        """
+        options = self.model.renderer.options
+        date = {name: options[name] for name in ("date_string",) if name in options}
         found = rendered(
             self.tokenizer,
             [messages_of(turns, parts) for turns in conversations for parts in (False, True)],
             template,
-            self.model.renderer.options,
+            date if template == self.template else options,
         )
         return list(zip(found[::2], found[1::2], strict=True))
 

@@ -31,14 +31,22 @@ class Vocabulary:
     silent: Tensor
 
     @classmethod
-    def of(cls, model: ChatModel, prompt: SafetyPrompt, progress: Progress) -> Vocabulary:
+    def of(
+        cls, model: ChatModel, prompt: SafetyPrompt, progress: Progress, *, may_think: bool = True
+    ) -> Vocabulary:
         """The additions of a trained prompt to a model.
+
+        Args:
+            model: base model.
+            prompt: trained safety prompt.
+            progress: receives a stage, and a message where a token may be emitted.
+            may_think: whether an engine may turn on a thinking that is off by default.
 
         Raises:
             DemurError: its tokenizer, its template or its embeddings do not allow it.
         """
         assert prompt.embeddings is not None
-        opening = make_opening(model, prompt)
+        opening = make_opening(model, prompt, may_think=may_think)
         rows = _stored_rows(model.engine.model.get_input_embeddings(), prompt.embeddings)
         with progress.stage("Making sure that the prompt is never emitted", 1) as stage:
             unlikely = head_row(model, prompt)
