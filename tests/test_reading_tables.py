@@ -335,6 +335,6 @@ def test_documents_have_a_largest_size(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("demur.reading.objects.MOST_JSON_PARTS", 30_000)
     assert "holds more than 30,000 values" in complaints(path)
     packed = tmp_path / "t.jsonl.gz"
-    packed.write_bytes(gzip.compress(b"[]\n" + b" " * 9_000_000))
+    packed.write_bytes(gzip.compress(b'{"text": "a"}\n' * 400_000))
     monkeypatch.setattr("demur.reading.files.MOST_UNPACKED_BYTES", 2_000_000)
     assert "is above 2 MB, too large for what it should hold: split it" in complaints(packed)
