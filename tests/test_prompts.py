@@ -478,6 +478,19 @@ def test_a_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load_basic_prompt("./long").text == "Mine."
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_prompt_is_the_same_whatever_system_it_was_written_on(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "x.txt"
+    file.write_bytes(f"Be kind.{end}Be safe.{end}".encode())
+    assert load_system_prompt(str(file)) == "Be kind.\nBe safe."
+    assert load_prompt(str(file)).text == "Be kind.\nBe safe."
+
+
+def test_an_empty_name_is_no_prompt() -> None:
+    with pytest.raises(DemurError, match="The name of the prompt is empty: give a text file"):
+        load_prompt("")
+
+
 @pytest.mark.parametrize(
     ("data", "word"),
     [
@@ -486,8 +499,9 @@ def test_a_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (b"\xef\xbb\xbf", "zero tokens"),
         (b"Gr\xfc\xdfe", "UTF-8"),
         ("Be kind.".encode("utf-16-le"), "UTF-8"),
-        (b"PK\x03\x04Be kind.", "ZIP archive or a spreadsheet and no text: unpack it"),
+        (b"PK\x03\x04Be kind.", "ZIP archive, a document or a spreadsheet and no text: unpack"),
         (gzip.compress(b"Be kind.", mtime=0)[:-4], "cut short"),
+        (b"{\\rtf1\\ansi Be kind.}", "is rich text and no text: save it as plain text"),
         (b"x" * 1_000_001, "1 MB"),
     ],
 )

@@ -117,7 +117,7 @@ def test_what_is_written_rightly_is_read_whole(
         (b"id,text\n1,a\0b\n", "line 2 holds a NUL character"),
         ("id,text\n1,a\n".encode("utf-16-le"), "line 1 holds a NUL character, so it is no plain"),
         ("id,text\n1,a\n".encode("utf-16")[:-1], "is damaged UTF-16: save it as UTF-8."),
-        (b"PK\x03\x04abc", "is a ZIP archive or a spreadsheet and no text: unpack it, or save the"),
+        (b"PK\x03\x04abc", "is a ZIP archive, a document or a spreadsheet and no text: unpack it"),
         (b"PAR1abc", "is a Parquet file and no text: give it a name that ends in .parquet."),
         (b"BZh9abc", "is compressed with bzip2 and no text: unpack it."),
         (b"\x28\xb5\x2f\xfdabc", "is compressed with zstd"),

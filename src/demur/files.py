@@ -159,6 +159,11 @@ SPACE_MARGIN = 64 << 20
 """Bytes that stay free beside what is written."""
 
 
+def megabytes(needed: int) -> int:
+    """A number of bytes that is needed in megabytes, rounded up."""
+    return -(-needed // 10**6)
+
+
 def require_cache_space(folder: Path, needed: int, what: str) -> None:
     """Check before a large write into the cache that it fits.
 
@@ -173,8 +178,8 @@ def require_cache_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + SPACE_MARGIN:
         raise DemurError(
-            f"{what} needs {(needed + SPACE_MARGIN) / 1e6:.0f} MB in {folder} and "
-            f"{free / 1e6:.0f} MB are free; free some space or point DEMUR_CACHE at another disk."
+            f"{what} needs {megabytes(needed + SPACE_MARGIN)} MB in {folder} and "
+            f"{free // 10**6} MB are free; free some space or point DEMUR_CACHE at another disk."
         )
 
 

@@ -87,7 +87,7 @@ def _read_prompt_file(file: str, or_else: str = "", hint: str = "") -> str:
         )
     text = TextFile(path).text(MOST_PROMPT_BYTES)
     # The same prompt must give the same tokens, whatever system it was written on.
-    text = text.replace("\r\n", "\n").strip()
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if not text:
         raise DemurError(
             f"{label} holds no text, a prompt of zero tokens: write the prompt into it."

@@ -59,7 +59,7 @@ def load_prompt(
         )
     path = Path(text)
     try:
-        is_folder = path.is_dir()
+        is_folder = bool(text) and path.is_dir()
     except (OSError, ValueError):  # a name that no file can have
         is_folder = False
     if not is_folder and path.suffix.lower() not in (".safetensors", ".json"):

@@ -20,13 +20,17 @@ PARQUET, ZIP = b"PAR1", b"PK\x03\x04"
 
 _UNREADABLE = {
     PARQUET: ("a Parquet file", "give it a name that ends in .parquet"),
-    ZIP: ("a ZIP archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
+    ZIP: (
+        "a ZIP archive, a document or a spreadsheet",
+        "unpack it, or save it as text or as CSV",
+    ),
     b"BZh": ("compressed with bzip2", "unpack it"),
     b"\xfd7zXZ\0": ("compressed with xz", "unpack it"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it"),
     b"\xd0\xcf\x11\xe0": ("an old spreadsheet", "save it as CSV"),
     b"ARROW1": ("an Arrow file", "save it as .parquet or .jsonl"),
     b"SQLite format 3": ("a database", "export the table as CSV"),
+    b"{\\rtf": ("rich text", "save it as plain text"),
     b"%PDF-": ("a PDF", "save its text as a text file"),
 }
 """How files begin that are no text, what they are, and what to do about it."""
