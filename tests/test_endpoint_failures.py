@@ -392,7 +392,17 @@ PACKED = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(ZE
 )
 def test_an_answer_without_end_is_cut(talk: Callable[[socket.socket], None]) -> None:
     with running_socket(talk) as url:
-        assert "more than 16 MB" in failure(url, timeout=30, retries=3)
+        assert "more than 4 MB" in failure(url, timeout=30, retries=3)
+
+
+def test_the_largest_answer_grows_with_the_tokens_that_are_asked_for() -> None:
+    with running_server(lambda _: completion("yes " * (5 << 18))) as server:
+        assert "more than 4 MB" in failure(server.url)
+        client = EndpointClient("m", EndpointSettings(server.url), SamplingOptions())
+        options = SamplingOptions(max_tokens=5000)
+        (found,) = client.chat_all([Request([Message("user", "q")], options)], SilentStage())
+        assert found.text is not None
+        assert len(found.text) == 5 << 20
 
 
 def test_a_compressed_answer_is_read() -> None:

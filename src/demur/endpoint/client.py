@@ -251,7 +251,7 @@ class EndpointClient:
         given, adaptation = asked.options.given(), self._adaptation
         while True:
             reply = await self._posted(client, asked, adaptation.of(given))
-            found = self._read(reply)
+            found = self._read(reply, lambda body: completion_in(body, self._secrets))
             if isinstance(found, Answer):
                 self._adaptation = self._adaptation.merged(adaptation)
                 return replace(
@@ -275,17 +275,15 @@ class EndpointClient:
         body = {"model": self.model, "messages": messages, **options}
         # Half of a surrogate pair is no character and cannot be sent.
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        return await self._exchanged(client, "POST", "chat/completions", content)
+        return await self._exchanged(
+            client, "POST", "chat/completions", content, asked.options.most_tokens
+        )
 
     async def _listed(self, client: DefaultAsyncHttpxClient) -> list[str]:
         reply = await self._exchanged(client, "GET", "models")
-        complaint = self._complaint(reply)
-        if complaint is not None:
-            raise self._explainer.refused(complaint, None, wait_in(reply.headers))
-        try:
-            names = model_names_in(decoded(reply.body))
-        except Malformed as error:
-            raise self._explainer.malformed(str(error), reply.body) from None
+        names = self._read(reply, model_names_in)
+        if isinstance(names, Complaint):
+            raise self._explainer.refused(names, None, wait_in(reply.headers))
         return [name for name in names if self._secrets.hidden_in_text(name) == name]
 
     async def _exchanged(
@@ -294,30 +292,29 @@ class EndpointClient:
         method: Method,
         path: str,
         content: bytes | None = None,
+        tokens: int | None = 0,
     ) -> Reply:
         self._explainer.model = self.model
-        return await self._door.exchange(client, method, path, content)
+        return await self._door.exchange(client, method, path, content, tokens)
 
-    def _read(self, reply: Reply) -> Answer | Complaint:
-        """The answer in a reply, or what the endpoint says instead."""
-        complaint = self._complaint(reply)
-        if complaint is not None:
-            return complaint
-        try:
-            return completion_in(decoded(reply.body), self._secrets)
-        except Malformed as error:
-            raise self._explainer.malformed(str(error), reply.body) from None
-
-    def _complaint(self, reply: Reply) -> Complaint | None:
-        """What the endpoint says where its status or its body is no success."""
+    def _read(self, reply: Reply, take: Callable[[object], Result]) -> Result | Complaint:
+        """What is taken from the JSON of a reply, or what the endpoint says instead."""
+        succeeded, why = 200 <= reply.status < 300, None
         try:
             body = decoded(reply.body)
-        except Malformed:
-            body = None
-        if 200 <= reply.status < 300:
-            return complaint_in(200, body)
-        raw = reply.body[:MOST_READ].decode("utf-8", "replace")
-        return complaint_in(reply.status, body, raw)
+        except Malformed as error:
+            body, why = None, str(error)
+        raw = "" if succeeded else reply.body[:MOST_READ].decode("utf-8", "replace")
+        complaint = complaint_in(200 if succeeded else reply.status, body, raw)
+        if complaint is not None:
+            return complaint
+        if why is None:
+            try:
+                return take(body)
+            except Malformed as error:
+                why = str(error)
+        del body  # may be large, and the error keeps what is here
+        raise self._explainer.malformed(why, reply.body[:MOST_READ])
 
     def _count(self, answer: Answer) -> None:
         self.usage = TokenUsage(

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Method = Literal["GET", "POST"]
 
 MOST_BYTES = 16 << 20
-"""Largest reply. That of 100,000 tokens has about 1 MB."""
+"""Largest reply."""
+
+_BYTES, _BYTES_OF_TOKEN = 4 << 20, 1024
+"""Largest reply to a request without tokens, and for each of its tokens. Most take 4 bytes."""
 
 _MOST_REDIRECTS = 5
 _REDIRECTS: Mapping[Method, tuple[int, ...]] = {
@@ -44,6 +47,21 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is sent.
+
+    Attributes:
+        method: HTTP method.
+        content: body, as JSON, or None.
+        most: largest number of bytes in the reply.
+    """
+
+    method: Method
+    content: bytes | None
+    most: int
 
 
 class Door:
@@ -107,6 +125,7 @@ class Door:
         method: Method,
         path: str,
         content: bytes | None = None,
+        tokens: int | None = 0,
     ) -> Reply:
         """Make a request, and read the reply.
 
@@ -115,11 +134,15 @@ class Door:
             method: HTTP method.
             path: place behind the base URL, for example `chat/completions`.
             content: body of the request, as JSON.
+            tokens: largest number of tokens in an answer, which bounds the size of the reply; None
+                where it is not known.
 
         Raises:
             RequestFailed: there is no reply, or none within bounds.
         """
-        asked = self._followed(client, method, self._address.url(path), content)
+        most = MOST_BYTES if tokens is None else min(MOST_BYTES, _BYTES + tokens * _BYTES_OF_TOKEN)
+        request = _Request(method, content, most)
+        asked = self._followed(client, request, self._address.url(path))
         try:
             return await asyncio.wait_for(asked, self._timeout)
         except asyncio.TimeoutError:
@@ -130,29 +153,31 @@ class Door:
             raise self._explainer.unreachable(error, self.proxy) from None
 
     async def _followed(
-        self, client: DefaultAsyncHttpxClient, method: Method, url: str, content: bytes | None
+        self, client: DefaultAsyncHttpxClient, request: _Request, url: str
     ) -> Reply:
         for _ in range(_MOST_REDIRECTS):
-            reply = await self._made(client, method, url, content)
+            reply = await self._made(client, request, url)
             place = reply.headers.get("location")
             if not 300 <= reply.status < 400 or place is None:
                 return reply
             url = _joined(url, place)
-            if reply.status not in _REDIRECTS[method] or not self._address.is_origin_of(url):
+            if reply.status not in _REDIRECTS[request.method] or not self._address.is_origin_of(
+                url
+            ):
                 raise self._explainer.redirected(url)
         raise self._explainer.redirected(url)
 
-    async def _made(
-        self, client: DefaultAsyncHttpxClient, method: Method, url: str, content: bytes | None
-    ) -> Reply:
-        request = client.build_request(method, url, content=content, headers=self._headers)
-        response = await client.send(request, stream=True, follow_redirects=False)
+    async def _made(self, client: DefaultAsyncHttpxClient, request: _Request, url: str) -> Reply:
+        built = client.build_request(
+            request.method, url, content=request.content, headers=self._headers
+        )
+        response = await client.send(built, stream=True, follow_redirects=False)
         try:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            body = _Body(headers.get("content-encoding", ""))
+            body = _Body(headers.get("content-encoding", ""), request.most)
             async for chunk in response.aiter_raw():
                 if not body.add(chunk):
-                    raise self._explainer.too_large(MOST_BYTES)
+                    raise self._explainer.too_large(request.most)
             return Reply(response.status_code, headers, body.whole())
         finally:
             await response.aclose()
@@ -163,9 +188,11 @@ class _Body:
 
     Args:
         encoding: how it is compressed, or an empty text.
+        most: largest number of bytes, uncompressed.
     """
 
-    def __init__(self, encoding: str) -> None:
+    def __init__(self, encoding: str, most: int) -> None:
+        self._most = most
         encoding = encoding.strip().lower()
         if encoding not in ("", "identity", *_COMPRESSED):
             raise ValueError(f"its encoding is {encoding!r}")
@@ -179,10 +206,10 @@ class _Body:
         if self._decoder is None:
             self._content += chunk
         else:
-            self._content += self._decoder.decompress(chunk, MOST_BYTES + 1)
+            self._content += self._decoder.decompress(chunk, self._most + 1)
             if self._decoder.unconsumed_tail:
                 return False
-        return len(self._content) <= MOST_BYTES
+        return len(self._content) <= self._most
 
     def whole(self) -> bytes:
         """All bytes.
