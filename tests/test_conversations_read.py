@@ -297,7 +297,7 @@ def test_a_template_for_one_message_says_so() -> None:
 
 def test_two_application_texts_are_one_too_many() -> None:
     model = load()
-    with pytest.raises(DemurError, match="has a system message of its own, .* leave out one"):
+    with pytest.raises(DemurError, match=r"has a system message of its own, .* leave out one"):
         model.represent([Conversation("w10", system_prompt="w11")], Condition(None, "w12"))
 
 

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from demur import ChatModel, Condition, Conversation, DemurError, SafetyPrompt, evaluate, optimize
+from demur import (
+    ChatModel,
+    Condition,
+    Conversation,
+    DemurError,
+    SafetyPrompt,
+    Server,
+    evaluate,
+    optimize,
+)
 from demur.chat.embeddings import conversation_embeddings
 from demur.queries import (
     QuerySet,
@@ -22,6 +31,7 @@ from demur.queries import (
 )
 from demur.records import Query, text_of, tool_names, tools_before, tools_of, with_tools
 from tests.command_line import demur, done, mistake
+from tests.endpoint_server import Reply, completion, running_server
 from tests.tiny import save_tiny_model
 
 MESSAGES = (
@@ -210,6 +220,29 @@ def test_an_evaluation_offers_tools_before_every_query(
     assert names == {"own queries, with tools", "own queries, third turn, with tools"}
     with pytest.raises(DemurError, match="does not list tools"):
         evaluate(load(folder, "none"), **{**arguments, "output": tmp_path / "x"}, tools="built-in")
+
+
+def test_a_server_is_sent_the_tools(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    def reply(request: dict[str, Any]) -> Reply:
+        if "w0" in request["messages"][-1]["content"]:
+            return completion("I'm sorry, but I can't help with that.")
+        call = {"id": "1", "type": "function", "function": {"name": "w50", "arguments": "{}"}}
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        return 200, {"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
+
+    file = tmp_path / "tools.json"
+    file.write_text(json.dumps([CLOCK]))
+    with running_server(reply) as server:
+        answerer = Server(server.url, model="m")
+        chosen = {name: arguments[name] for name in ("harmless", "judge", "output")}
+        comparison = evaluate(answerer, **chosen, harmful=["w7 w0 ?", "w7 w1 ?"], tools=file)
+    (clock,) = tools_of([CLOCK])
+    assert [one["tools"] for one in server.requests] == [[json.loads(clock)]] * 4
+    # The call of a tool is no answer: it is counted as such, and enters no rate.
+    (rates,) = [one for one in comparison.rates if one.label == "harmful" and one.category is None]
+    assert rates.refused is not None
+    assert (rates.refused.count, rates.refused.queries) == (1, 1)
+    assert rates.no_answer == 1
 
 
 def test_training_offers_tools_where_the_template_lists_them(folder: Path, tmp_path: Path) -> None:

@@ -179,7 +179,8 @@ class EndpointClient:
     def _asked(self, request: Request) -> Asked:
         own: dict[str, Any] = dict(request.options.given())
         options = replace(self._options, **own)
-        return Asked(self.place, self.model, tuple(request.messages), options)
+        messages, tools = tuple(request.messages), tuple(request.tools)
+        return Asked(self.place, self.model, messages, options, tools)
 
     async def _all(
         self, asked: Sequence[Asked], rows: deque[int], send: Callable[[_Event], None]
@@ -272,7 +273,9 @@ class EndpointClient:
         self, client: DefaultAsyncHttpxClient, asked: Asked, options: dict[str, float | int]
     ) -> Reply:
         messages = [asdict(message) for message in asked.messages]
-        body = {"model": self.model, "messages": messages, **options}
+        body: dict[str, object] = {"model": self.model, "messages": messages, **options}
+        if asked.tools:
+            body["tools"] = [json.loads(tool) for tool in asked.tools]
         # Half of a surrogate pair is no character and cannot be sent.
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return await self._exchanged(

@@ -138,10 +138,12 @@ class Request:
     Attributes:
         messages: messages of the conversation.
         options: options of this request alone; they go before those of the client.
+        tools: tools that are offered, the JSON of each; the call of one is no answer.
     """
 
     messages: Sequence[Message]
     options: SamplingOptions = field(default_factory=SamplingOptions)
+    tools: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -234,12 +236,14 @@ class Asked:
         model: name of the model there.
         messages: messages of the conversation.
         options: options of the request, those of the client included.
+        tools: tools that are offered, the JSON of each.
     """
 
     place: str
     model: str
     messages: tuple[Message, ...]
     options: SamplingOptions
+    tools: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):

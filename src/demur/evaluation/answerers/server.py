@@ -41,6 +41,7 @@ from demur.records import (
     ServerRecord,
     fingerprint,
     identity_of,
+    tools_before,
 )
 
 AS_SERVED = "as-served"
@@ -247,6 +248,7 @@ class ServerTask(QuestionTask):
                 max_tokens=limit,
                 seed=_seed(sampling.seed, sample, identity_of(query)),
             ),
+            tools_before(query),
         )
 
     def _answer(self, row: int, answer: EndpointAnswer) -> Answer:

@@ -205,12 +205,13 @@ class AnswerLedger:
 
 
 def key_of(asked: Asked) -> str:
-    """Fingerprint of a request: of the endpoint, the model, the messages and the options."""
+    """Fingerprint of a request: of the endpoint, the model, the messages, tools and options."""
     return fingerprint(
         "request",
         place=asked.place,
         model=asked.model,
         messages=[[one.role, one.content] for one in asked.messages],
+        tools=list(asked.tools),
         options=asdict(asked.options),
     )
 
