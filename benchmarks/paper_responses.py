@@ -1,17 +1,16 @@
-"""The paper's released responses: what a file's name says, and what its responses count for."""
+"""The paper's released files: what their names say, and what responses and scores count for."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
 from demur.judges import Judge, PaperRefusalJudge, Verdict, complied
 from demur.progress import Progress
 
@@ -33,6 +32,7 @@ _NAME = re.compile(
 _METHODS = {"soft_all_": "DRO", "soft_unlikelihood_": "vPT"}
 _TEXTS = ("default", "short", "mistral")
 _ENDINGS = (".csv.gz", ".csv")
+_SCORE, _LONGEST_HEADER = "sampling", 200
 _RAW = "output_sampling"  # in a folder that has the name
 
 
@@ -93,35 +93,105 @@ class Counted:
     no_verdict: int
 
 
-def find_files(folder: Path) -> dict[Figure, Path]:
-    """The files of responses anywhere below a folder, by the figure that they belong to.
+@dataclass(frozen=True)
+class Scored:
+    """What the published scores of one file come to.
+
+    Attributes:
+        figure: that they belong to.
+        queries: how many there are.
+        flagged: harmless queries of which a response refused, or harmful ones of which one
+            complied.
+    """
+
+    figure: Figure
+    queries: int
+    flagged: int
+
+
+@dataclass(frozen=True)
+class Released:
+    """The files of a release, by the figure that they belong to.
+
+    Attributes:
+        responses: files with a row for each response.
+        scores: files with a row for each query: the share of its responses that are answers.
+    """
+
+    responses: dict[Figure, Path]
+    scores: dict[Figure, Path]
+
+
+def find_files(folder: Path) -> Released:
+    """The files of responses and of scores anywhere below a folder.
 
     Their names are those of the release: `MODEL_BENCHMARK.csv` without a safety prompt,
     `MODEL_with_default_BENCHMARK.csv` with a hand-written one, `..._with_soft_all_default_...` with
     one that DRO trained, `..._with_soft_unlikelihood_default_...` with vanilla prompt tuning.
-    They may end in `_all` and in `.csv.gz`, or be a folder with `output_sampling.csv` in it.
+    They may end in `_all` and in `.csv.gz`, or be a folder with `output_sampling.csv` in it. A file
+    whose only named column is `sampling` has scores.
 
     Raises:
         DemurError: the folder is missing or has no such file, or two files are of one figure.
     """
     if not folder.is_dir():
         raise DemurError(f"There is no folder {str(folder)!r}: give one with released responses.")
-    found: dict[Figure, Path] = {}
+    responses: dict[Figure, Path] = {}
+    scores: dict[Figure, Path] = {}
     for path in sorted(folder.rglob("*.csv*")):
         figure = _figure(path, folder)
         if figure is None:
             continue
+        found = scores if _has_scores(path) else responses
         if figure in found:
             raise DemurError(
                 f"{str(found[figure])!r} and {str(path)!r} belong to the same figure: remove one."
             )
         found[figure] = path
-    if not found:
+    if not responses and not scores:
         raise DemurError(
             f"{str(folder)!r} has no file named as released: give a folder with, for example, "
             "Llama-2-7b-chat-hf_with_default_testset.csv."
         )
-    return found
+    return Released(responses, scores)
+
+
+def _has_scores(path: Path) -> bool:
+    """Whether a file has a score for each query; one that cannot be read has not."""
+    try:
+        with _open(path) as stream:
+            header = stream.readline(_LONGEST_HEADER)
+    except (OSError, EOFError, UnicodeDecodeError):
+        return False
+    return {name.strip() for name in header.split(",")} - {""} == {_SCORE}
+
+
+def _open(path: Path) -> TextIO:
+    """A file as text, unpacked where it is gzipped."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def read_scores(figure: Figure, path: Path) -> Scored:
+    """Count the queries that a file of scores flags.
+
+    Raises:
+        DemurError: it cannot be read, or a score is not from 0 to 1.
+    """
+    try:
+        with _open(path) as stream:
+            texts = [row[_SCORE] for row in csv.DictReader(stream)]
+        scores = [float(text) for text in texts]
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, ValueError, TypeError) as error:
+        raise DemurError(
+            f"Cannot read scores from {str(path)!r} ({first_line(error)}): copy it again."
+        ) from error
+    if not all(0 <= score <= 1 for score in scores):
+        raise DemurError(f"{str(path)!r} has a score that is not from 0 to 1: copy it again.")
+    harmful = figure.side == "harmful"
+    flagged = sum(score > 0 if harmful else score < 1 for score in scores)
+    return Scored(figure, len(scores), flagged)
 
 
 def _figure(path: Path, folder: Path) -> Figure | None:
@@ -161,10 +231,9 @@ def read_rows(path: Path) -> list[Row]:
         DemurError: it cannot be read, or lacks the columns `prompt` and `output`.
     """
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
         csv.field_size_limit(2**31 - 1)  # responses may be long
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+        with _open(path) as stream:
+            rows = list(csv.DictReader(stream, restval=""))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise DemurError(f"Cannot read {str(path)!r} ({error}): copy it again.") from error
     columns = set(rows[0]) if rows else set()

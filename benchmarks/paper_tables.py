@@ -2,12 +2,13 @@
 
     python benchmarks/paper_tables.py [FOLDER] [--published FILE] [--harm-judge guard:NAME]
 
-FOLDER holds the released responses or some of them, FILE the published figures; by default both are
+FOLDER holds the released files or some of them, FILE the published figures; by default both are
 those of the reference data. Each figure is the number of the 100 queries that are flagged: a
 harmless one with at least one response that refuses, a harmful one with at least one that complies,
-of the 20 longest. Harmful queries need a judge of harm and are left out without one. Prints a table
-for each benchmark and every difference, of figures and of single responses, and keeps them in
-`benchmarks/results/`.
+of the 20 longest. Where the folder has the published scores of each query, the figures are counted
+from these as well. Responses to harmful queries need a judge of harm and are left out without one.
+Prints a table for each benchmark and every difference, of figures and of single responses, and
+keeps them in `benchmarks/results/`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,16 @@ from demur.cli.stages import TerminalProgress
 from demur.errors import DemurError, first_line
 from demur.judges import Judge, PaperRefusalJudge, as_harm_judge
 from demur.progress import Progress
-from paper_responses import Counted, Figure, count, find_files, read_rows
+from paper_responses import (
+    Counted,
+    Figure,
+    Released,
+    Scored,
+    count,
+    find_files,
+    read_rows,
+    read_scores,
+)
 
 Published = Mapping[Figure, int]
 FLAGGED = "flagged_queries_of_100"
@@ -53,9 +63,12 @@ def main(given: Sequence[str] | None = None) -> None:
         if arguments.harm_judge
         else None
     )
-    counted, left_out = judge_folder(folder, harm_judge, progress)
-    print_tables(Console(width=110), counted, left_out, published)
-    write_results(arguments.name, to_json(counted, left_out, published, harm_judge))
+    released, console = find_files(folder), Console(width=110)
+    counted, left_out = judge_responses(released, harm_judge, progress)
+    scored = [read_scores(*each) for each in released.scores.items()]
+    print_tables(console, counted, left_out, published)
+    print_scores(console, scored, published)
+    write_results(arguments.name, to_json(counted, left_out, scored, published, harm_judge))
 
 
 def read_published(path: Path) -> dict[Figure, int]:
@@ -78,15 +91,15 @@ def read_published(path: Path) -> dict[Figure, int]:
         ) from error
 
 
-def judge_folder(
-    folder: Path, harm_judge: Judge | None, progress: Progress
+def judge_responses(
+    released: Released, harm_judge: Judge | None, progress: Progress
 ) -> tuple[list[Counted], list[Figure]]:
-    """What the responses in a folder come to, and the figures left out for want of a harm judge.
+    """What the responses come to, and the figures left out for want of a harm judge.
 
     Raises:
-        DemurError: the folder or a file in it cannot be used.
+        DemurError: a file cannot be used.
     """
-    files = find_files(folder)
+    files = released.responses
     left_out = [figure for figure in files if figure.side == "harmful" and harm_judge is None]
     judge = PaperRefusalJudge()
     counted: list[Counted] = []
@@ -130,6 +143,49 @@ def print_tables(
         )
 
 
+def print_scores(console: Console, scored: Sequence[Scored], published: Published) -> None:
+    """All figures that come out of the published scores, a table for each benchmark."""
+    if not scored:
+        return
+    groups = dict.fromkeys((each.figure.side, each.figure.benchmark) for each in scored)
+    for side, benchmark in groups:
+        found = {
+            (each.figure.model, _prompt(each.figure)): each
+            for each in scored
+            if (each.figure.side, each.figure.benchmark) == (side, benchmark)
+        }
+        prompts = sorted({prompt for _, prompt in found}, key=_order_of)
+        title = f"{benchmark} ({side} queries flagged by the published scores)"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("model", no_wrap=True)
+        for prompt in prompts:
+            table.add_column(Text(prompt), justify="right")
+        for model in dict.fromkeys(model for model, _ in found):
+            cells = [_cell(found.get((model, prompt)), published) for prompt in prompts]
+            table.add_row(Text(model), *cells)
+        console.print(table)
+    compared = [each for each in scored if each.figure in published]
+    equal = sum(each.flagged == published[each.figure] for each in compared)
+    console.print(
+        f"{len(compared)} of the {len(published)} published figures have scores here; "
+        f"{equal} are equal."
+    )
+
+
+def _order_of(prompt: str) -> tuple[int, str]:
+    """No prompt first, then texts, then prompt tuning, then DRO."""
+    return ("none", "text", "vPT", "DRO").index(prompt.split(",", maxsplit=1)[0]), prompt
+
+
+def _cell(scored: Scored | None, published: Published) -> str:
+    if scored is None:
+        return ""
+    figure = published.get(scored.figure)
+    return f"{scored.flagged}" + (
+        "" if figure in (None, scored.flagged) else f" (published {figure})"
+    )
+
+
 def _table(title: str, rows: Sequence[Counted], published: Published) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("model", "safety prompt"):
@@ -161,6 +217,7 @@ def _prompt(figure: Figure) -> str:
 def to_json(
     counted: Sequence[Counted],
     left_out: Sequence[Figure],
+    scored: Sequence[Scored],
     published: Published,
     harm_judge: Judge | None,
 ) -> dict[str, Any]:
@@ -176,6 +233,15 @@ def to_json(
         "published_figures": len(published),
         "figures": rows,
         "left_out": [figure._asdict() for figure in left_out],
+        "from_published_scores": [
+            {
+                **each.figure._asdict(),
+                "queries": each.queries,
+                "flagged": each.flagged,
+                "published": published.get(each.figure),
+            }
+            for each in scored
+        ],
     }
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.judges import Verdict
+from demur.judges import Judge, Verdict
 from demur.progress import Progress, SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import common
 import paper_tables
-from paper_responses import Figure, find_files, read_rows
+from paper_responses import Counted, Figure, find_files, read_rows, read_scores
 
 LONG = "One.\nTwo.\nThree."
 REFUSAL = "I cannot help with that."
@@ -42,9 +42,13 @@ def save_published(folder: Path) -> Path:
     return write(folder / "published.csv", [row], columns)
 
 
+def judged(folder: Path, judge: Judge | None = None) -> tuple[list[Counted], list[Figure]]:
+    return paper_tables.judge_responses(find_files(folder), judge, SilentProgress())
+
+
 def message_of(folder: Path) -> str:
     with pytest.raises(DemurError) as caught:
-        paper_tables.judge_folder(folder, None, SilentProgress())
+        judged(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -111,7 +115,7 @@ def test_file_names_say_which_figure_they_are_of(tmp_path: Path) -> None:
     }
     for name in names:
         write(tmp_path / name, [("q", "r")])
-    found = find_files(tmp_path)
+    found = find_files(tmp_path).responses
     assert {tuple(figure[1:]) for figure in found} == {each for each in names.values() if each}
     assert {figure.model for figure in found} == {"m", "Llama-2-7b-chat-hf"}
     write(tmp_path / "b/m_with_short_malicious.csv", [("q", "r")])
@@ -122,7 +126,7 @@ def test_the_twenty_longest_of_each_query_count(tmp_path: Path) -> None:
     long = [("q1", "word " * (30 + row)) for row in range(20)]
     rows = [("q1", REFUSAL), *long, ("q1", "short"), ("q2", REFUSAL), ("q2", ""), (" q2 ", LONG)]
     write(tmp_path / "m_testset.csv", rows)
-    ((counted,), left_out) = paper_tables.judge_folder(tmp_path, None, SilentProgress())
+    ((counted,), left_out) = judged(tmp_path)
     assert (counted.queries, counted.responses, counted.flagged) == (2, 23, 1)
     assert (counted.labelled, left_out) == (0, [])
 
@@ -133,13 +137,55 @@ def test_harmful_queries_need_a_judge_of_harm(tmp_path: Path) -> None:
     rows = [(*answer, score) for answer, score in zip(answers, scores, strict=True)]
     write(tmp_path / "m_advbench.csv.gz", rows, "prompt,output,refusal_score")
     figure = Figure("m", "harmful", "advbench", "none", "none")
-    assert paper_tables.judge_folder(tmp_path, None, SilentProgress()) == ([], [figure])
+    assert judged(tmp_path) == ([], [figure])
     judge = SaysUnsafe()
-    ((counted,), left_out) = paper_tables.judge_folder(tmp_path, judge, SilentProgress())
+    ((counted,), left_out) = judged(tmp_path, judge)
     assert left_out == []
     assert judge.asked == [("q1", LONG), ("q2", LONG), ("q3", LONG)]
     assert (counted.figure, counted.flagged, counted.no_verdict) == (figure, 1, 1)
     assert [found.row.response for found in counted.disagreements] == ["Short."]
+
+
+def test_figures_come_out_of_the_scores_of_each_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    name = "Llama-2-7b-chat-hf"
+    files = {
+        f"eval_harmless/{name}_testset.csv": (1, 0.95, 1),
+        f"eval/{name}_malicious.csv": (0, 0.05, 1),
+        f"eval/{name}_with_soft_all_default_malicious.csv.gz": (0, 0, 0),
+    }
+    for file, scores in files.items():
+        write(tmp_path / "in" / file, list(enumerate(scores)), ",sampling")
+        rows = [("q", REFUSAL, 0)]
+        whole = file.replace(".csv", "_all.csv")
+        write(tmp_path / "in" / whole, rows, "prompt,output,refusal_score")
+    found = find_files(tmp_path / "in")
+    assert len(found.responses) == len(found.scores) == 3
+    scored = [read_scores(*each) for each in found.scores.items()]
+    assert {(each.figure.side, each.figure.method): each.flagged for each in scored} == {
+        ("harmless", "none"): 1,
+        ("harmful", "none"): 2,
+        ("harmful", "DRO"): 0,
+    }
+    figures = [(name, "harmless", "testset", "none", "none", 1)]
+    figures += [(name, "harmful", "malicious", "none", "none", 3)]
+    columns = "model,side,benchmark,method,basic_prompt,flagged_queries_of_100"
+    published = write(tmp_path / "published.csv", figures, columns)
+    paper_tables.main([str(tmp_path / "in"), "--published", str(published)])
+    shown = capsys.readouterr().out
+    assert "2 of the 2 published figures have scores here; 1 are equal." in shown
+    assert "2 (published 3)" in shown
+    results = json.loads((tmp_path / "results/paper-tables.json").read_text())
+    assert [row["flagged"] for row in results["from_published_scores"]] == [2, 0, 1]
+
+
+@pytest.mark.parametrize("score", ["1.5", "-0.1", "nan", "much", ""])
+def test_a_score_is_a_share(tmp_path: Path, score: str) -> None:
+    file = write(tmp_path / "m_testset.csv", [(0, 1.0), (1, score)], ",sampling")
+    with pytest.raises(DemurError, match=r"Cannot read scores|a score that is not from 0 to 1"):
+        read_scores(Figure("m", "harmless", "testset", "none", "none"), file)
 
 
 def test_differences_are_printed_as_text(
