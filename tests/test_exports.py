@@ -362,6 +362,20 @@ def test_a_modelfile_renders_what_the_template_renders(template: str) -> None:
     assert 'PARAMETER stop "</s>"' in text
 
 
+def test_an_export_ends_answers_as_demur_does(tmp_path: Path) -> None:
+    """The files of the model name </s> alone, and its template writes <pad> behind an answer."""
+    ended = str(tiny_tokenizer().chat_template).replace(CONTENT, f"{CONTENT} <pad>")
+    model, _, saved = made(tmp_path, NAMES[0], template=ended)
+    export(saved, "transformers", tmp_path / "out", model=model)
+    ends = json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"]
+    vocabulary = tiny_tokenizer().get_vocab()
+    assert {vocabulary["</s>"], vocabulary["<pad>"]} <= set(ends)
+    text = modelfile("model.gguf", model.engine.tokenizer, "test", {}, model.engine.turn_end.tokens)
+    stops = [line.split()[-1] for line in text.splitlines() if line.startswith("PARAMETER stop")]
+    assert stops[0] == '"</s>"'
+    assert '"<pad>"' in stops
+
+
 def test_a_template_that_changes_later_turns_has_no_modelfile() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = CHATML.replace(
@@ -532,6 +546,6 @@ def test_too_little_space_is_said_before_anything_is_written(
     free = (64 << 20) + base * 3 // 4
     usage = SimpleNamespace(free=free)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DemurError, match=r"needs 67 MB in .* and 67 MB are free"):
+    with pytest.raises(DemurError, match=r"needs 68 MB in .* and 67 MB are free"):
         export(saved, "transformers", tmp_path / "out", model=model)
     assert not (tmp_path / "out").exists()

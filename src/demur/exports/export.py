@@ -23,7 +23,7 @@ from demur.exports.peft_adapter import write_peft_adapter
 from demur.exports.transformers_folder import write_transformers_folder
 from demur.exports.vllm_payload import write_vllm_payload
 from demur.exports.vocabulary import Vocabulary
-from demur.files import DISK_FULL, SPACE_MARGIN, new_folder, safe_name, write_bytes
+from demur.files import DISK_FULL, SPACE_MARGIN, megabytes, new_folder, safe_name, write_bytes
 from demur.optimization import Run
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
@@ -149,9 +149,8 @@ def _write(
         assert model.gguf is not None
         write_from_gguf(model.gguf, file, vocabulary, prompt, progress)
     if to == "ollama":
-        text = modelfile(
-            file.name, vocabulary.opening.tokenizer, model.name, model.renderer.options
-        )
+        tokenizer, ends = vocabulary.opening.tokenizer, model.engine.turn_end.tokens
+        text = modelfile(file.name, tokenizer, model.name, model.renderer.options, ends)
         write_bytes(folder / "Modelfile", text.encode())
 
 
@@ -189,6 +188,6 @@ def _require_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if free < needed + SPACE_MARGIN:
         raise DemurError(
-            f"The export needs {(needed + SPACE_MARGIN) / 1e6:.0f} MB in {place} and "
-            f"{free / 1e6:.0f} MB are free: free some space, or choose a folder on another disk."
+            f"The export needs {megabytes(needed + SPACE_MARGIN)} MB in {place} and "
+            f"{free // 10**6} MB are free: free some space, or choose a folder on another disk."
         )

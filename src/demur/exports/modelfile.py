@@ -6,7 +6,7 @@ The template is made from what the model's own one renders around the messages o
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,11 @@ class Layout:
 
 
 def modelfile(
-    file_name: str, tokenizer: Any, name: str, options: TemplateArguments | None = None
+    file_name: str,
+    tokenizer: Any,
+    name: str,
+    options: TemplateArguments | None = None,
+    ends: Collection[int] = (),
 ) -> str:
     """The Modelfile for an exported GGUF file.
 
@@ -98,6 +102,7 @@ def modelfile(
         tokenizer: tokenizer with the template that opens with the safety tokens.
         name: name of the model, for messages.
         options: variables that the template is rendered with; none by default.
+        ends: ids of tokens that end an answer, beside the tokenizer's own.
 
     Raises:
         DemurError: a Modelfile cannot say what the template does.
@@ -117,8 +122,12 @@ def modelfile(
         '{{ else if eq $m.Role "assistant" }}{{ $m.Content }}{{ end }}{{ end }}'
     )
     lines = [f"FROM ./{file_name}", f'TEMPLATE """{template}"""']
-    if tokenizer.eos_token:
-        lines.append(f"PARAMETER stop {json.dumps(tokenizer.eos_token, ensure_ascii=False)}")
+    stops = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(sorted(ends))]
+    lines += [
+        f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}"
+        for stop in dict.fromkeys(stops)
+        if stop
+    ]
     return "\n".join(lines) + "\n"
 
 

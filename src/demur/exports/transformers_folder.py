@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from demur.chat import ChatModel
+from demur.chat.engine.architecture import end_tokens
 from demur.exports.vocabulary import Vocabulary
 from demur.exports.weights import Change, Tables, with_rows, write_weights
 from demur.files import read_json, write_json
 from demur.progress import Progress
 
-_KEPT = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
+_GENERATION = "generation_config.json"
+_KEPT = (_GENERATION, "preprocessor_config.json", "processor_config.json")
 
 
 def write_transformers_folder(
@@ -24,7 +26,8 @@ def write_transformers_folder(
     """Write the model with the prompt's rows as tokens of its vocabulary.
 
     The rows go to ids that the tokenizer leaves unused and, where these are too few, behind the
-    vocabulary. A head that shares the embeddings gets a table of its own. Nothing else changes.
+    vocabulary. A head that shares the embeddings gets a table of its own. The generation settings
+    list what ends an answer. Nothing else changes.
 
     Args:
         model: base model.
@@ -54,6 +57,7 @@ def write_transformers_folder(
     for name in _KEPT:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    _write_ends(folder, model)
     vocabulary.opening.tokenizer.save_pretrained(folder)
 
 
@@ -68,3 +72,12 @@ def _write_config(source: Path, folder: Path, tied: bool, vocabulary: int) -> No
         for part in parts:
             part["tie_word_embeddings"] = False
     write_json(folder / "config.json", config)
+
+
+def _write_ends(folder: Path, model: ChatModel) -> None:
+    """List all tokens that end an answer in demur, of which the model's files may lack some."""
+    file = folder / _GENERATION
+    settings: dict[str, Any] = read_json(file) if file.is_file() else {}
+    ends = end_tokens(model.engine.model, model.engine.tokenizer) | model.engine.turn_end.tokens
+    if ends:
+        write_json(file, {**settings, "eos_token_id": sorted(ends)})
