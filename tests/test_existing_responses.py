@@ -162,7 +162,7 @@ def test_large_responses_of_either_kind(tmp_path: Path) -> None:
         ("r.csv", b"response\n", "holds no responses"),
         ("r.csv", b"response,query\na,q\n  ,q\n", r"line 3: the response is blank"),
         ("r.csv", b"response,query\na,\n", r"line 2: the query is blank"),
-        ("r.csv", b"query,response\nq,a\nq\n", r"line 3 has 1 cells and the header 2"),
+        ("r.csv", b"query,response\nq,a\nq\n", r"line 3 has 1 cell and the header 2"),
         ("r.csv", b"response,response\na,b\n", "more than one column 'response'"),
         ("r.csv", b'response\n"open\n', "line 2 opens a quote that is never closed"),
         ("r.csv", b"response,label\na,bad\n", r"line 2 has the label 'bad': give harmful or harml"),

@@ -211,7 +211,7 @@ def test_built_in_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
         ("t.csv", "goal,target\na,b\n", ":query", ["no column 'query'", "'goal', 'target'"]),
         ("t.csv", "goal\n", ":goal", ["holds no queries"]),
         ("t.csv", "x,goal,goal\n1,a,b\n", ":goal", ["more than one column 'goal'"]),
-        ("t.csv", "id,goal\n1,a\n2\n", ":goal", ["line 3", "1 cells and the header 2"]),
+        ("t.csv", "id,goal\n1,a\n2\n", ":goal", ["line 3", "1 cell and the header 2"]),
         ("t.csv", "goal\n" + "x" * 1_000_001, ":goal", ["line 2", "at most 1000000"]),
         ("t.csv", ",".join(f"c{k}" for k in range(20)), ":z", ["'c0'", "'c11' and 8 more"]),
         ("t.jsonl", '{"q": "a"}\n', "", ["line 1", "name of the column", "'q'"]),

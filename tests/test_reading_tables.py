@@ -88,9 +88,14 @@ def test_what_is_written_rightly_is_read_whole(
         ("text\nHow, then?\n", "line 2 has 2 cells and the header 1"),
         ("text,\nHow, then,\n", "line 2 has 3 cells and the header 2"),
         # A row that is too short, a text over two lines without quotes.
-        ("id,text\n1,a\n2\n", "line 3 has 1 cells and the header 2: give every row 2 cells"),
-        ("id,text\n1,a\nb\n", "line 3 has 1 cells and the header 2"),
-        # Quotes that are not closed.
+        ("id,text\n1,a\n2\n", "line 3 has 1 cell and the header 2: give every row 2 cells"),
+        ("id,text\n1,a\nb\n", "line 3 has 1 cell and the header 2"),
+        # Quotes that are not closed, or too late.
+        (
+            'id,text\n1,"How, then\n2,Why\n3,So"\n4,a\n',
+            "line 2 opens a quote that is closed only on line 4, and what is between looks like",
+        ),
+        ('text,label\n"How,harmful\nWhy,harmful\nSo",harmful\n', "looks like rows: close it"),
         ('id,text\n1,a\n2,"b\n3,c\n', "line 3 opens a quote that is never closed: close it"),
         ('id,text\n1,"a\n2,b\n3,"c"\n4,d\n', "line 2 opens a quote that is not closed before"),
         ('id,text\n1,"a\n2,b\n3,"c\n', "the text on line 4: close it"),
@@ -227,6 +232,14 @@ def test_refusals_without_quotes_are_not_measured_as_answers(tmp_path: Path) -> 
         evaluate(ResponseFiles(path), judge="paper", output=tmp_path / "out")
     path.write_text("query;response\n" + "".join(f"q{n}?;{REFUSAL}\n" for n in range(12)))
     assert refused(evaluate(ResponseFiles(path), judge="paper", output=tmp_path / "out")).value == 1
+
+
+def test_texts_of_several_lines_may_hold_lists(tmp_path: Path) -> None:
+    texts = ["1, 2\n3, 4", "a\n2. b\n3. c", "two\n2, three", "x, no\ny, no", "7,0\n8,1"]
+    rows = "".join(f'{n},"{text}",no\n' for n, text in enumerate(texts, start=1))
+    path = tmp_path / "t.csv"
+    path.write_text(f'id,text,note\n{rows}{"9" * 5000},"a\nb",no\n')
+    assert list(as_queries(path)) == [*texts, "a\nb"]
 
 
 def test_a_spreadsheet_may_end_in_rows_of_delimiters(tmp_path: Path) -> None:

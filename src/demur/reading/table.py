@@ -21,6 +21,8 @@ from demur.reading.row import Row, listed
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _DECLARED = re.compile(r"sep=([,;\t|])\s*", re.IGNORECASE)
 _DOUBLED = 'write a quote within a text as ""'
+_LEAST_END = 4  # a delimiter and three letters
+_MOST_DIGITS = 20
 _NOT_ESCAPED = ', not as \\"'
 
 
@@ -134,7 +136,8 @@ def _checked(reader: _Reader, header: Sequence[str], name: str) -> Iterator[tupl
             )
         if len(cells) < len(header):
             raise DemurError(
-                f"{name} line {number} has {len(cells)} cells and the header {len(header)}: give "
+                f"{name} line {number} has {len(cells)} cell{'s' * (len(cells) != 1)} and the "
+                f"header {len(header)}: give "
                 f"every row {cells_of}, and put texts of several lines in quotes."
             )
         yield number, cells
@@ -171,7 +174,10 @@ class _Reader:
         at = 0
         while True:
             if line.startswith('"', at):
+                opened = self._number
                 cell, line, at = self._quoted(line, at + 1)
+                if self._number > opened:
+                    self._check_rows_within(opened, cells, cell, line[at:].rstrip("\r\n"))
             else:
                 end = line.find(self.delimiter, at)
                 cell = line[at:] if end < 0 else line[at:end]
@@ -226,6 +232,29 @@ class _Reader:
             f"{self._name} line {opened} opens a quote that is not closed before the text on line "
             f"{self._number}: close it{self.about_backslashes or f', and {_DOUBLED}'}."
         )
+
+    def _check_rows_within(self, opened: int, before: list[str], cell: str, after: str) -> None:
+        """Check that a quote which is closed some lines on did not swallow whole rows.
+
+        It did where the lines go on counting as the first cell does, or all end as the row does.
+        """
+        lines = [line.rstrip("\r") for line in cell.split("\n")]
+        number = before[0].strip() if before else ""
+        counts = (
+            number.isdecimal()
+            and len(number) < _MOST_DIGITS
+            and all(
+                line.startswith(f"{int(number) + more}{self.delimiter}")
+                for more, line in enumerate(lines[1:], start=1)
+            )
+        )
+        ends = len(after) >= _LEAST_END and all(line.endswith(after) for line in lines[:-1])
+        if counts or ends:
+            raise DemurError(
+                f"{self._name} line {opened} opens a quote that is closed only on line "
+                f"{self._number}, and what is between looks like rows: close it"
+                f"{self.about_backslashes or f', and {_DOUBLED}'}."
+            )
 
     def _check_plain(self, cell: str) -> None:
         """Check a cell without quotes around it."""
