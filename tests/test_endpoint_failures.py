@@ -268,6 +268,39 @@ def test_too_many_tokens_are_not_called_a_long_query() -> None:
     assert "leave it out or shorten it" in said("Why? " * 1000, 64)
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [
+        (402, "Insufficient Balance", "no credit left"),
+        (400, "API key not valid. Please pass a valid API key.", "refuses the key"),
+        (400, "Incorrect API key provided: no***ne.", "refuses the key"),
+        (400, "Model not found: m", "knows no model 'm'"),
+        (400, "Model Not Exist", "knows no model 'm'"),
+        (422, "The model `m` does not exist or you do not have access to it.", "knows no model"),
+        (405, "Method Not Allowed", "is not an OpenAI-compatible endpoint"),
+        (501, "Unsupported method ('POST')", "is not an OpenAI-compatible endpoint"),
+        (426, "Upgrade Required", "is not an OpenAI-compatible endpoint"),
+    ],
+)
+def test_what_concerns_all_queries_is_not_called_one_querys_mistake(
+    status: int, message: str, says: str
+) -> None:
+    with running_server(lambda _: (status, {"error": {"message": message}})) as server:
+        said = failure(server.url, retries=3)
+        assert len(server.requests) == 1
+    assert says in said
+    assert message.rstrip(".") in said
+    assert "query" not in said
+
+
+def test_a_key_that_is_refused_for_the_list_of_models_is_said() -> None:
+    answer = b'{"error": {"message": "no"}}'
+    head = b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    says = pytest.raises(DemurError, match=r"refuses the key .* to one that it takes\.")
+    with running_socket(lambda one: one.sendall(head + answer)) as url, says:
+        Server(url).describe(SilentProgress())
+
+
 def test_old_servers_put_their_errors_at_the_top() -> None:
     body = {"object": "error", "message": "no such thing", "type": "BadRequestError", "code": 400}
     assert "status 400: no such thing" in failure_of((400, body))

@@ -26,7 +26,8 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     names = {name.casefold(): name for name in known}
     near = get_close_matches(given.casefold()[:_MOST], names, 1)
-    return f" (did you mean {names[near[0]]!r}?)" if near else ""
+    found = names[near[0]] if near else given
+    return "" if found == given else f" (did you mean {found!r}?)"
 
 
 def first_line(error: BaseException) -> str:

@@ -71,8 +71,28 @@ _UNSUPPORTED = {
 _SAID_IN = ("message", "detail", "msg", "error_msg", "errmsg", "error_message", "status_msg")
 """Names of the member that holds an endpoint's words."""
 
-_SPENT = {"insufficientquota", "billinghardlimitreached", "billingnotactive"}
+_SPENT = {
+    "insufficientquota",
+    "insufficientbalance",
+    "billinghardlimitreached",
+    "billingnotactive",
+}
 """Codes of a quota that no waiting brings back."""
+
+_OF_KEY = {"invalidapikey", "apikeyinvalid", "incorrectapikey", "invalidauthentication"}
+_OF_KEY_TEXT = re.compile(
+    r"(?:incorrect|invalid|missing|expired|no|wrong) api[ _-]?key"
+    r"|api[ _-]?key (?:is |was )?(?:not (?:valid|found)|invalid|incorrect|missing|expired|required)",
+    re.IGNORECASE,
+)
+"""How endpoints say that the key is not taken, with another status than 401."""
+
+_OF_MODEL = {"modelnotfound", "invalidmodel", "modelnotexist", "invalidmodelname"}
+_OF_MODEL_TEXT = re.compile(
+    r"model (?:\S{1,80} )?(?:(?:is |was )?not (?:found|exist)|does not exist)|invalid model name",
+    re.IGNORECASE,
+)
+"""How endpoints say that they have no such model, with another status than 404."""
 
 _NAMES_OF_CODES = (
     "code",
@@ -128,6 +148,16 @@ class Complaint:
     def is_unsupported(self) -> bool:
         """Whether an option is not taken, whatever its value."""
         return bool(self.codes & _UNSUPPORTED)
+
+    @property
+    def is_of_key(self) -> bool:
+        """Whether the key is not taken."""
+        return bool(self.codes & _OF_KEY or _OF_KEY_TEXT.search(self.message))
+
+    @property
+    def is_of_model(self) -> bool:
+        """Whether there is no such model."""
+        return bool(self.codes & _OF_MODEL or _OF_MODEL_TEXT.search(self.message))
 
     @property
     def is_spent(self) -> bool:

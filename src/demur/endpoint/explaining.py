@@ -26,6 +26,7 @@ _INTERRUPTED = (
 """Errors of a connection that breaks off, which only happens to be encrypted."""
 
 _PASSING = (408, 409, 425, 429)
+_NO_ENDPOINT = (405, 410, 411, 421, 426, 501, 505)
 _AGAIN = "and run the same again to go on"
 _LOOK = "look at its log"
 
@@ -172,40 +173,52 @@ class Explainer:
         """
         place, status = self._address.place, complaint.status
         said = self._said(complaint, wait)
-        variable = self._settings.key_variable
-        if status == 401 or (status == 403 and not complaint.codes):
+        if status == 407:
             return RequestFailed(
-                f"{place} refuses the key ({said})",
-                f"set {variable} to one that may use {self.model!r:.80}",
+                f"The proxy on the way to {place} wants a password ({said})",
+                "give HTTP_PROXY or HTTPS_PROXY with it, or name the host in NO_PROXY",
             )
-        if status == 403:
-            return RequestFailed(
-                f"{place} refuses the key or the request ({said})",
-                f"set {variable} to one that may use {self.model!r:.80}",
-            )
-        if status == 404:
+        if status in (401, 403) or complaint.is_of_key:
+            return self._forbidden(complaint, said)
+        if status == 404 or complaint.is_of_model:
             return RequestFailed(
                 f"{place} knows no model {self.model!r:.80}, or is not an OpenAI-compatible "
                 f"endpoint ({said})",
                 "check the model's name and the base URL",
             )
-        if status == 407:
+        if status in _NO_ENDPOINT:
             return RequestFailed(
-                f"The proxy on the way to {place} wants a password ({said})",
-                "give HTTP_PROXY or HTTPS_PROXY with it, or name the host in NO_PROXY",
+                f"{place} is not an OpenAI-compatible endpoint ({said})",
+                "check the base URL (most end in /v1)",
+            )
+        if status == 402 or complaint.is_spent:
+            return RequestFailed(
+                f"{place} says that the account has no credit left ({said})",
+                f"look at the account's quota, {_AGAIN}",
             )
         if status == 429:
             return RequestFailed(
                 f"{place} says that its limits are reached ({said})",
                 f"ask less at once (concurrency {self._settings.concurrency}), or look at the "
                 f"account's quota, {_AGAIN}",
-                may_pass=not complaint.is_spent,
+                may_pass=True,
                 wait=wait,
             )
         if 400 <= status < 500 and status not in _PASSING:
             return self._not_taken(complaint, asked, said)
         return RequestFailed(
             f"{place} fails ({said})", f"{_LOOK}, {_AGAIN}", may_pass=True, wait=wait
+        )
+
+    def _forbidden(self, complaint: Complaint, said: str) -> RequestFailed:
+        """The key is not taken, or not for this."""
+        what = (
+            "the key or the request" if complaint.status == 403 and complaint.codes else "the key"
+        )
+        model = f" that may use {self.model!r:.80}" if self.model else " that it takes"
+        return RequestFailed(
+            f"{self._address.place} refuses {what} ({said})",
+            f"set {self._settings.key_variable} to one{model}",
         )
 
     def _not_taken(self, complaint: Complaint, asked: Asked | None, said: str) -> RequestFailed:
