@@ -82,7 +82,8 @@ _SPENT = {
 _OF_KEY = {"invalidapikey", "apikeyinvalid", "incorrectapikey", "invalidauthentication"}
 _OF_KEY_TEXT = re.compile(
     r"(?:incorrect|invalid|missing|expired|no|wrong) api[ _-]?key"
-    r"|api[ _-]?key (?:is |was )?(?:not (?:valid|found)|invalid|incorrect|missing|expired|required)",
+    r"|api[ _-]?key (?:is |was )?"
+    r"(?:not (?:valid|found)|invalid|incorrect|missing|expired|required)",
     re.IGNORECASE,
 )
 """How endpoints say that the key is not taken, with another status than 401."""
