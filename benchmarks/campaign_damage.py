@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from campaign_work import LONG_WORK, Tally, advised, content, run
+from campaign_work import (
+    READERS,
+    WORKS,
+    Case,
+    Ended,
+    Outcome,
+    advised,
+    content,
+    difference,
+    go_back,
+    outcome_of,
+    run,
+    with_finished,
+)
 
 Damage = Callable[[bytes, random.Random], bytes | None]
 """From a file's bytes to other ones; None deletes it."""
@@ -65,75 +80,166 @@ DAMAGES: tuple[Damage, ...] = (
 )
 
 
-def damaged(inputs: Path, count: int, chance: random.Random, tally: Tally) -> None:
-    """Damage files of finished work one at a time, and run the same command.
+@dataclass(frozen=True)
+class Place:
+    """A file that is damaged.
 
-    The result is the same to the byte, at once or after what one clear line advises.
+    Attributes:
+        name: the command that comes then, a key of `WORKS` or `READERS`.
+        file: path of the file.
+        reads: whether the command reads a finished run that was damaged, and does not go on with
+            work of its own.
+    """
+
+    name: str
+    file: str
+    reads: bool = False
+
+
+def damaged(inputs: Path, count: int, seed: int) -> Iterator[Case]:
+    """Files of finished work that are damaged one at a time.
+
+    Every file has its turn: those of runs, evaluations, diagnoses, exports, reports and cards,
+    whose command comes again and must end with the same files; those of the unpacked copy of a GGUF
+    file, which must be unpacked again; and those of a run that other commands read, which must say
+    the same (they do not use that file) or name what is wrong.
 
     Args:
         inputs: folder with the model and the inputs.
         count: number of damages.
-        chance: source of the damages.
-        tally: counts how they ended.
+        seed: chooses the order of the files.
     """
-    kept: dict[str, dict[str, bytes]] = {}
-    others: dict[str, dict[str, bytes]] = {}
-    for name, command in LONG_WORK.items():
-        seeds = () if name == "files" else ("--seed", "1")
-        for folder, more in ((f"whole-{name}", ()), (f"other-{name}", seeds)):
-            ended = run([*command, *more, "--output", name], inputs)
-            assert ended.status == 0, ended.err
-            (inputs / name).rename(inputs / folder)
-        kept[name] = content(inputs / f"whole-{name}")
-        others[name] = content(inputs / f"other-{name}")
-    places = [(name, file) for name in kept for file in kept[name] if kept[name][file]]
+    before = with_finished(inputs)
+    kept, others = _undisturbed(inputs, before)
+    read: dict[str, tuple[str, dict[str, bytes]]] = {}
+    for name, command in READERS.items():
+        ended = run(command, inputs)
+        assert ended.status == 0, ended.err
+        read[name] = ended.out, content(inputs)
+        go_back(inputs, before)
+    chance = random.Random(f"{seed} places")
+    own = [
+        Place(name, file)
+        for name in WORKS
+        for file, data in kept[name].items()
+        if (data or file.endswith(".states.json"))
+        and (file.startswith("cache/dequantized/") or name != "gguf")
+    ]
+    strange = [
+        Place(name, file, True)
+        for file, data in content(inputs).items()
+        if file.startswith("finished/") and data
+        for name in READERS
+    ]
+    own, strange = chance.sample(own, len(own)), chance.sample(strange, len(strange))
     for number in range(count):
-        name, file = places[number % len(places)]
-        data = kept[name][file]
-        alike = [
-            one
-            for path, one in others[name].items()
-            if path.rpartition("/")[0] == file.rpartition("/")[0]
-            and path.rpartition(".")[2] == file.rpartition(".")[2]
-            and one != data
-        ]
-        found: bytes | None
-        if alike and not chance.randrange(len(DAMAGES) + 1):
-            title, found = "swapped", chance.choice(alike)
+        if number % 4 == 3:
+            place = strange[number // 4 % len(strange)]
+            yield partial(_read, inputs, place, read[place.name], others)
         else:
-            damage = chance.choice(DAMAGES)
-            title, found = damage.__name__, damage(data, chance)
-        if found == data:
-            found, title = b"", "emptied"
-        shutil.copytree(inputs / f"whole-{name}", inputs / name)
-        place = inputs / name / file
-        place.unlink()
-        if found is not None:
-            place.write_bytes(found)
-        way, told = _way(inputs, name, kept[name], tally)
-        allowed = way in ("identical", "one line, then identical")
-        tally.count(way, f"{name}/{file} {title}: {' '.join(told)}", allowed=allowed)
-        shutil.rmtree(inputs / name, ignore_errors=True)
+            place = own[(number - number // 4) % len(own)]
+            yield partial(_done_again, inputs, place, kept[place.name], others)
 
 
-def _way(inputs: Path, name: str, whole: dict[str, bytes], tally: Tally) -> tuple[str, list[str]]:
-    """How the same command ends, and what it said on the way."""
+def _undisturbed(
+    inputs: Path, before: set[str]
+) -> tuple[dict[str, dict[str, bytes]], dict[str, bytes]]:
+    """What each command leaves, without what was there; and all files of other work."""
+    kept: dict[str, dict[str, bytes]] = {}
+    others: dict[str, bytes] = {}
+    there = content(inputs)
+    for name, command in WORKS.items():
+        ended = run(command, inputs)
+        assert ended.status == 0, ended.err
+        kept[name] = {file: data for file, data in content(inputs).items() if file not in there}
+        go_back(inputs, before)
+        if name in ("run", "evaluation", "diagnosis"):
+            ended = run([*command, "--seed", "1"], inputs)
+            assert ended.status == 0, ended.err
+            others.update(content(inputs / name))
+            go_back(inputs, before)
+    return kept, others
+
+
+def _damage(place: Path, others: dict[str, bytes], chance: random.Random) -> str:
+    """Damage a file, and say how."""
+    data = place.read_bytes()
+    found: bytes | None
+    alike = [
+        one for file, one in others.items() if file.endswith(place.suffix) and one and one != data
+    ]
+    if alike and not chance.randrange(len(DAMAGES) + 1):
+        title, found = "swapped", chance.choice(alike)
+    else:
+        damage = chance.choice(DAMAGES)
+        title, found = damage.__name__, damage(data, chance)
+    if found == data:
+        found, title = b"", "emptied"
+    place.unlink()
+    if found is not None:
+        place.write_bytes(found)
+    return title
+
+
+def _done_again(
+    inputs: Path,
+    place: Place,
+    whole: dict[str, bytes],
+    others: dict[str, bytes],
+    chance: random.Random,
+) -> Outcome:
+    """The command that made a file comes again."""
+    there = content(inputs)
+    first = run(WORKS[place.name], inputs)
+    assert first.status == 0, first.err
+    title = _damage(inputs / place.file, others, chance)
+    if place.name == "gguf":  # the copy is read again
+        shutil.rmtree(inputs / "gguf")
+    case = f"{place.name}: {place.file} {title}"
+    ended: list[Ended] = []
     told: list[str] = []
     for _ in range(MOST_TRIES):
-        ended = run([*LONG_WORK[name], "--output", name], inputs)
-        tally.measure(ended)
-        if ended.status == 0:
-            same = content(inputs / name) == whole
-            way = "identical" if same else "other files"
-            return (f"one line, then {way}" if told else way), told
-        if not ended.is_named:
-            return ended.way, told
-        told += ended.mistakes
-        target = advised(ended.mistakes[0])
-        if target is None and "delete that folder" in ended.mistakes[0]:
-            target = Path(name)
-        if target is None:
-            return "one line without advice", told
+        again = run(WORKS[place.name], inputs)
+        ended.append(again)
+        if again.status == 0:
+            found = {file: data for file, data in content(inputs).items() if file not in there}
+            other = difference(found, whole)
+            way = "other files" if other else "identical"
+            way = f"one line, then {way}" if told else way
+            return outcome_of(way, f"{case}: {' '.join(told)} {other}", ended, allowed=not other)
+        if not again.is_named:
+            return outcome_of(again.way, f"{case}: {again.err[-500:]}", ended, allowed=False)
+        told += again.mistakes
+        target = advised(again.mistakes[0])
+        if target is None or not (inputs / target).exists():
+            way = "one line without advice"
+            return outcome_of(way, f"{case}: {' '.join(told)}", ended, allowed=False)
         path = inputs / target
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return "no end of advice", told
+    return outcome_of("no end of advice", f"{case}: {' '.join(told)}", ended, allowed=False)
+
+
+def _read(
+    inputs: Path,
+    place: Place,
+    read: tuple[str, dict[str, bytes]],
+    others: dict[str, bytes],
+    chance: random.Random,
+) -> Outcome:
+    """Another command reads a run with a damaged file: it says the same, or names what is wrong."""
+    title = _damage(inputs / place.file, others, chance)
+    ended = run(READERS[place.name], inputs)
+    case = f"{place.name} of a run: {place.file} {title}"
+    if ended.status == 0:
+        out, whole = read[0], dict(read[1])
+        found = {file: data for file, data in content(inputs).items() if file != place.file}
+        other = difference(
+            found, {file: data for file, data in whole.items() if file != place.file}
+        )
+        if ended.out != out:
+            other = f"what is printed {other}"
+        way = "used" if other else "identical"
+        return outcome_of(way, f"{case}: {other}", [ended], allowed=not other)
+    names = ended.is_named and "finished" in ended.mistakes[0]
+    way = "one line" if names else ended.way
+    return outcome_of(way, f"{case}: {ended.err[-500:]}", [ended], allowed=names)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
-from campaign_work import LONG_WORK, Tally, run
+from campaign_bad_models import BadInput, ggufs, models, templates, weights
+from campaign_work import LONG_WORK, Case, Outcome, outcome_of, run, with_finished
 from demur.cli.app import commands
 from demur.settings import Option, options_in
 
@@ -58,65 +58,38 @@ TOMLS: dict[str, bytes] = {
     "list": b'seed = ["x"]\n',
     "latin": b"output = '\xe4'\n",
 }
-CONFIGS: dict[str, object] = {
-    "hidden_size": -1,
-    "num_hidden_layers": "two",
-    "vocab_size": 10**12,
-    "num_attention_heads": 0,
-    "rope_parameters": "x",
-    "model_type": "no such type",
-    "max_position_embeddings": None,
-    "intermediate_size": 7,
-    "architectures": 3,
-    "quantization_config": {"quant_method": "none"},
-}
 
 
-@dataclass(frozen=True)
-class Case:
-    """A command with one input that cannot be right.
+def refused(inputs: Path, count: int, seed: int) -> Iterator[Case]:
+    """Commands with inputs that cannot be right. Each ends in one clear line.
 
-    Attributes:
-        title: what is wrong.
-        arguments: the command line.
-        prepare: makes the input in the folder.
-    """
-
-    title: str
-    arguments: list[str]
-    prepare: Callable[[Path], None] = lambda _: None
-
-
-def refused(inputs: Path, count: int, chance: random.Random, tally: Tally) -> None:
-    """Give commands inputs that cannot be right.
-
-    Each ends in one clear line, or is done where the input turns out to be allowed.
+    The kinds of inputs take turns, so that each has its share.
 
     Args:
         inputs: folder with the model and the inputs.
         count: number of cases; all there are, where that is fewer.
-        chance: source of the choice.
-        tally: counts how they ended.
+        seed: chooses the inputs of each kind.
     """
-    ended = run([*LONG_WORK["run"], "--output", "finished"], inputs)
-    assert ended.status == 0, ended.err
-    cases = [*_values(), *_paths(), *_tables(), *_settings(), *_tomls(), *_models()]
-    chance.shuffle(cases)
-    before = {one.name for one in inputs.iterdir()}
+    with_finished(inputs)
+    chance = random.Random(f"{seed} inputs")
+    kinds = [list(kind()) for kind in KINDS]
+    rows = zip_longest(*(chance.sample(kind, len(kind)) for kind in kinds))
+    cases = [one for row in rows for one in row if one is not None]
     for case in cases[:count]:
-        case.prepare(inputs)
-        ended = run(case.arguments, inputs)
-        tally.measure(ended)
-        said = ended.mistakes or ended.err.splitlines()[-1:]
-        tally.count(
-            ended.way, f"{case.title}: {' '.join(said)}", allowed=ended.way in ("one line", "done")
-        )
-        for one in inputs.iterdir():
-            if one.name not in before:
-                shutil.rmtree(one) if one.is_dir() and not one.is_symlink() else one.unlink()
+        yield partial(_refused, inputs, case)
 
 
-def _values() -> Iterator[Case]:
+def _refused(inputs: Path, case: BadInput, chance: random.Random) -> Outcome:
+    case.prepare(inputs)
+    ended = run(case.arguments, inputs)
+    said = ended.mistakes or ended.err.splitlines()[-1:]
+    ways = ("one line", "done") if case.may_be_done else ("one line",)
+    return outcome_of(
+        ended.way, f"{case.title}: {' '.join(said)}", [ended], allowed=ended.way in ways
+    )
+
+
+def _values() -> Iterator[BadInput]:
     """Numbers out of their range, for every option that is a number."""
     for command in commands():
         if command.verb not in ("optimize", "evaluate", "diagnose"):
@@ -126,7 +99,7 @@ def _values() -> Iterator[Case]:
             if option.kind in (int, float) and not option.positional:
                 for value in NUMBERS:
                     if _is_out(option, value):
-                        yield Case(
+                        yield BadInput(
                             f"{command.verb} {option.flag}={value:.20}",
                             [command.verb, *model, f"{option.flag}={value}", "--output", "new"],
                         )
@@ -143,7 +116,7 @@ def _is_out(option: Option, value: str) -> bool:
     return option.has_limit or option.kind is int
 
 
-def _paths() -> Iterator[Case]:
+def _paths() -> Iterator[BadInput]:
     """Paths that are too long, or lead to devices, pipes and folders."""
     paths = {"long": LONG, "device": "/dev/null", "endless": "/dev/zero", "pipe": "pipe"}
     uses = {
@@ -173,14 +146,14 @@ def _paths() -> Iterator[Case]:
 
     for title, arguments in uses.items():
         for kind, path in paths.items():
-            yield Case(
+            yield BadInput(
                 f"{title} {kind}",
                 [one.replace("PATH", path) for one in arguments],
                 make_pipe if kind == "pipe" else lambda _: None,
             )
 
 
-def _tables() -> Iterator[Case]:
+def _tables() -> Iterator[BadInput]:
     """Files of queries and responses that are damaged or something else."""
     for name, data in TABLES.items():
 
@@ -190,12 +163,12 @@ def _tables() -> Iterator[Case]:
         for option in ("--harmful", "--harmless", "--instructions"):
             spec = f"{name}:query"
             arguments = ["evaluate", "tiny", option, spec, "--tokens", "2", "--output", "new"]
-            yield Case(f"{option} {name}", arguments, make)
+            yield BadInput(f"{option} {name}", arguments, make, name == "utf16.csv")
         arguments = ["evaluate", "--responses", name, "--output", "new"]
-        yield Case(f"--responses {name}", arguments, make)
+        yield BadInput(f"--responses {name}", arguments, make)
 
 
-def _settings() -> Iterator[Case]:
+def _settings() -> Iterator[BadInput]:
     """A `settings.json` that is none."""
     uses = {
         "show": ["show", "bad"],
@@ -212,10 +185,10 @@ def _settings() -> Iterator[Case]:
             (folder / "bad" / "settings.json").write_bytes(data)
 
         for title, arguments in uses.items():
-            yield Case(f"settings.json {name}, {title}", arguments, make)
+            yield BadInput(f"settings.json {name}, {title}", arguments, make)
 
 
-def _tomls() -> Iterator[Case]:
+def _tomls() -> Iterator[BadInput]:
     """Files of settings that hold something else."""
     for name, data in TOMLS.items():
 
@@ -223,31 +196,90 @@ def _tomls() -> Iterator[Case]:
             (folder / "bad.toml").write_bytes(data)
 
         for verb in ("optimize", "evaluate", "diagnose"):
-            yield Case(f"{verb} toml {name}", [verb, "tiny", "--config", "bad.toml"], make)
+            yield BadInput(f"{verb} toml {name}", [verb, "tiny", "--config", "bad.toml"], make)
 
 
-def _models() -> Iterator[Case]:
-    """Folders of models that are damaged."""
+def _prompts() -> Iterator[BadInput]:
+    """Safety prompts and system prompts that are no text, or too long."""
+    files: dict[str, bytes] = {
+        "empty.txt": b"",
+        "blank.txt": b" \n\t\n",
+        "latin.txt": b"S\xe4y no.",
+        "null.txt": b"Say\x00no.",
+        "binary.txt": bytes(range(256)) * 50,
+        "long.txt": b"w1 " * 5_000,
+        "huge.txt": b"w1 " * 1_000_000,
+    }
+    uses = {
+        "evaluate --prompt": ["evaluate", "tiny", "--output", "new", "--prompt"],
+        "evaluate --system-prompt": ["evaluate", "tiny", "--output", "new", "--system-prompt"],
+        "optimize --basic-prompt": ["optimize", "tiny", "--output", "new", "--basic-prompt"],
+        "diagnose --prompt": ["diagnose", "tiny", "--output", "new", "--prompt"],
+    }
+    for name, data in files.items():
 
-    def changed(key: str, value: object) -> Callable[[Path], None]:
-        def make(folder: Path) -> None:
-            shutil.copytree(folder / "tiny", folder / "odd")
-            file = folder / "odd" / "config.json"
-            found = json.loads(file.read_text())
-            file.write_text(json.dumps({**found, key: value}))
+        def make(folder: Path, name: str = name, data: bytes = data) -> None:
+            (folder / name).write_bytes(data)
 
-        return make
+        for title, arguments in uses.items():
+            if name in ("null.txt", "binary.txt", "latin.txt", "huge.txt") or "prompt" in title:
+                yield BadInput(f"{title} {name}", [*arguments, name], make)
 
-    def cut(name: str) -> Callable[[Path], None]:
-        def make(folder: Path) -> None:
-            shutil.copytree(folder / "tiny", folder / "odd")
-            file = folder / "odd" / name
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
-        return make
+def _code() -> Iterator[BadInput]:
+    """Judges and methods of the user's own that are none, or fail."""
+    files = {
+        "syntax": "def judge(:\n",
+        "raises": "raise RuntimeError('no')\n",
+        "exits": "import sys\nsys.exit(3)\n",
+        "missing": "x = 1\n",
+        "no function": "judge = 3\n",
+        "fails": "def judge(queries, responses):\n    raise ValueError('\\x1b[2J')\n",
+        "short": "def judge(queries, responses):\n    return []\n",
+        "text": "def judge(queries, responses):\n    return ['yes'] * len(responses)\n",
+        "None": "def judge(queries, responses):\n    return None\n",
+        "arguments": "def judge():\n    return []\n",
+        "imports": "import no_such_package\n",
+    }
+    for name, text in files.items():
 
-    command = ["evaluate", "odd", "--tokens", "2", "--output", "new"]
-    for key, value in CONFIGS.items():
-        yield Case(f"config.json {key}={value}", command, changed(key, value))
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        yield Case(f"{name} cut", command, cut(name))
+        def make(folder: Path, text: str = text) -> None:
+            (folder / "own.py").write_text(text)
+
+        judge = ["evaluate", "--responses", "responses.csv", "--output", "new", "--judge"]
+        yield BadInput(f"judge {name}", [*judge, "own.py:judge"], make)
+        method = ["optimize", "tiny", "--output", "new", "--method", "own.py:judge"]
+        yield BadInput(f"method {name}", method, make)
+
+
+def _names() -> Iterator[BadInput]:
+    """Names of models, servers, data sets, judges and presets that are none."""
+    names = ["", "no/such/thing", "../..", "https://", "hf:", "a" * 300, "x y", "\x1b[2J", "[red]x"]
+    uses = {
+        "model": ["evaluate", "NAME", "--output", "new"],
+        "endpoint": ["evaluate", "--endpoint", "NAME", "--output", "new"],
+        "judge": ["evaluate", "tiny", "--output", "new", "--judge", "NAME"],
+        "method": ["optimize", "tiny", "--output", "new", "--method", "NAME"],
+        "preset": ["diagnose", "tiny", "--output", "new", "--preset", "NAME"],
+        "queries": ["evaluate", "tiny", "--output", "new", "--harmful", "NAME"],
+        "data set": ["evaluate", "tiny", "--output", "new", "--harmful", "hf:NAME@train:query"],
+        "benchmark": ["evaluate", "tiny", "--output", "new", "--benchmark", "NAME"],
+        "prompt": ["chat", "tiny", "--prompt", "NAME"],
+        "engine": ["export", "finished", "new", "--model", "tiny", "--to", "NAME"],
+        "dtype": ["chat", "tiny", "--dtype", "NAME"],
+        "device": ["chat", "tiny", "--device", "NAME"],
+        "command": ["NAME"],
+        "option": ["evaluate", "--NAME"],
+        "repository": ["push", "finished", "NAME"],
+    }
+    for title, arguments in uses.items():
+        for name in names:
+            command = [one.replace("NAME", name) for one in arguments]
+            yield BadInput(f"{title} {name:.20}", command)
+
+
+KINDS = (
+    *(_values, _paths, _tables, _settings, _tomls, models),
+    *(weights, ggufs, templates, _prompts, _code, _names),
+)
+"""The kinds of bad inputs."""

@@ -1,4 +1,4 @@
-"""A tiny model, small inputs, and commands of demur in processes of their own, which are measured.
+"""Commands of demur in processes of their own, which are measured, and what they leave.
 
 Every command runs in a fork of this process, which has imported all packages already. So a case
 takes a second, and is a process like any other: it can be killed, and has its own memory.
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demur.cli.app import commands
 
-WORDS = 96
 LIMIT_SECONDS = 60.0
 LATE = (
     "demur.chat.chosen",
@@ -37,12 +36,31 @@ LATE = (
     "demur.report.writing",
 )
 """Modules that commands import when they run."""
-TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %} {{ message.role }} : {{ message.content }} "
-    "{% endfor %}{% if add_generation_prompt %} assistant : {% endif %}"
-)
 Prepare = Callable[[], None]
 """What a process does before its command begins, for example plan its own end."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes:
+        way: in words.
+        case: what was done, and what was said.
+        allowed: whether it may end so.
+        peak_mb: largest memory of a process.
+        seconds: longest time of a command.
+    """
+
+    way: str
+    case: str
+    allowed: bool
+    peak_mb: float
+    seconds: float
+
+
+Case = Callable[[Random], Outcome]
+"""Does a case with the chances that belong to it."""
 
 
 @dataclass
@@ -63,18 +81,14 @@ class Tally:
     longest_s: float = 0.0
     odd: list[str] = field(default_factory=list)
 
-    def measure(self, ended: Ended) -> None:
-        """Count time and memory of a command."""
-        self.peak_mb = max(self.peak_mb, round(ended.peak_mb, 1))
-        self.longest_s = max(self.longest_s, round(ended.seconds, 2))
-
-    def count(self, way: str, case: str, *, allowed: bool = True) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Count a case."""
         self.cases += 1
-        self.ways[way] = self.ways.get(way, 0) + 1
-        if not allowed:
-            self.odd.append(f"{case}: {way}")
-            print(f"odd: {case}: {way}", file=sys.stderr)
+        self.ways[outcome.way] = self.ways.get(outcome.way, 0) + 1
+        self.peak_mb = max(self.peak_mb, outcome.peak_mb)
+        self.longest_s = max(self.longest_s, outcome.seconds)
+        if not outcome.allowed:
+            self.odd.append(f"{outcome.case}: {outcome.way}")
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,13 @@ class Ended:
         if self.is_named:
             return "one line"
         return "done" if self.status == 0 else f"status {self.status}"
+
+
+def outcome_of(way: str, case: str, ended: Sequence[Ended], *, allowed: bool) -> Outcome:
+    """The outcome of a case with its commands; one that took too long is not allowed either."""
+    peak = max(one.peak_mb for one in ended)
+    seconds = max(one.seconds for one in ended)
+    return Outcome(way, case, allowed, round(peak, 1), round(seconds, 2))
 
 
 def run(
@@ -192,59 +213,6 @@ def load_everything() -> None:
     torch.set_num_threads(1)
 
 
-def make_model(folder: Path, seed: int = 0) -> Path:
-    """Write a random Llama with a word tokenizer; every sixth word refuses."""
-    torch.manual_seed(seed)
-    config: Any = LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(6.0)
-    model.save_pretrained(folder)
-    words = ["<pad>", "<s>", "</s>", "<unk>", "user", "system", "assistant", ":", "?", "."]
-    words += [f"I apologize {i}" if i % 6 == 0 else f"w{i}" for i in range(WORDS - len(words))]
-    table = {word: place for place, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    make: Any = PreTrainedTokenizerFast
-    fast = make(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    )
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    return folder
-
-
-def make_inputs(folder: Path) -> None:
-    """Write a model, a prompt and queries that small commands take."""
-    folder.mkdir(parents=True)
-    make_model(folder / "tiny")
-    (folder / "basic.txt").write_text("w1 w2 w3 .")
-    for label, word in (("harmful", "w7"), ("harmless", "w8")):
-        lines = "".join(f"{word} w{row} w{row * 7 % 60} ?\n" for row in range(12))
-        (folder / f"{label}.txt").write_text(lines)
-    rows = "".join(
-        f"w7 w{row} ?,harmful,I cannot help.\nw8 w{row} ?,harmless,w1\n" for row in range(9)
-    )
-    (folder / "responses.csv").write_text(f"query,label,response\n{rows}")
-
-
 SAMPLED = ["--samples", "2", "--tokens", "4", "--dtype", "float32"]
 SETS = ["--harmful", "harmful.txt", "--harmless", "harmless.txt"]
 LONG_WORK: dict[str, list[str]] = {
@@ -272,17 +240,84 @@ LONG_WORK: dict[str, list[str]] = {
 """Commands that have a folder of work, by what it holds."""
 
 
+EXPORT = ["export", "finished", "export", "--model", "tiny", "--to"]
+READERS: dict[str, list[str]] = {
+    "show": ["show", "finished"],
+    "report": ["report", "finished", "--output", "read.html"],
+    "export": [*EXPORT, "peft"],
+    "push": ["push", "finished", "a/b", "--dry-run", "card"],
+    "prompt": ["evaluate", "tiny", "--prompt", "finished", *SETS, *SAMPLED, "--output", "read"],
+    "diagnosis": ["diagnose", "tiny", "--run", "finished", "--output", "read"],
+}
+"""Commands that read a finished run."""
+WORKS: dict[str, list[str]] = {
+    **{name: [*command, "--output", name] for name, command in LONG_WORK.items()},
+    "gguf": ["evaluate", "tiny.gguf", "--prompt", "none", *SETS, *SAMPLED, "--output", "gguf"],
+    "export": [*EXPORT, "transformers"],
+    "report": READERS["report"],
+    "card": READERS["push"],
+}
+"""Commands that write something, by the folder or file of it."""
+_DATE = re.compile(rb"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b")
+_PASSING = (".states.json", ".lock")
+"""Ends of names of files whose content differs each time, as it holds the times of other files."""
+
+
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder with its bytes, and every empty folder."""
-    return {
+    """Every file in a folder with its bytes, and every empty folder; dates are left out."""
+    found = {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
         for path in sorted(folder.rglob("*"))
-        if path.is_file() or not any(path.iterdir())
+        if path.is_file() or (path.is_dir() and not any(path.iterdir()))
     }
+    return {
+        name: b""
+        if name.endswith(_PASSING)
+        else _DATE.sub(b"DATE", data)
+        if name.endswith(".html")
+        else data
+        for name, data in found.items()
+    }
+
+
+def difference(found: dict[str, bytes], whole: dict[str, bytes]) -> str:
+    """The names of the files that differ; empty where none does."""
+    return ", ".join(
+        sorted(name for name in {*found, *whole} if found.get(name) != whole.get(name))
+    )
+
+
+@contextmanager
+def restored(folder: Path) -> Iterator[None]:
+    """Afterwards the folder is as it was."""
+    kept = folder.with_name(f"{folder.name}-kept")
+    if not kept.exists():
+        shutil.copytree(folder, kept)
+    yield
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+
+
+def with_finished(inputs: Path) -> set[str]:
+    """Do a run that other commands read; return the names of what is there then."""
+    ended = run([*LONG_WORK["run"], "--output", "finished"], inputs)
+    assert ended.status == 0, ended.err
+    return {one.name for one in inputs.iterdir()}
+
+
+def go_back(inputs: Path, before: set[str]) -> None:
+    """Remove what was not there before."""
+    for one in inputs.iterdir():
+        if one.name not in before:
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 def advised(line: str) -> Path | None:
     """What a message says to delete; None where it says nothing of the kind."""
+    found = re.match(r"error: (\S+) exists already: choose another folder, or delete it\.", line)
+    found = found or re.match(r"error: (\S+) belongs to .* or delete that folder\.", line)
+    if found is not None:
+        return Path(found[1])
     told = re.search(r"delete (\S+) and run the (?:same )?command again", line)
     if told is None:
         return None
