@@ -322,3 +322,12 @@ def test_mistakes_end_in_one_line(
         Path(name).write_text("Be kind.")
     assert expected in mistake(demur("evaluate", *arguments))
     assert not (tmp_path / "demur-evaluations").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--prompt", "--benchmark", "--harmful", "--harmless", "--responses"]
+)
+def test_an_empty_text_is_not_the_default(flag: str) -> None:
+    """As a variable of a shell is that was never set."""
+    line = mistake(demur("evaluate", flag, ""))
+    assert line == f"error: {flag} '': must not be empty: give one, or leave {flag} out."

@@ -448,6 +448,16 @@ def test_a_run_without_representations_has_no_figure(hub: Hub, run: Path) -> Non
     assert b"figure.png" not in hub.files(NAME)["README.md"]
 
 
+def test_a_run_with_a_damaged_measurement_is_not_pushed(hub: Hub, run: Path) -> None:
+    """Its card would have no figure, as if the run had no representations."""
+    file = sorted((run / "measurements").glob("*.f32"))[0]
+    data = file.read_bytes()
+    file.write_bytes(data[:8] + bytes(8) + data[16:])
+    with pytest.raises(DemurError, match=rf"{file.name} is damaged .*: delete"):
+        push(run, NAME)
+    assert hub.requests == []
+
+
 def test_errors_about_a_prompt_on_the_command_line_are_one_line(
     hub: Hub, demur: Callable[..., Result]
 ) -> None:

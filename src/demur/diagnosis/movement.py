@@ -10,6 +10,7 @@ from demur.diagnosis.style import drawing, render
 from demur.errors import DemurError
 from demur.optimization import Run
 from demur.records import Measurement
+from demur.records.store import FOLDER as MEASUREMENTS
 
 
 def draw_movement(run: Run, kind: str = "png") -> bytes | None:
@@ -25,11 +26,16 @@ def draw_movement(run: Run, kind: str = "png") -> bytes | None:
     Returns:
         The content of the file, which holds the text of no query; None where the run's folder does
         not have the measurements any more.
+
+    Raises:
+        DemurError: some of the measurements are missing or damaged.
     """
+    if not any((run.path / MEASUREMENTS).glob("*.journal")):
+        return None
+    held_out = tuple(run.held_out())
+    anchors = anchors_of(run) or held_out
+    seed = run.settings.settings.seed
     try:
-        held_out = tuple(run.held_out())
-        anchors = anchors_of(run) or held_out
-        seed = run.settings.settings.seed
         readings = Readings(anchors, directions_of(anchors, 2, FOLDS, seed), held_out=held_out)
         plane = make_plane(readings, FOLDS, seed)
     except DemurError:

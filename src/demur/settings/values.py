@@ -90,10 +90,14 @@ def _read(option: Option, given: object, where: str) -> Value:
         raise mistake(option, NONE, f"must be {option.wanted}", where)
     if not option.repeatable:
         return _read_one(option, given, where)
-    if given == "":
+    several = list(given) if isinstance(given, (list, tuple)) else [given]
+    if several == [""]:  # nothing in place of the default; where that is nothing it is a mistake
+        if option.default == ():
+            raise mistake(
+                option, "", f"must not be empty: give one, or leave {option.flag} out", where
+            )
         return ()
-    several = given if isinstance(given, (list, tuple)) else [given]
-    return () if list(several) == [""] else tuple(_read_one(option, x, where) for x in several)
+    return tuple(_read_one(option, x, where) for x in several)
 
 
 def _read_one(option: Option, given: object, where: str) -> Single:
