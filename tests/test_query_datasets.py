@@ -170,7 +170,11 @@ def test_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("hf:org/other:goal", "Cannot load dataset 'org/other' (no dataset org/other): check the"),
+        (
+            "hf:org/other:goal",
+            "'org/other' is no file or folder here, and no repository on",
+        ),
+        ("hf:org/a..b:goal", "no repository on the hub that you may read: check the spelling"),
         ("hf:org/name@none:goal", "Cannot load dataset 'org/name'"),
         ("hf:org/name", "has the splits 'left', 'right'"),
         ("hf:org/name@left", "name of the column"),
@@ -230,7 +234,7 @@ def test_responses_from_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("hf:org/name@test", "row 1 has no column 'response': its columns are 'prompt', 'before'"),
         ("hf:org/name@test:aftr", "no column 'aftr' (did you mean 'after'?)"),
         ("hf:org/name@test[:2]", "Dataset 'org/name' row 1: the response is blank"),
-        ("hf:org/other:a", "Cannot load dataset 'org/other'"),
+        ("hf:org/other:a", "'org/other' is no file or folder here, and no repository on"),
         ("hf:", "write hf:ORG/NAME:COLUMN"),
         ("hf:./none:a", "'./none' is no folder here: give the folder of a data set"),
     ):
@@ -266,6 +270,29 @@ def test_a_hub_that_never_answers_is_given_up_in_seconds(monkeypatch: pytest.Mon
         started = time.monotonic()
         assert "the hub does not answer" in message_of("hf:org/unknown:goal")
         assert time.monotonic() - started < 10
+
+
+def test_an_answer_of_the_hub_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demur.reading.data_sets._SECONDS", 0.5)
+    given_up = threading.Event()
+
+    class Dripping(_Hub):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            while not given_up.wait(0.05):
+                self.wfile.write(b" ")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    module = fake_hub(monkeypatch, {"train": FakeTable(goal=["a"])})
+    assert load_query_set("hf:org/name:goal", "harmful").texts == ("a",)  # fetched before
+    assert module.offline == [True]
+    given_up.set()
+    server.shutdown()
+    server.server_close()
 
 
 def test_real_folders_with_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from demur.errors import DemurError, did_you_mean, first_line
-from demur.hub.failures import LOGIN, endpoint, status_of
+from demur.hub.failures import LOGIN, endpoint, explained_download, status_of
 from demur.reading.files import NoWatch, Watch
 from demur.reading.row import Row, listed
 
@@ -22,6 +23,7 @@ HUB_PREFIX = "hf:"
 FORM = "hf:ORG/NAME:COLUMN, or with a configuration and a split hf:ORG/NAME/CONFIG@SPLIT:COLUMN"
 
 _SECONDS = 10.0
+_TOO_MANY = 429
 _CONNECT = "check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 _PAGE = re.compile(r"hf:https?://[^/]+/datasets/")
 # A split may be a slice with a colon in it, as in `train[:100]`.
@@ -126,6 +128,11 @@ def _load(spec: DataSet) -> Any:
         raise DemurError(
             "Data sets need the datasets package: pip install 'demur[datasets]'."
         ) from error
+    except Exception as error:  # for example of an address of the hub that is none
+        raise DemurError(
+            f"The datasets package cannot be used ({first_line(error):.200}): check HF_ENDPOINT, "
+            "or install it again."
+        ) from error
     is_here = _exists(spec.name)
     if _is_path(spec.name) and not (is_here and Path(spec.name).is_dir()):
         problem = "is a file" if is_here else "is no folder here"
@@ -182,21 +189,40 @@ def _unreached(name: str) -> str | None:
     """Why the hub does not answer, found out in seconds; None where it answers.
 
     The package itself tries again and again, for minutes.
+
+    Raises:
+        DemurError: the hub says that there is no such data set, or not for this user.
     """
-    from huggingface_hub import HfApi, constants
+    answers: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            from huggingface_hub import HfApi
+
+            HfApi(endpoint=endpoint()).dataset_info(name, timeout=_SECONDS)
+            answers.append(None)
+        except Exception as error:  # several kinds, of the address as of the connection
+            answers.append(error)
+
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    try:
-        HfApi(endpoint=endpoint()).dataset_info(name, timeout=_SECONDS)
-    except Exception as error:
-        # An answer of the hub itself, even no, is given to the package, whose message is better.
-        status = status_of(error)
-        refused = isinstance(error, ValueError)  # a name that no repository can have
-        if refused or (status is not None and status < 500):
-            return None
-        return f"the hub does not answer ({first_line(error):.200})"
-    return None
+    # In a thread, since an answer that comes in drops is never late by itself.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_SECONDS + 1)
+    if not answers:
+        return f"the hub does not answer within {_SECONDS:.0f} seconds"
+    problem = answers[0]
+    if problem is None:
+        return None
+    status = status_of(problem)
+    is_answer = status is not None and status < 500 and status != _TOO_MANY
+    if is_answer or type(problem).__name__ == "HFValidationError":
+        with explained_download(name):
+            raise problem
+    return f"the hub does not answer ({first_line(problem):.200})"
 
 
 @contextmanager
