@@ -76,6 +76,15 @@ def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Damage:
     return damage
 
 
+def retyped(kind: torch.dtype) -> Damage:
+    return tensors(lambda found: found.update({QUERY: found[QUERY].to(kind)}))
+
+
+def turning(base: float) -> dict[str, object]:
+    """The settings of rotary positions."""
+    return {"rope_type": "default", "rope_theta": base}
+
+
 def header(**changes: Any) -> Damage:
     def damage(folder: Path) -> None:
         content = (folder / WEIGHTS).read_bytes()
@@ -153,6 +162,23 @@ CASES: dict[str, tuple[Damage, str]] = {
     "a deep list of defaults": (written("generation_config.json", DEEP), "cannot be loaded"),
     "a template that does not end": (written("chat_template.jinja", "{% for"), "chat template"),
     "a template that is no text": (written("chat_template.jinja", b"\xff\xfe"), "cannot be read"),
+    "a trillion labels": (config(num_labels=10**12), "num_labels is 1000000000000"),
+    "a trillion layers": (config(num_hidden_layers=10**12), "num_hidden_layers is 1000000000000"),
+    "a trillion layers of a kind that lists them": (
+        config(model_type="qwen2", num_hidden_layers=10**12),
+        "num_hidden_layers is 1000000000000",
+    ),
+    "a trillion experts inside": (config(text_config={"num_experts": 10**12}), "num_experts is 1"),
+    "a context without an end": (config(max_position_embeddings=10**9), "max_position_embeddings"),
+    "positions that turn by nothing": (config(rope_parameters=turning(0)), "tables that are not"),
+    "positions that turn by NaN": (
+        config(rope_parameters=turning(float("nan"))),
+        r"tables that are not numbers \(model.rotary_emb",
+    ),
+    "positions that turn backwards": (config(rope_parameters=turning(-5)), "tables that are not"),
+    "whole numbers": (retyped(torch.int8), "no fractions .*'I8'"),
+    "yes and no": (retyped(torch.bool), "no fractions .*'BOOL'"),
+    "complex numbers": (retyped(torch.complex64), "no fractions .*'C64'"),
     "a NaN among the settings": (config(rms_norm_eps=float("nan")), "not numbers"),
 }
 

@@ -10,11 +10,9 @@ import gc
 import hashlib
 import importlib
 import json
-import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partialmethod
 from math import prod
 from pathlib import Path
@@ -24,6 +22,14 @@ import torch
 from safetensors import SafetensorError
 
 from demur.chat.hardware import available_memory
+from demur.chat.weight_checks import (
+    Weights,
+    check_all_used,
+    check_complete,
+    check_numbers,
+    check_weights,
+    other_shapes,
+)
 from demur.errors import DemurError, first_line
 from demur.files import DISK_FULL, read_bytes
 
@@ -78,19 +84,6 @@ def missing_weights(name: str, file_names: Iterable[str]) -> DemurError:
     return DemurError(f"{name} has no weights (no {_SINGLE} and no {_INDEX}); check the path.")
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What the headers of a model's weight files list.
-
-    Attributes:
-        count: number of weights.
-        shapes: shape of each tensor by its name.
-    """
-
-    count: int
-    shapes: Mapping[str, tuple[int, ...]]
-
-
 def list_weights(files: Iterable[Path], name: str) -> Weights:
     """The weights in safetensors files, as their headers list them.
 
@@ -98,6 +91,7 @@ def list_weights(files: Iterable[Path], name: str) -> Weights:
         DemurError: a file is cut off or is no safetensors file.
     """
     shapes: dict[str, tuple[int, ...]] = {}
+    kinds: dict[str, str] = {}
     for file in files:
         try:
             with file.open("rb") as handle:
@@ -111,13 +105,14 @@ def list_weights(files: Iterable[Path], name: str) -> Weights:
                 raise ValueError("the file is longer or shorter than its header says")
             for tensor, stored in header.items():
                 shapes[tensor] = tuple(map(int, stored["shape"]))
+                kinds[tensor] = str(stored["dtype"])
                 if min(shapes[tensor], default=0) < 0:
                     raise ValueError("a negative dimension")
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise DemurError(
                 f"{name}: {file.name} is damaged or cut off; download the model again."
             ) from None
-    return Weights(sum(map(prod, shapes.values())), shapes)
+    return Weights(sum(map(prod, shapes.values())), shapes, kinds)
 
 
 def fingerprint(folder: Path, name: str) -> str:
@@ -182,7 +177,7 @@ def load_weights(
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     weights = list_weights(weight_files(folder, name), name)
     if getattr(config, "quantization_config", None) is None:
-        _check_count(config, weights, name, trust_remote_code)
+        check_weights(config, weights, name, trust_remote_code)
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -210,7 +205,7 @@ def load_weights(
         )
     except RuntimeError as error:
         if "ignore_mismatched_sizes" in str(error):
-            raise _other_shapes(config, weights, name, trust_remote_code) from error
+            raise other_shapes(config, weights, name, trust_remote_code) from error
         raise
     check_complete(loading, name)
     check_all_used(loading, model, name)
@@ -219,93 +214,6 @@ def load_weights(
     if not options:
         model.to(device)
     return freeze(model)
-
-
-def check_complete(loading: dict[str, Any], name: str) -> None:
-    """Refuse a model that transformers had to fill up with random weights."""
-    missing = sorted(loading.get("missing_keys") or ())
-    if missing:
-        raise DemurError(
-            f"{name} lacks {len(missing)} of its weights ({missing[0]} is one); "
-            "download it again or check that config.json belongs to it."
-        )
-
-
-def check_all_used(loading: dict[str, Any], model: PreTrainedModel, name: str) -> None:
-    """Refuse a model whose files have more layers than config.json says."""
-    known = {re.sub(r"\.\d+\.", ".N.", key) for key in model.state_dict()}
-    left = [
-        key
-        for key in sorted(loading.get("unexpected_keys") or ())
-        if re.search(r"\.\d+\.", key) and re.sub(r"\.\d+\.", ".N.", key) in known
-    ]
-    if left:
-        raise DemurError(
-            f"{name} has weights that config.json does not ask for ({left[0]:.100} is one of "
-            f"{len(left)}); check that config.json belongs to it."
-        )
-
-
-def check_numbers(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model with weights that are NaN or infinite.
-
-    Attention can turn them into numbers again, so what it computes does not always show them.
-    """
-    for key, weight in model.named_parameters():
-        if not weight.is_floating_point() or weight.device.type == "meta":
-            continue
-        # A sum reads each weight once; it may be too large where each weight is a number.
-        total = weight.detach().sum(dtype=torch.float32)
-        if not bool(total.isfinite()) and not bool(weight.isfinite().all()):
-            raise DemurError(
-                f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
-                "get its weights again."
-            )
-
-
-def _without_weights(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """The model that a configuration asks for, with no memory behind its weights."""
-    transformers: Any = importlib.import_module("transformers")
-    with torch.device("meta"):
-        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
-            config, trust_remote_code=trust_remote_code
-        )
-    return model
-
-
-def _check_count(
-    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
-) -> None:
-    """Refuse files with fewer weights than half the model: transformers would make up the rest."""
-    try:
-        empty = _without_weights(config, trust_remote_code)
-    except Exception:  # a model's own code may not build it so, and explains itself when it loads
-        return
-    wanted = sum(parameter.numel() for parameter in empty.parameters())
-    if weights.count < wanted / 2:
-        raise DemurError(
-            f"{name} has {weights.count:,} of the {wanted:,} weights that config.json asks for; "
-            "download it again or check that config.json belongs to it."
-        )
-
-
-def _other_shapes(
-    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
-) -> DemurError:
-    """The error for weights of other shapes than config.json asks for, with one that has."""
-    which = ""
-    with suppress(Exception):
-        empty = _without_weights(config, trust_remote_code)
-        wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
-        which = next(
-            f" ({key:.100} is {list(shape)} instead of {list(wanted[key])})"
-            for key, shape in weights.shapes.items()
-            if wanted.get(key, shape) != shape
-        )
-    return DemurError(
-        f"{name} has weights of other shapes than config.json says{which}; download it again or "
-        "check that config.json belongs to it."
-    )
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 24
 """Largest size of a config.json."""
 
+MOST_COUNT = 1_000_000
+"""Largest count of layers, heads, labels and the like: a list may be made of so many of them."""
+
+MOST_CONTEXT = 1 << 27
+"""Largest number of tokens that a conversation may hold (134 million)."""
+
 _SIZES = (
     "num_hidden_layers",
     "hidden_size",
@@ -43,6 +49,7 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
         weights = raw.get("transformers_weights")
     except (ValueError, AttributeError, RecursionError):
         raise DemurError(f"{name}: config.json is damaged; download the model again.") from None
+    _check_counts(raw, name)
     if weights is not None and not str(weights).endswith((".safetensors", ".index.json")):
         raise missing_weights(name, [str(weights)])
     try:
@@ -76,13 +83,30 @@ def check_layers(config: PreTrainedConfig, tensors: int, name: str) -> None:
         raise _odd(name, f"num_hidden_layers is {layers}, and the weights are {tensors} tensors")
 
 
+def _check_counts(raw: object, name: str) -> None:
+    """Check the counts in a configuration, before its kind of model makes anything of them."""
+    waiting = [raw]
+    while waiting:
+        values = waiting.pop()
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, (dict, list)):
+                waiting += value if isinstance(value, list) else [value]
+            elif isinstance(value, (int, float)) and value > MOST_COUNT and _is_count(key):
+                raise _odd(name, f"{key} is {value}")
+
+
+def _is_count(key: str) -> bool:
+    return key.startswith("num_") or "layer" in key
+
+
 def _check_sizes(config: PreTrainedConfig, name: str) -> None:
     text = config.get_text_config(decoder=True)
     for key in _SIZES:
         value = getattr(text, key, None)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             continue  # some kinds of models have a list here, one for each layer
-        if value is not None and not 0 < value < _MOST_SIZE:
+        most = MOST_CONTEXT if key == "max_position_embeddings" else _MOST_SIZE
+        if value is not None and not 0 < value < most:
             raise _odd(name, f"{key} is {value}")
 
 

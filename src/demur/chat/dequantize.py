@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demur.chat.checkpoint import (
-    check_complete,
-    check_numbers,
     ends_of,
     freeze,
     out_of_memory,
@@ -25,6 +23,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.configuration import load_config
 from demur.chat.download import alone, file_sha256
+from demur.chat.weight_checks import check_complete, check_numbers
 from demur.errors import DemurError, first_line
 from demur.files import cache_directory, require_cache_space, write_json
 from demur.progress import Progress, SilentStage

@@ -1,0 +1,140 @@
+"""Checks of a model's weights against its configuration, and of the numbers in them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+_NO_FRACTIONS = ("I", "U", "BOOL", "C")  # the beginnings of the names of safetensors' formats
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the headers of a model's weight files list.
+
+    Attributes:
+        count: number of weights.
+        shapes: shape of each tensor by its name.
+        kinds: number format of each tensor by its name, as the files call it.
+    """
+
+    count: int
+    shapes: Mapping[str, tuple[int, ...]]
+    kinds: Mapping[str, str]
+
+
+def check_complete(loading: dict[str, Any], name: str) -> None:
+    """Refuse a model that transformers had to fill up with random weights."""
+    missing = sorted(loading.get("missing_keys") or ())
+    if missing:
+        raise DemurError(
+            f"{name} lacks {len(missing)} of its weights ({missing[0]} is one); "
+            "download it again or check that config.json belongs to it."
+        )
+
+
+def check_all_used(loading: dict[str, Any], model: PreTrainedModel, name: str) -> None:
+    """Refuse a model whose files have more layers than config.json says."""
+    known = {re.sub(r"\.\d+\.", ".N.", key) for key in model.state_dict()}
+    left = [
+        key
+        for key in sorted(loading.get("unexpected_keys") or ())
+        if re.search(r"\.\d+\.", key) and re.sub(r"\.\d+\.", ".N.", key) in known
+    ]
+    if left:
+        raise DemurError(
+            f"{name} has weights that config.json does not ask for ({left[0]:.100} is one of "
+            f"{len(left)}); check that config.json belongs to it."
+        )
+
+
+def check_numbers(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model with weights, or tables made of its settings, that are NaN or infinite.
+
+    Attention can turn them into numbers again, so what it computes does not always show them.
+    """
+    for key, weight in model.named_parameters():
+        if not weight.is_floating_point() or weight.device.type == "meta":
+            continue
+        # A sum reads each weight once; it may be too large where each weight is a number.
+        total = weight.detach().sum(dtype=torch.float32)
+        if not bool(total.isfinite()) and not bool(weight.isfinite().all()):
+            raise DemurError(
+                f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
+                "get its weights again."
+            )
+    for key, table in model.named_buffers():
+        if not table.is_floating_point() or table.device.type == "meta":
+            continue
+        # A mask may be minus infinity.
+        if bool(table.isnan().any()) or bool((table == torch.inf).any()):
+            raise DemurError(
+                f"{name} has tables that are not numbers ({key} holds NaN or infinity); check the "
+                "settings in its config.json."
+            )
+
+
+def _without_weights(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
+    """The model that a configuration asks for, with no memory behind its weights."""
+    transformers: Any = importlib.import_module("transformers")
+    with torch.device("meta"):
+        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
+            config, trust_remote_code=trust_remote_code
+        )
+    return model
+
+
+def check_weights(
+    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
+) -> None:
+    """Refuse files with fewer weights than half the model, or with weights that are no fractions.
+
+    transformers would make up the weights that are missing, and round the others.
+    """
+    try:
+        empty = _without_weights(config, trust_remote_code)
+    except Exception:  # a model's own code may not build it so, and explains itself when it loads
+        return
+    wanted = sum(parameter.numel() for parameter in empty.parameters())
+    if weights.count < wanted / 2:
+        raise DemurError(
+            f"{name} has {weights.count:,} of the {wanted:,} weights that config.json asks for; "
+            "download it again or check that config.json belongs to it."
+        )
+    wanted_names = {key for key, _ in empty.named_parameters()}
+    for key, kind in weights.kinds.items():
+        if key in wanted_names and kind.startswith(_NO_FRACTIONS):
+            raise DemurError(
+                f"{name} has weights that are no fractions ({key:.100} is of the type "
+                f"{kind!r:.20}), and config.json names no quantization; download it again."
+            )
+
+
+def other_shapes(
+    config: PreTrainedConfig, weights: Weights, name: str, trust_remote_code: bool
+) -> DemurError:
+    """The error for weights of other shapes than config.json asks for, with one that has."""
+    which = ""
+    with suppress(Exception):
+        empty = _without_weights(config, trust_remote_code)
+        wanted = {key: tuple(value.shape) for key, value in empty.state_dict().items()}
+        which = next(
+            f" ({key:.100} is {list(shape)} instead of {list(wanted[key])})"
+            for key, shape in weights.shapes.items()
+            if wanted.get(key, shape) != shape
+        )
+    return DemurError(
+        f"{name} has weights of other shapes than config.json says{which}; download it again or "
+        "check that config.json belongs to it."
+    )
