@@ -185,6 +185,12 @@ def test_what_blocks_everything_is_no_querys_outcome(status: int, message: str) 
     assert message[:20] in failure_of({"error": {"message": message}}, status)
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_page_of_a_firewall_is_no_filter(status: int) -> None:
+    page = "<html>Your query was blocked by a content filter of the firewall.</html>"
+    assert "blocked by a content filter" in failure_of(page, status)
+
+
 @pytest.mark.parametrize(
     ("message", "finish", "expected"),
     [

@@ -34,7 +34,7 @@ _FILTERED_TEXT = re.compile(
     r"|content exists risk"  # DeepSeek
     r"|content (?:management |safety )?polic(?:y|ies)|content[ _]filter|responsible ai"
     r"|inappropriate content|sensitive (?:words?|content|information)|不安全或敏感"
-    r"|(?:prompt|input|query|message|content|request|text) (?:(?:was|were|is|has been) )?"
+    r"|(?:prompt|input|query|message|content|text) (?:(?:was|were|is|has been) )?"
     r"(?:flagged|blocked|moderated)|violated guardrail|requires moderation"
     r"|(?:blocked|rejected|flagged|withheld|result) (?:by|of) .{0,40}"
     r"(?:safety|moderation|guardrail)",
@@ -118,6 +118,7 @@ class Complaint:
         codes: the codes and types in the body, without case and marks.
         param: name of the option that is complained about, or None.
         flagged: whether the body says that the query was flagged.
+        is_page: whether the words are no JSON, as those of a firewall before the endpoint.
     """
 
     status: int
@@ -125,13 +126,14 @@ class Complaint:
     codes: frozenset[str]
     param: str | None
     flagged: bool = False
+    is_page: bool = False
 
     @property
     def is_filter(self) -> bool:
         """Whether a filter blocked the query, which is that query's outcome."""
         if self.flagged or self.codes & _FILTERS:
             return True
-        said = self.message if self.status in _FILTER_STATUSES else ""
+        said = self.message if self.status in _FILTER_STATUSES and not self.is_page else ""
         return bool(_FILTERED_TEXT.search(said)) and not _OF_ACCOUNT.search(said)
 
     @property
@@ -188,6 +190,7 @@ def complaint_in(status: int, body: object, raw: str = "") -> Complaint | None:
         codes=frozenset(_codes(error, details)),
         param=_param(error, details),
         flagged=member(error, "metadata", "flagged_input") is not None,
+        is_page=raw != "" and said == raw,
     )
 
 

@@ -25,6 +25,10 @@ _FILTERS = (
     "spii",
     "recitation",
     "guardrailintervened",  # Bedrock
+    "modelarmor",  # Gemini
+    "moderation",
+    "contentblocked",
+    "errortoxic",  # Cohere
 )
 _FAILURES = ("error", "abort", "aborted", "cancelled", "insufficientsystemresource")
 _REFUSED = "refusal"
