@@ -194,8 +194,10 @@ def test_a_template_is_tried_before_a_gguf_file_is_unpacked(
     saved: Path, tmp_path: Path, given: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dequantize, "_unpack", lambda *_: pytest.fail("unpacked"))
-    for name, match in (("a loop", "does not end within"), ("a long text", "writes more than")):
-        template = OUT_OF_BOUNDS[name][0] + CHATML
+    loop, long = OUT_OF_BOUNDS["a loop"], OUT_OF_BOUNDS["a long text"]
+    behind_a_system_message = "{% if messages[0].role == 'system' %}" + long[0] + "{% endif %}"
+    for bad, match in (loop, long, (behind_a_system_message, long[1])):
+        template = bad + CHATML
         given.write_text(template)
         file = tmp_path / "tiny.gguf"
         save_llama_gguf(file, saved, template=template)

@@ -139,6 +139,15 @@ def test_any_byte_may_be_wrong(whole: bytes, tmp_path: Path, seed: int) -> None:
         require_whole_model(read_header(file, "tiny"), "tiny")
 
 
+@pytest.mark.parametrize(
+    ("layers", "match"), [(1, "has layers beyond the 1"), (3, "has 2 of its 3 layers")]
+)
+def test_all_layers_are_counted(saved: Path, tmp_path: Path, layers: int, match: str) -> None:
+    file = tmp_path / "tiny.gguf"
+    save_llama_gguf(file, saved, {"llama.block_count": layers})
+    assert match in failure(file)
+
+
 def test_a_base_model_is_not_unpacked(saved: Path, tmp_path: Path) -> None:
     file = tmp_path / "tiny.gguf"
     save_llama_gguf(file, saved, template=None)

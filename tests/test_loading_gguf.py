@@ -13,6 +13,7 @@ import torch
 import transformers
 from transformers import LlamaForCausalLM
 
+from demur import ChatModel, DemurError
 from demur.chat import dequantize
 from demur.chat.catalog import CATALOG, CatalogModel
 from demur.chat.loading import load_model
@@ -163,3 +164,14 @@ def test_a_copy_that_was_only_touched_is_used(
     for file in folder.iterdir():
         file.touch()
     load_model(gguf_file, dtype="float32")
+
+
+@pytest.mark.parametrize("key", ["llama.feed_forward_length", "llama.vocab_size"])
+def test_weights_of_other_shapes_than_the_metadata_say(
+    saved: Path, tmp_path: Path, key: str
+) -> None:
+    file = tmp_path / "tiny.gguf"
+    save_llama_gguf(file, saved, {key: 10**6})
+    with pytest.raises(DemurError, match="other shapes than its metadata say") as info:
+        ChatModel.load(file, dtype="float32")
+    assert "report" not in str(info.value)

@@ -23,6 +23,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.configuration import load_config
 from demur.chat.download import alone, file_sha256
+from demur.chat.gguf_header import damaged
 from demur.chat.weight_checks import check_complete, check_numbers
 from demur.errors import DemurError, first_line
 from demur.files import cache_directory, require_cache_space, write_json
@@ -170,6 +171,8 @@ def _unpack(
         # Readers of damaged files fail in any way, and those in Rust with bare Exceptions.
         if "allocate memory" in str(error):
             raise out_of_memory(name, "it ran out while unpacking") from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise damaged(name, "its weights have other shapes than its metadata say") from error
         raise DemurError(
             f"{name} cannot be read: the GGUF file is damaged or transformers does not know its "
             f"kind ({first_line(error)}); download it again or choose another."

@@ -156,8 +156,12 @@ def require_whole_model(header: GgufHeader, name: str) -> None:
         raise damaged(name, "it has no token embeddings")
     if embeddings[0] != header.size_of_model("embedding_length"):
         raise damaged(name, "its embeddings are not as long as its metadata say")
-    blocks = {found[1] for each in shapes if (found := re.search(r"(?:^|\.)blk\.(\d+)\.", each))}
+    found = [re.search(r"(?:^|\.)blk\.(\d+)\.", each) for each in shapes]
+    blocks = {int(each[1][:9]) for each in found if each}
     layers = header.size_of_model("block_count")
+    # Of a million layers, only those that are there are counted.
+    if any(block >= layers for block in blocks):
+        raise damaged(name, f"it has layers beyond the {layers} that its metadata say")
     if len(blocks) < layers:
         raise damaged(name, f"it has {len(blocks)} of its {layers} layers")
     width, weights = header.size_of_model("embedding_length"), sum(map(prod, shapes.values()))

@@ -336,7 +336,7 @@ class ChatRenderer:
 
 
 class Renderers:
-    """The renderers of models, each made once and tried on a short conversation.
+    """The renderers of models, each made once and tried on short conversations.
 
     Args:
         template: Jinja chat template to use in place of a model's own.
@@ -356,7 +356,8 @@ class Renderers:
             if known is tokenizer:
                 return renderer
         renderer = ChatRenderer(tokenizer, model_name, self._template)
-        renderer.render_text("?")
+        for safety_prompt in (None, "?"):
+            renderer.render_text("?", safety_prompt)
         self._made.append((tokenizer, renderer))
         return renderer
 

@@ -80,8 +80,8 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
         # A mask may be minus infinity.
         if bool(table.isnan().any()) or bool((table == torch.inf).any()):
             raise DemurError(
-                f"{name} has tables that are not numbers ({key} holds NaN or infinity); check the "
-                "settings in its config.json."
+                f"{name} has tables that are not numbers ({key} holds NaN or infinity), made of "
+                "settings that cannot be right; download it again."
             )
 
 
