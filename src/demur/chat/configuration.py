@@ -38,6 +38,32 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
     Raises:
         DemurError: there is none, it is another kind of model, or it needs code of its own.
     """
+    config = _read(folder, name, trust_remote_code)
+    _check_causal(config, name, trust_remote_code)
+    return config
+
+
+def load_classifier_config(folder: Path, name: str) -> PreTrainedConfig:
+    """The configuration of a sequence classifier with two labels or more.
+
+    Raises:
+        DemurError: there is none, it is another kind of model, or it needs code of its own.
+    """
+    config = _read(folder, name, trust_remote_code=False)
+    listed = config.architectures
+    saved_as = [str(each) for each in listed] if isinstance(listed, list) else []
+    if not any(each.endswith("ForSequenceClassification") for each in saved_as):
+        what = saved_as[0] if saved_as else config.model_type
+        raise DemurError(f"{name} is no sequence classifier ({what:.100}); give one that is.")
+    labels = len(config.id2label or {})
+    if labels < 2:
+        raise DemurError(f"{name} has only {labels} label; give a classifier with two or more.")
+    if config.problem_type == "multi_label_classification":
+        raise DemurError(f"{name} gives several labels at once; give a classifier that gives one.")
+    return config
+
+
+def _read(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     file = folder / "config.json"
@@ -65,7 +91,6 @@ def load_config(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedC
         ) from error
     except Exception as error:  # each kind of model checks its values in its own way
         raise _odd(name, " ".join(str(error).split())) from error
-    _check_causal(config, name, trust_remote_code)
     _check_sizes(config, name)
     return config
 

@@ -118,7 +118,8 @@ class DiagnoseSettings(_Group):
     preset: Preset = Field(default="standard", description="settings to start from")
     judge: str = Field(
         default="default",
-        description="refusal judge: default, paper, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+        description="refusal judge: default, paper, classifier:NAME, guard:NAME, endpoint:MODEL or "
+        "FILE.py:NAME",
     )
     seed: int = Field(
         default=0,

@@ -73,8 +73,8 @@ class JudgeSettings(_Group):
 
     judge: str = Field(
         default="default",
-        description="judge of refusal: default, paper, guard:NAME_OR_FOLDER, endpoint:MODEL or "
-        "FILE.py:NAME",
+        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
+        "endpoint:MODEL or FILE.py:NAME",
     )
     harm_judge: str | None = Field(
         default=None,

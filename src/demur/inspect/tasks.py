@@ -57,8 +57,8 @@ def safeguard(
         harmful: harmful queries: `held-out`, a text file, `FILE:COLUMN` or `hf:ORG/NAME:COLUMN`.
         harmless: harmless queries, likewise. By default the built-in `held-out` of both labels,
             where no set is named.
-        judge: judge of refusal: `default`, `paper`, `guard:NAME_OR_FOLDER`, `endpoint:MODEL` or
-            `FILE.py:NAME`.
+        judge: judge of refusal: `default`, `paper`, `classifier:NAME`, `guard:NAME`,
+            `endpoint:MODEL` or `FILE.py:NAME`.
         harm_judge: judge of harm, which says which answers to harmful queries are unsafe:
             `guard:NAME_OR_FOLDER`, `endpoint:MODEL` or `FILE.py:NAME`.
         base_url: address of the endpoint.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from demur.endpoint import EndpointSettings, TokenUsage
+from demur.judges.classifier import ClassifierJudge
 from demur.judges.combination import complied
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
@@ -24,6 +25,7 @@ from demur.judges.registry import as_harm_judge, as_refusal_judge, get_preferenc
 from demur.judges.rules import RefusalRule
 
 __all__ = [
+    "ClassifierJudge",
     "DefaultRefusalJudge",
     "EndpointJudge",
     "EndpointPairwiseJudge",

@@ -21,7 +21,7 @@ from demur.records.fingerprint import fingerprint
 
 _MOST_NAME = 80
 _TAKEN_NAMES = (DefaultRefusalJudge.name, PaperRefusalJudge.name)
-_TAKEN_KINDS = ("guard:", "endpoint:")
+_TAKEN_KINDS = ("classifier:", "guard:", "endpoint:")
 
 
 class OwnJudge:

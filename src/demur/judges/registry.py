@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from demur.endpoint import EndpointSettings
 from demur.errors import DemurError, did_you_mean
+from demur.judges.classifier import ClassifierJudge
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.endpoint import EndpointJudge
 from demur.judges.endpoint_pairs import EndpointPairwiseJudge
@@ -22,9 +24,12 @@ _RULES: dict[str, type[RefusalRule]] = {
     DefaultRefusalJudge.name: DefaultRefusalJudge,
     PaperRefusalJudge.name: PaperRefusalJudge,
 }
-_BUILT_IN = (DefaultRefusalJudge, PaperRefusalJudge, GuardJudge, EndpointJudge)
+_BUILT_IN = (DefaultRefusalJudge, PaperRefusalJudge, ClassifierJudge, GuardJudge, EndpointJudge)
 _MODELS = "guard:NAME_OR_FOLDER, endpoint:MODEL or FILE.py:NAME"
-_CHOICES: dict[Question, str] = {"refusal": f"{', '.join(_RULES)}, {_MODELS}", "harm": _MODELS}
+_CHOICES: dict[Question, str] = {
+    "refusal": f"{', '.join(_RULES)}, classifier:NAME_OR_FOLDER, {_MODELS}",
+    "harm": _MODELS,
+}
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ def as_refusal_judge(
     """A judge of refusal, ready to use.
 
     Args:
-        judge: `default` or `paper`; `guard:NAME_OR_FOLDER`, a guard of a family that says whether
-            a response refuses; `endpoint:MODEL`; `FILE.py:NAME`; an object with a method
-            `judge(queries, responses)`; a function of these two; or a class that can be called
-            without arguments. See `demur.judges.Judge` for an example. `FILE.py:NAME` runs the
-            file, so it must come from the user, never from a run's folder or the hub.
+        judge: `default` or `paper`; `classifier:NAME_OR_FOLDER` or `classifier:NAME=LABEL`, a
+            sequence classifier, see `ClassifierJudge`; `guard:NAME_OR_FOLDER`, a guard of a family
+            that says whether a response refuses; `endpoint:MODEL`; `FILE.py:NAME`; an object with a
+            method `judge(queries, responses)`; a function of these two; or a class that can be
+            called without arguments. See `demur.judges.Judge` for an example. `FILE.py:NAME` runs
+            the file, so it must come from the user, never from a run's folder or the hub.
         base_url: as for `as_harm_judge`; so are the others.
 
     Raises:
@@ -130,6 +136,13 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
             progress=options.progress,
         )
     _refuse(options.family, "A guard family belongs to guard:NAME")
+    if kind == "classifier" and model.strip():
+        if question == "harm":
+            raise DemurError("A classifier judges refusal: give guard:NAME as the judge of harm.")
+        name, labels = _labels_in(model)
+        return ClassifierJudge.load(
+            name, labels, dtype=options.dtype, device=options.device, progress=options.progress
+        )
     if not isinstance(judge, str):
         return _from_object(judge, question)
     if question == "refusal" and judge in _RULES:
@@ -137,17 +150,26 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
     if is_plugin_spec(judge):
         thing = load_plugin(judge)
         return _from_object(thing, question) if type(thing) in _BUILT_IN else own_judge(judge)
-    hint = did_you_mean(judge, (*_RULES, "guard:", "endpoint:"))
+    hint = did_you_mean(judge, (*_RULES, "classifier:", "guard:", "endpoint:"))
     raise DemurError(
         f"There is no {question} judge {judge!r:.100}{hint}: choose {_CHOICES[question]}."
     )
+
+
+def _labels_in(text: str) -> tuple[str, list[str]]:
+    """`NAME=LABEL,LABEL` in parts; a folder may have the sign in its name."""
+    name, sign, labels = text.rpartition("=")
+    if not sign or Path(text).expanduser().is_dir():
+        return text, []
+    return name, [label.strip() for label in labels.split(",") if label.strip()]
 
 
 def _from_object(judge: object, question: Question) -> Judge:
     if isinstance(judge, OwnJudge):
         return judge
     # Classes that the user derives from these are the user's own.
-    if isinstance(judge, (RefusalRule, GuardJudge, EndpointJudge)) and type(judge) in _BUILT_IN:
+    built_in = (RefusalRule, ClassifierJudge, GuardJudge, EndpointJudge)
+    if isinstance(judge, built_in) and type(judge) in _BUILT_IN:
         if judge.question != question:
             raise DemurError(
                 f"The judge {judge.name!r} judges {judge.question}, not {question}: choose "

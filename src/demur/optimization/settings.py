@@ -83,7 +83,8 @@ class OptimizeSettings(Group, Generic[Own]):
     )
     judge: str = Field(
         default="default",
-        description="judge of refusal: paper, default, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
+        "endpoint:MODEL or FILE.py:NAME",
     )
     base_url: str | None = Field(
         default=None,

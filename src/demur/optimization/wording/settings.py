@@ -216,7 +216,8 @@ class WordingSettings(_Group):
     )
     judge: str = Field(
         default="default",
-        description="judge of refusal: default, paper, guard:NAME, endpoint:MODEL or FILE.py:NAME",
+        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
+        "endpoint:MODEL or FILE.py:NAME",
     )
     base_url: str | None = Field(
         default=None,
