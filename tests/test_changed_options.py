@@ -9,12 +9,19 @@ import pytest
 
 pytest.importorskip("openai", reason="openai is not installed: pip install 'demur[endpoint]'")
 
-from demur import Comparison, DemurError, Server, evaluate
-from demur.endpoint import ChangedOptions
-from demur.evaluation.changed_options import FILE
+from demur import ChatModel, Comparison, DemurError, Server, evaluate
+from demur.chat.engine import SamplingSettings
+from demur.endpoint import ChangedOptions, EndpointSettings
+from demur.evaluation.changed_options import FILE, kept_changes
+from demur.evaluation.measuring import measure
+from demur.evaluation.protocol import Protocol
+from demur.judges import EndpointJudge
+from demur.prompts import Condition
+from demur.records import MeasurementStore, Queries
 from demur.report import write_report
 from tests.command_line import demur
 from tests.endpoint_server import Reply, completion, running_server
+from tests.tiny import save_tiny_model
 
 NEWER = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
 
@@ -91,6 +98,28 @@ def test_those_of_judges_are_known_too(queries: dict[str, Any], tmp_path: Path) 
             **queries,
         )
     assert comparison.changed_options == (ChangedOptions(f"{own.url}/", "j", ("temperature",)),)
+
+
+def test_they_go_with_a_measurement_that_is_copied(tmp_path: Path) -> None:
+    def strict_judge(body: dict[str, Any]) -> Reply:
+        if "temperature" in body:
+            return 400, {"error": {"message": "no", "param": "temperature"}}
+        return completion("answers")
+
+    model = ChatModel.load(save_tiny_model(tmp_path / "tiny"), dtype="float32")
+    queries = Queries("s", ("w7 w1 ?", "w7 w2 ?"), ("harmful", "harmless"), (None, None))
+    protocol = Protocol(SamplingSettings(most_tokens=3), 3, 3, 1, False)
+    first, second = (MeasurementStore(tmp_path / name) for name in ("first", "second"))
+    with running_server(strict_judge) as server:
+        judge = EndpointJudge("j", EndpointSettings(server.url), "refusal")
+        measure(model, queries, Condition(), protocol, judge, first)
+        count = len(server.requests)
+        judge = EndpointJudge("j", EndpointSettings(server.url), "refusal")
+        lenders = [tmp_path / "first"]
+        measure(model, queries, Condition(), protocol, judge, second, lenders=lenders)
+        assert len(server.requests) == count
+    assert [one.left_out for one in kept_changes(second)] == [("temperature",)]
+    assert kept_changes(second) == kept_changes(first)
 
 
 def test_a_damaged_file_of_them_is_named(queries: dict[str, Any], tmp_path: Path) -> None:

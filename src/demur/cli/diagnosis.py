@@ -37,6 +37,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(_headroom(sheet.headroom))
     shares = ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
     console.print(f"Variance along the principal components: {shares}")
+    for changed in diagnosis.changed_options:
+        console.print(Text(printable(str(changed))))
     print_again(console, diagnosis.path, "The numbers, the figures and the responses")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from demur.chat.settings import LoadSettings
 from demur.diagnosis.settings import DiagnoseSettings, NumberSettings
 from demur.diagnosis.sheet import Sheet
+from demur.endpoint import ChangedOptions
 from demur.errors import DemurError
+from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.record import JudgeRecord
 from demur.optimization.groups import ResponseSettings
 from demur.optimization.recorded import QueriesRecord
@@ -240,6 +242,15 @@ class Diagnosis:
         """
         store = MeasurementStore(self.path)
         return tuple(map(store.require, self.settings.held_out))
+
+    @property
+    def changed_options(self) -> tuple[ChangedOptions, ...]:
+        """How requests to judges behind endpoints were changed, because of what those do not take.
+
+        Raises:
+            DemurError: the file of them is damaged.
+        """
+        return kept_changes(MeasurementStore(self.path))
 
     def __str__(self) -> str:
         return "\n".join(self.verdict)

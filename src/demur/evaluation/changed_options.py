@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from demur.endpoint import AsksEndpoint, ChangedOptions
@@ -30,17 +30,16 @@ def keep_changes(store: MeasurementStore, askers: Iterable[object]) -> None:
         DemurError: the file is damaged, or cannot be written.
     """
     found = [one.changed_options for one in askers if isinstance(one, AsksEndpoint)]
-    changes = [one for one in found if one is not None]
-    if not changes:
-        return
-    known = {(one.place, one.model): one for one in kept_changes(store)}
-    before = dict(known)
-    for one in changes:
-        place = (one.place, one.model)
-        known[place] = known[place].merged(one.left_out, one.limit) if place in known else one
-    if known != before:
-        options = tuple(known[place] for place in sorted(known))
-        write_record(store.path / FILE, _Kept(options), _FORMAT)
+    _add(store, [one for one in found if one is not None])
+
+
+def copy_changes(store: MeasurementStore, lender: MeasurementStore) -> None:
+    """Keep what belongs to a measurement that was copied from another folder.
+
+    Raises:
+        DemurError: a file is damaged, or cannot be written.
+    """
+    _add(store, kept_changes(lender))
 
 
 def kept_changes(store: MeasurementStore) -> tuple[ChangedOptions, ...]:
@@ -51,3 +50,17 @@ def kept_changes(store: MeasurementStore) -> tuple[ChangedOptions, ...]:
     """
     file = store.path / FILE
     return read_record(file, _Kept, _FORMAT, in_work=True).options if file.exists() else ()
+
+
+def _add(store: MeasurementStore, changes: Sequence[ChangedOptions]) -> None:
+    """Write what is not known yet."""
+    if not changes:
+        return
+    known = {(one.place, one.model): one for one in kept_changes(store)}
+    before = dict(known)
+    for one in changes:
+        place = (one.place, one.model)
+        known[place] = known[place].merged(one.left_out, one.limit) if place in known else one
+    if known != before:
+        options = tuple(known[place] for place in sorted(known))
+        write_record(store.path / FILE, _Kept(options), _FORMAT)

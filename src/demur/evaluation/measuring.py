@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.evaluation.answerers.protocol import Question, Task
-from demur.evaluation.changed_options import keep_changes
+from demur.evaluation.changed_options import copy_changes, keep_changes
 from demur.evaluation.judging import Judges
 from demur.evaluation.protocol import Protocol
 from demur.judges.protocol import Judge, settling
@@ -72,6 +72,7 @@ def measure(
     key = key_of(task, protocol.fingerprint(judge, harm_judge))
     lender = store.borrow(key, lenders, task.question.name, queries.name)
     if lender is not None:
+        copy_changes(store, MeasurementStore(lender))
         progress.message(
             f"{queries.name} under {task.question.name} was measured in {lender} already: taking "
             "it from there."

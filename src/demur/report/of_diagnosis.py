@@ -11,6 +11,7 @@ from demur.report.collecting import Collection
 from demur.report.facts import (
     facts_of_answerer,
     facts_of_conditions,
+    facts_of_options,
     facts_of_settings,
     facts_of_versions,
 )
@@ -56,6 +57,7 @@ def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
         charts_title="Layer by layer: AUC, cross-validated; 0.5 is chance",
         facts={
             **facts_of_answerer(record.model),
+            **facts_of_options(diagnosis.changed_options),
             **facts_of_conditions(record.conditions, record.conditions[0].system_prompt),
             **facts_of_settings(record.settings),
             **facts_of_versions(diagnosis.versions),
