@@ -263,6 +263,12 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(as_queries(path)) == list(as_queries(path, "said")) == TEXTS
     assert as_responses(path) == TEXTS
     assert "row 1 has no column 'texts' (did you mean 'text'?)" in complaints_of_queries(path)
+    # A text that repeats takes no room in the file, and all of it in memory.
+    parquet.write_table(arrow.table({"text": ["a" * 100_000] * 1000}), path)
+    assert path.stat().st_size < 200_000
+    monkeypatch.setattr("demur.reading.archives.MOST_LINE_BYTES", 50_000)
+    with pytest.raises(DemurError, match="has a row above 0 MB behind row 0: check that this is"):
+        as_queries(path)
 
 
 def complaints_of_queries(path: Path) -> str:

@@ -16,7 +16,7 @@ from demur.reading.files import Watch
 from demur.reading.objects import parse_json
 from demur.reading.row import Row
 
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 8  # a long text that repeats takes no room in the file, and all in memory
 _CHUNK = 1 << 20
 _SAMPLES = "samples/"
 
@@ -41,9 +41,16 @@ def parquet_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
         try:
             number = 0
             for batch in parquet.ParquetFile(stream).iter_batches(_ROWS_AT_ONCE):
+                if batch.nbytes > _ROWS_AT_ONCE * MOST_LINE_BYTES:
+                    raise DemurError(
+                        f"{name} has a row above {MOST_LINE_BYTES / 1e6:.0f} MB behind row "
+                        f"{number}: check that this is the right file."
+                    )
                 for value in batch.to_pylist():
                     number += 1
                     yield Row(f"{name} row {number}", value)
+        except (DemurError, MemoryError):
+            raise
         except Exception as error:  # the package raises several kinds
             raise DemurError(
                 f"{name} is a damaged Parquet file ({first_line(error):.200}): write it again."
