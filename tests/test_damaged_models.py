@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -208,6 +209,23 @@ def test_ends_that_are_no_tokens_are_left_out(folder: Path, value: object) -> No
         ["w9 w8"], Condition(), SamplingSettings(most_tokens=4, least_tokens=3)
     )
     assert 3 <= sampled.samples[0][0].tokens <= 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    [CONFIG, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+     "added_tokens.json", "generation_config.json", "adapter_config.json", "chat_template.jinja",
+     "additional_chat_templates/tools.jinja", INDEX],
+)  # fmt: skip
+def test_no_file_is_read_that_is_larger_than_any(folder: Path, name: str) -> None:
+    if name == INDEX:
+        (folder / WEIGHTS).unlink()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+    os.truncate(folder / name, 20 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert re.search(rf"{Path(name).name}'? is (larger than|above) 1\d\d MB", failure(folder))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
 def test_an_adapter_is_called_one(folder: Path) -> None:

@@ -38,11 +38,46 @@ if TYPE_CHECKING:
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+_TEXTS = (
+    *_TOKENIZER_FILES,
+    "config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "generation_config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+)
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SAMPLE = 64 << 10
 
 MOST_HEADER = 100_000_000
 """Largest size in bytes of a safetensors header, as its own library bounds it, and of an index."""
+
+
+MOST_TEXT = 1 << 27
+"""Largest size in bytes of any other file of a model folder (134 MB), which are read whole."""
+
+
+def check_texts(folder: Path, name: str) -> None:
+    """Check the sizes of a model folder's files other than weights.
+
+    Raises:
+        DemurError: one is too large.
+    """
+    for file in (found for pattern in _TEXTS for found in folder.glob(pattern)):
+        if file.stat().st_size > MOST_TEXT:
+            raise DemurError(
+                f"{name}: {file.name} is larger than {MOST_TEXT / 1e6:.0f} MB, the most that is "
+                "read; download the model again."
+            )
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
@@ -143,6 +178,7 @@ def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrain
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    check_texts(folder, name)
     if not trust_remote_code and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise DemurError(f"{name} has no tokenizer; put its tokenizer.json beside the weights.")
     try:

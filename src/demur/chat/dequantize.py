@@ -113,7 +113,8 @@ def _is_usable(folder: Path) -> bool:
 
 
 # Hashing gigabytes takes seconds, too long for every start. So a file is hashed again only where
-# its size or time differs from what they were when it was written.
+# its size or times differ from what they were when it was written. Nothing sets the time of the
+# last change (ctime) back, as copying a file over another one does with the other (mtime).
 
 
 def _states_file(folder: Path) -> Path:
@@ -132,7 +133,11 @@ def _is_unchanged(file: Path, recorded: dict[str, object]) -> bool:
 
 def _state(file: Path) -> dict[str, object]:
     status = file.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return {
+        "size": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "ctime_ns": status.st_ctime_ns,
+    }
 
 
 def _sha256(file: Path) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from demur.chat.catalog import CATALOG
 from demur.chat.checkpoint import (
+    check_texts,
     explained_errors,
     fingerprint,
     list_weights,
@@ -279,4 +280,5 @@ def _find_in_folder(folder: Path) -> _Origin:
         if (folder / "adapter_config.json").is_file():
             raise missing_weights(name, ["adapter_config.json"])
         raise DemurError(f"{folder} has no config.json; give a folder that save_pretrained wrote.")
+    check_texts(folder, name)
     return _Origin(folder, name, f"folder:{fingerprint(folder, name)}")
