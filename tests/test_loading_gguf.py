@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -135,13 +136,16 @@ def test_gguf_files_that_cannot_be_read(
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "config.json", "tokenizer.json", "generation_config.json"]
 )
-def test_a_copy_that_was_changed_is_made_again(gguf_file: Path, name: str) -> None:
+@pytest.mark.parametrize("time", ["new", "old"])
+def test_a_copy_that_was_changed_is_made_again(gguf_file: Path, name: str, time: str) -> None:
     first = load_model(gguf_file, dtype="float32", device="cpu")
     wanted = {key: weight.clone() for key, weight in first.model.state_dict().items()}
     copy = first.folder / name
-    whole = copy.read_bytes()
+    whole, before = copy.read_bytes(), copy.stat()
     del first
     copy.write_bytes(whole[: len(whole) // 2] + bytes(16) + whole[len(whole) // 2 + 16 :])
+    if time == "old":
+        os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
     again = load_model(gguf_file, dtype="float32", device="cpu")
     assert copy.read_bytes() == whole
     assert all(torch.equal(weight, wanted[key]) for key, weight in again.model.state_dict().items())
