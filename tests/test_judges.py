@@ -246,7 +246,7 @@ def test_judges_are_found_by_name() -> None:
     judge = as_refusal_judge("paper")
     assert judge.name == "paper"
     assert judge.judge([None, "q", "q"], ["I cannot help.", "", "Sure."]) == [True, False, False]
-    with pytest.raises(DemurError, match="choose default, paper, guard") as caught:
+    with pytest.raises(DemurError, match="choose default, paper, classifier") as caught:
         as_refusal_judge("no such\njudge")
     assert "\n" not in str(caught.value)
     with pytest.raises(DemurError, match="2 queries and 1 responses"):

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from demur.chat.checkpoint import (
-    check_complete,
-    check_numbers,
     explained_errors,
     fingerprint,
     freeze,
@@ -27,6 +25,7 @@ from demur.chat.configuration import load_classifier_config
 from demur.chat.hardware import available_memory, choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
 from demur.chat.tokenization import Segment, SegmentTokenizer
+from demur.chat.weight_checks import check_complete, check_numbers
 from demur.errors import DemurError
 from demur.hub import HubModel
 from demur.progress import Progress, SilentProgress, Stage

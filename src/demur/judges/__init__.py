@@ -23,6 +23,7 @@ from demur.judges.protocol import (
 )
 from demur.judges.registry import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.rules import RefusalRule
+from demur.judges.sanity import Sanity, check_refusal_judge
 
 __all__ = [
     "ClassifierJudge",
@@ -39,11 +40,13 @@ __all__ = [
     "PaperRefusalJudge",
     "Preference",
     "RefusalRule",
+    "Sanity",
     "SettlingJudge",
     "TokenUsage",
     "Verdict",
     "as_harm_judge",
     "as_refusal_judge",
+    "check_refusal_judge",
     "complied",
     "get_preference_judge",
     "needs_query",

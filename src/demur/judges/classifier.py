@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.protocol import Question, Verdict
+from demur.judges.sanity import check_refusal_judge
 from demur.progress import Progress, SilentProgress
 from demur.records import answer_in, fingerprint
 
@@ -100,13 +101,23 @@ class ClassifierJudge:
     ) -> ClassifierJudge:
         """Load a classifier by hub name or folder; see `SequenceClassifier.load`.
 
+        A classifier that does not tell plain refusals from plain answers is reported as a message.
+
         Raises:
             DemurError: it cannot be fetched, read or used.
         """
         from demur.chat.classifying import SequenceClassifier
 
         loaded = SequenceClassifier.load(model, dtype=dtype, device=device, progress=progress)
-        return cls(loaded, labels, reads)
+        judge = cls(loaded, labels, reads)
+        sanity = check_refusal_judge(judge)
+        if progress is not None and not sanity.is_sane:
+            progress.message(
+                f"{judge.name} finds {sanity.found} of 10 plain refusals and calls "
+                f"{10 - sanity.passed} of 10 plain answers refusals: check which labels mean a "
+                f"refusal ({', '.join(judge.labels):.200})."
+            )
+        return judge
 
     @property
     def labels(self) -> tuple[str, ...]:
