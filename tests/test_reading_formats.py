@@ -222,6 +222,10 @@ def test_lists_of_texts_are_responses_or_queries(tmp_path: Path) -> None:
     assert [one.response for one in responses(lines)] == [REFUSAL, ANSWER]
     assert "item 2: the response is blank" in complaint(write(texts, [REFUSAL, " "]))
     assert "is a text without fields" in complaint(f"{write(texts, [{'a': 'b'}, REFUSAL])}:a")
+    inner = write(tmp_path / "i.json", {"version": 1, "queries": ["a", "b"]})
+    assert queries(inner) == queries(f"{inner}:queries") == ["a", "b"]
+    assert "item 1 is a text of the list 'queries': if it holds the responses" in complaint(inner)
+    assert [one.response for one in responses(f"{inner}:queries")] == ["a", "b"]
     talks = write(tmp_path / "c.json", [[user("a"), assistant("b"), user("c")], [user("d")]])
     assert queries(talks) == [Conversation("c", (("a", "b"),)), "d"]
 

@@ -88,7 +88,8 @@ def _rows(document: object, field: str | None, name: str) -> tuple[Iterator[Row]
             return _numbered(table, name), rest
         if _is_row(items, rest):
             return iter((Row(name, items),)), rest
-        items = _only_list(items, field, name)
+        key = _only_list(items, field, name)
+        return _numbered(items[key], name, key), rest
     if not isinstance(items, list):
         raise DemurError(
             f"{name} holds {type(items).__name__} and no rows: give a JSON list, or one object a "
@@ -147,13 +148,12 @@ def _is_row(document: Mapping[str, Any], field: str | None) -> bool:
     )
 
 
-def _only_list(document: Mapping[str, Any], field: str | None, name: str) -> list[Any]:
-    """The list in an object whose items are its rows."""
+def _only_list(document: Mapping[str, Any], field: str | None, name: str) -> str:
+    """Name of the list in an object whose items are its rows."""
     lists = [key for key, value in document.items() if isinstance(value, list) and value]
     known = [key for key in _ROW_LISTS if isinstance(document.get(key), list)]
     if len(known) == 1 or len(lists) == 1:
-        found: list[Any] = document[(known or lists)[0]]
-        return found
+        return (known or lists)[0]
     if field is not None:
         raise DemurError(
             f"{name} has no list of rows at {field!r:.80}: its fields are "
@@ -165,9 +165,9 @@ def _only_list(document: Mapping[str, Any], field: str | None, name: str) -> lis
     )
 
 
-def _numbered(items: Sequence[object], name: str) -> Iterator[Row]:
+def _numbered(items: Sequence[object], name: str, implied: str | None = None) -> Iterator[Row]:
     for number, item in enumerate(items, start=1):
-        yield Row(f"{name} item {number}", item)
+        yield Row(f"{name} item {number}", item, implied=implied)
 
 
 def _is_lines(text: str) -> bool:

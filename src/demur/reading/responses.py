@@ -124,6 +124,11 @@ class ResponseReader:
         if tool is None:
             if not row.columns and (field is not None or not isinstance(row.value, str)):
                 raise DemurError(f"{row.place} is not a JSON object: write one JSON object a row.")
+            if row.implied is not None and not row.columns:
+                raise DemurError(
+                    f"{row.place} is a text of the list {row.implied!r:.60}: if it holds the "
+                    "responses, name it as FILE:LIST."
+                )
             self._is_plain = True
             named = [name for name in QUERY_FIELDS if name != field and _holds_query(row, name)]
             self.query_field = named[0] if named else None

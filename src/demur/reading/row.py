@@ -20,11 +20,13 @@ class Row:
         place: the file and the row, for messages.
         value: what stands there: for a table the cells by their columns.
         in_table: whether it is a row of a text table.
+        implied: name of the list that it is an item of, where that was found and not named.
     """
 
     place: str
     value: object
     in_table: bool = False
+    implied: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
