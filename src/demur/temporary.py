@@ -87,7 +87,7 @@ def _remove(path: Path) -> None:
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
+        elif os.path.lexists(path):  # mostly it was moved to its place
             path.unlink()
 
 
