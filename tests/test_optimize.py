@@ -546,7 +546,8 @@ def test_a_judge_of_ones_own_decides(
     for one in run.held_out():
         for responses in one.responses:
             for response in responses:
-                even = any(word[-1:] in "02468" for word in response.response.split())
+                words = response.response.split()  # none in a blank answer, which is not judged
+                even = any(word[-1:] in "02468" for word in words) if words else None
                 assert response.refused is even
     assert run.settings.judge.name == "WordJudge"
     file = tmp_path / "mine.py"
