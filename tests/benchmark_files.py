@@ -76,11 +76,20 @@ def add_tiny(
     path: str = "data/some file.txt",
     side: Side = "harmless",
     columns: Columns | None = None,
+    kept_sha256: str | None = None,
 ) -> Benchmark:
     """Put a benchmark called tiny, published with `content`, into the table."""
     digest = hashlib.sha256(content).hexdigest()
     benchmark = Benchmark(
-        "tiny", side, "someone/queries", COMMIT, path, digest, len(content), columns=columns
+        "tiny",
+        side,
+        "someone/queries",
+        COMMIT,
+        path,
+        digest,
+        len(content),
+        columns=columns,
+        kept_sha256=kept_sha256,
     )
     monkeypatch.setitem(BENCHMARKS, "tiny", benchmark)
     return benchmark

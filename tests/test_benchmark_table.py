@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from demur.cli.app import main
+from demur.errors import DemurError
 from demur.queries import (
     BENCHMARKS,
     Benchmark,
     Columns,
     QuerySet,
     benchmark_address,
+    benchmark_state,
     find_benchmark,
     load_benchmark,
 )
 from demur.queries.benchmark_table import NOT_STATED
-from tests.benchmark_files import LINES, add_tiny, isolate, message_of, save
+from tests.benchmark_files import LINES, add_tiny, isolate, message_of, running_server, save
 
 TABLE = (
     b"\xef\xbb\xbfid,prompt,label,type\n"
@@ -71,6 +75,85 @@ def test_rows_of_one_kind_only(add: Add, tmp_path: Path) -> None:
     assert queries == QuerySet("tiny", "harmful", ("One?", "Three?"))
 
 
+JSON_LINES = b"""\
+{"prompt": "One?", "kind": "safety", "topic": "a", "n": 1}
+{"prompt": null, "kind": "safety", "topic": "a"}
+{"prompt": "Two?", "kind": "other", "topic": "b"}
+{"prompt": "Three? ", "kind": "safety", "topic": "b"}
+"""
+
+
+def test_json_lines_of_one_kind(add: Add, tmp_path: Path) -> None:
+    columns = Columns("prompt", category="topic", only=("kind", "safety"))
+    add(JSON_LINES, "prompts.jsonl", "borderline", columns)
+    (queries,) = load_benchmark("tiny", save(tmp_path, JSON_LINES, "tiny.jsonl"))
+    assert queries == QuerySet("tiny", "harmless", ("One?", "Three?"), ("a", "b"))
+    assert queries.remark == "1 rows of tiny have no query and are left out."
+
+
+def attacked(rows: list[Any]) -> bytes:
+    return json.dumps({"parameters": {"model": "m"}, "jailbreaks": rows}).encode()
+
+
+ATTACKED = [
+    {"prompt": "One?", "category": "a", "response": "An answer that nobody keeps."},
+    {"prompt": None, "category": "a", "response": None},
+    {"prompt": "Two?", "category": "b", "response": "Another one."},
+]
+KEPT = (
+    b'{"jailbreaks": [{"category": "a", "prompt": "One?"}, {"category": "a", "prompt": null}, '
+    b'{"category": "b", "prompt": "Two?"}]}\n'
+)
+
+
+def test_answers_are_never_kept(
+    add: Add, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = attacked(ATTACKED)
+    columns = Columns("prompt", category="category", rows="jailbreaks")
+    kept_sha256 = hashlib.sha256(KEPT).hexdigest()
+    benchmark = add(content, "vicuna.json", "harmful", columns, kept_sha256=kept_sha256)
+    expected = QuerySet("tiny", "harmful", ("One?", "Two?"), ("a", "b"))
+    with running_server() as server:
+        monkeypatch.setenv("DEMUR_BENCHMARK_SOURCE", server.url)
+        server.serve(benchmark, content)
+        for _ in range(2):
+            assert load_benchmark("tiny") == (expected,)
+        assert len(server.asked) == 1
+        assert [path.name for path in cache.iterdir()] == ["tiny.json"]
+        assert (cache / "tiny.json").read_bytes() == KEPT
+        assert benchmark_state("tiny") == "ready"
+        # A file that somebody put into the cache whole is replaced.
+        (cache / "tiny.json").write_bytes(content)
+        assert benchmark_state("tiny") == "wrong SHA-256"
+        assert load_benchmark("tiny") == (expected,)
+        assert (cache / "tiny.json").read_bytes() == KEPT
+    # A folder may have the file as published, or a copy of the cache's.
+    for number, given in enumerate((content, KEPT)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert load_benchmark("tiny", save(folder, given, "tiny.json")) == (expected,)
+        assert benchmark_state("tiny", folder) == "ready"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b'{"jailbreaks": 3}',
+        b'{"jailbreaks": ["x"]}',
+        b'{"jailbreaks": [{"category": "a"}]}',
+        b'{"jailbreaks": [{"prompt": 3, "category": "a"}]}',
+        b"not json",
+    ],
+)
+def test_malformed_json(add: Add, tmp_path: Path, content: bytes) -> None:
+    columns = Columns("prompt", category="category", rows="jailbreaks")
+    add(content, "vicuna.json", "harmful", columns)
+    with pytest.raises(DemurError):
+        load_benchmark("tiny", save(tmp_path, content, "tiny.json"))
+
+
 def test_one_column_for_two_purposes(add: Add, tmp_path: Path) -> None:
     content = b"q,kind\nOne?,a\nTwo?,b\n"
     add(content, "prompts.csv", "harmful", Columns("q", category="kind", only=("kind", "a")))
@@ -88,7 +171,7 @@ def test_one_column_for_two_purposes(add: Add, tmp_path: Path) -> None:
         (b"prompt,label,type\nOne?,safe,x\n", "no harmful queries"),
         (b"prompt,label,type\nOne?,unsafe,x\n", "no harmless queries"),
         (b"prompt,label,type\n\xe9,safe,x\n", "not UTF-8 text (line 2)"),
-        (b"", "no column 'prompt'"),
+        (b"", "is empty"),
     ],
 )
 def test_malformed_tables(add: Add, tmp_path: Path, content: bytes, expected: str) -> None:
@@ -124,7 +207,7 @@ def test_an_unknown_name_gets_the_nearest(name: str, nearest: str) -> None:
 def test_an_unknown_name_lists_them_all(name: str) -> None:
     message = message_of(name)
     assert repr(name)[:100] in message
-    assert len(message) < 400
+    assert len(message) < 600
     assert all(known in message for known in BENCHMARKS)
 
 
@@ -134,7 +217,9 @@ def test_the_table_is_consistent() -> None:
         assert name == benchmark.name
         assert re.fullmatch(r"[0-9a-f]{64}", benchmark.sha256)
         assert re.fullmatch(r"[0-9a-f]{40}", benchmark.commit)
-        assert (benchmark.columns is not None) == benchmark.file_name.endswith(".csv")
+        is_table = benchmark.file_name.endswith((".csv", ".jsonl", ".json"))
+        assert (benchmark.columns is not None) == is_table
+        assert re.fullmatch(r"[0-9a-f]{64}", benchmark.kept_sha256 or "0" * 64)
     assert len({benchmark.file_name for benchmark in BENCHMARKS.values()}) == len(BENCHMARKS)
 
 
@@ -148,20 +233,25 @@ def test_the_table_is_that_of_the_reference(reference: Path) -> None:
         for key in ("side", "repository", "commit", "path", "sha256"):
             assert row[key] == getattr(known, key), (name, key)
         assert int(row["bytes"]) == known.size
-        assert described(known) == described_by(row["format"]), name
+        format = row["format"].replace("as harmbench", rows["harmbench"]["format"])
+        assert described(known) == described_by(format), name
+        assert (known.kept_sha256 is not None) == ("never keep" in format), name
 
 
 Described = tuple[object, ...]
+UNNAMED = {"xstest", "simple-safety-tests", "coconot-contrast"}
+UNNAMED |= {name for name in BENCHMARKS if name.startswith("jbb-attacked-")}
 
 
 def described(benchmark: Benchmark) -> Described:
     columns = benchmark.columns
-    # The reference names neither the categories of XSTest nor a use for HarmBench's contexts.
+    # The reference does not name all categories, and no use for HarmBench's contexts.
+    category = None if columns is None or benchmark.name in UNNAMED else columns.category
     return (
-        None if columns is None else columns.query,
-        None if columns is None or benchmark.name == "xstest" else columns.category,
+        None if columns is None or benchmark.name == "coconot-contrast" else columns.query,
+        category,
         None if columns is None else columns.label,
-        None if columns is None else columns.only,
+        None if columns is None or benchmark.name == "coconot-contrast" else columns.only,
         benchmark.queries,
         benchmark.licence,
     )
@@ -173,14 +263,14 @@ def described_by(text: str) -> Described:
         return match[1] if match else None
 
     kind = found(r"standard behaviours have (\w+) standard")
-    counts = found(r"\((\d+(?: and \d+)?)")
+    counts = found(r"of which (\d+)") or found(r"\((\d+(?: and \d+)?)")
     return (
-        found(r"query in column (\w+)"),
+        found(r"quer(?:y in column|ies in jailbreaks\[\]\.)\s?(\w+)"),
         found(r"category in (\w+)"),
         found(r"label safe or unsafe in (\w+)"),
         None if kind is None else (kind, "standard"),
         None if counts is None else sum(map(int, counts.split(" and "))),
-        found(r"(CC-[\w.-]+)") or NOT_STATED,
+        found(r"(CC-[\w.-]+|MIT)") or NOT_STATED,
     )
 
 
@@ -204,7 +294,8 @@ def test_the_command_lists_what_there_is(
     lines = {line.split()[0]: line for line in shown.splitlines() if line.split()}
     assert set(BENCHMARKS) <= set(lines)
     assert lines["tiny"].split()[-1] == "yes"
-    assert lines["xstest"].split()[1:] == ["both", "450", "paul-rottger/", "CC-BY-4.0", "no"]
+    assert lines["xstest"].split()[1:] == ["450", "paul-rottger/", "CC-BY-4.0", "no"]
+    assert lines["both"].split()[1:] == ["38.7", "kB", "exaggerated-safety"]
     assert max(map(len, shown.splitlines())) <= 80
     assert "exaggerated-safety" in shown
 

@@ -55,8 +55,7 @@ def _table(states: dict[str, BenchmarkState], here: str) -> Table:
     # Each benchmark takes two lines, so that the table fits into 80 columns.
     table = new_table()
     table.show_edge, table.padding = False, (0, 1, 0, 0)
-    table.add_column("name", no_wrap=True)
-    table.add_column("side", no_wrap=True)
+    table.add_column("name\nside", no_wrap=True)
     table.add_column("queries\nsize", justify="right", no_wrap=True)
     table.add_column("source", overflow="fold")
     table.add_column("licence", no_wrap=True)
@@ -65,8 +64,7 @@ def _table(states: dict[str, BenchmarkState], here: str) -> Table:
     for name, benchmark in BENCHMARKS.items():
         queries = "" if benchmark.queries is None else str(benchmark.queries)
         table.add_row(
-            name,
-            benchmark.side,
+            Text(f"{name}\n{benchmark.side}"),
             f"{queries}\n{benchmark.size / 1000:.1f} kB",
             Text(benchmark.repository.replace("/", "/\n")),
             benchmark.licence,

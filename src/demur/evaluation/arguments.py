@@ -26,6 +26,7 @@ class Arguments:
     """The arguments of `evaluate` that say what is measured and how; None for the default."""
 
     prompts: Sequence[PromptChoice] | None
+    suite: str | None
     benchmarks: Sequence[str]
     harmful: QueryChoices
     harmless: QueryChoices
@@ -74,6 +75,7 @@ class Arguments:
         """
         values: dict[str, object] = {
             "prompt": _prompt_names(self.prompts),
+            "suite": self.suite,
             "benchmark": tuple(self.benchmarks),
             "harmful": _set_names(self.harmful),
             "harmless": _set_names(self.harmless),

@@ -20,6 +20,7 @@ from demur.queries import (
     in_turn,
     labelled,
     load_benchmark,
+    load_suite,
     name_in_turn,
     offering,
     read_tools,
@@ -110,6 +111,7 @@ def choose_sets(
     progress: Progress | None = None,
     *,
     built_in: bool = True,
+    suite: str | None = None,
     turns: Sequence[int] = (1,),
     tools: str | None = None,
     seed: int = 0,
@@ -126,6 +128,7 @@ def choose_sets(
         benchmark_dir: folder with the files of benchmarks; nothing is downloaded then.
         progress: reports downloads.
         built_in: whether the held-out queries stand in where no set is chosen.
+        suite: name of a suite, whose sets come first.
         turns: turns of the conversation that the queries are measured in, of 1 and 3. In each turn
             a set is one of its own; in the third it is called, for example, `held-out, third turn`.
         tools: JSON file with the tools that the model is offered before every query, `built-in`
@@ -135,9 +138,11 @@ def choose_sets(
     Raises:
         DemurError: a set cannot be read or is given twice, or there is no such turn.
     """
-    if built_in and not benchmarks and not _several(harmful) and not _several(harmless):
+    nothing = suite is None and not benchmarks and not _several(harmful)
+    if built_in and nothing and not _several(harmless):
         harmful = harmless = BUILT_IN_SET
     sides = [
+        *(() if suite is None else load_suite(suite)),
         *(as_query_set(choice, "harmful") for choice in _several(harmful)),
         *(as_query_set(choice, "harmless") for choice in _several(harmless)),
     ]

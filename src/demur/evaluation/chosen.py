@@ -163,6 +163,7 @@ def _sets(
         queries.benchmark_dir,
         progress,
         built_in=built_in,
+        suite=queries.suite,
         turns=queries.turn,
         tools=queries.tools,
         seed=settings.sampling.seed,

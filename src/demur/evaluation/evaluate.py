@@ -46,6 +46,7 @@ def evaluate(
     answerer: ChatModel | Answerer,
     *,
     prompts: Sequence[PromptChoice] | None = None,
+    suite: str | None = None,
     benchmarks: Sequence[str] = (),
     harmful: QueryChoices = None,
     harmless: QueryChoices = None,
@@ -77,6 +78,7 @@ def evaluate(
             or of a saved safety prompt, `organisation/name` on the hub, or a `SafetyPrompt`. By
             default none and `long`; of a server none, which is then called `as-served`. A text
             prompt is sent to a server as the system message.
+        suite: `standard`, which is 100 harmful, 100 borderline and 100 ordinary built-in queries.
         benchmarks: names of public benchmarks, see `demur benchmarks`.
         harmful: harmful queries: `held-out`, a text file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, a
             `QuerySet`, a list of texts, or a list of query sets, each of which has rates of its
@@ -123,6 +125,7 @@ def evaluate(
     """
     arguments = Arguments(
         prompts=prompts,
+        suite=suite,
         benchmarks=benchmarks,
         harmful=harmful,
         harmless=harmless,

@@ -24,6 +24,10 @@ class _Group(BaseModel):
 class QuerySettings(_Group):
     """Queries."""
 
+    suite: str | None = Field(
+        default=None,
+        description="standard: 100 harmful, 100 borderline and 100 ordinary queries, built in",
+    )
     benchmark: tuple[str, ...] = Field(
         default=(),
         description="name of a public benchmark, see `demur benchmarks`",

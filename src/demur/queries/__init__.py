@@ -17,6 +17,7 @@ from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
 from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
+from demur.queries.suites import SUITES, load_suite
 from demur.queries.tools import BUILT_IN_TOOLS, load_tools, offering, read_tools
 from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn
 from demur.records import Conversation, Label, Query
@@ -28,6 +29,7 @@ __all__ = [
     "KINDS",
     "MINIMUM_QUERIES",
     "SPLITS",
+    "SUITES",
     "TURNS",
     "Benchmark",
     "BenchmarkState",
@@ -49,6 +51,7 @@ __all__ = [
     "load_histories",
     "load_instructions",
     "load_query_set",
+    "load_suite",
     "load_tools",
     "mix_conversations",
     "name_in_turn",

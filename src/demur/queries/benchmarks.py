@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from urllib.parse import quote
 from demur.errors import DemurError
 from demur.files import cache_directory, read_bytes
 from demur.progress import Progress, SilentProgress, Stage
-from demur.queries.benchmark_table import Benchmark, Columns, find_benchmark
+from demur.queries.benchmark_rows import kept_content, parse_benchmark
+from demur.queries.benchmark_table import Benchmark, find_benchmark
 from demur.queries.query_set import QuerySet
-from demur.reading import TextFile, exists, read_table_columns, read_text_lines
-from demur.records import Label
+from demur.reading import exists
 
 if TYPE_CHECKING:
     import requests
@@ -28,7 +29,6 @@ SOURCE = "https://raw.githubusercontent.com"
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
 _CHUNK = 1 << 14
 _MORE_BYTES = 1 << 20  # that a file may have above its size before it is no longer read
-_LABELS: dict[str, Label] = {"unsafe": "harmful", "safe": "harmless"}
 
 BenchmarkState = Literal["ready", "missing", "wrong SHA-256"]
 
@@ -59,8 +59,9 @@ def load_benchmark(
     else:
         file = _benchmark_folder(directory) / benchmark.file_name
     content = _read(file, benchmark)
-    _verify(content, benchmark, str(file))
-    return _parse(content, file, benchmark)
+    if _sha256(content) != benchmark.kept_sha256:
+        _verify(content, benchmark, str(file))
+    return parse_benchmark(content, file, benchmark)
 
 
 def benchmark_state(name: str, directory: str | Path | None = None) -> BenchmarkState:
@@ -78,7 +79,9 @@ def benchmark_state(name: str, directory: str | Path | None = None) -> Benchmark
         content = read_bytes(file, benchmark.size + _MORE_BYTES)
     except DemurError:  # of another kind or size
         return "wrong SHA-256"
-    return "ready" if _sha256(content) == benchmark.sha256 else "wrong SHA-256"
+    # Of a file with answers, the cache must not keep more than the queries.
+    known = (benchmark.sha256, benchmark.kept_sha256) if directory else (_kept(benchmark),)
+    return "ready" if _sha256(content) in known else "wrong SHA-256"
 
 
 def benchmark_address(benchmark: Benchmark) -> str:
@@ -126,16 +129,19 @@ def _fetch(benchmark: Benchmark, progress: Progress) -> Path:
         )
 
         def download_and_verify(url: str, output: str, pooch: object) -> None:
-            download(url, output, pooch)
+            received = io.BytesIO()
+            download(url, received, pooch)
+            content = received.getvalue()
             # pooch would notice as well, with a message that does not say how to fix it.
-            _verify(read_bytes(Path(output), benchmark.size + _MORE_BYTES), benchmark, address)
+            _verify(content, benchmark, address)
+            Path(output).write_bytes(kept_content(content, benchmark))
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with _quiet_pooch():
                 retrieve(
                     address,
-                    known_hash=f"sha256:{benchmark.sha256}",
+                    known_hash=f"sha256:{_kept(benchmark)}",
                     fname=benchmark.file_name,
                     path=folder,
                     downloader=download_and_verify,
@@ -225,6 +231,11 @@ def _read(file: Path, benchmark: Benchmark) -> bytes:
     return read_bytes(file, benchmark.size + _MORE_BYTES)
 
 
+def _kept(benchmark: Benchmark) -> str:
+    """SHA-256 of the file in the cache."""
+    return benchmark.kept_sha256 or benchmark.sha256
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -237,52 +248,3 @@ def _verify(content: bytes, benchmark: Benchmark, place: str) -> None:
             f"it is not {benchmark.path} as {benchmark.repository} published it at commit "
             f"{benchmark.commit[:12]}; get that file again, unchanged ({benchmark.size} bytes)."
         )
-
-
-def _parse(content: bytes, file: Path, benchmark: Benchmark) -> tuple[QuerySet, ...]:
-    text = TextFile(file, content=content)
-    if benchmark.columns is None:
-        rows = [(line, "", "") for _, line in read_text_lines(text)]
-        categorized = False
-    else:
-        rows = _read_table(text, benchmark.columns)
-        categorized = benchmark.columns.category is not None
-    sides: tuple[Label, ...] = (
-        ("harmful", "harmless") if benchmark.side == "both" else (benchmark.side,)
-    )
-    found: dict[Label, dict[str, str]] = {side: {} for side in sides}
-    for query, category, label in rows:
-        if not query.strip():
-            continue
-        side = _LABELS.get(label) if benchmark.side == "both" else benchmark.side
-        if side is None:
-            raise DemurError(
-                f"{str(file)!r} has the label {label!r}: only safe and unsafe are known."
-            )
-        found[side].setdefault(query.strip(), category.strip())
-    for side, queries in found.items():
-        if not queries:
-            raise DemurError(f"{str(file)!r} holds no {side} queries: it is not {benchmark.name}")
-    return tuple(
-        QuerySet(
-            name=benchmark.name,
-            label=side,
-            texts=tuple(queries),
-            categories=tuple(queries.values()) if categorized else None,
-            source=f"benchmark {benchmark.name}",
-        )
-        for side, queries in found.items()
-    )
-
-
-def _read_table(file: TextFile, columns: Columns) -> list[tuple[str, str, str]]:
-    """Query, category and label of each row; blank where the file has no such column."""
-    roles = {"query": columns.query, "category": columns.category, "label": columns.label}
-    named = {role: column for role, column in roles.items() if column is not None}
-    if columns.only is not None:
-        named["only"] = columns.only[0]
-    cells = read_table_columns(file, tuple(named.values()))
-    rows = [dict(zip(named, row, strict=True)) for row in cells]
-    if columns.only is not None:
-        rows = [row for row in rows if row["only"].strip() == columns.only[1]]
-    return [(row["query"], row.get("category", ""), row.get("label", "").strip()) for row in rows]
