@@ -72,7 +72,12 @@ class Command(Generic[Settings]):
             in_file = self.expand(
                 read_config(config, self.settings, self.verb, self.recorded, given)
             )
-        values = self.settle({**in_file, **self.expand(given)})
+        # An empty text in place of what the file gives means none; else it is a mistake.
+        chosen = {
+            name: () if name in in_file and _is_empty(value) else value
+            for name, value in self.expand(given).items()
+        }
+        values = self.settle({**in_file, **chosen})
         base = self._base(values)
         try:
             return build(self.settings, values, base)
@@ -200,3 +205,8 @@ def _help(option: Option, default: str) -> str:
 def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter:
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether an option that may be repeated was given once, with an empty text."""
+    return isinstance(value, (list, tuple)) and list(value) == [""]

@@ -31,7 +31,8 @@ def options_of(settings: Model, defaults: Model | None = None, *, every: bool = 
     for option in options_in(type(settings)):
         value = value_of(settings, option)
         default = option.default if defaults is None else value_of(defaults, option)
-        if value == default and not option.required and not every:
+        is_default = value == default and not option.required
+        if is_default and (not every or value == ()):
             continue
         if option.positional:
             arguments += [_plain(one) for one in _several(value)]

@@ -48,7 +48,9 @@ def build(
         if name not in options:
             raise unknown_setting(name, list(options), where)
     chosen: dict[str, object] = {} if base is None else dict(values_of(base))
-    chosen |= {name: _read(options[name], value, where) for name, value in values.items()}
+    for name, value in values.items():
+        default = options[name].default if base is None else chosen[name]
+        chosen[name] = _read(options[name], value, where, default)
     for option in options.values():
         if option.required and option.name not in chosen:
             raise DemurError(f"{option.flag!r} is missing: give the {option.description}.")
@@ -81,7 +83,7 @@ def value_of(settings: BaseModel, option: Option) -> Value:
     return value
 
 
-def _read(option: Option, given: object, where: str) -> Value:
+def _read(option: Option, given: object, where: str, default: object) -> Value:
     """A value as its setting has it; its range is checked by the model."""
     empty = "" if option.keeps_none else NONE
     if given is None or (option.optional and given == empty):
@@ -92,7 +94,7 @@ def _read(option: Option, given: object, where: str) -> Value:
         return _read_one(option, given, where)
     several = list(given) if isinstance(given, (list, tuple)) else [given]
     if several == [""]:  # nothing in place of the default; where that is nothing it is a mistake
-        if option.default == ():
+        if default == ():
             raise mistake(
                 option, "", f"must not be empty: give one, or leave {option.flag} out", where
             )
