@@ -189,6 +189,17 @@ def test_templates_that_go_out_of_bounds(name: str) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
+def test_a_template_that_takes_no_safety_prompt_is_used_without_one(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %} {{ m.content }} {{ m.content }} {% endfor %}"
+    tiny_model("llama, grouped attention").save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    model = ChatModel.load(tmp_path / "tiny", dtype="float32")
+    assert model.represent(["w9"]).isfinite().all()
+    with pytest.raises(DemurError, match="the system message more than once"):
+        model.prompt_embeddings(SafetyPrompt("mine", "w1 w2"))
+
+
 @pytest.mark.usefixtures("own_cache")
 def test_a_template_is_tried_before_a_gguf_file_is_unpacked(
     saved: Path, tmp_path: Path, given: Path, monkeypatch: pytest.MonkeyPatch

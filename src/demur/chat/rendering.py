@@ -356,8 +356,13 @@ class Renderers:
             if known is tokenizer:
                 return renderer
         renderer = ChatRenderer(tokenizer, model_name, self._template)
-        for safety_prompt in (None, "?"):
-            renderer.render_text("?", safety_prompt)
+        renderer.render_text("?")
+        try:
+            renderer.render_text("?", "?")
+        except OutOfBounds:
+            raise
+        except DemurError:  # it is raised where a safety prompt is rendered
+            pass
         self._made.append((tokenizer, renderer))
         return renderer
 
