@@ -314,7 +314,7 @@ def go_back(inputs: Path, before: set[str]) -> None:
 
 def advised(line: str) -> Path | None:
     """What a message says to delete; None where it says nothing of the kind."""
-    found = re.match(r"error: (\S+) exists already: choose another folder, or delete it\.", line)
+    found = re.match(r"error: (\S+) exists already: choose (another|a new) folder", line)
     found = found or re.match(r"error: (\S+) belongs to .* or delete that folder\.", line)
     if found is not None:
         return Path(found[1])
