@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from demur import ChatModel, DemurError, SafetyPrompt
-from demur.chat import dequantize, rendering
+from demur.chat import dequantize, renderers
 from demur.chat.rendering import ChatRenderer
 from demur.chat.templates import find_template
 from tests.command_line import demur, done, mistake
@@ -227,7 +227,7 @@ def test_the_renderer_of_a_model_is_made_once(saved: Path, monkeypatch: pytest.M
             made.append(self)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(rendering, "ChatRenderer", Counted)
+    monkeypatch.setattr(renderers, "ChatRenderer", Counted)
     model = ChatModel.load(saved, dtype="float32")
     assert made == [model.renderer]
 

@@ -28,7 +28,8 @@ from demur.chat.engine.forward import embedding_table
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.model_inputs import ModelInputs
-from demur.chat.rendering import ChatRenderer, Renderers
+from demur.chat.renderers import Renderers
+from demur.chat.rendering import ChatRenderer
 from demur.chat.settings import LoadSettings
 from demur.chat.templates import read_template
 from demur.progress import Progress, SilentProgress, Stage

@@ -28,7 +28,7 @@ from demur.chat.templates import (
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
 from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, opens_answer, turn_end_of
 from demur.errors import DemurError
-from demur.records import tool_names, tools_of
+from demur.records import tool_names
 from demur.records.reasoning import ends_reasoning, mentions_reasoning
 
 
@@ -335,39 +335,6 @@ class ChatRenderer:
         return found[0] != found[1]
 
 
-class Renderers:
-    """The renderers of models, each made once and tried on short conversations.
-
-    Args:
-        template: Jinja chat template to use in place of a model's own.
-    """
-
-    def __init__(self, template: str | None) -> None:
-        self._template = template
-        self._made: list[tuple[PreTrainedTokenizerBase, ChatRenderer]] = []
-
-    def of(self, tokenizer: PreTrainedTokenizerBase, model_name: str) -> ChatRenderer:
-        """The renderer of a model.
-
-        Raises:
-            DemurError: its chat template cannot be used, or it has none.
-        """
-        for known, renderer in self._made:
-            if known is tokenizer:
-                return renderer
-        renderer = ChatRenderer(tokenizer, model_name, self._template)
-        renderer.render_text("?")
-        try:
-            renderer.render_text("?", "?")
-        except OutOfBounds:
-            raise
-        except DemurError:  # it is raised where a safety prompt is rendered
-            pass
-        self._made.append((tokenizer, renderer))
-        return renderer
-
-
-_ANY_TOOL = tools_of([{"name": "any_tool", "description": "Does something."}])
 _FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
 
 
