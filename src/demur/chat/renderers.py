@@ -39,6 +39,3 @@ class Renderers:
             pass
         self._made.append((tokenizer, renderer))
         return renderer
-
-
-_ANY_TOOL = tools_of([{"name": "any_tool", "description": "Does something."}])

@@ -28,7 +28,7 @@ from demur.chat.templates import (
 from demur.chat.tokenization import Segment, SegmentKind, SegmentTokenizer
 from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, opens_answer, turn_end_of
 from demur.errors import DemurError
-from demur.records import tool_names
+from demur.records import tool_names, tools_of
 from demur.records.reasoning import ends_reasoning, mentions_reasoning
 
 
@@ -335,6 +335,7 @@ class ChatRenderer:
         return found[0] != found[1]
 
 
+_ANY_TOOL = tools_of([{"name": "any_tool", "description": "Does something."}])
 _FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
 
 
