@@ -116,8 +116,10 @@ def test_weights_that_are_large_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_zeros_of_an_overflow_are_told(tmp_path: Path, dtype: str) -> None:
     model = ChatModel.load(saved_model(tmp_path / "tiny", overflow), dtype=dtype)
-    with pytest.raises(DemurError, match=rf"tiny computes values that are all zero.* in {dtype}"):
-        model.represent(GOOD)
+    # What the layers put out is finite here; the norm behind them makes the zeros.
+    for read in (READS[name] for name in READS if name != "layers"):
+        with pytest.raises(DemurError, match=rf"computes values that are all zero.* in {dtype}"):
+            read(model, GOOD)
 
 
 def commands(model: ChatModel, output: Path) -> dict[str, Callable[[], object]]:
