@@ -44,7 +44,7 @@ def load_query_set(spec: str, label: Label) -> QuerySet:
             - `FILE:FIELD`, for example `table.csv:goal` or `rows.json:data.goal`: a column of a
               table (`.csv`, `.tsv`, `.parquet`) or a field of JSON (`.json`, `.jsonl`), which may
               be a dotted path. In JSON a cell may also be the messages of a conversation, which
-              ends with the query;
+              ends with the query and may begin with the system text of its own application;
             - `FILE` alone, for a JSON list of texts, and for files of tools that are known: see
               `demur.reading.formats`;
             - `hf:ORG/NAME:COLUMN`, or with a configuration and a split
