@@ -333,3 +333,9 @@ def test_an_empty_text_is_not_the_default(flag: str) -> None:
     """As a variable of a shell is that was never set."""
     line = mistake(demur("evaluate", flag, ""))
     assert line == f"error: {flag} '': must not be empty: give one, or leave {flag} out."
+
+
+@pytest.mark.parametrize("verb", ["optimize", "evaluate", "diagnose", "chat"])
+def test_an_empty_model_is_not_the_default(verb: str) -> None:
+    line = mistake(demur(verb, ""))
+    assert line == "error: MODEL is empty: give one, or leave it out."

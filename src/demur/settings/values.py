@@ -85,6 +85,10 @@ def value_of(settings: BaseModel, option: Option) -> Value:
 
 def _read(option: Option, given: object, where: str, default: object) -> Value:
     """A value as its setting has it; its range is checked by the model."""
+    if option.positional and given == "":  # as a variable of a shell is that was never set
+        name = option.metavar.strip("[].")
+        or_none = "" if option.required else ", or leave it out"
+        raise DemurError(f"{name} is empty: give one{or_none}.")
     empty = "" if option.keeps_none else NONE
     if given is None or (option.optional and given == empty):
         if option.optional:
