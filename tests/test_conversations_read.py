@@ -295,6 +295,14 @@ def test_a_template_for_one_message_says_so() -> None:
         model.inputs([Conversation("w10", (("w11", "w12"),))])
 
 
+def test_a_safety_prompt_that_is_too_long_is_named() -> None:
+    model = load()
+    for words in (240, 400):
+        prompt = SafetyPrompt("long", " ".join(["w1"] * words))
+        with pytest.raises(DemurError, match=rf"safety prompt has {words} tokens .* shorten the"):
+            model.inputs(["w2 w3"], Condition(prompt), 64)
+
+
 def test_two_application_texts_are_one_too_many() -> None:
     model = load()
     with pytest.raises(DemurError, match=r"has a system message of its own, .* leave out one"):

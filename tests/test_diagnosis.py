@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -534,6 +535,15 @@ def test_names_cannot_be_formulas_in_figures_or_tables(
     assert {row["condition"][:2] for row in rows} == {"no", "'="}
     assert not [cell for row in rows for cell in row.values() if cell.startswith("=")]
     assert Path("d/figures/a-groups.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "tkagg"])
+def test_figures_need_no_window(backend: str) -> None:
+    code = "import os\nfrom demur.diagnosis.style import drawing, new_figure\n"
+    code += "with drawing():\n    new_figure(1, 1)\nassert os.environ['MPLBACKEND']"
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, check=True
+    )
 
 
 def test_drawing_is_imported_nowhere_else() -> None:

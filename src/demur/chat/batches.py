@@ -52,7 +52,8 @@ def inputs_of(
     if max(lengths) > context_length:
         row = lengths.index(max(lengths))
         asked, answer = len(conversations[row].token_ids), max(new_tokens, more[row])
-        raise too_long(queries[row], asked, answer, context_length, name)
+        start, end = conversations[row].prompt_span or (0, 0)
+        raise too_long(queries[row], asked, answer, context_length, name, prompt=end - start)
     largest = max(max(conversation.token_ids) for conversation in conversations)
     if largest >= vocabulary:
         raise DemurError(
@@ -62,7 +63,9 @@ def inputs_of(
     return Inputs.from_conversations(conversations, trained=trained, targets=targets)
 
 
-def too_long(query: Query, asked: int, answer: int, context_length: int, name: str) -> DemurError:
+def too_long(
+    query: Query, asked: int, answer: int, context_length: int, name: str, prompt: int = 0
+) -> DemurError:
     """The error for a conversation that does not fit, with the part of it that is too long.
 
     Args:
@@ -71,7 +74,13 @@ def too_long(query: Query, asked: int, answer: int, context_length: int, name: s
         answer: number of tokens that its answer may have.
         context_length: number of tokens that a conversation may hold.
         name: name of the model.
+        prompt: how many tokens of the conversation are those of the safety prompt.
     """
+    if prompt > max(asked - prompt, context_length // 2):
+        return DemurError(
+            f"The safety prompt has {prompt} tokens and leaves too little room for a query and its "
+            f"answer in the {context_length} of {name}: shorten the safety prompt."
+        )
     history = " with what was said before it" if history_of(query) else ""
     shown = f"The query {_opening(text_of(query))!r}{history} has {asked} tokens"
     if asked > context_length:

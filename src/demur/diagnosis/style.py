@@ -7,6 +7,7 @@ condition: no two groups differ by colour alone.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,13 @@ def shown(name: str) -> str:
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in the style of all figures, whatever the user's own settings are."""
-    import matplotlib
+    # A window is never opened, and a name that matplotlib does not know would end the import.
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of names in rare scripts
