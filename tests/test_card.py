@@ -10,10 +10,11 @@ import torch
 import yaml
 
 from demur import DemurError, SafetyPrompt
+from demur.markdown import escaped, fenced
 from demur.prompts import Fact, MeasuredPrompt, Provenance
 from demur.prompts.provenance import Role
 from demur.records import Interval, ModelRecord, Rate
-from demur.sharing.card import Card, base_model_of, escaped, fenced, model_card
+from demur.sharing.card import Card, base_model_of, model_card
 from tests.report_folders import HOSTILE
 
 

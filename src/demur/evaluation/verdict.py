@@ -281,10 +281,10 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
 
     The set is named where there are several.
     """
-    kind = _kind_of(one.set)
+    kind = kind_of(one.set)
     if kind is not None:
         noun = noun.replace("harmless", kind.removeprefix(":"))
-        among = [other for other in among if _kind_of(other.set) == kind]
+        among = [other for other in among if kind_of(other.set) == kind]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"
     rates = (one.after, one.before)
@@ -295,8 +295,8 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
     return f"{after} {noun} instead of {before}{_unsure(one)}"
 
 
-def _kind_of(name: str) -> str | None:
-    """The kind of all queries of a set, where its name says one."""
+def kind_of(name: str) -> str | None:
+    """The kind of all queries of a set, `:borderline` or `:ordinary`, where its name says one."""
     name = name.removesuffix(name_in_turn("", FIRST, tools=True))
     parts = name.removesuffix(name_in_turn("", THIRD)).split("+")
     return next((kind for kind in _KINDS if all(part.endswith(kind) for part in parts)), None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from demur.errors import DemurError
 from demur.hub import HubName
+from demur.markdown import escaped, fenced
 from demur.prompts import MeasuredPrompt, Provenance, SafetyPrompt
 from demur.records import Rate
 
@@ -87,29 +88,6 @@ def base_model_of(provenance: Provenance) -> str | None:
     # The identity of a model from the hub is `organisation/model@commit`.
     name = None if provenance.model is None else HubName.parse(provenance.model.identity)
     return None if name is None or name.revision is None else name.repository
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    line = " ".join(_printable(text).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_{}\[\]()#!|~$])", r"\\\1", line)
-    # Without these, an address would become a link and a name a mention.
-    return line.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;")
-
-
-def fenced(text: str) -> str:
-    """Text as a block of its own that nothing in it can end."""
-    text = _printable(text)
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text
-    )
 
 
 def _metadata(prompt: SafetyPrompt, card: Card, base: str | None) -> str:

@@ -1,0 +1,184 @@
+"""How the rates and the queries of one prompt changed from one evaluation to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from demur.evaluation.changes import least_queries
+from demur.evaluation.figures import SIGNIFICANCE, Difference, Figures, PromptRates
+from demur.evaluation.verdict import Verdict, verdict
+from demur.gate.counting import CountedMeasure
+from demur.records import Label, Query, Rate
+
+BEFORE = "before"
+"""What the earlier evaluation is called in a verdict."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A query that was measured in both evaluations.
+
+    Attributes:
+        query: the query.
+        category: category of the query, or None.
+        before: share of its responses that refused (or complied harmfully), in [0, 1].
+        after: the same in the later evaluation.
+    """
+
+    query: Query
+    category: str | None
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class GroupChange:
+    """How the rate of one set, label and measure changed, on the queries of both evaluations.
+
+    Attributes:
+        set: name of the query set in the later evaluation.
+        label: label of the queries, or None where it is not known.
+        measure: `refused` or `complied-harmfully`.
+        before: rate before.
+        after: rate after.
+        difference: the rate after less that before, in [-1, 1].
+        p_value: p-value of the paired sign-flip permutation test.
+        adjusted_p_value: the p-value after Holm's adjustment for all tests of this prompt.
+        tests: number of these tests.
+        more: queries whose share rose, the largest rise first; for `refused`, those that are
+            refused now and were not, or more often.
+        fewer: queries whose share fell, the largest fall first.
+    """
+
+    set: str
+    label: Label | None
+    measure: CountedMeasure
+    before: Rate
+    after: Rate
+    difference: float
+    p_value: float
+    adjusted_p_value: float
+    tests: int
+    more: tuple[Changed, ...]
+    fewer: tuple[Changed, ...]
+
+    def adjusted(self, p_value: float, tests: int) -> GroupChange:
+        """The same with its adjusted p-value."""
+        return replace(self, adjusted_p_value=p_value, tests=tests)
+
+    @property
+    def title(self) -> str:
+        """What the queries are called, for example `held-out, harmful`."""
+        return self.set if self.label is None else f"{self.set}, {self.label}"
+
+    @property
+    def more_than_chance(self) -> bool:
+        """Whether the adjusted p-value is below 0.05."""
+        return self.adjusted_p_value < SIGNIFICANCE
+
+    @property
+    def is_adverse(self) -> bool:
+        """Whether the difference goes the wrong way, however small it is."""
+        if self.label is None:
+            return False
+        rose_is_right = self.measure == "refused" and self.label == "harmful"
+        return self.difference < 0 if rose_is_right else self.difference > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it got worse by more than chance."""
+        return self.is_adverse and self.more_than_chance
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few queries for any difference to be more than chance."""
+        return self.before.queries < self.least
+
+    @property
+    def least(self) -> int:
+        """The fewest queries on which a difference can be more than chance."""
+        return least_queries(self.tests)
+
+    @property
+    def in_words(self) -> str:
+        """The change in one clause, for example `91.0 % before, 62.0 % after, p = 0.001`."""
+        return (
+            f"{100 * self.before.value:.1f} % before, {100 * self.after.value:.1f} % after on "
+            f"{self.before.queries} queries, p = {self.adjusted_p_value:.2g}"
+        )
+
+    def __str__(self) -> str:
+        told = "more than chance" if self.more_than_chance else "not more than chance"
+        return f"{self.title}, {self.measure.replace('-', ' ')}: {self.in_words}, {told}"
+
+
+@dataclass(frozen=True)
+class PromptChange:
+    """How everything changed under one prompt.
+
+    Attributes:
+        before: name of the prompt before.
+        after: name of the prompt after.
+        groups: the changes by set, label and measure.
+    """
+
+    before: str
+    after: str
+    groups: tuple[GroupChange, ...]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether anything got worse by more than chance."""
+        return any(one.is_worse for one in self.groups)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it got better, in one sentence."""
+        after = self.after if self.after != BEFORE else f"{self.after} (now)"
+        return verdict(self._figures(after), BEFORE, after, trained=False)
+
+    def _figures(self, after: str) -> Figures:
+        rates: list[PromptRates] = []
+        for refused in (one for one in self.groups if one.measure == "refused"):
+            harm = next(
+                (
+                    one
+                    for one in self.groups
+                    if one.measure != "refused"
+                    and (one.set, one.label) == (refused.set, refused.label)
+                ),
+                None,
+            )
+            for name, rate, complied in (
+                (BEFORE, refused.before, None if harm is None else harm.before),
+                (after, refused.after, None if harm is None else harm.after),
+            ):
+                rates.append(
+                    PromptRates(
+                        prompt=name,
+                        condition=None,
+                        set=refused.set,
+                        label=refused.label,
+                        category=None,
+                        responses=rate.queries,
+                        refused=rate,
+                        refused_any=None,
+                        complied_any=None,
+                        complied_harmfully=complied,
+                    )
+                )
+        tests = tuple(
+            Difference(
+                set=one.set,
+                label=one.label,
+                measure="refused" if one.measure == "refused" else "complied_harmfully",
+                first=BEFORE,
+                second=after,
+                queries=one.before.queries,
+                difference=one.difference,
+                p_value=one.p_value,
+                adjusted_p_value=one.adjusted_p_value,
+            )
+            for one in self.groups
+        )
+        return Figures(rates=tuple(rates), differences=tests)

@@ -1,0 +1,204 @@
+"""Whether what was measured keeps the limit of a requirement, decided on the interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from demur.evaluation.comparison import Comparison
+from demur.evaluation.costs import Cost
+from demur.evaluation.figures import PromptRates
+from demur.evaluation.statistics import rate_over_queries, wilson_interval
+from demur.gate.checks import Check, Status
+from demur.gate.counting import CountedMeasure, CountedQueries, Place, Unread, counted
+from demur.gate.requirements import Requirement
+from demur.gate.scope import Group, Target
+from demur.records import Interval, Rate
+
+_MOST_TIMES = 10
+"""So many times the queries are worth asking for."""
+
+_ROUNDING = 1e-12
+
+
+class Decider:
+    """Decides requirements on one comparison.
+
+    Args:
+        comparison: what was measured.
+        unread: what becomes of responses without an answer or a verdict.
+    """
+
+    def __init__(self, comparison: Comparison, unread: Unread = "count") -> None:
+        self.comparison = comparison
+        self.unread = unread
+
+    @cached_property
+    def _counted(self) -> dict[Place, CountedQueries]:
+        return counted(self.comparison)
+
+    def check(self, target: Target) -> Check:
+        """Decide one requirement on one prompt and group of queries.
+
+        Raises:
+            DemurError: responses without a verdict cannot be counted, because the folder is
+                missing or damaged.
+        """
+        measure = target.requirement.measure
+        if measure == "refused" or measure == "complied-harmfully":
+            return self._check_rate(target, measure)
+        return self._check_cost(target)
+
+    def _check_rate(self, target: Target, measure: CountedMeasure) -> Check:
+        rates = self._rates(target)
+        if rates is None:
+            return _check(target, "undecided", "not measured under this prompt")
+        rate = rates.rate("refused" if measure == "refused" else "complied_harmfully")
+        no_verdict = rates.no_refusal_verdict if measure == "refused" else rates.no_harm_verdict
+        unread = rates.no_answer + rates.filtered + no_verdict
+        worst = best = rate
+        if unread and self.unread == "count":
+            low, high = (self._bound(target, measure, counts) for counts in (False, True))
+            worst, best = (low, high) if target.requirement.at_least else (high, low)
+        note = f"; {unread} of {rates.responses} responses without a verdict" if unread else ""
+        if worst is None or best is None:
+            return _check(target, "undecided", f"no response has a verdict{note}", _READ)
+        requirement = target.requirement
+        status = _status(requirement, worst.interval, best.interval)
+        if worst == best or rate is None:
+            found = _rate_text(worst)
+        else:
+            found = f"{_rate_text(rate)}{note}, which count against it: {_rate_text(worst)}"
+            note = ""
+        advice = ""
+        if status == "undecided":
+            advice = _READ if worst != best else _more(requirement, worst)
+        return _check(target, status, found + note, advice)
+
+    def _check_cost(self, target: Target) -> Check:
+        requirement = target.requirement
+        cost = self._cost(target)
+        if cost is None:
+            return _check(target, "undecided", "no cost was measured", "evaluate a model here.")
+        if requirement.measure == "first-word":
+            interval: Interval | None = cost.changed.interval
+            found = _rate_text(cost.changed)
+        else:
+            interval, found = cost.interval, f"KL {cost} nats on {cost.queries} queries"
+            if interval is None and not cost.divergence:
+                interval = Interval(0.0, 0.0)
+        if interval is None:
+            return _check(target, "undecided", found, "measure more harmless queries.")
+        status = _status(requirement, interval, interval)
+        advice = ""
+        if status == "undecided":
+            share = requirement.measure == "first-word"
+            advice = _more(requirement, cost.changed) if share else "measure more harmless queries."
+        return _check(target, status, found, advice)
+
+    def _rates(self, target: Target) -> PromptRates | None:
+        group = target.group
+        wanted = (target.prompt, group.set, group.label, group.category)
+        for one in self.comparison.rates:
+            if (one.prompt, one.set, one.label, one.category) == wanted:
+                return one
+        return None
+
+    def _cost(self, target: Target) -> Cost | None:
+        wanted = (target.prompt, target.group.set)
+        return next((one for one in self.comparison.costs if (one.prompt, one.set) == wanted), None)
+
+    def _bound(self, target: Target, measure: CountedMeasure, counts: bool) -> Rate | None:
+        """The rate where everything unread counts as a hit, or as none."""
+        group = target.group
+        queries = self._counted.get((target.prompt, group.set, group.label), {})
+        shares = [
+            share
+            for one in queries.values()
+            if group.category in (None, one.category)
+            and (share := one.share(measure, counts)) is not None
+        ]
+        return rate_over_queries(shares) if shares else None
+
+
+_READ = "read the responses without a verdict, or give another --judge or more --tokens."
+
+
+def _check(target: Target, status: Status, found: str, advice: str = "") -> Check:
+    about = f"{target.prompt} on {target.group.title}"
+    return Check(target.requirement.text, about, status, found, advice)
+
+
+def _status(requirement: Requirement, worst: Interval, best: Interval) -> Status:
+    """What the interval says; the worst and the best differ where some responses are unread."""
+    limit = requirement.limit
+    if requirement.at_least:
+        passed, failed = worst.low >= limit - _ROUNDING, best.high < limit - _ROUNDING
+    else:
+        passed, failed = worst.high <= limit + _ROUNDING, best.low > limit + _ROUNDING
+    return "passed" if passed else "failed" if failed else "undecided"
+
+
+def _rate_text(rate: Rate) -> str:
+    return f"{rate} of {rate.queries} queries"
+
+
+def _more(requirement: Requirement, rate: Rate) -> str:
+    """How many queries would decide it, at the rate that was seen."""
+
+    def decides(queries: int) -> bool:
+        low, high = wilson_interval(rate.value * queries, queries)
+        interval = Interval(low, high)
+        return _status(requirement, interval, interval) != "undecided"
+
+    needed = _least(decides, rate.queries, rate.queries * _MOST_TIMES)
+    if needed is None:
+        return "the rate is too close to the limit to tell them apart with more queries."
+    return f"measure about {needed} queries, which would decide it at this rate."
+
+
+def least_to_pass(requirement: Requirement) -> int | None:
+    """The fewest queries with which a requirement on a rate can pass at all.
+
+    Even where every query does what is required, the interval must reach the limit.
+
+    Returns:
+        None where no number is enough.
+    """
+    perfect = float(requirement.at_least)
+
+    def passes(queries: int) -> bool:
+        low, high = wilson_interval(perfect * queries, queries)
+        interval = Interval(low, high)
+        return _status(requirement, interval, interval) == "passed"
+
+    return _least(passes, 1, 10**9)
+
+
+def cannot_pass(requirement: Requirement, group: Group) -> str:
+    """Why a requirement cannot pass on so few queries, in a sentence; empty where it can."""
+    if requirement.measure == "kl" or not group.queries:
+        return ""
+    needed = least_to_pass(requirement)
+    if needed is not None and needed <= group.queries:
+        return ""
+    fix = (
+        "choose a limit below 100 % and above 0" if needed is None else f"measure {needed} or more"
+    )
+    return (
+        f"{requirement.text!r:.200} cannot pass on the {group.queries} queries of "
+        f"{group.title!r:.100}, whatever they are answered: {fix}."
+    )
+
+
+def _least(holds: Callable[[int], bool], start: int, most: int) -> int | None:
+    """The smallest number from `start` to `most` from which a monotonous condition holds."""
+    low, high = start, start
+    while not holds(high):
+        if high >= most:
+            return None
+        low, high = high, min(2 * high, most)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return high

@@ -1,0 +1,291 @@
+"""Two evaluations of different days, paired query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demur.errors import DemurError, did_you_mean
+from demur.evaluation.comparison import Comparison
+from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.statistics import holm, rate_over_queries, sign_flip_p_value
+from demur.gate.changed import Changed, GroupChange, PromptChange
+from demur.gate.comparable import differences, recorded, require_comparable
+from demur.gate.counting import (
+    Counted,
+    CountedMeasure,
+    CountedQueries,
+    Place,
+    Unread,
+    counted,
+)
+from demur.records import Label
+
+
+@dataclass(frozen=True)
+class EvaluationChanges:
+    """How an evaluation differs from an earlier one.
+
+    Attributes:
+        before: folder of the evaluation before.
+        after: folder of the evaluation after.
+        prompts: the changes under each pair of prompts.
+        remarks: what else differs, a sentence each.
+    """
+
+    before: Path
+    after: Path
+    prompts: tuple[PromptChange, ...]
+    remarks: tuple[str, ...]
+
+    def find(self, prompt: str) -> PromptChange:
+        """The changes under a prompt of the evaluation after.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for one in self.prompts:
+            if one.after == prompt:
+                return one
+        raise KeyError(prompt)
+
+    def __str__(self) -> str:
+        lines = [*self.remarks]
+        for one in self.prompts:
+            lines += [str(group) for group in one.groups]
+            lines += [str(one.verdict)]
+        return "\n".join(lines)
+
+
+def compare_evaluations(
+    before: Comparison | str | Path,
+    after: Comparison | str | Path,
+    *,
+    candidate: str | None = None,
+    baseline_prompt: str | None = None,
+    unread: Unread = "count",
+) -> EvaluationChanges:
+    """Set two finished evaluations side by side, paired by query.
+
+    The two are never pooled, whatever their prompts are called: each prompt of the evaluation after
+    is compared with that of the same name before, or with the same prompt under another name. If
+    the candidate has neither, it is compared with the last prompt before. For each set, label and
+    measure the paired sign-flip permutation test says whether a difference is more than chance. Its
+    p-values are adjusted after Holm over all tests of a pair of prompts.
+
+    Args:
+        before: the earlier evaluation, or its folder.
+        after: the later evaluation, or its folder.
+        candidate: prompt after that must be compared; by default the last one.
+        baseline_prompt: prompt before that the candidate is compared with.
+        unread: what becomes of responses without an answer or a verdict: `count` takes each for
+            the wrong one, `leave-out` leaves it out.
+
+    Raises:
+        DemurError: a folder cannot be read, judges or sampling differ, there is no such prompt, or
+            no query was measured in both.
+
+    Example:
+        >>> changes = compare_evaluations("evaluations/june", "evaluations/july")  # doctest: +SKIP
+        >>> changes.prompts[0].groups[0].fewer  # doctest: +SKIP
+    """
+    old = before if isinstance(before, Comparison) else Comparison.load(before)
+    new = after if isinstance(after, Comparison) else Comparison.load(after)
+    if old.folder.resolve() == new.folder.resolve():
+        raise DemurError(f"{old.folder} is compared with itself: give two evaluations.")
+    first, second = recorded(old, "evaluation before"), recorded(new, "evaluation after")
+    require_comparable(first, second)
+    pairs = pair_prompts(old, new, candidate, baseline_prompt)
+    harm = first.harm_judge is not None and second.harm_judge is not None
+    pairing = _Pairing(counted(old), counted(new), _same_sets(first, second), harm, unread)
+    changes = [pairing.change(*pair) for pair in pairs]
+    found = tuple(change for change in changes if change.groups)
+    if not found:
+        raise DemurError(
+            f"{old.folder} and {new.folder} have no query in common that was asked under paired "
+            "prompts: compare evaluations of the same queries."
+        )
+    remarks = [*differences(first, second), *_prompt_remarks(first, second, pairs)]
+    remarks += pairing.remarks(pairs)
+    return EvaluationChanges(old.folder, new.folder, found, tuple(remarks))
+
+
+def pair_prompts(
+    before: Comparison,
+    after: Comparison,
+    candidate: str | None = None,
+    baseline_prompt: str | None = None,
+) -> list[tuple[str, str]]:
+    """Which prompt of one evaluation is compared with which of another.
+
+    Returns:
+        Names before and after.
+
+    Raises:
+        DemurError: there is no such prompt.
+    """
+    old, new = _prompts(before), _prompts(after)
+    if not old or not new:
+        raise DemurError(
+            "An evaluation of outputs alone has no rates to compare: give evaluations with queries."
+        )
+    for name, among, option in ((candidate, new, "after"), (baseline_prompt, old, "before")):
+        if name is not None and name not in among:
+            raise DemurError(
+                f"The evaluation {option} has no prompt {name!r:.100}{did_you_mean(name, among)}: "
+                f"choose {', '.join(among)}."
+            )
+    chosen = candidate or list(new)[-1]
+    contents = {content: name for name, content in old.items() if content is not None}
+    pairs: list[tuple[str, str]] = []
+    for name, content in new.items():
+        known = name if name in old else contents.get(content or "")
+        if name == chosen:
+            known = baseline_prompt or known or list(old)[-1]
+        if known is not None:
+            pairs.append((known, name))
+    return pairs
+
+
+def _prompts(comparison: Comparison) -> dict[str, str | None]:
+    """Fingerprints of the prompts by name, in their order."""
+    return {one.prompt: one.condition for one in comparison.rates}
+
+
+def _same_sets(before: EvaluationRecord, after: EvaluationRecord) -> dict[str, str]:
+    """The name before of each set after whose queries are the same under another name."""
+    names = {one.fingerprint: one.name for one in before.sets}
+    taken = {one.name for one in before.sets}
+    return {
+        one.name: names[one.fingerprint]
+        for one in after.sets
+        if one.fingerprint in names and one.name not in taken
+    }
+
+
+def _prompt_remarks(
+    before: EvaluationRecord, after: EvaluationRecord, pairs: Iterable[tuple[str, str]]
+) -> list[str]:
+    """Which pairs of prompts differ in content, or in name."""
+    contents = [{one.name: one for one in record.conditions} for record in (before, after)]
+    found: list[str] = []
+    for old, new in pairs:
+        if old not in contents[0] or new not in contents[1]:
+            continue
+        first, second = contents[0][old], contents[1][new]
+        same = (first.text, first.trained) == (second.text, second.trained)
+        changed = first.fingerprint != second.fingerprint
+        if changed and (not same or first.system_prompt == second.system_prompt):
+            named = (
+                f"The prompt {new} is" if old == new else f"The prompt {new} replaces {old}: it is"
+            )
+            found.append(f"{named} not the one that was measured before.")
+        elif old != new:
+            found.append(f"The prompt {new} was called {old} before.")
+    return found
+
+
+@dataclass
+class _Pairing:
+    """The counts of two evaluations."""
+
+    before: dict[Place, CountedQueries]
+    after: dict[Place, CountedQueries]
+    renamed: dict[str, str]
+    harm_judged: bool
+    unread: Unread
+
+    def change(self, before: str, after: str) -> PromptChange:
+        """How everything changed under one prompt."""
+        found = [
+            group
+            for measure, place in self._wanted(after)
+            if (group := self._group(measure, before, place)) is not None
+        ]
+        adjusted = holm([one.p_value for one in found])
+        groups = tuple(
+            one.adjusted(value, len(found)) for one, value in zip(found, adjusted, strict=True)
+        )
+        return PromptChange(before, after, groups)
+
+    def remarks(self, pairs: Iterable[tuple[str, str]]) -> list[str]:
+        """Which queries were measured in one evaluation alone."""
+        found: list[str] = []
+        for old, new in pairs:
+            places = [place for place in self.after if place[0] == new]
+            seen: set[Place] = set()
+            for place in places:
+                earlier = self._earlier(old, place)
+                seen.add(earlier)
+                title = ", ".join(part for part in place[1:] if part)
+                if earlier not in self.before:
+                    found.append(f"{title}, {new}: not measured before.")
+                    continue
+                here, there = set(self.after[place]), set(self.before[earlier])
+                for count, when in ((len(there - here), "before"), (len(here - there), "after")):
+                    if count:
+                        queries = "query was" if count == 1 else "queries were"
+                        found.append(f"{title}, {new}: {count} {queries} measured only {when}.")
+            found += [
+                f"{', '.join(part for part in place[1:] if part)}, {old}: not measured after."
+                for place in self.before
+                if place[0] == old and place not in seen
+            ]
+        return found
+
+    def _wanted(self, prompt: str) -> list[tuple[CountedMeasure, Place]]:
+        places = [place for place in self.after if place[0] == prompt]
+        wanted: list[tuple[CountedMeasure, Place]] = [("refused", place) for place in places]
+        if self.harm_judged:
+            wanted += [("complied-harmfully", place) for place in places if place[2] == "harmful"]
+        return wanted
+
+    def _earlier(self, prompt: str, place: Place) -> Place:
+        return (prompt, self.renamed.get(place[1], place[1]), place[2])
+
+    def _group(self, measure: CountedMeasure, before: str, place: Place) -> GroupChange | None:
+        old, new = self.before.get(self._earlier(before, place), {}), self.after[place]
+        counts = self._unread_counts(measure, place[2])
+        shared: list[Changed] = []
+        for identity, second in new.items():
+            first = None if isinstance(identity, int) else old.get(identity)
+            if first is None:
+                continue
+            shares = first.share(measure, counts), second.share(measure, counts)
+            if shares[0] is not None and shares[1] is not None:
+                shared.append(_changed(first, second, shares[0], shares[1]))
+        if not shared:
+            return None
+        apart = [one.after - one.before for one in shared]
+        p_value = sign_flip_p_value(apart)
+        return GroupChange(
+            set=place[1],
+            label=place[2],
+            measure=measure,
+            before=rate_over_queries([one.before for one in shared]),
+            after=rate_over_queries([one.after for one in shared]),
+            difference=sum(apart) / len(apart),
+            p_value=p_value,
+            adjusted_p_value=p_value,
+            tests=1,
+            more=_largest(shared, 1),
+            fewer=_largest(shared, -1),
+        )
+
+    def _unread_counts(self, measure: CountedMeasure, label: Label | None) -> bool | None:
+        """Whether an unread response counts as a refusal; None where it is left out."""
+        if self.unread == "leave-out" or label is None:
+            return None
+        return measure == "complied-harmfully" or label == "harmless"
+
+
+def _changed(first: Counted, second: Counted, before: float, after: float) -> Changed:
+    assert second.query is not None
+    return Changed(second.query, second.category, before, after)
+
+
+def _largest(shared: Sequence[Changed], sign: int) -> tuple[Changed, ...]:
+    """The queries that changed in one direction, those that changed most first."""
+    found = [one for one in shared if sign * (one.after - one.before) > 0]
+    return tuple(sorted(found, key=lambda one: -abs(one.after - one.before)))

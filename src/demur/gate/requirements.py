@@ -1,0 +1,110 @@
+"""Requirements as a person writes them, for example `harmful>=90%`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+from typing import Literal
+
+from demur.errors import DemurError
+
+Measure = Literal["refused", "complied-harmfully", "kl", "first-word"]
+"""What a requirement is about.
+
+- `refused`: the rate at which queries are refused.
+- `complied-harmfully`: the rate at which harmful queries are complied with harmfully.
+- `kl`: the mean KL cost on harmless queries, in nats.
+- `first-word`: the share of harmless queries whose likeliest first word changed.
+"""
+
+MEASURES: tuple[Measure, ...] = ("refused", "complied-harmfully", "kl", "first-word")
+
+_PARTS = re.compile(r"(?P<left>.*\S)\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]*)", re.DOTALL)
+_CALL = re.compile(rf"({'|'.join(MEASURES)})\((.*)\)", re.DOTALL)
+_EXAMPLE = "write for example 'harmful>=90%'"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A limit that a measured value must keep.
+
+    Attributes:
+        text: the requirement as it was written, without surrounding white space.
+        measure: what must keep the limit.
+        about: the queries, and behind an `@` the prompt, where one is named; what it stands for is
+            known with the names of the sets and prompts.
+        at_least: whether the value must be at least the limit, rather than at most.
+        limit: the limit: a share in [0, 1], or nats, 0 or more.
+    """
+
+    text: str
+    measure: Measure
+    about: str
+    at_least: bool
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Requirement:
+        """Read a requirement: `[MEASURE(]QUERIES[@PROMPT][)] >= or <= LIMIT`.
+
+        Args:
+            text: for example `harmful>=90%`, `ordinary<=0.02`, `xstest:harmless@long<=5%`,
+                `kl(ordinary)<=0.1` or `complied-harmfully(harmful)<=1%`.
+
+        Raises:
+            DemurError: it cannot be read.
+        """
+        written = text.strip()
+        found = _PARTS.fullmatch(written)
+        if found is None:
+            raise DemurError(
+                f"The requirement {written!r:.200} is not of the form QUERIES>=LIMIT or "
+                f"QUERIES<=LIMIT: {_EXAMPLE}."
+            )
+        left = found["left"]
+        called = _CALL.fullmatch(left)
+        measure: Measure = "refused"
+        if called is not None:
+            measure = next(one for one in MEASURES if one == called[1])
+            left = called[2].strip()
+        if not left:
+            raise DemurError(f"The requirement {written!r:.200} names no queries: {_EXAMPLE}.")
+        limit = _limit(found["value"].strip(), measure, written)
+        return cls(written, measure, left, found["sign"] == ">=", limit)
+
+    @property
+    def limit_text(self) -> str:
+        """The limit in words, for example `at least 90 %`."""
+        amount = f"{self.limit:g} nats" if self.measure == "kl" else f"{100 * self.limit:g} %"
+        return f"{'at least' if self.at_least else 'at most'} {amount}"
+
+
+def _limit(text: str, measure: Measure, written: str) -> float:
+    """The limit of a requirement."""
+    number, percent = text.removesuffix("%").strip(), text.endswith("%")
+    if measure == "kl":
+        number = number.removesuffix("nats").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or value < 0 or "_" in number:
+        raise DemurError(
+            f"The limit {text!r:.60} of the requirement {written!r:.200} is not a number of 0 or "
+            f"more: {_EXAMPLE}."
+        )
+    if measure == "kl":
+        if percent:
+            raise DemurError(
+                f"The requirement {written!r:.200} limits a KL cost in percent: give it in nats, "
+                "for example 'kl(harmless)<=0.2'."
+            )
+        return value
+    share = value / 100 if percent else value
+    if share > 1:
+        fix = f"write {value:g}%" if value <= 100 and not percent else "give at most 100%"
+        raise DemurError(
+            f"The limit {text!r:.60} of the requirement {written!r:.200} is above 1: {fix}."
+        )
+    return share
