@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from demur.evaluation.answerers.server import Server
     from demur.evaluation.comparison import Comparison
     from demur.evaluation.evaluate import evaluate
+    from demur.gate import GateResult, check, compare_evaluations
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.optimization.wording import WordingRun, optimize_wording
     from demur.prompts import Condition, SafetyPrompt
@@ -36,6 +37,7 @@ __all__ = [
     "DemurError",
     "Diagnosis",
     "Dialogue",
+    "GateResult",
     "OptimizeSettings",
     "QuerySet",
     "ResponseFiles",
@@ -43,6 +45,8 @@ __all__ = [
     "SafetyPrompt",
     "Server",
     "WordingRun",
+    "check",
+    "compare_evaluations",
     "diagnose",
     "evaluate",
     "load_query_set",
@@ -60,6 +64,7 @@ _HOMES = {
     "DemurError": "demur.errors",
     "Diagnosis": "demur.diagnosis",
     "Dialogue": "demur.chat",
+    "GateResult": "demur.gate",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "ResponseFiles": "demur.evaluation.answerers.files",
@@ -67,6 +72,8 @@ _HOMES = {
     "SafetyPrompt": "demur.prompts",
     "Server": "demur.evaluation.answerers.server",
     "WordingRun": "demur.optimization.wording",
+    "check": "demur.gate",
+    "compare_evaluations": "demur.gate",
     "diagnose": "demur.diagnosis",
     "evaluate": "demur.evaluation.evaluate",
     "load_query_set": "demur.queries",

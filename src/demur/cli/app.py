@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from demur.cli.benchmarks import BENCHMARKS_COMMAND
 from demur.cli.chat import CHAT
 from demur.cli.command import Command, without_types
+from demur.cli.compare import COMPARE
 from demur.cli.diagnose import diagnose_command
 from demur.cli.evaluate import evaluate_command
 from demur.cli.export import EXPORT
@@ -55,6 +56,7 @@ def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
         EXPORT,
         REPORT,
         SHOW,
+        COMPARE,
         PUSH,
         PULL,
         BENCHMARKS_COMMAND,
@@ -105,7 +107,8 @@ app = build_app()
 def main() -> None:
     """Run the command line in `sys.argv`, and exit with its status.
 
-    A mistake of the user's ends in one line and status 2, an interruption in one line and 130.
+    A gate that fails ends in status 1, a mistake of the user's in one line and status 2, an
+    interruption in one line and 130.
     """
     arguments = sys.argv[1:] or ["--help"]
     try:

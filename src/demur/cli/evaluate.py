@@ -10,11 +10,13 @@ from pydantic import Field
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
+from demur.cli.gate import check_early, gate_of, leave, show_gate
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
+from demur.gate.settings import GateSettings
 from demur.settings import options_in, part_of, values_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ Without options: the default model, no prompt against the long one, the built-in
 An interrupted evaluation goes on when the same command is given again.
 
 With --endpoint, a server answers instead of a model here; with --responses, responses that exist
-already are judged. {OFF}"""
+already are judged. {OFF}
+
+With --require, or --baseline and --fail-if-worse, it is a gate: where a check fails, the exit
+status is 1."""
 
 
 class EvaluateOptions(WorkOptions, EvaluateSettings):
@@ -34,6 +39,7 @@ class EvaluateOptions(WorkOptions, EvaluateSettings):
 
     server: ServerSettings = Field(default_factory=ServerSettings)
     files: FileSettings = Field(default_factory=FileSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
 
 
 def evaluate_command() -> Command[EvaluateOptions]:
@@ -57,23 +63,30 @@ def run_evaluate(options: EvaluateOptions) -> None:
     from demur.evaluation.recording import renewed
 
     require_one_answerer(options)
+    gate = gate_of(options.gate)
     progress = TerminalProgress()
     # Mistakes are found before the model is fetched.
     answerer = asked_answerer(options)
     settings = part_of(options, EvaluateSettings)
     if answerer is not None:
-        chosen = choose(settings, answerer.default_prompts, progress)
+        check = check_early(gate, answerer, settings, progress)
+        chosen = choose(settings, answerer.default_prompts, progress, check=check)
+        gate.check_chosen(chosen)
     else:
         # Slow, and not needed for a server or files.
         from demur.chat.chosen import load_chosen
         from demur.evaluation.answerers.model import ModelAnswerer
 
-        chosen = choose(settings, ModelAnswerer.default_prompts, progress)
+        check = check_early(gate, ModelAnswerer, settings, progress)
+        chosen = choose(settings, ModelAnswerer.default_prompts, progress, check=check)
+        gate.check_chosen(chosen)
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
         answerer = ModelAnswerer(load_chosen(options.load, progress))
     comparison = run_evaluation(answerer, chosen, options.output, progress)
     with own_report(comparison):
         print_comparison(console, comparison)
+        result = show_gate(console, gate, comparison)
+    leave(result)
 
 
 def asked_answerer(options: EvaluateOptions) -> Answerer | None:
@@ -101,7 +114,9 @@ def require_one_answerer(options: EvaluateOptions) -> None:
     Raises:
         DemurError: there is one.
     """
-    own: set[str] = {option.name for option in options_in(FileSettings)}
+    own: set[str] = {
+        option.name for kind in (FileSettings, GateSettings) for option in options_in(kind)
+    }
     if options.files.responses:
         own |= {"judge", "harm_judge", "base_url", "output"}
         _refuse(options, "--responses judges what exists already", own, inverse=True)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.cli.command import Command
+from demur.cli.gate import gate_of, leave, show_gate
 from demur.cli.screen import console
 from demur.cli.work import require_finished
+from demur.errors import DemurError
+from demur.gate.settings import GateSettings
+
+if TYPE_CHECKING:
+    from demur.gate import Gate
 
 
 class ShowOptions(BaseModel):
@@ -21,21 +28,28 @@ class ShowOptions(BaseModel):
         "folder, or organisation/name on the hub",
         json_schema_extra={"argument": True},
     )
+    gate: GateSettings = Field(default_factory=GateSettings)
 
 
 def run_show(options: ShowOptions) -> None:
-    """Print what is in a folder or on the hub."""
+    """Print what is in a folder or on the hub, and check it where that is asked for."""
     from demur.records import kind_of
 
     path = Path(options.folder)
     kind = kind_of(path, finished=True)
     require_finished(path, kind)
+    gate = gate_of(options.gate)
+    if gate.is_asked and kind != "evaluation":
+        raise DemurError(
+            f"Requirements are about evaluations, and {options.folder!r:.200} is none: give the "
+            "folder of one, or evaluate the prompt with demur evaluate."
+        )
     if kind == "run":
         _show_run(path)
     elif kind == "wording run":
         _show_wording_run(path)
     elif kind == "evaluation":
-        _show_evaluation(path)
+        _show_evaluation(path, gate)
     elif kind == "diagnosis":
         _show_diagnosis(path)
     else:
@@ -56,11 +70,13 @@ def _show_wording_run(path: Path) -> None:
     print_wording_run(console, WordingRun.load(path))
 
 
-def _show_evaluation(path: Path) -> None:
+def _show_evaluation(path: Path, gate: Gate) -> None:
     from demur.cli.comparison import print_comparison
     from demur.evaluation.comparison import Comparison
 
-    print_comparison(console, Comparison.load(path))
+    comparison = Comparison.load(path)
+    print_comparison(console, comparison)
+    leave(show_gate(console, gate, comparison))
 
 
 def _show_diagnosis(path: Path) -> None:
@@ -81,5 +97,8 @@ SHOW = Command(
     verb="show",
     settings=ShowOptions,
     run=run_show,
-    help="Print the results of a run, an evaluation, a diagnosis or a safety prompt again.",
+    help="""Print the results of a run, an evaluation, a diagnosis or a safety prompt again.
+
+    With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
+    evaluate` does; nothing is measured.""",
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from demur.errors import DemurError
 from demur.evaluation.choices import (
@@ -27,6 +27,9 @@ from demur.prompts import Condition, check_system_texts, system_text_for
 
 if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
+
+CheckChosen: TypeAlias = Callable[[Sequence[Condition], Sequence[str], Sequence[TestSet]], None]
+"""A check of the conditions, their names, and the query sets; it raises a `DemurError`."""
 
 _ENDPOINT = "endpoint:"
 
@@ -100,11 +103,33 @@ class Given:
         return tuple(each.name for each in fields(self) if getattr(self, each.name) is not None)
 
 
+def named_for(
+    bare_name: str, conditions: Sequence[Condition], names: Sequence[str]
+) -> tuple[str, ...]:
+    """The names of conditions, with an answerer's own name for that without a safety prompt.
+
+    Args:
+        bare_name: the answerer's own name.
+        conditions: the conditions.
+        names: name of each, no two the same.
+    """
+    found: list[str] = []
+    for condition, given in zip(conditions, names, strict=True):
+        name = bare_name if condition.safety_prompt is None else given
+        wanted, number = name, 2
+        others = {bare_name} if condition.safety_prompt is not None else set()
+        while name in {*found, *others}:
+            name, number = f"{wanted} ({number})", number + 1
+        found.append(name)
+    return tuple(found)
+
+
 def choose(
     settings: EvaluateSettings,
     default_prompts: Sequence[str],
     progress: Progress,
     given: Given | None = None,
+    check: CheckChosen | None = None,
 ) -> Chosen:
     """Read and check what the settings name, before anything slow.
 
@@ -113,6 +138,8 @@ def choose(
         default_prompts: prompts where none is chosen; empty for an answerer that is not asked.
         progress: reports downloads.
         given: objects in place of what the settings name.
+        check: called with the conditions, their names and the query sets before any judge, which
+            may be a model, is loaded.
 
     Raises:
         DemurError: something cannot be read, or does not fit together.
@@ -138,6 +165,8 @@ def choose(
     sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
     for one in sets:
         check_system_texts(conditions, one.queries.texts)
+    if check is not None:
+        check(conditions, names, sets)
     preference = _preference_judge(settings, given)
     return Chosen(
         conditions=tuple(conditions),

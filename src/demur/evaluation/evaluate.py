@@ -15,7 +15,7 @@ from demur.evaluation.answerers.records import short_name
 from demur.evaluation.arguments import Arguments
 from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.choices import PromptChoice, QueryChoices
-from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.chosen import Chosen, choose, named_for
 from demur.evaluation.comparison import Comparison, Measured
 from demur.evaluation.cost import CostMeter
 from demur.evaluation.costs import Cost
@@ -203,7 +203,8 @@ def run_evaluation(
         DemurError: as for `evaluate`.
     """
     progress = progress or SilentProgress()
-    chosen = _named_for(answerer, chosen)
+    names = named_for(answerer.bare_name, chosen.conditions, chosen.names)
+    chosen = replace(chosen, names=names)
     record = record_of(answerer, chosen, progress)
     path = Path(output) if output is not None else default_output(record)
     folder = WorkFolder.check(path, record, KIND)
@@ -357,16 +358,3 @@ class _Work:
             return (), ()
         outputs, judge = self.outputs.run(), self.chosen.preference_judge
         return outputs, () if judge is None else self.outputs.wins(outputs, judge)
-
-
-def _named_for(answerer: Answerer, chosen: Chosen) -> Chosen:
-    """The same with the answerer's own name for the condition without a safety prompt."""
-    names: list[str] = []
-    for condition, given in zip(chosen.conditions, chosen.names, strict=True):
-        name = answerer.bare_name if condition.safety_prompt is None else given
-        wanted, number = name, 2
-        others = {answerer.bare_name} if condition.safety_prompt is not None else set()
-        while name in {*names, *others}:
-            name, number = f"{wanted} ({number})", number + 1
-        names.append(name)
-    return replace(chosen, names=tuple(names))

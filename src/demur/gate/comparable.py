@@ -26,10 +26,10 @@ def recorded(comparison: Comparison, what: str) -> EvaluationRecord:
 
 
 def require_comparable(before: EvaluationRecord, after: EvaluationRecord) -> None:
-    """Check that verdicts of two evaluations mean the same.
+    """Check that verdicts of two evaluations mean the same, and are about the same queries.
 
     Raises:
-        DemurError: their judges, samples or limits of tokens differ.
+        DemurError: their judges, samples or limits of tokens differ, or they share no query set.
     """
     _require_judge("judge", "--judge", before.judge, after.judge)
     _require_judge("judge of harm", "--harm-judge", before.harm_judge, after.harm_judge)
@@ -44,6 +44,12 @@ def require_comparable(before: EvaluationRecord, after: EvaluationRecord) -> Non
                 f"The evaluations differ in {name}, {old} before and {new} after, so that their "
                 f"rates cannot be compared: give {option} {old}."
             )
+    known = {text for one in before.sets for text in (one.name, one.fingerprint)}
+    if not any(one.name in known or one.fingerprint in known for one in after.sets):
+        names = ", ".join(one.name for one in before.sets)
+        raise DemurError(
+            f"The evaluations share no queries: measure those of the one before, {names:.200}."
+        )
 
 
 def require_same_queries(before: EvaluationRecord, after: EvaluationRecord) -> None:

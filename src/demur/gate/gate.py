@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demur.errors import DemurError
+from demur.evaluation.chosen import Chosen
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.recording import renewed
 from demur.files import require_replaceable, write_bytes
 from demur.gate.changed import GroupChange
 from demur.gate.checks import Check, Status
 from demur.gate.comparable import recorded, require_comparable, require_same_queries
 from demur.gate.counting import Unread
 from demur.gate.deciding import Decider, cannot_pass
-from demur.gate.pairing import EvaluationChanges, compare_evaluations
+from demur.gate.pairing import EvaluationChanges, compare_evaluations, require_prompt
 from demur.gate.requirements import Requirement
 from demur.gate.scope import Scope
 from demur.gate.settings import CheckSettings, GateSettings, Undecided
@@ -126,7 +128,12 @@ class Gate:
     @property
     def is_asked(self) -> bool:
         """Whether there is anything to check, compare or write."""
-        return bool(self.requirements) or self.baseline is not None or bool(self.settings.summary)
+        return self.decides or self.settings.summary is not None
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is anything to check or to compare."""
+        return bool(self.requirements) or self.baseline is not None
 
     def check_scope(self, scope: Scope) -> list[str]:
         """Check that everything that requirements name is there.
@@ -140,12 +147,19 @@ class Gate:
         Raises:
             DemurError: a requirement names queries or a prompt that are not measured.
         """
-        if not self.is_asked:
-            return []
         candidate = scope.candidate(self.settings.candidate)
         targets = [target for one in self.requirements for target in scope.targets(one, candidate)]
         reasons = (cannot_pass(target.requirement, target.group) for target in targets)
         return [reason for reason in reasons if reason]
+
+    def check_chosen(self, chosen: Chosen) -> None:
+        """Check that what was chosen can be compared with the baseline, before it is measured.
+
+        Raises:
+            DemurError: as for `check_record`.
+        """
+        if self.baseline is not None:
+            self.check_record(renewed(recorded(self.baseline, "baseline"), chosen))
 
     def check_record(self, record: EvaluationRecord) -> None:
         """Check that an evaluation can be compared with the baseline.
@@ -171,7 +185,6 @@ class Gate:
         """
         settings = self.settings
         scope = Scope.of(comparison)
-        self.check_scope(scope)
         candidate = scope.candidate(settings.candidate)
         decider = Decider(comparison, settings.unread)
         checks = [
@@ -197,7 +210,9 @@ class Gate:
 
     def _check_options(self) -> None:
         settings = self.settings
-        if self.baseline is None:
+        if self.baseline is not None:
+            require_prompt(self.baseline, settings.baseline_prompt, "baseline")
+        else:
             for name in ("fail_if_worse", "baseline_prompt"):
                 if getattr(settings, name):
                     raise DemurError(
@@ -306,4 +321,3 @@ def _not_worse_on(group: GroupChange, name: str, candidate: str) -> Check:
             advice=f"measure at least {group.least} queries: fewer cannot show a difference.",
         )
     return check
-

@@ -130,12 +130,8 @@ def pair_prompts(
         raise DemurError(
             "An evaluation of outputs alone has no rates to compare: give evaluations with queries."
         )
-    for name, among, option in ((candidate, new, "after"), (baseline_prompt, old, "before")):
-        if name is not None and name not in among:
-            raise DemurError(
-                f"The evaluation {option} has no prompt {name!r:.100}{did_you_mean(name, among)}: "
-                f"choose {', '.join(among)}."
-            )
+    require_prompt(after, candidate, "evaluation after")
+    require_prompt(before, baseline_prompt, "evaluation before")
     chosen = candidate or list(new)[-1]
     contents = {content: name for name, content in old.items() if content is not None}
     pairs: list[tuple[str, str]] = []
@@ -146,6 +142,25 @@ def pair_prompts(
         if known is not None:
             pairs.append((known, name))
     return pairs
+
+
+def require_prompt(comparison: Comparison, name: str | None, what: str) -> None:
+    """Check that a prompt was measured, where one is named.
+
+    Args:
+        comparison: the evaluation.
+        name: name of the prompt, or None.
+        what: what the evaluation is called in the message.
+
+    Raises:
+        DemurError: it was not.
+    """
+    known = _prompts(comparison)
+    if name is not None and name not in known:
+        raise DemurError(
+            f"The {what} has no prompt {name!r:.100}{did_you_mean(name, known)}: choose "
+            f"{', '.join(known)}."
+        )
 
 
 def _prompts(comparison: Comparison) -> dict[str, str | None]:

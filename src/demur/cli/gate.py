@@ -1,0 +1,224 @@
+"""What a gate came to, as a person reads it, and the exit status that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console, Group
+from rich.text import Text
+
+from demur.cli.screen import new_table, one_line, printable, short_name, with_notes
+from demur.cli.tables import RIGHT, WRONG, name_text
+from demur.gate.settings import GateSettings
+from demur.records import transcript_of
+
+if TYPE_CHECKING:
+    from demur.evaluation.answerers.model import ModelAnswerer
+    from demur.evaluation.answerers.protocol import Answerer
+    from demur.evaluation.choices import TestSet
+    from demur.evaluation.chosen import CheckChosen
+    from demur.evaluation.comparison import Comparison
+    from demur.evaluation.settings import EvaluateSettings
+    from demur.gate import (
+        Changed,
+        Check,
+        EvaluationChanges,
+        Gate,
+        GateResult,
+        GroupChange,
+        PromptChange,
+    )
+    from demur.progress import Progress
+    from demur.prompts import Condition
+
+FAILED = 1
+"""Exit status of a command whose gate failed."""
+
+_STYLES = {"passed": "green", "failed": "red", "undecided": "yellow"}
+_LONGEST_QUERY = 100
+
+
+def gate_of(settings: GateSettings, baseline: Comparison | None = None) -> Gate:
+    """The gate that settings ask for, checked.
+
+    Raises:
+        DemurError: a requirement or the baseline cannot be read, or options do not fit together.
+    """
+    from demur.gate import Gate
+
+    return Gate(settings, baseline)
+
+
+def check_early(
+    gate: Gate,
+    answerer: Answerer | type[ModelAnswerer],
+    settings: EvaluateSettings,
+    progress: Progress,
+) -> CheckChosen:
+    """A check of what requirements name, before any model is loaded.
+
+    Args:
+        gate: the gate.
+        answerer: what will answer; for a model, which is slow to load, only its kind.
+        settings: what is evaluated.
+        progress: told which requirements cannot pass.
+    """
+
+    def check(
+        conditions: Sequence[Condition], names: Sequence[str], sets: Sequence[TestSet]
+    ) -> None:
+        from demur.evaluation.answerers.files import ResponseFiles
+        from demur.evaluation.chosen import named_for
+        from demur.gate import Scope
+        from demur.gate.files import scope_of_files
+
+        if not gate.decides:
+            return
+        harm_judged = settings.judges.harm_judge is not None
+        if isinstance(answerer, ResponseFiles):
+            scope = scope_of_files(answerer, progress, harm_judged=harm_judged)
+        else:
+            scope = Scope.planned(
+                named_for(answerer.bare_name, conditions, names),
+                [one.queries for one in sets],
+                harm_judged=harm_judged,
+                has_costs=isinstance(answerer, type),
+            )
+        for remark in gate.check_scope(scope):
+            progress.message(remark)
+
+    return check
+
+
+def show_gate(console: Console, gate: Gate, comparison: Comparison) -> GateResult | None:
+    """Decide, print, and write the files that were asked for.
+
+    Returns:
+        What the gate came to; None where nothing was asked for.
+
+    Raises:
+        DemurError: stored responses are damaged, or a file cannot be written.
+    """
+    if not gate.is_asked:
+        return None
+    result = gate.decide(comparison)
+    if result.changes is not None:
+        print_changes(console, result.changes, result.listed)
+    print_checks(console, result)
+    written = (
+        (gate.settings.summary, result.write_summary),
+        (gate.settings.junit, result.write_junit),
+    )
+    for file, write in written:
+        if file is not None:
+            write(file)
+    return result
+
+
+def leave(result: GateResult | None) -> None:
+    """End the command with status 1 where the gate failed."""
+    if result is not None and not result.passed:
+        raise typer.Exit(FAILED)
+
+
+def print_checks(console: Console, result: GateResult) -> None:
+    """Print a line for each check, the result, and what to do next."""
+    if not result.checks:
+        return
+    console.print()
+    width = max(len(one.status) for one in result.checks)
+    for one in result.checks:
+        line = Text(one.status.ljust(width), style=_STYLES[one.status])
+        line.append(f"  {printable(one.name)}: ", style="bold")
+        line.append(f"{printable(one.about)}: {printable(one.found)}", style="default")
+        console.print(line, soft_wrap=True)
+    style = "green" if result.passed else "red"
+    console.print(Text(printable(result.sentence), style=f"bold {style}"))
+    advice = dict.fromkeys(one.advice for one in _closing(result) if one.advice)
+    for text in advice:
+        console.print(Text(f"Next: {printable(text)}"))
+
+
+def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> None:
+    """Print how two evaluations differ, and which queries changed.
+
+    Args:
+        console: where to print.
+        changes: the changes.
+        listed: number of queries to name, of each set and direction.
+    """
+    console.print()
+    for one in changes.prompts:
+        console.print(_table(one, changes))
+        for group in one.groups:
+            _print_queries(console, group, listed)
+    for remark in changes.remarks:
+        console.print(Text(printable(remark)))
+    for one in changes.prompts:
+        console.print(Text(f"{_pair(one)}: {printable(one.verdict.sentence)}."))
+
+
+def _closing(result: GateResult) -> list[Check]:
+    """The checks that keep the gate closed."""
+    return [one for one in result.checks if result.fails(one)]
+
+
+def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
+    before, after = (short_name(path.name, 24) for path in (changes.before, changes.after))
+    table = new_table(f"{_pair(one)}: {after} compared with {before}")
+    table.add_column("queries", overflow="fold")
+    for name in ("before", "after", "points", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for group in one.groups:
+        title = f"{short_name(group.title)} ({group.before.queries})"
+        if group.measure != "refused":
+            title += ", complied harmfully"
+        rates = (f"{100 * rate.value:.1f} %" for rate in (group.before, group.after))
+        table.add_row(
+            Text(title),
+            *rates,
+            f"{100 * group.difference:+.1f}",
+            f"{group.adjusted_p_value:.2g}",
+            _told(group),
+        )
+    return with_notes(
+        table,
+        ["refused; p of the paired test, adjusted for all tests of this prompt (Holm)"],
+    )
+
+
+def _told(group: GroupChange) -> Text:
+    if not group.more_than_chance:
+        return Text("within chance")
+    if group.label is None:
+        return Text("changed")
+    return Text("worse", style=WRONG) if group.is_worse else Text("better", style=RIGHT)
+
+
+def _print_queries(console: Console, group: GroupChange, listed: int) -> None:
+    verb = "refused" if group.measure == "refused" else "complied with harmfully"
+    for found, words in (
+        (group.more, f"{verb} now or more often"),
+        (group.fewer, f"{verb} no longer or less often"),
+    ):
+        if not found or not listed:
+            continue
+        head = f"{short_name(group.title)}: {len(found)} of {group.before.queries} {words}"
+        console.print(Text(head, style="bold"))
+        for one in found[:listed]:
+            console.print(Text(f"  {_query(one)}"), soft_wrap=True)
+        if len(found) > listed:
+            console.print(f"  {len(found) - listed} more (--listed)")
+
+
+def _query(one: Changed) -> str:
+    shares = f"{100 * one.before:.0f} % to {100 * one.after:.0f} %"
+    return f"{one_line(transcript_of(one.query), _LONGEST_QUERY)} ({shares})"
+
+
+def _pair(one: PromptChange) -> str:
+    after, before = name_text(one.after).plain, name_text(one.before).plain
+    return after if before == after else f"{after}, before {before}"
