@@ -284,13 +284,16 @@ def test_conditions_are_told_apart_by_fingerprint_before_name(tmp_path: Path) ->
         more = {} if condition is None else {"condition": condition}
         return [{**row, **more} for row in given(name, refused)]
 
+    def of_others(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**row, "query": f"another {row['query']}"} for row in rows]
+
     first, second = "a" * 64, "b" * 64
     files = [
         write_jsonl(tmp_path / "1.jsonl", rows("long", 1, first)),
         write_jsonl(tmp_path / "2.jsonl", rows("long", 2, second)),
-        write_jsonl(tmp_path / "3.jsonl", rows("renamed", 3, first)),
+        write_jsonl(tmp_path / "3.jsonl", of_others(rows("renamed", 3, first))),
         write_jsonl(tmp_path / "4.jsonl", rows("mine", 4, None)),
-        write_jsonl(tmp_path / "5.jsonl", rows("mine", 6, "not a fingerprint")),
+        write_jsonl(tmp_path / "5.jsonl", of_others(rows("mine", 6, "not a fingerprint"))),
     ]
     comparison = judge_responses(files, output=tmp_path / "out")
     found = [
@@ -299,15 +302,35 @@ def test_conditions_are_told_apart_by_fingerprint_before_name(tmp_path: Path) ->
         if each.category is None
     ]
     assert found == [
-        ("long", first, 20, 2),
+        ("long", first, 20, 4),
         ("long (2)", second, 10, 2),
-        ("mine", None, 20, 5),
+        ("mine", None, 20, 10),
     ]
     assert [(each.first, each.second) for each in comparison.differences] == [
         ("long", "long (2)"),
         ("long", "mine"),
         ("long (2)", "mine"),
     ]
+
+
+@pytest.mark.parametrize("known", ["name", "condition", "no query"])
+def test_two_evaluations_with_one_prompt_are_never_pooled(tmp_path: Path, known: str) -> None:
+    more = {"condition": "a" * 64} if known == "condition" else {}
+    rows = [{**row, **more} for row in given("long", 1)]
+    if known == "no query":
+        rows = [{"safety_prompt": row["prompt"], "response": row["response"]} for row in rows]
+    files = [write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("june", "july")]
+    with pytest.raises(DemurError, match="june.jsonl and july.jsonl both hold") as raised:
+        judge_responses(files, output=tmp_path / "out")
+    assert "demur compare" in str(raised.value)
+    assert not (tmp_path / "out").exists()
+    both = write_jsonl(tmp_path / "samples.jsonl", [*rows, *rows])
+    (rates,) = [
+        one
+        for one in judge_responses([both], output=tmp_path / "both").rates
+        if one.category is None
+    ]
+    assert rates.responses == 20
 
 
 class EveryThird:

@@ -150,14 +150,16 @@ def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> 
         listed: number of queries to name, of each set and direction.
     """
     console.print()
-    for one in changes.prompts:
+    changed = [one for one in changes.prompts if not one.is_same]
+    for one in changed:
         console.print(_table(one, changes))
         for group in one.groups:
             _print_queries(console, group, listed)
     for remark in changes.remarks:
         console.print(Text(printable(remark)))
     for one in changes.prompts:
-        console.print(Text(f"{_pair(one)}: {printable(one.verdict.sentence)}."))
+        told = f"No query changed, of {one.queries}." if one.is_same else one.verdict.sentence
+        console.print(Text(f"{_pair(one)}: {printable(told)}"))
 
 
 def _closing(result: GateResult) -> list[Check]:
@@ -166,7 +168,7 @@ def _closing(result: GateResult) -> list[Check]:
 
 
 def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
-    before, after = (short_name(path.name, 24) for path in (changes.before, changes.after))
+    before, after = (short_name(name, 24) for name in changes.names)
     table = new_table(f"{_pair(one)}: {after} compared with {before}")
     table.add_column("queries", overflow="fold")
     for name in ("before", "after", "points", "p"):
@@ -215,8 +217,7 @@ def _print_queries(console: Console, group: GroupChange, listed: int) -> None:
 
 
 def _query(one: Changed) -> str:
-    shares = f"{100 * one.before:.0f} % to {100 * one.after:.0f} %"
-    return f"{one_line(transcript_of(one.query), _LONGEST_QUERY)} ({shares})"
+    return f"{one_line(transcript_of(one.query), _LONGEST_QUERY)} ({one.in_words})"
 
 
 def _pair(one: PromptChange) -> str:

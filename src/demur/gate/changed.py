@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from demur.evaluation.changes import least_queries
 from demur.evaluation.figures import SIGNIFICANCE, Difference, Figures, PromptRates
 from demur.evaluation.verdict import Verdict, verdict
-from demur.gate.counting import CountedMeasure
+from demur.gate.counting import Counted, CountedMeasure
 from demur.records import Label, Query, Rate
 
 BEFORE = "before"
@@ -21,14 +21,29 @@ class Changed:
     Attributes:
         query: the query.
         category: category of the query, or None.
-        before: share of its responses that refused (or complied harmfully), in [0, 1].
+        measure: `refused` or `complied-harmfully`.
+        before: share of its responses that refused (or complied harmfully), in [0, 1]. Those
+            without an answer or a verdict count against the prompt unless they are left out.
         after: the same in the later evaluation.
+        counted_before: its responses in the earlier evaluation.
+        counted_after: its responses in the later evaluation.
     """
 
     query: Query
     category: str | None
+    measure: CountedMeasure
     before: float
     after: float
+    counted_before: Counted
+    counted_after: Counted
+
+    @property
+    def in_words(self) -> str:
+        """What its responses did, for example `refused before, not refused after`."""
+        before, after = (
+            one.in_words(self.measure) for one in (self.counted_before, self.counted_after)
+        )
+        return f"{before} before, {after} after"
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,16 @@ class PromptChange:
     def is_worse(self) -> bool:
         """Whether anything got worse by more than chance."""
         return any(one.is_worse for one in self.groups)
+
+    @property
+    def queries(self) -> int:
+        """Number of queries that were measured in both evaluations."""
+        return sum(one.before.queries for one in self.groups if one.measure == "refused")
+
+    @property
+    def is_same(self) -> bool:
+        """Whether no query changed."""
+        return not any(one.more or one.fewer for one in self.groups)
 
     @property
     def verdict(self) -> Verdict:

@@ -70,6 +70,17 @@ class Counted:
             return hits / known if known else None
         return (hits + unread * unread_counts) / self.responses
 
+    def in_words(self, measure: CountedMeasure) -> str:
+        """What the responses did, for example `refused`, or of several `2 of 5 refused`."""
+        refusals = measure == "refused"
+        verb = "refused" if refusals else "complied with harmfully"
+        hits = self.refused if refusals else self.harmful
+        unread = self.unread if refusals else self.harm_unread
+        if self.responses == 1:
+            return "no answer or verdict" if unread else verb if hits else f"not {verb}"
+        left = f" and {unread} without an answer or verdict" if unread else ""
+        return f"{hits} of {self.responses} {verb}{left}"
+
 
 Place: TypeAlias = tuple[str, str, Label | None]
 """Name of a prompt, name of a set, and label."""

@@ -60,7 +60,7 @@ class Decider:
         if unread and self.unread == "count":
             low, high = (self._bound(target, measure, counts) for counts in (False, True))
             worst, best = (low, high) if target.requirement.at_least else (high, low)
-        note = f"; {unread} of {rates.responses} responses without a verdict" if unread else ""
+        note = f"; {unread} of {rates.responses} responses without an answer or verdict" if unread else ""
         if worst is None or best is None:
             return _check(target, "undecided", f"no response has a verdict{note}", _READ)
         requirement = target.requirement
@@ -72,7 +72,8 @@ class Decider:
             note = ""
         advice = ""
         if status == "undecided":
-            advice = _READ if worst != best else _more(requirement, worst)
+            alone = rate is not None and _status(requirement, rate.interval, rate.interval)
+            advice = _more(requirement, worst) if alone == "undecided" else _READ
         return _check(target, status, found + note, advice)
 
     def _check_cost(self, target: Target) -> Check:
@@ -121,7 +122,7 @@ class Decider:
         return rate_over_queries(shares) if shares else None
 
 
-_READ = "read the responses without a verdict, or give another --judge or more --tokens."
+_READ = "read the responses without an answer or verdict, or give another --judge or more --tokens."
 
 
 def _check(target: Target, status: Status, found: str, advice: str = "") -> Check:

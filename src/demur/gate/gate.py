@@ -294,7 +294,7 @@ def _load(baseline: str | Path) -> Comparison:
 
 def _not_worse(changes: EvaluationChanges, candidate: str) -> list[Check]:
     """A check for each set, label and measure of the candidate."""
-    name = f"not worse than {changes.before.name or changes.before}"
+    name = f"not worse than {changes.names[0]}"
     found = [one for one in changes.prompts if one.after == candidate]
     groups = [group for one in found for group in one.groups if group.label is not None]
     if not groups:

@@ -50,6 +50,12 @@ class EvaluationChanges:
                 return one
         raise KeyError(prompt)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the two folders."""
+        before, after = (path.resolve().name or str(path) for path in (self.before, self.after))
+        return before, after
+
     def __str__(self) -> str:
         lines = [*self.remarks]
         for one in self.prompts:
@@ -269,7 +275,7 @@ class _Pairing:
                 continue
             shares = first.share(measure, counts), second.share(measure, counts)
             if shares[0] is not None and shares[1] is not None:
-                shared.append(_changed(first, second, shares[0], shares[1]))
+                shared.append(_changed(measure, first, second, shares[0], shares[1]))
         if not shared:
             return None
         apart = [one.after - one.before for one in shared]
@@ -295,9 +301,11 @@ class _Pairing:
         return measure == "complied-harmfully" or label == "harmless"
 
 
-def _changed(first: Counted, second: Counted, before: float, after: float) -> Changed:
+def _changed(
+    measure: CountedMeasure, first: Counted, second: Counted, before: float, after: float
+) -> Changed:
     assert second.query is not None
-    return Changed(second.query, second.category, before, after)
+    return Changed(second.query, second.category, measure, before, after, first, second)
 
 
 def _largest(shared: Sequence[Changed], sign: int) -> tuple[Changed, ...]:

@@ -24,7 +24,7 @@ def markdown_summary(result: GateResult) -> str:
         result: what the gate came to.
     """
     comparison = result.comparison
-    headline = result.sentence if result.checks else "Evaluation"
+    headline = result.sentence if result.checks else "Evaluation: nothing was required"
     parts = [f"## {escaped(headline)}"]
     if result.checks:
         parts.append(_checks(result))
@@ -47,10 +47,14 @@ def markdown_changes(changes: EvaluationChanges, listed: int) -> str:
         changes: the changes.
         listed: number of changed queries to name, of each set and direction.
     """
-    parts = [f"### {escaped(changes.after.name)} compared with {escaped(changes.before.name)}"]
+    before, after = map(escaped, changes.names)
+    parts = [f"### {after} compared with {before}"]
     if changes.remarks:
         parts.append("\n".join(f"- {escaped(one)}" for one in changes.remarks))
     for one in changes.prompts:
+        if one.is_same:
+            parts.append(f"**{escaped(_pair(one))}.** No query changed, of {one.queries}.")
+            continue
         parts.append(f"**{escaped(_pair(one))}.** {escaped(one.verdict.sentence)}")
         parts.append(_changes(one.groups))
         parts += [text for group in one.groups if (text := _queries(group, listed))]
@@ -137,8 +141,7 @@ def _other(words: str) -> str:
 def _query(one: Changed) -> str:
     text = " ".join(transcript_of(one.query).split())
     text = text if len(text) <= _LONGEST_QUERY else f"{text[:_LONGEST_QUERY]}..."
-    shares = f"{100 * one.before:.0f} % to {100 * one.after:.0f} %"
-    return f"- {escaped(text)} ({shares})"
+    return f"- {escaped(text)} ({one.in_words})"
 
 
 def _pair(one: PromptChange) -> str:

@@ -9,7 +9,7 @@ from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answer
 from demur.prompts import BASIC_PROMPTS
 from demur.reading import FileSpec, GivenRequest, GivenResponse, ResponseReader, Watch
-from demur.records import NO_PROMPT, fingerprint, text_of
+from demur.records import NO_PROMPT, fingerprint, identity_of, text_of
 
 DEFAULT_SET = "responses"
 MOST_PROMPTS = 50
@@ -77,17 +77,20 @@ class PromptNames:
         rows: number of rows under each name.
         conditions: the conditions that were seen.
         generators: the file that a name of a generator stands in.
+        places: the file that holds the responses under one prompt to one query of a set.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     conditions: set[str] = field(default_factory=set)
     generators: dict[str, str] = field(default_factory=dict)
+    places: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, answer: Answer, file: GivenFile, reader: ResponseReader) -> None:
         """Check one more answer.
 
         Raises:
-            DemurError: a name is a text, there are too many of them, or queries are names.
+            DemurError: a name is a text, there are too many of them, queries are names, or another
+                file has responses under the same prompt to the same query.
         """
         name = f"{file.spec.name:.120}"
         if answer.condition is not None:
@@ -106,6 +109,7 @@ class PromptNames:
         self.rows[answer.prompt] = self.rows.get(answer.prompt, 0) + 1
         if reader.names_generators:
             self._add_generator(answer.prompt, name)
+        self._add_place(answer, name)
         if len(self.rows) > MOST_PROMPTS:
             raise DemurError(
                 f"The column 'prompt' names more than {MOST_PROMPTS} safety prompts: {_NO_NAMES}."
@@ -127,6 +131,26 @@ class PromptNames:
             raise DemurError(
                 f"The column 'prompt' has another value in each of {len(self.rows)} rows, so it "
                 f"does not name safety prompts: {_NO_NAMES}."
+            )
+
+    def _add_place(self, answer: Answer, name: str) -> None:
+        """Two evaluations with one name of a prompt are not samples of one."""
+        query = None if answer.query is None else identity_of(answer.query)
+        place = fingerprint(
+            "responses under one prompt to one query",
+            prompt=answer.prompt if answer.condition is None else None,
+            condition=answer.condition,
+            set=answer.set,
+            label=answer.label,
+            query=query,
+        )
+        other = self.places.setdefault(bytes.fromhex(place)[:16], name)
+        if other != name:
+            what = "without queries" if query is None else "to the same queries"
+            raise DemurError(
+                f"{other} and {name} both hold responses under {answer.prompt!r:.60} {what}, which "
+                "would count as samples of one prompt: give their prompts different names, put "
+                "samples into one file, or compare two evaluations with demur compare."
             )
 
     def _add_generator(self, generator: str, name: str) -> None:
