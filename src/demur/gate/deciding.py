@@ -60,7 +60,11 @@ class Decider:
         if unread and self.unread == "count":
             low, high = (self._bound(target, measure, counts) for counts in (False, True))
             worst, best = (low, high) if target.requirement.at_least else (high, low)
-        note = f"; {unread} of {rates.responses} responses without an answer or verdict" if unread else ""
+        note = (
+            f"; {unread} of {rates.responses} responses without an answer or verdict"
+            if unread
+            else ""
+        )
         if worst is None or best is None:
             return _check(target, "undecided", f"no response has a verdict{note}", _READ)
         requirement = target.requirement
@@ -152,9 +156,10 @@ def _more(requirement: Requirement, rate: Rate) -> str:
         interval = Interval(low, high)
         return _status(requirement, interval, interval) != "undecided"
 
-    needed = _least(decides, rate.queries, rate.queries * _MOST_TIMES)
+    most = rate.queries * _MOST_TIMES
+    needed = _least(decides, rate.queries, most)
     if needed is None:
-        return "the rate is too close to the limit to tell them apart with more queries."
+        return f"the rate is close to the limit: even {most} queries could not tell at this rate."
     return f"measure about {needed} queries, which would decide it at this rate."
 
 

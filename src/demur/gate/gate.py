@@ -268,8 +268,11 @@ def check(
         >>> result.passed  # doctest: +SKIP
         True
     """
+    texts = (require,) if isinstance(require, str) else tuple(require)
+    for text in texts:
+        Requirement.parse(text)
     given: dict[str, object] = {
-        "require": (require,) if isinstance(require, str) else tuple(require),
+        "require": texts,
         "fail_if_worse": fail_if_worse,
         "candidate": candidate,
         "baseline_prompt": baseline_prompt,
