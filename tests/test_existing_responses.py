@@ -320,7 +320,7 @@ def test_two_evaluations_with_one_prompt_are_never_pooled(tmp_path: Path, known:
     if known == "no query":
         rows = [{"safety_prompt": row["prompt"], "response": row["response"]} for row in rows]
     files = [write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("june", "july")]
-    with pytest.raises(DemurError, match="june.jsonl and july.jsonl both hold") as raised:
+    with pytest.raises(DemurError, match=r"june\.jsonl and july\.jsonl both hold") as raised:
         judge_responses(files, output=tmp_path / "out")
     assert "demur compare" in str(raised.value)
     assert not (tmp_path / "out").exists()
