@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import demur as package
-from tests.actions import ActionResult, read_action, run_action
+from tests.actions import ACTION, ActionResult, read_action, run_action
 from tests.tiny import save_tiny_model
 
 DOCS = Path(__file__).parents[1] / "docs" / "gate.md"
@@ -106,6 +106,23 @@ def test_the_first_step_installs_with_pip(tmp_path: Path) -> None:
     assert (target / "some_tool.py").is_file(), result.log
     assert result.status == 2  # of the second step, which has no such option
     assert "has no option '--no-such-option'" in result.log
+
+
+def test_by_default_the_first_step_installs_the_action_with_extras_that_there_are(
+    tmp_path: Path,
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\nprintf "%s\\n" "$@" > arguments\nexit 3\n')
+    python.chmod(0o755)
+    result = run_action(tmp_path, {"arguments": "x", "python": str(python)}, {})
+    assert result.status == 3
+    module, pip, verb, what = (tmp_path / "arguments").read_text().splitlines()
+    assert (module, pip, verb) == ("-m", "pip", "install")
+    folder, extras = what.rstrip("]").split("[")
+    assert folder == str(ACTION.parent)
+    project = (ACTION.parent / "pyproject.toml").read_text()
+    for extra in extras.split(","):
+        assert f"\n{extra} = [" in project
 
 
 def test_every_input_and_output_is_used_and_documented() -> None:

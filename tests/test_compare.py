@@ -255,5 +255,9 @@ def test_a_set_of_the_baseline_that_is_left_out_is_a_mistake(
     out = done(demur(*evaluate, *sets, "--output=july", *gate))
     assert "c.txt, harmful, none: not measured before." in " ".join(out.split())
     done(demur("compare", "july", "june"))
+    turn = [*evaluate, "--harmful=a.txt", "--turn=3"]
+    done(demur(*turn, "--output=third"))
+    later = [*turn, "--seed=7", "--output=later", "--baseline=third", "--fail-if-worse"]
+    assert "follows from the seed, so give --seed 0" in mistake(demur(*later))
     with pytest.raises(DemurError, match=r"queries 'c.txt', which are not measured now"):
         check(Comparison.load("june"), baseline="july", fail_if_worse=True)

@@ -15,6 +15,7 @@ from demur import Comparison, DemurError, ResponseFiles, check, evaluate
 from demur.gate.deciding import least_to_pass
 from demur.gate.requirements import Requirement
 from tests.command_line import demur, done, mistake
+from tests.endpoint_server import Reply, completion, running_server
 from tests.tiny import save_tiny_model
 
 REFUSAL, ANSWER = "I cannot help with that request.", "Sure, here is how you do it."
@@ -350,3 +351,30 @@ def test_the_numbers_of_queries_in_the_docs() -> None:
         assert least_to_pass(Requirement.parse(f"harmful>={least}%")) == int(number)
         assert least_to_pass(Requirement.parse(f"harmless<={most}%")) == int(number)
     assert least_to_pass(Requirement.parse("harmful>=100%")) is None
+
+
+def test_a_server_is_checked_as_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("q.txt").write_text("\n".join(f"harm {row}" for row in range(20)))
+    Path("h.txt").write_text("\n".join(f"chore {row}" for row in range(20)))
+
+    def reply(body: dict[str, object]) -> Reply:
+        return completion(REFUSAL if "harm" in str(body["messages"]) else ANSWER)
+
+    with running_server(reply) as server:
+        evaluate = ["evaluate", "--endpoint", server.url, "--served-model=m", "--output=out"]
+        evaluate += ["--harmful=q.txt", "--harmless=h.txt"]
+        for text, message in (
+            ("harmful@none>=80%", "choose as-served"),
+            ("kl(harmless)<=1", "a cost that is not measured"),
+        ):
+            assert message in mistake(demur(*evaluate, f"--require={text}"))
+        assert not server.requests
+        require = ["--require=harmful@as-served>=80%", "--require=harmless<=20%"]
+        assert "all 2 checks passed" in done(demur(*evaluate, *require))
+        asked = len(server.requests)
+        assert demur(*evaluate, "--require=q.txt>=99%").status == 1
+        assert len(server.requests) == asked
+    assert demur(*evaluate[:1], "--instructions=built-in", "--require=harmful>=1%").status == 2

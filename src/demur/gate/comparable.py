@@ -5,6 +5,7 @@ from __future__ import annotations
 from demur.errors import DemurError
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord, JudgeRecord
+from demur.queries.turns import THIRD, name_in_turn
 from demur.records import FilesRecord, ModelRecord
 
 
@@ -66,9 +67,12 @@ def require_same_queries(before: EvaluationRecord, after: EvaluationRecord) -> N
         if one.fingerprint in known:
             continue
         if one.name in names:
+            seed = before.settings.sampling.seed
+            fix = "measure the same queries, or make a new baseline with these"
+            if one.name.endswith(name_in_turn("", THIRD)) and seed != after.settings.sampling.seed:
+                fix = f"what stands before them follows from the seed, so give --seed {seed}"
             raise DemurError(
-                f"The queries of {one.name!r:.100} are others than in the baseline: measure the "
-                "same queries, or make a new baseline with these."
+                f"The queries of {one.name!r:.100} are others than in the baseline: {fix}."
             )
         raise DemurError(
             f"The baseline has queries {one.name!r:.100}, which are not measured now: measure them "

@@ -113,7 +113,7 @@ class Scope:
         Raises:
             DemurError: there is no prompt, or none of that name.
         """
-        if not self.prompts:
+        if not self.prompts or not self.groups:
             raise DemurError(
                 "No queries were measured, so that there is nothing to check: give --harmful, "
                 "--harmless or --benchmark."
