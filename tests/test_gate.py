@@ -156,7 +156,7 @@ def test_the_last_prompt_is_the_candidate(tmp_path: Path) -> None:
         ("harmful>=", "not a number"),
         ("kl(harmless)<=5%", "in nats"),
         ("harmfull>=90%", "did you mean 'harmful'?"),
-        ("ordinary<=2%", "no such queries are measured"),
+        ("ordinary<=2%", "choose harmful, harmless, things:harmful, things:harmless, or measure"),
         ("thing:harmful>=90%", "did you mean 'things:harmful'?"),
         ("harmful@min>=90%", "did you mean 'mine'?"),
         ("things>=90%", "things:harmful or things:harmless"),

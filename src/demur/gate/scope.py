@@ -152,12 +152,14 @@ class Scope:
                 unknown = prompt
         if unknown is not None:
             self._require_prompt(unknown)
-        names = self._subjects()
-        shown = ", ".join(names[:_MOST_LISTED]) + (" ..." if len(names) > _MOST_LISTED else "")
+        wholes, categories = self._subjects()
+        shown = ", ".join(repr(one) if "," in one else one for one in wholes[:_MOST_LISTED])
         asked = about.rpartition("@")[0] or about
+        kind = f", or measure such queries, for example --harmless test:{asked}"
         raise DemurError(
             f"The requirement {text!r:.200} names {asked!r:.100}, and no such queries are measured"
-            f"{did_you_mean(asked, names)}: choose {shown}."
+            f"{did_you_mean(asked, [*wholes, *categories])}: choose {shown}"
+            f"{' ...' if len(wholes) > _MOST_LISTED else ''}{kind if asked in _KINDS else ''}."
         )
 
     def _matching(self, name: str) -> list[Group]:
@@ -174,14 +176,14 @@ class Scope:
             found += [group] if wanted else []
         return found
 
-    def _subjects(self) -> list[str]:
-        """Names of what requirements can be about, categories last."""
+    def _subjects(self) -> tuple[list[str], list[str]]:
+        """Names of what requirements can be about: whole sets, and categories."""
         wholes = [one for one in self.groups if one.category is None]
         labels: list[str] = [one.label for one in wholes if one.label]
         kinds = [kind[1:] for one in wholes if (kind := kind_of(one.set)) is not None]
         sets = [f"{one.set}:{one.label}" if one.label else one.set for one in wholes]
         categories = [f"{one.set}:{one.category}" for one in self.groups if one.category]
-        return list(dict.fromkeys([*labels, *kinds, *sets, *categories]))
+        return list(dict.fromkeys([*labels, *kinds, *sets])), list(dict.fromkeys(categories))
 
     def _require_prompt(self, name: str) -> None:
         if name not in self.prompts:
