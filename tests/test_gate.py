@@ -270,7 +270,9 @@ def test_the_files_for_continuous_integration(
     judged(tmp_path, rows(40, 40, set=name), rows(0, 40, "harmless", set=name))
     require = [f"--require={text}" for text in ("harmful>=90%", "harmful>=95%", "harmless<=0.1%")]
     files = ["--summary", "gate.md", "--junit", "gate.xml"]
-    assert demur("show", "out", *require, *files).status == 1
+    result = demur("show", "out", *require, *files)
+    assert result.status == 1
+    assert result.out.endswith("Written: gate.md\nWritten: gate.xml\n")
     root = ElementTree.parse("gate.xml").getroot()
     assert root.attrib["tests"] == "3"
     assert root.attrib["failures"] == "2"

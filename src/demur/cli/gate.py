@@ -114,6 +114,7 @@ def show_gate(console: Console, gate: Gate, comparison: Comparison) -> GateResul
     for file, write in written:
         if file is not None:
             write(file)
+            console.print(Text(f"Written: {printable(str(file))}"), soft_wrap=True)
     return result
 
 
