@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from demur import Comparison, DemurError, check, compare_evaluations
+from demur.records import fingerprint
+from demur.records.codec import canonical
 from tests.command_line import demur, done, mistake
 from tests.test_gate import REFUSAL, judged, rows
 from tests.tiny import save_tiny_model
@@ -261,3 +265,23 @@ def test_a_set_of_the_baseline_that_is_left_out_is_a_mistake(
     assert "follows from the seed, so give --seed 0" in mistake(demur(*later))
     with pytest.raises(DemurError, match=r"queries 'c.txt', which are not measured now"):
         check(Comparison.load("june"), baseline="july", fail_if_worse=True)
+
+
+def test_a_baseline_from_before_demur_got_a_setting(days: Path) -> None:
+    after = judged(days / "july", rows(80, 100), rows(5, 100, "harmless"))
+    folder = days / "june" / "out"
+    settings = json.loads((folder / "settings.json").read_text())
+    del settings["content"]["settings"]["queries"]["turn"]
+    results = json.loads((folder / "results.json").read_text())
+    results["content"]["settings"] = fingerprint(
+        "evaluation settings", settings=settings["content"]
+    )
+    for name, document in (("settings", settings), ("results", results)):
+        document["sha256"] = hashlib.sha256(canonical(document["content"])).hexdigest()
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    assert statuses(after) == ["passed", "passed"]
+    results["content"]["settings"] = "0" * 64
+    results["sha256"] = hashlib.sha256(canonical(results["content"])).hexdigest()
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(DemurError, match="is not finished"):
+        statuses(after)

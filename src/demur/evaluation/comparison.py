@@ -15,6 +15,7 @@ from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdicts
 from demur.records import (
+    SETTINGS,
     JudgedResponse,
     ListedFile,
     Measurement,
@@ -25,6 +26,7 @@ from demur.records import (
     fingerprint,
     list_files,
     read_record,
+    stored_content,
     to_plain,
     write_record,
 )
@@ -34,6 +36,7 @@ BESIDE = ("costs", "outputs", "preferences")
 """Subfolders of what an evaluation computes from its measurements."""
 
 _FORMAT = f"{KIND} results"
+_SETTINGS = f"{KIND} settings"
 
 __all__ = [
     "RESULTS",
@@ -124,7 +127,9 @@ class Comparison(Figures):
             DemurError: the folder holds none, an unfinished one, or a damaged one.
         """
         folder = WorkFolder.open(Path(path), EvaluationRecord, KIND)
-        found = cls.find_finished(folder)
+        # As they are stored: settings that demur has got since then are not among them.
+        settings = fingerprint(_SETTINGS, settings=stored_content(folder.path / SETTINGS))
+        found = cls.find_finished(folder, settings)
         if found is None:
             raise DemurError(
                 f"The evaluation in {path} is not finished: run its command again to go on."
@@ -132,8 +137,14 @@ class Comparison(Figures):
         return found
 
     @classmethod
-    def find_finished(cls, folder: WorkFolder[EvaluationRecord]) -> Comparison | None:
+    def find_finished(
+        cls, folder: WorkFolder[EvaluationRecord], settings: str | None = None
+    ) -> Comparison | None:
         """The figures in a folder of work; None where they are missing or of other settings.
+
+        Args:
+            folder: the folder.
+            settings: fingerprint of the settings; by default of those that the folder has now.
 
         Raises:
             DemurError: the file is damaged.
@@ -142,7 +153,7 @@ class Comparison(Figures):
         if not file.exists():
             return None
         results = read_record(file, Results, _FORMAT, in_work=True)
-        if results.settings != _fingerprint_of(folder.settings):
+        if results.settings != (settings or _fingerprint_of(folder.settings)):
             return None
         return cls.of(results.figures, folder.path, folder.settings, results.files)
 
@@ -251,4 +262,4 @@ def compare(
 
 
 def _fingerprint_of(settings: EvaluationRecord) -> str:
-    return fingerprint("evaluation settings", settings=to_plain(settings))
+    return fingerprint(_SETTINGS, settings=to_plain(settings))

@@ -6,6 +6,7 @@ from demur.records.codec import (
     from_plain,
     read_record,
     record_bytes,
+    stored_content,
     to_plain,
     write_record,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "read_record",
     "read_tensors",
     "record_bytes",
+    "stored_content",
     "tensor_fingerprint",
     "text_of",
     "to_plain",

@@ -145,6 +145,17 @@ def read_record(path: Path, kind: type[Record], format: str, *, in_work: bool = 
     return record
 
 
+def stored_content(path: Path) -> Any:
+    """The content of a file that `read_record` has read, as plain data.
+
+    What has a default there and is not stored, because demur got it later, is not added.
+
+    Raises:
+        DemurError: the file is missing or damaged.
+    """
+    return _read_document(path).get("content")
+
+
 def format_of(path: Path) -> str | None:
     """The format that a file of `write_record` says it has; None for any other file."""
     try:
