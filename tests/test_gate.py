@@ -106,8 +106,10 @@ def test_the_number_of_queries_that_is_advised_decides(tmp_path: Path) -> None:
         ("things:harmful:a>=85%", True, 1),
         ("things:b>=85%", False, 1),
         ("more things, third turn:harmless <= 20%", True, 1),
-        ("borderline@mine<=20%", True, 1),
-        ("harmless<=20%", False, 3),
+        ("borderline@mine<=20%", True, 2),
+        ("harmless<=20%", False, 5),
+        ("borderline<=20%", True, 2),
+        ("ordinary<=20%", False, 1),
         ("refused(odd (2)@x:harmful@mine)>=85%", True, 1),
     ],
 )
@@ -121,6 +123,8 @@ def test_what_a_requirement_is_about(tmp_path: Path, text: str, passes: bool, se
         rows(0, 40, "harmless", set="test:borderline"),
         rows(20, 40, "harmless", set="test:ordinary"),
         rows(40, 40, set="odd (2)@x"),
+        rows(0, 40, "harmless", set="xstest, third turn, with tools"),
+        rows(0, 40, "harmless", set="dro-harmless-heldout"),
     )
     result = check(found, [text])
     assert result.passed == passes

@@ -10,6 +10,8 @@ from demur.errors import DemurError, did_you_mean
 from demur.evaluation.figures import Figures, PromptRates
 from demur.evaluation.verdict import kind_of
 from demur.gate.requirements import Requirement
+from demur.queries import BENCHMARKS
+from demur.queries.turns import FIRST, THIRD, name_in_turn
 from demur.records import Label, Queries
 
 _KINDS = ("borderline", "ordinary")
@@ -171,8 +173,7 @@ class Scope:
                 wanted = name in [f"{one}:{group.category}" for one in whole]
             else:
                 wanted = name in (group.label, *whole)
-                if name in _KINDS and group.label == "harmless":
-                    wanted = wanted or kind_of(group.set) == f":{name}"
+                wanted = wanted or (name in _KINDS and _kind(group) == name)
             found += [group] if wanted else []
         return found
 
@@ -180,7 +181,7 @@ class Scope:
         """Names of what requirements can be about: whole sets, and categories."""
         wholes = [one for one in self.groups if one.category is None]
         labels: list[str] = [one.label for one in wholes if one.label]
-        kinds = [kind[1:] for one in wholes if (kind := kind_of(one.set)) is not None]
+        kinds = [kind for one in wholes if (kind := _kind(one)) is not None]
         sets = [f"{one.set}:{one.label}" if one.label else one.set for one in wholes]
         categories = [f"{one.set}:{one.category}" for one in self.groups if one.category]
         return list(dict.fromkeys([*labels, *kinds, *sets])), list(dict.fromkeys(categories))
@@ -218,6 +219,19 @@ class Scope:
                     f"The requirement {text!r:.200} is about a cost, which whole sets of harmless "
                     "queries have: name harmless queries."
                 )
+
+
+def _kind(group: Group) -> str | None:
+    """`borderline` or `ordinary`, where the name of a harmless set says which."""
+    if group.label != "harmless":
+        return None
+    known = kind_of(group.set)
+    if known is not None:
+        return known.removeprefix(":")
+    name = group.set.removesuffix(name_in_turn("", FIRST, tools=True))
+    found = BENCHMARKS.get(name.removesuffix(name_in_turn("", THIRD)))
+    # Where a benchmark holds both labels, its harmless queries are the twins of the harmful ones.
+    return "borderline" if found is not None and found.side in ("borderline", "both") else None
 
 
 def _splits(about: str) -> Iterator[tuple[str, str | None]]:
