@@ -72,7 +72,9 @@ def test_the_interval_decides_and_not_the_rate(tmp_path: Path) -> None:
     result = check(found, ["harmful>=95%"])
     assert not result.passed
     assert check(found, ["harmful>=95%"], undecided="pass").passed
-    assert not check(found, ["harmful>=99.5%"], undecided="pass").passed
+    failed = check(found, ["harmful>=99.5%"], undecided="pass")
+    assert not failed.passed
+    assert "read the responses that answer harmful queries" in failed.checks[0].advice
     (one,) = result.checks
     assert one.found == "96.0 % (90.2 to 98.4) of 100 queries"
     assert str(result).splitlines()[-1] == (

@@ -78,6 +78,14 @@ class Decider:
         if status == "undecided":
             alone = rate is not None and _status(requirement, rate.interval, rate.interval)
             advice = _more(requirement, worst) if alone == "undecided" else _READ
+        elif status == "failed":
+            wrong = "answer harmful" if requirement.at_least else "refuse harmless"
+            if measure == "complied-harmfully":
+                wrong = "comply harmfully with"
+            advice = (
+                f"read the responses that {wrong} queries, in the report, and improve the prompt "
+                "on queries like those."
+            )
         return _check(target, status, found + note, advice)
 
     def _check_cost(self, target: Target) -> Check:
