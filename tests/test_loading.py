@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from demur.chat import checkpoint, hardware
+from demur.chat.checkpoint import samples_of
 from demur.chat.hardware import available_memory, choose_device, choose_dtype
 from demur.chat.loading import load_model
 from demur.errors import DemurError
@@ -57,6 +59,22 @@ def test_dtype_is_applied(folder: Path) -> None:
     loaded = load_model(str(folder), dtype="bf16", device="cpu")
     assert loaded.dtype == torch.bfloat16
     assert {weight.dtype for weight in loaded.model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.33, 0.5, 0.77, 1.0])
+def test_weights_that_change_anywhere_are_seen(tmp_path: Path, share: float) -> None:
+    """Models that were trained further or merged share the ends of their files."""
+    file = tmp_path / "weights"
+    content = bytearray(random.Random(0).randbytes(9_000_000))
+    file.write_bytes(content)
+    before = b"".join(samples_of(file, 1 << 16))
+    assert len(before) < 0.3 * len(content)
+    start = int(share * (len(content) - 24_000))
+    content[start : start + 24_000] = bytes(24_000)
+    file.write_bytes(content)
+    assert b"".join(samples_of(file, 1 << 16)) != before
+    file.write_bytes(content[:3_000_000])
+    assert b"".join(samples_of(file, 1 << 16)) == content[:3_000_000]
 
 
 def test_identity_follows_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:

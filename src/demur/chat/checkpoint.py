@@ -56,7 +56,8 @@ _TEXTS = (
     "additional_chat_templates/*.jinja",
 )
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_SAMPLE = 64 << 10
+_SAMPLE, _CHUNK = 64 << 10, 1 << 20
+_PIECES, _PIECE = 512, 4 << 10
 
 MOST_HEADER = 100_000_000
 """Largest size in bytes of a safetensors header, as its own library bounds it, and of an index."""
@@ -153,21 +154,39 @@ def list_weights(files: Iterable[Path], name: str) -> Weights:
 def fingerprint(folder: Path, name: str) -> str:
     """A hash that changes when the folder's model does, without reading all of it.
 
-    SHA-256 over config.json and each weight file's name, size, first and last 64 KiB.
+    SHA-256 over config.json and each weight file's name, size and samples (`samples_of`).
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for file in weight_files(folder, name):
         digest.update(f"\0{file.name}\0{file.stat().st_size}\0".encode())
-        digest.update(ends_of(file, _SAMPLE))
+        for piece in samples_of(file, _SAMPLE):
+            digest.update(piece)
     return digest.hexdigest()
 
 
-def ends_of(file: Path, sample: int) -> bytes:
-    """The first and the last `sample` bytes of a file (all of it if it is shorter)."""
+def samples_of(file: Path, ends: int) -> Iterator[bytes]:
+    """Parts of a file that differ where its model does, without reading all of it.
+
+    These are the first and the last `ends` bytes, and 512 pieces of 4 KiB, evenly spread between
+    them: weights that were trained further or merged differ in all of a tensor. A file that is not
+    much larger is given whole.
+
+    Args:
+        file: the file.
+        ends: number of bytes.
+    """
+    size = file.stat().st_size
+    between = size - 2 * ends
     with file.open("rb") as handle:
-        first = handle.read(sample)
-        handle.seek(max(sample, file.stat().st_size - sample))
-        return first + handle.read(sample)
+        if between <= 2 * _PIECES * _PIECE:
+            yield from iter(lambda: handle.read(_CHUNK), b"")
+            return
+        yield handle.read(ends)
+        for place in range(_PIECES):
+            handle.seek(ends + place * (between - _PIECE) // (_PIECES - 1))
+            yield handle.read(_PIECE)
+        handle.seek(size - ends)
+        yield handle.read(ends)
 
 
 def load_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demur.chat.checkpoint import (
-    ends_of,
     freeze,
     out_of_memory,
+    samples_of,
     weight_files,
 )
 from demur.chat.configuration import load_config
@@ -49,9 +49,10 @@ _TOKENIZER_SETTINGS = (
 
 
 def gguf_fingerprint(file: Path) -> str:
-    """SHA-256 over a GGUF file's size, first and last MiB."""
+    """SHA-256 over a GGUF file's size and samples (`samples_of`), its first and last MiB whole."""
     digest = hashlib.sha256(f"{file.stat().st_size}\0".encode())
-    digest.update(ends_of(file, _SAMPLE))
+    for piece in samples_of(file, _SAMPLE):
+        digest.update(piece)
     return digest.hexdigest()
 
 
