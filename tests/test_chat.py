@@ -228,6 +228,15 @@ def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
     assert "".join(Dialogue(model, None, settings).ask("w10 w11")) in found.stdout
 
 
+def test_a_line_of_a_pipe_that_is_not_answered_is_in_the_status(saved: Path) -> None:
+    options = ["--tokens", "5", "--temperature", "0", "--dtype", "float32"]
+    lines = "w10\n/nonsense\nw11\n"
+    found = CliRunner().invoke(app, ["chat", str(saved), *options], input=lines)
+    assert found.exit_code == 2
+    assert sum(map(bool, found.stdout.splitlines())) == 2
+    assert "There is no command /nonsense" in found.stderr
+
+
 def test_a_line_without_an_end_is_not_read_whole(saved: Path) -> None:
     class Endless(io.RawIOBase):
         taken = 0

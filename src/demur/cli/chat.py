@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+import typer
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.chat.catalog import DEFAULT_MODEL, is_public_name
@@ -76,7 +78,10 @@ def run_chat(options: ChatOptions) -> None:
         most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )
     dialogue = Dialogue(model, Condition(prompts[0], system.text), settings)
-    Talk(dialogue, prompts, console).run()
+    talk = Talk(dialogue, prompts, console)
+    talk.run()
+    if talk.failed and not sys.stdin.isatty():
+        raise typer.Exit(2)
 
 
 def _model_of(options: ChatOptions, prompts: list[SafetyPrompt | None]) -> str:
@@ -106,6 +111,7 @@ CHAT = Command(
     help="""Talk to a model, and switch its safety prompt while you do.
 
     `/prompt long` switches, `/compare` answers the last question under each prompt, `/help` lists
-    all commands. Lines that come through a pipe are answered one by one.""",
+    all commands. Lines that come through a pipe are answered one by one; the exit status is 2 if
+    one could not be.""",
     default_texts={"model": f"the model of the first run in --prompt, else {DEFAULT_MODEL}"},
 )

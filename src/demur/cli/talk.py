@@ -51,6 +51,9 @@ class Talk:
         dialogue: the conversation, under the first of the prompts.
         prompts: at least one safety prompt; None is no prompt.
         console: where answers are shown.
+
+    Attributes:
+        failed: number of lines that could not be answered or obeyed.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Talk:
         self.console = console
         self.prompts: dict[str, SafetyPrompt | None] = {}
         self._watched = False
+        self.failed = 0
         self._current = next(iter([self._know(prompt) for prompt in prompts]))
         self._asked: str | None = None
         self._commands: dict[str, Callable[[str], None]] = {
@@ -93,6 +97,7 @@ class Talk:
                 try:
                     self._take(text)
                 except DemurError as error:
+                    self.failed += 1
                     show_error(str(error))
 
     def _take(self, text: str) -> None:
