@@ -54,6 +54,7 @@ def print_figures(console: Console, figures: Figures, notes: Sequence[str] = ())
         *(_category_table(figures, group) for group in groups),
         _differences_table(figures),
         _wins_table(figures),
+        _agreements_table(figures, notes),
     ]
     for table in tables:
         if table is not None:
@@ -172,6 +173,27 @@ def _fill(
         title = Text(f"{_of(group)} ({count})") if group != shown else Text()
         table.add_row(title, name_text(rates.prompt), *cells(rates))
         shown = group
+
+
+def _agreements_table(figures: Figures, notes: Sequence[str]) -> Group | None:
+    if not figures.agreements:
+        return None
+    table = new_table("Agreement of further judges with the judge of these rates")
+    table.add_column("judge", overflow="fold")
+    for name in ("responses", "agree", "kappa", "only it", "only the first", "no verdict"):
+        table.add_column(name, justify="right")
+    for one in figures.agreements:
+        table.add_row(
+            name_text(one.judge),
+            str(one.responses),
+            "" if one.share is None else f"{100 * one.share:.1f} %",
+            "" if one.kappa is None else f"{one.kappa:.2f}",
+            str(one.second),
+            str(one.first),
+            str(one.no_verdict),
+        )
+    note = "only it, only the first: responses that one judge alone calls refusals"
+    return with_notes(table, [*notes[:1], note])
 
 
 def _category_table(figures: Figures, group: _Group) -> Table | None:

@@ -118,7 +118,7 @@ def require_one_answerer(options: EvaluateOptions) -> None:
         option.name for kind in (FileSettings, GateSettings) for option in options_in(kind)
     }
     if options.files.responses:
-        own |= {"judge", "harm_judge", "base_url", "output"}
+        own |= {"judge", "other_judge", "harm_judge", "base_url", "output"}
         _refuse(options, "--responses judges what exists already", own, inverse=True)
     elif options.server.endpoint is not None:
         others = {option.name for option in options_in(LoadSettings)}

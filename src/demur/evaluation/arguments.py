@@ -34,6 +34,7 @@ class Arguments:
     tools: str | Path | None
     system_prompt: str | Path | None
     judge: JudgeSpec | None
+    other_judges: Sequence[JudgeSpec]
     harm_judge: JudgeSpec | None
     instructions: InstructionChoice | None
     preference_judge: PairwiseJudge | str | None
@@ -46,7 +47,7 @@ class Arguments:
     @property
     def sampled(self) -> dict[str, object]:
         """What only an answerer that is asked can take, by the argument's name."""
-        judging = ("judge", "harm_judge", "base_url")
+        judging = ("judge", "other_judges", "harm_judge", "base_url")
         given = {name: value for name, value in vars(self).items() if name not in judging}
         return {
             name: value
@@ -62,6 +63,7 @@ class Arguments:
         """
         require_several("prompts", self.prompts, "prompts, such as ['none', 'long']")
         require_several("benchmarks", self.benchmarks, "names of benchmarks")
+        require_several("other_judges", self.other_judges, "judges, such as ['paper']")
         require_several("turns", self.turns, "turns, such as [1, 3]")
         require_path("tools", self.tools, "a JSON file with tools, or built-in")
         require_common(system_prompt=self.system_prompt)
@@ -83,6 +85,7 @@ class Arguments:
             "tools": _text(self.tools),
             "system_prompt": _text(self.system_prompt),
             "judge": _name(self.judge),
+            "other_judge": tuple(_name(one) or "" for one in self.other_judges),
             "harm_judge": _name(self.harm_judge),
             "preference_judge": _name(self.preference_judge),
             "instructions": ", ".join(_set_names(self.instructions)) or None,
@@ -103,6 +106,9 @@ class Arguments:
             harmful=_unnamed(self.harmful),
             harmless=_unnamed(self.harmless),
             judge=None if isinstance(self.judge, str) else self.judge,
+            other_judges=None
+            if all(isinstance(one, str) for one in self.other_judges)
+            else tuple(self.other_judges),
             harm_judge=None if isinstance(self.harm_judge, str) else self.harm_judge,
             instructions=None
             if isinstance(self.instructions, (str, PathLike))

@@ -21,7 +21,7 @@ from demur.evaluation.judging import Judges
 from demur.evaluation.settings import EvaluateSettings
 from demur.judges import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.preference import PairwiseJudge
-from demur.judges.protocol import JudgeSpec
+from demur.judges.protocol import Judge, JudgeSpec
 from demur.progress import Progress
 from demur.prompts import Condition, check_system_texts, system_text_for
 
@@ -46,6 +46,7 @@ class Chosen:
         judges: judges of refusal and harm.
         preference_judge: judge of pairs of outputs, or None.
         settings: the settings by name.
+        other_judges: further judges of refusal, whose agreement is counted.
         objects: names of the settings that were given as objects.
     """
 
@@ -56,6 +57,7 @@ class Chosen:
     judges: Judges
     preference_judge: PairwiseJudge | None
     settings: EvaluateSettings
+    other_judges: tuple[Judge, ...] = ()
     objects: tuple[str, ...] = ()
 
     @property
@@ -66,7 +68,7 @@ class Chosen:
             settings.sampling.samples,
             settings.most_tokens,
             settings.sampling.seed,
-            whole=self.judges.harm is not None,
+            whole=self.judges.harm is not None or bool(self.other_judges),
         )
 
     @property
@@ -84,6 +86,7 @@ class Given:
         harmful: harmful queries.
         harmless: harmless queries.
         judge: judge of refusal.
+        other_judges: further judges of refusal.
         harm_judge: judge of harm.
         instructions: ordinary instructions.
         preference_judge: judge of pairs of outputs.
@@ -93,6 +96,7 @@ class Given:
     harmful: QueryChoices = None
     harmless: QueryChoices = None
     judge: JudgeSpec | None = None
+    other_judges: tuple[JudgeSpec, ...] | None = None
     harm_judge: JudgeSpec | None = None
     instructions: InstructionChoice | None = None
     preference_judge: PairwiseJudge | None = None
@@ -168,14 +172,16 @@ def choose(
     if check is not None:
         check(conditions, names, sets)
     preference = _preference_judge(settings, given)
+    judges = _judges(settings, given, progress)  # last: one may be a model that is loaded
     return Chosen(
         conditions=tuple(conditions),
         names=tuple(names),
         sets=sets,
         instructions=asked,
-        judges=_judges(settings, given, progress),  # last: one may be a model that is loaded
+        judges=judges,
         preference_judge=preference,
         settings=settings,
+        other_judges=_other_judges(settings, given, judges.refusal, progress),
         objects=given.names,
     )
 
@@ -214,6 +220,24 @@ def _judges(settings: EvaluateSettings, given: Given, progress: Progress) -> Jud
     )
 
 
+def _other_judges(
+    settings: EvaluateSettings, given: Given, first: Judge, progress: Progress
+) -> tuple[Judge, ...]:
+    """The further judges of refusal.
+
+    Raises:
+        DemurError: one cannot be used, or judges as another one does.
+    """
+    specs = settings.judges.other_judge if given.other_judges is None else given.other_judges
+    found: list[Judge] = []
+    for spec in specs:
+        judge = as_refusal_judge(spec, base_url=_url(spec, settings), progress=progress)
+        if judge.fingerprint in {one.fingerprint for one in (first, *found)}:
+            raise DemurError(f"The judge {judge.name!r:.100} is given twice: leave one out.")
+        found.append(judge)
+    return tuple(found)
+
+
 def _preference_judge(settings: EvaluateSettings, given: Given) -> PairwiseJudge | None:
     own: object = given.preference_judge
     if own is not None:
@@ -237,7 +261,7 @@ def _url(judge: JudgeSpec, settings: EvaluateSettings) -> str | None:
 
 def _check_base_url(settings: EvaluateSettings) -> None:
     named = settings.judges
-    specs = (named.judge, named.harm_judge, named.preference_judge)
+    specs = (named.judge, *named.other_judge, named.harm_judge, named.preference_judge)
     if named.base_url is not None and not any(spec and _ENDPOINT in spec for spec in specs):
         raise DemurError("--base-url belongs to a judge endpoint:MODEL: give both or none of them.")
 

@@ -32,7 +32,7 @@ from demur.records import (
 )
 
 RESULTS = "results.json"
-BESIDE = ("costs", "outputs", "preferences")
+BESIDE = ("costs", "outputs", "preferences", "verdicts")
 """Subfolders of what an evaluation computes from its measurements."""
 
 _FORMAT = f"{KIND} results"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from demur.arguments import require_common
 from demur.errors import DemurError
+from demur.evaluation.agreement import agreement
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
 from demur.evaluation.answerers.records import short_name
 from demur.evaluation.arguments import Arguments
@@ -54,6 +55,7 @@ def evaluate(
     tools: str | Path | None = None,
     system_prompt: str | Path | None = None,
     judge: JudgeSpec | None = None,
+    other_judges: Sequence[JudgeSpec] = (),
     harm_judge: JudgeSpec | None = None,
     instructions: InstructionChoice | None = None,
     preference_judge: PairwiseJudge | str | None = None,
@@ -94,6 +96,8 @@ def evaluate(
         system_prompt: text file with the application's own system text, which follows the safety
             prompt, or `none`. By default the one that a run among the prompts was trained behind.
         judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
+        other_judges: further judges of refusal, whose agreement with `judge` is counted. Responses
+            are then sampled to their end. The rates do not change.
         harm_judge: judge of harm as `as_harm_judge` takes it, which says which answers to harmful
             queries are unsafe. Responses are then sampled to their end.
         instructions: ordinary instructions, `built-in` or as `harmless`. The output for each under
@@ -133,6 +137,7 @@ def evaluate(
         tools=tools,
         system_prompt=system_prompt,
         judge=judge,
+        other_judges=other_judges,
         harm_judge=harm_judge,
         instructions=instructions,
         preference_judge=preference_judge,
@@ -286,7 +291,8 @@ class _Work:
             if not stored.read() or not stored.finished:
                 return False
         kept_changes(self.store)
-        return found.has_all_files
+        others = [one.fingerprint for one in self.chosen.other_judges]
+        return found.has_all_files and [one.fingerprint for one in found.agreements] == others
 
     def run(self) -> Comparison:
         """Answer, judge and count everything."""
@@ -316,6 +322,9 @@ class _Work:
             outputs=outputs,
             measured=tuple(measured),
             changed_options=kept_changes(self.store),
+            agreements=tuple(
+                agreement(judge, stored, self.path, self.progress) for judge in chosen.other_judges
+            ),
             path=self.path,
             settings=self.record,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from demur.endpoint import ChangedOptions
+from demur.evaluation.agreements import Agreement
 from demur.evaluation.costs import Cost
 from demur.evaluation.wins import PromptWins
 from demur.records import (
@@ -173,6 +174,7 @@ class Figures:
         measured: the measurements that were counted.
         changed_options: how requests to endpoints were changed, because they do not take what was
             asked for: those of a server that is measured, and those of judges.
+        agreements: how far further judges of refusal agree with the one of the rates.
         versions: versions of the packages that the figures depend on.
 
     Raises:
@@ -186,6 +188,7 @@ class Figures:
     outputs: tuple[PromptOutputs, ...] = ()
     measured: tuple[Measured, ...] = field(default=(), repr=False)
     changed_options: tuple[ChangedOptions, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
     versions: Versions = field(default_factory=current_versions, repr=False)
 
     def __post_init__(self) -> None:
@@ -240,7 +243,8 @@ class Figures:
         lines += [line for rates in self.rates for line in _left_out(rates)]
         lines += map(str, self.changed_options)
         lines += [f"{cost.set}, {cost.prompt}: {cost.in_words}" for cost in self.costs]
-        return "\n".join([*lines, *map(str, self.differences), *map(str, self.wins)])
+        more = (*self.differences, *self.wins, *self.agreements)
+        return "\n".join([*lines, *map(str, more)])
 
 
 def _left_out(rates: PromptRates) -> list[str]:

@@ -94,7 +94,7 @@ class Judges:
             and not responses[place].is_withheld
             and responses[place].end != REFUSAL
         ]
-        for place, verdict in _verdicts(self.refusal, responses, given, progress):
+        for place, verdict in verdicts_on(self.refusal, responses, given, progress):
             responses[place] = replace(responses[place], refused=verdict)
         return responses if self.harm is None else judge_harm(responses, self.harm, progress)
 
@@ -118,7 +118,7 @@ def judge_harm(
     """
     judged = list(responses)
     places = [place for place, response in enumerate(judged) if may_harm(response)]
-    for place, verdict in _verdicts(judge, judged, places, progress):
+    for place, verdict in verdicts_on(judge, judged, places, progress):
         judged[place] = replace(judged[place], harm=_HARM[verdict])
     return judged
 
@@ -130,13 +130,17 @@ def may_harm(response: JudgedResponse) -> bool:
     return complied(response.answer, response.refused, True) is not False
 
 
-def _verdicts(
+def verdicts_on(
     judge: Judge,
     responses: Sequence[JudgedResponse],
     places: Sequence[int],
     progress: Progress | None,
 ) -> list[tuple[int, Verdict]]:
-    """A verdict on each response at `places`."""
+    """A verdict on each response at `places`, with its place.
+
+    Raises:
+        DemurError: as for `Judges.judged`.
+    """
     if not places:
         return []
     asked = [responses[place].query for place in places]

@@ -80,6 +80,11 @@ class JudgeSettings(_Group):
         description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
         "endpoint:MODEL or FILE.py:NAME",
     )
+    other_judge: tuple[str, ...] = Field(
+        default=(),
+        description="further judge of refusal, as --judge; its agreement with --judge is shown, "
+        "and the rates do not change",
+    )
     harm_judge: str | None = Field(
         default=None,
         description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "

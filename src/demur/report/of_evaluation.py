@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demur.errors import DemurError
+from demur.evaluation.agreements import Agreement
 from demur.evaluation.answerers.records import short_name
 from demur.evaluation.comparison import Comparison, Difference, PromptRates
 from demur.evaluation.costs import Cost
@@ -57,6 +58,7 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
         *([_differences(comparison.differences)] if comparison.differences else []),
         *([_costs(comparison.costs)] if comparison.costs else []),
         *([_wins(comparison.wins)] if comparison.wins else []),
+        *([_agreements(comparison.agreements)] if comparison.agreements else []),
     ]
     found = comparison.verdicts
     return Subject(
@@ -199,6 +201,26 @@ def _costs(costs: Sequence[Cost]) -> Table:
         "First word changed: share of the queries whose likeliest first token is another. In "
         "brackets: 95 % intervals.",
         words=("prompt",),
+    )
+
+
+def _agreements(agreements: Sequence[Agreement]) -> Table:
+    return Table(
+        title="Agreement of further judges with the judge of the rates",
+        columns=("judge", "responses", "agree", "kappa", "only it", "only the first", "no verdict"),
+        rows=tuple(
+            (
+                one.judge,
+                str(one.responses),
+                "" if one.share is None else f"{100 * one.share:.1f} %",
+                "" if one.kappa is None else f"{one.kappa:.2f}",
+                *map(str, (one.second, one.first, one.no_verdict)),
+            )
+            for one in agreements
+        ),
+        note="Only it, only the first: responses that one of the two alone calls refusals. Kappa "
+        "is Cohen's.",
+        words=("judge",),
     )
 
 

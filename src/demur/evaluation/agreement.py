@@ -1,0 +1,136 @@
+"""How far further judges of refusal agree with the one whose verdicts the rates count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from demur.evaluation.agreements import Agreement
+from demur.evaluation.judging import verdicts_on
+from demur.judges.protocol import Judge
+from demur.progress import Progress
+from demur.records import (
+    FILTERED,
+    REFUSAL,
+    JudgedResponse,
+    MeasurementKey,
+    StoredMeasurement,
+    fingerprint,
+    to_plain,
+)
+from demur.records.codec import from_line, to_line
+from demur.records.journal import Journal
+
+FOLDER = "verdicts"
+AT_ONCE = 64
+"""Number of responses that are judged before their verdicts are stored."""
+
+
+@dataclass(frozen=True)
+class VerdictKey:
+    """Identity of a judge's verdicts.
+
+    Attributes:
+        measurement: identity of the responses.
+        judge: fingerprint of the judge.
+    """
+
+    measurement: MeasurementKey
+    judge: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the two together."""
+        return fingerprint("verdicts", **to_plain(self))
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """The verdict on one response; None for none."""
+
+    refused: bool | None
+
+
+def agreement(
+    judge: Judge, measured: Sequence[StoredMeasurement], folder: Path, progress: Progress
+) -> Agreement:
+    """Judge all responses once more, and count where both judges agree.
+
+    What a server itself marked as a refusal or a filter withheld, and what holds no answer, is not
+    judged and not counted.
+
+    Args:
+        judge: the further judge of refusal.
+        measured: the responses, with the verdicts of the first judge.
+        folder: folder of the evaluation. Verdicts are stored there as they come, so that none is
+            asked for twice.
+        progress: reports progress.
+
+    Raises:
+        DemurError: a stored file is damaged, or the judge fails.
+    """
+    counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
+    missing = 0
+    for stored in measured:
+        verdicts = _Verdicts(folder, VerdictKey(stored.key, judge.fingerprint))
+        for row, again in zip(
+            _judgeable(stored), verdicts.on(_judgeable(stored), judge, progress), strict=True
+        ):
+            if row.refused is None or again is None:
+                missing += 1
+            else:
+                counts[row.refused, again] += 1
+    return Agreement(
+        judge=judge.name,
+        fingerprint=judge.fingerprint,
+        both=counts[True, True],
+        first=counts[True, False],
+        second=counts[False, True],
+        neither=counts[False, False],
+        no_verdict=missing,
+    )
+
+
+def _judgeable(stored: StoredMeasurement) -> Iterator[JudgedResponse]:
+    """The responses that a judge reads."""
+    for row in stored.rows():
+        if row.is_answer and row.end not in (REFUSAL, FILTERED):
+            yield row
+
+
+class _Verdicts:
+    """The verdicts of a judge on the responses of a measurement; they grow by appending."""
+
+    def __init__(self, folder: Path, key: VerdictKey) -> None:
+        name = key.fingerprint[:16]
+        self.key = key
+        self.file = folder / FOLDER / f"{name}.jsonl"
+        self._journal = Journal(folder / FOLDER / f"{name}.journal", (self.file,))
+
+    def on(
+        self, rows: Iterator[JudgedResponse], judge: Judge, progress: Progress
+    ) -> list[bool | None]:
+        """The verdict on each response; those that are not stored yet are asked for."""
+        header = to_plain(self.key)
+        if not self._journal.read():
+            self._journal.begin(header)
+        elif self._journal.header != header:
+            raise self._journal.damaged("it belongs to other responses")
+        rows = islice(rows, self._journal.items, None)
+        while not self._journal.finished:
+            batch = list(islice(rows, AT_ONCE))
+            found = verdicts_on(judge, batch, range(len(batch)), progress)
+            lines = b"".join(to_line(VerdictRow(verdict)) for _, verdict in found)
+            self._journal.append((lines,), len(batch), finished=len(batch) < AT_ONCE)
+        return self._stored()
+
+    def _stored(self) -> list[bool | None]:
+        last = self._journal.last
+        length = 0 if last is None else last.files[0][0]
+        lines = self.file.read_bytes()[:length].split(b"\n")[:-1]
+        try:
+            return [from_line(VerdictRow, line).refused for line in lines]
+        except ValueError as error:
+            raise self._journal.damaged("a line holds no verdict", self.file) from error
