@@ -109,6 +109,8 @@ def test_a_chat_takes_it_over(
     seen: list[Condition] = []
 
     class Talked:
+        failed = 0
+
         def __init__(self, dialogue: Condition, *_: object) -> None:
             seen.append(dialogue)
 
