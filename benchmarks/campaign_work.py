@@ -157,6 +157,8 @@ def run(
         prepare: what the process does first.
     """
     files = [folder / f".campaign.{name}" for name in ("out", "err")]
+    for file in files:  # a process may be killed before it writes anything
+        file.touch()
     start = time.monotonic()
     child = os.fork()
     if not child:
