@@ -242,9 +242,7 @@ def load_weights(
         options["device_map"] = "auto"
     else:
         needed = int(weights.count * (0.7 if quantization else dtype.itemsize))
-        free = available_memory(device)
-        if needed > free:
-            raise out_of_memory(name, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+        require_memory(needed, device, name)
         if quantization is not None:
             options["device_map"] = {"": device}
     try:
@@ -276,6 +274,13 @@ def freeze(model: PreTrainedModel) -> PreTrainedModel:
     model.train(False)
     model.requires_grad_(False)
     return model
+
+
+def require_memory(needed: int, device: torch.device, name: str) -> None:
+    """Refuse a model that needs more bytes than a device has free."""
+    free = available_memory(device)
+    if needed > free:
+        raise out_of_memory(name, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
 
 
 def out_of_memory(name: str, detail: str) -> DemurError:

@@ -17,12 +17,12 @@ from demur.chat.checkpoint import (
     freeze,
     list_weights,
     load_tokenizer,
-    out_of_memory,
     quiet_libraries,
+    require_memory,
     weight_files,
 )
 from demur.chat.configuration import load_classifier_config
-from demur.chat.hardware import available_memory, choose_device, choose_dtype
+from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
 from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.chat.weight_checks import check_complete, check_numbers
@@ -210,10 +210,8 @@ def _load(
     folder: Path, name: str, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
     transformers: Any = importlib.import_module("transformers")
-    needed = list_weights(weight_files(folder, name), name).count * dtype.itemsize
-    free = available_memory(device)
-    if needed > free:
-        raise out_of_memory(name, f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free")
+    count = list_weights(weight_files(folder, name), name).count
+    require_memory(count * dtype.itemsize, device, name)
     model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder,
         config=config,

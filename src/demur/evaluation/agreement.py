@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from demur.evaluation.agreements import Agreement
-from demur.evaluation.judging import verdicts_on
+from demur.evaluation.judging import COSTLY_AT_ONCE, verdicts_on
 from demur.judges.protocol import Judge
 from demur.progress import Progress
 from demur.records import (
@@ -24,8 +24,6 @@ from demur.records.codec import from_line, to_line
 from demur.records.journal import Journal
 
 FOLDER = "verdicts"
-AT_ONCE = 64
-"""Number of responses that are judged before their verdicts are stored."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,10 @@ class _Verdicts:
             raise self._journal.damaged("it belongs to other responses")
         rows = islice(rows, self._journal.items, None)
         while not self._journal.finished:
-            batch = list(islice(rows, AT_ONCE))
+            batch = list(islice(rows, COSTLY_AT_ONCE))
             found = verdicts_on(judge, batch, range(len(batch)), progress)
             lines = b"".join(to_line(VerdictRow(verdict)) for _, verdict in found)
-            self._journal.append((lines,), len(batch), finished=len(batch) < AT_ONCE)
+            self._journal.append((lines,), len(batch), finished=len(batch) < COSTLY_AT_ONCE)
         return self._stored()
 
     def _stored(self) -> list[bool | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demur.errors import DemurError
+from demur.progress import Progress
 
 
 def require_equal(what: str, texts: Sequence[str | None], responses: Sequence[str]) -> None:
@@ -19,6 +20,13 @@ def require_equal(what: str, texts: Sequence[str | None], responses: Sequence[st
         raise DemurError(
             f"There are {len(texts)} {what} and {len(responses)} responses: give as many of each."
         )
+
+
+def say_missing(name: str, verdicts: Sequence[bool | None], progress: Progress) -> None:
+    """Say on how many responses a judge has no verdict, where there are any."""
+    missing = sum(verdict is None for verdict in verdicts)
+    if missing:
+        progress.message(f"{name}: no verdict on {missing} of {len(verdicts)} responses")
 
 
 def require_queries(name: str, queries: Sequence[str | None]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from demur.errors import DemurError
-from demur.judges.checks import require_equal, require_queries
+from demur.judges.checks import require_equal, require_queries, say_missing
 from demur.judges.protocol import Question, Verdict
 from demur.judges.sanity import check_refusal_judge
 from demur.progress import Progress, SilentProgress
@@ -110,14 +110,19 @@ class ClassifierJudge:
 
         loaded = SequenceClassifier.load(model, dtype=dtype, device=device, progress=progress)
         judge = cls(loaded, labels, reads)
-        sanity = check_refusal_judge(judge)
-        if progress is not None and not sanity.is_sane:
-            progress.message(
-                f"{judge.name} finds {sanity.found} of 10 plain refusals and calls "
-                f"{10 - sanity.passed} of 10 plain answers refusals: check which labels mean a "
-                f"refusal ({', '.join(judge.labels):.200})."
-            )
+        if progress is not None:
+            judge._say_sanity(progress)
         return judge
+
+    def _say_sanity(self, progress: Progress) -> None:
+        """Say where the classifier cannot tell plain refusals from plain answers."""
+        sanity = check_refusal_judge(self)
+        if not sanity.is_sane:
+            progress.message(
+                f"{self.name} finds {sanity.found} of 10 plain refusals and calls "
+                f"{10 - sanity.passed} of 10 plain answers refusals: check which labels mean a "
+                f"refusal ({', '.join(self.labels):.200})."
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -174,9 +179,7 @@ class ClassifierJudge:
         numbers = logits.isfinite().all(dim=-1).tolist()
         for row, place, is_number in zip(asked, likeliest, numbers, strict=True):
             verdicts[row] = place in self.refused if is_number else None
-        missing = sum(verdict is None for verdict in verdicts)
-        if missing:
-            progress.message(f"{self.name}: no verdict on {missing} of {len(verdicts)} responses")
+        say_missing(self.name, verdicts, progress)
         return verdicts
 
     def _texts(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Text]:

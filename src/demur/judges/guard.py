@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
-from demur.judges.checks import require_equal, require_queries
+from demur.judges.checks import require_equal, require_queries, say_missing
 from demur.judges.guards import GuardFamily, find_guard_family
 from demur.judges.protocol import Question, Verdict
 from demur.progress import Progress, SilentProgress
@@ -132,9 +132,7 @@ class GuardJudge:
             verdicts[row] = _combined(
                 [None if answer is None else self._read(answer) for answer in answers]
             )
-        missing = sum(verdict is None for verdict in verdicts)
-        if missing:
-            progress.message(f"{self.name}: no verdict on {missing} of {len(verdicts)} responses")
+        say_missing(self.name, verdicts, progress)
         return verdicts
 
 

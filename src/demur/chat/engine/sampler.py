@@ -84,15 +84,13 @@ def draw(logits: Tensor, uniforms: Tensor, settings: SamplingSettings) -> Tensor
     """
     if settings.temperature == 0:
         return logits.argmax(dim=-1).cpu()
-    kept = min(settings.top_k or logits.shape[-1], logits.shape[-1])
-    values, tokens = logits.topk(kept, dim=-1)
+    values, tokens = _likeliest(logits, settings)
     probabilities = (values.double() / settings.temperature).softmax(dim=-1).cpu()
-    before = probabilities.cumsum(dim=-1) - probabilities
-    probabilities = probabilities.masked_fill(before >= settings.top_p, 0.0)
+    probabilities = probabilities.masked_fill(_beyond(probabilities, settings), 0.0)
     cumulative = probabilities.cumsum(dim=-1)
     targets = uniforms[:, None] * cumulative[:, -1:]
     choice = torch.searchsorted(cumulative, targets, right=True)
-    choice = choice.clamp(max=kept - 1)
+    choice = choice.clamp(max=tokens.shape[-1] - 1)
     return tokens.cpu().gather(1, choice)[:, 0]
 
 
@@ -111,13 +109,23 @@ def drawn_log_probability(settings: SamplingSettings) -> TokenReader:
         if settings.temperature == 0:
             taken = logits.argmax(dim=-1) == tokens.ids
             return torch.where(taken, 0.0, -torch.inf)
-        kept = min(settings.top_k or logits.shape[-1], logits.shape[-1])
-        values, ids = logits.topk(kept, dim=-1)
+        values, ids = _likeliest(logits, settings)
         log_p = (values / settings.temperature).log_softmax(dim=-1)
-        probabilities = log_p.detach().double().exp()
-        excluded = probabilities.cumsum(dim=-1) - probabilities >= settings.top_p
+        excluded = _beyond(log_p.detach().double().exp(), settings)
         log_p = log_p - log_p.masked_fill(excluded, -torch.inf).logsumexp(dim=-1, keepdim=True)
         wanted = (ids == tokens.ids[:, None]) & ~excluded
         return torch.where(wanted, log_p, -torch.inf).amax(dim=-1)
 
     return read
+
+
+def _likeliest(logits: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    """The logits and ids of the tokens that top-k leaves, (..., k), the likeliest first."""
+    size = logits.shape[-1]
+    values, ids = logits.topk(min(settings.top_k or size, size), dim=-1)
+    return values, ids
+
+
+def _beyond(probabilities: Tensor, settings: SamplingSettings) -> Tensor:
+    """Which of these tokens top-p leaves out; the likeliest come first."""
+    return probabilities.cumsum(dim=-1) - probabilities >= settings.top_p
