@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from demur.evaluation.agreements import Agreement
+from demur.evaluation.changed_options import keep_changes
 from demur.evaluation.judging import COSTLY_AT_ONCE, verdicts_on
 from demur.judges.protocol import Judge
 from demur.progress import Progress
@@ -16,12 +17,12 @@ from demur.records import (
     REFUSAL,
     JudgedResponse,
     MeasurementKey,
+    MeasurementStore,
     StoredMeasurement,
     fingerprint,
     to_plain,
 )
-from demur.records.codec import from_line, to_line
-from demur.records.journal import Journal
+from demur.records.kept import KeptRecords
 
 FOLDER = "verdicts"
 
@@ -72,10 +73,8 @@ def agreement(
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
     missing = 0
     for stored in measured:
-        verdicts = _Verdicts(folder, VerdictKey(stored.key, judge.fingerprint))
-        for row, again in zip(
-            _judgeable(stored), verdicts.on(_judgeable(stored), judge, progress), strict=True
-        ):
+        verdicts = _verdicts(judge, stored, folder, progress)
+        for row, again in zip(_judgeable(stored), verdicts, strict=True):
             if row.refused is None or again is None:
                 missing += 1
             else:
@@ -98,37 +97,20 @@ def _judgeable(stored: StoredMeasurement) -> Iterator[JudgedResponse]:
             yield row
 
 
-class _Verdicts:
-    """The verdicts of a judge on the responses of a measurement; they grow by appending."""
-
-    def __init__(self, folder: Path, key: VerdictKey) -> None:
-        name = key.fingerprint[:16]
-        self.key = key
-        self.file = folder / FOLDER / f"{name}.jsonl"
-        self._journal = Journal(folder / FOLDER / f"{name}.journal", (self.file,))
-
-    def on(
-        self, rows: Iterator[JudgedResponse], judge: Judge, progress: Progress
-    ) -> list[bool | None]:
-        """The verdict on each response; those that are not stored yet are asked for."""
-        header = to_plain(self.key)
-        if not self._journal.read():
-            self._journal.begin(header)
-        elif self._journal.header != header:
-            raise self._journal.damaged("it belongs to other responses")
-        rows = islice(rows, self._journal.items, None)
-        while not self._journal.finished:
-            batch = list(islice(rows, COSTLY_AT_ONCE))
-            found = verdicts_on(judge, batch, range(len(batch)), progress)
-            lines = b"".join(to_line(VerdictRow(verdict)) for _, verdict in found)
-            self._journal.append((lines,), len(batch), finished=len(batch) < COSTLY_AT_ONCE)
-        return self._stored()
-
-    def _stored(self) -> list[bool | None]:
-        last = self._journal.last
-        length = 0 if last is None else last.files[0][0]
-        lines = self.file.read_bytes()[:length].split(b"\n")[:-1]
-        try:
-            return [from_line(VerdictRow, line).refused for line in lines]
-        except ValueError as error:
-            raise self._journal.damaged("a line holds no verdict", self.file) from error
+def _verdicts(
+    judge: Judge, stored: StoredMeasurement, folder: Path, progress: Progress
+) -> list[bool | None]:
+    """The verdict on each response; those that are not stored yet are asked for."""
+    key = VerdictKey(stored.key, judge.fingerprint)
+    kept = KeptRecords(
+        folder / FOLDER, key.fingerprint[:16], VerdictRow, to_plain(key), "other responses"
+    )
+    rows = islice(_judgeable(stored), len(kept.found), None)
+    while not kept.finished:
+        batch = list(islice(rows, COSTLY_AT_ONCE))
+        found = verdicts_on(judge, batch, range(len(batch)), progress)
+        keep_changes(MeasurementStore(folder), (judge,))
+        kept.append(
+            [VerdictRow(verdict) for _, verdict in found], finished=len(batch) < COSTLY_AT_ONCE
+        )
+    return [row.refused for row in kept.found]

@@ -312,6 +312,9 @@ class _Work:
             measured.append(
                 Measured(key, task.condition.name, task.set) if asked else Measured(key, None, None)
             )
+        agreements = tuple(
+            agreement(judge, stored, self.path, self.progress) for judge in chosen.other_judges
+        )
         costs = self._costs(stored)
         outputs, wins = self._outputs()
         return Comparison(
@@ -322,9 +325,7 @@ class _Work:
             outputs=outputs,
             measured=tuple(measured),
             changed_options=kept_changes(self.store),
-            agreements=tuple(
-                agreement(judge, stored, self.path, self.progress) for judge in chosen.other_judges
-            ),
+            agreements=agreements,
             path=self.path,
             settings=self.record,
         )

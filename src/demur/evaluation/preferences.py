@@ -14,8 +14,7 @@ from demur.evaluation.wins import WinRate
 from demur.judges.preference import PairwiseJudge, Preference
 from demur.progress import Progress
 from demur.records import MeasurementKey, MeasurementStore, fingerprint, to_plain
-from demur.records.codec import from_line, to_line
-from demur.records.journal import Journal
+from demur.records.kept import KeptRecords
 
 FOLDER = "preferences"
 PAIRS_AT_ONCE = 64
@@ -65,11 +64,7 @@ class Preferences:
     """
 
     def __init__(self, folder: Path, key: PreferenceKey) -> None:
-        name = key.fingerprint[:16]
-        self.key = key
-        self._store = MeasurementStore(folder)
-        self.rows_file = folder / FOLDER / f"{name}.jsonl"
-        self._journal = Journal(folder / FOLDER / f"{name}.journal", (self.rows_file,))
+        self._folder, self._key = folder, key
 
     def judged(
         self,
@@ -92,38 +87,27 @@ class Preferences:
         Raises:
             DemurError: a stored file is damaged, or the judge fails.
         """
-        header = to_plain(self.key)
-        if not self._journal.read():
-            self._journal.begin(header)
-        elif self._journal.header != header:
-            raise self._journal.damaged("it belongs to other outputs")
-        while self._journal.items < len(outputs.instructions):
-            start = self._journal.items
+        kept = KeptRecords(
+            self._folder / FOLDER,
+            self._key.fingerprint[:16],
+            PreferenceRow,
+            to_plain(self._key),
+            "other outputs",
+        )
+        while (start := len(kept.found)) < len(outputs.instructions):
             pairs = range(start, min(start + PAIRS_AT_ONCE, len(outputs.instructions)))
             whole = [place for place in pairs if place not in withheld]
             found = dict(
                 zip(whole, _preferred(outputs, baseline, whole, judge, progress), strict=True)
             )
-            lines = b"".join(
-                to_line(PreferenceRow(outputs.instructions[place], found.get(place)))
-                for place in pairs
+            keep_changes(MeasurementStore(self._folder), (judge,))
+            kept.append(
+                [PreferenceRow(outputs.instructions[place], found.get(place)) for place in pairs],
+                finished=pairs.stop == len(outputs.instructions),
             )
-            keep_changes(self._store, (judge,))
-            done = pairs.stop == len(outputs.instructions)
-            self._journal.append((lines,), len(pairs), finished=done)
-        return WinRate.of([row.preferred for row in self._rows(outputs.instructions)])
-
-    def _rows(self, instructions: Sequence[str]) -> list[PreferenceRow]:
-        last = self._journal.last
-        length = 0 if last is None else last.files[0][0]
-        lines = self.rows_file.read_bytes()[:length].split(b"\n")[:-1]
-        try:
-            rows = [from_line(PreferenceRow, line) for line in lines]
-        except ValueError as error:
-            raise self._journal.damaged("a line holds no preference", self.rows_file) from error
-        if [row.instruction for row in rows] != list(instructions):
-            raise self._journal.damaged("it belongs to other instructions", self.rows_file)
-        return rows
+        if [row.instruction for row in kept.found] != list(outputs.instructions):
+            raise kept.damaged("it belongs to other instructions")
+        return WinRate.of([row.preferred for row in kept.found])
 
 
 def _preferred(

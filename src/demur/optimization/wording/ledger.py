@@ -13,8 +13,8 @@ from pathlib import Path
 
 from demur.endpoint import Answer, AnswerKind, Asked
 from demur.errors import DemurError
-from demur.optimization.wording.kept import KeptRecords
 from demur.records import fingerprint
+from demur.records.kept import KeptRecords
 
 FOLDER = "answers"
 TEMPLATE_TOKENS = 256

@@ -9,9 +9,9 @@ from pathlib import Path
 from demur.judges import Judge
 from demur.judges.asking import EndpointIdentity
 from demur.judges.protocol import Verdict, needs_query, settling
-from demur.optimization.wording.kept import KeptRecords
 from demur.progress import Progress
 from demur.records import fingerprint
+from demur.records.kept import KeptRecords
 
 FOLDER = "verdicts"
 
