@@ -80,7 +80,10 @@ def test_what_was_left_out_before_an_interruption_stays_known(
     assert Comparison.load(tmp_path / "out") == comparison
 
 
-def test_those_of_judges_are_known_too(queries: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("further", [False, True], ids=["the first", "a further one"])
+def test_those_of_judges_are_known_too(
+    queries: dict[str, Any], tmp_path: Path, further: bool
+) -> None:
     def judge(body: dict[str, Any]) -> Reply:
         if "temperature" in body:
             return 400, {"error": {"message": "no", "param": "temperature"}}
@@ -92,7 +95,8 @@ def test_those_of_judges_are_known_too(queries: dict[str, Any], tmp_path: Path) 
     ):
         comparison = evaluate(
             Server(server.url),
-            judge="endpoint:j",
+            judge="paper" if further else "endpoint:j",
+            other_judges=["endpoint:j"] if further else [],
             base_url=own.url,
             output=tmp_path / "out",
             **queries,
