@@ -147,6 +147,26 @@ def running_server(
         server.server_close()
 
 
+def _drain(connection: socket.socket) -> None:
+    """Read what is left of a request: unread, it makes the client see a broken connection."""
+    connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(1)
+    while connection.recv(65536):
+        pass
+
+
+def _encrypted(connection: socket.socket, tls: ssl.SSLContext) -> socket.socket:
+    """The connection after its handshake; one that fails ends with the alert that says why."""
+    encrypted = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+    try:
+        encrypted.do_handshake()
+    except ssl.SSLError:
+        with socket.socket(fileno=encrypted.detach()) as plain:
+            _drain(plain)
+        raise
+    return encrypted
+
+
 @contextmanager
 def running_socket(
     talk: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None
@@ -163,7 +183,7 @@ def running_socket(
     def answer(connection: socket.socket) -> None:
         try:
             if tls is not None:
-                connection = tls.wrap_socket(connection, server_side=True)
+                connection = _encrypted(connection, tls)
             received = b""
             while b"\r\n\r\n" not in received:
                 chunk = connection.recv(65536)
@@ -171,11 +191,7 @@ def running_socket(
                     return
                 received += chunk
             talk(connection)
-            # What is left of the request must be read, or the client sees a broken connection.
-            connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(1)
-            while connection.recv(65536):
-                pass
+            _drain(connection)
         except OSError:  # the client gave up
             pass
         finally:
