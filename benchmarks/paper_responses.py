@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from demur.errors import DemurError, first_line
-from demur.judges import Judge, PaperRefusalJudge, Verdict, complied
+from demur.judges import Decision, Judge, PaperRefusalJudge, complied
 from demur.progress import Progress
 
 KEPT = 20
@@ -326,7 +326,7 @@ def _complied(
     verdicts = harm_judge.judge(
         [rows[place].query for place in asked], [rows[place].response for place in asked], progress
     )
-    unsafe: list[Verdict] = [False] * len(rows)
+    unsafe: list[Decision] = [False] * len(rows)
     for place, verdict in zip(asked, verdicts, strict=True):
         unsafe[place] = verdict
     return [complied(row.response, refused[place], unsafe[place]) for place, row in enumerate(rows)]

@@ -24,7 +24,7 @@ from demur import (
 )
 from demur.chat.engine import SamplingSettings
 from demur.evaluation.answerers import model as model_answerer
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.progress import Progress
 from demur.queries import QuerySet, in_turn, labelled, load_histories, mix_conversations
 from demur.records import (
@@ -67,7 +67,7 @@ class Remembering:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         self.asked += queries
         return [sum(map(ord, response)) % 2 == 0 for response in responses]
 

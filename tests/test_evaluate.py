@@ -21,7 +21,7 @@ from demur import (
 )
 from demur.evaluation.choices import choose_sets
 from demur.judges import PaperRefusalJudge
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.progress import Progress, SilentProgress
 from demur.prompts.provenance import Provenance
 from demur.records import Harm, Label, Query, Rate, text_of
@@ -64,7 +64,7 @@ class Watching(SilentProgress):
         self.messages.append(text)
 
 
-def verdict_on(query: str, response: str) -> Verdict:
+def verdict_on(query: str, response: str) -> Decision:
     return (True, False, None)[sum(map(ord, query + response)) % 3]
 
 
@@ -84,7 +84,7 @@ class FakeHarmJudge:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         if self.fails_after is not None and len(self.asked) >= self.fails_after:
             raise KeyboardInterrupt
         pairs = [(query or "", each) for query, each in zip(queries, responses, strict=True)]
@@ -335,7 +335,7 @@ def test_verdicts_that_cost_something_are_stored_after_few_responses(
     sizes: list[int] = []
 
     class Counting(FakeHarmJudge):
-        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Decision]:
             sizes.append(len(queries))
             return super().judge(queries, *rest)
 

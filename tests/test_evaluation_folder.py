@@ -18,7 +18,7 @@ from demur.evaluation.measuring import measure
 from demur.evaluation.protocol import Protocol
 from demur.judges import as_refusal_judge
 from demur.judges.preference import Preference
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.progress import Progress, SilentProgress
 from demur.prompts import Condition
 from demur.queries import labelled, load_query_set
@@ -54,7 +54,7 @@ class Third:
     name = "third"
     fingerprint = "by letters"
 
-    def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Verdict]:
+    def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Decision]:
         return [sum(map(ord, response)) % 3 == 0 for response in responses]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from demur import Comparison, DemurError, ResponseFiles, evaluate
 from demur.judges import DefaultRefusalJudge
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.progress import Progress
 from demur.records import Rate
 from tests.interruption import content
@@ -83,6 +83,7 @@ def test_prompts_in_one_file_are_compared_by_query(tmp_path: Path, ending: str) 
     judged = rows_of(out)
     assert [row["refused"] for row in judged] == [row["response"] == REFUSAL for row in rows]
     more = {"set": "responses", "refused": True, "end": None, "condition": None, "harm": None}
+    more["deflected"] = None
     assert judged[0] == {**rows[0], **more}
     assert [row.response for row in comparison.responses()] == [row["response"] for row in rows]
     assert Comparison.load(out) == comparison
@@ -348,8 +349,8 @@ class EveryThird:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
-        verdicts: list[Verdict] = [
+    ) -> list[Decision]:
+        verdicts: list[Decision] = [
             (True, False, None)[(self.asked + place) % 3] for place in range(len(queries))
         ]
         self.asked += len(queries)
@@ -399,7 +400,7 @@ def test_verdicts_on_harm_outlive_an_endpoint_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class GoesAway(EveryThird):
-        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Decision]:
             if self.asked + len(queries) > 25:
                 raise DemurError("the endpoint cannot be reached")
             return super().judge(queries, *rest)
@@ -421,7 +422,7 @@ def test_verdicts_on_harm_outlive_an_endpoint_that_goes_away(
 
 def test_few_verdicts_are_lost_with_an_endpoint_that_goes_away(tmp_path: Path) -> None:
     class GoesAway(EveryThird):
-        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Verdict]:
+        def judge(self, queries: Sequence[str | None], *rest: Any) -> list[Decision]:
             if self.asked + len(queries) > 230:
                 raise DemurError("the endpoint cannot be reached")
             return super().judge(queries, *rest)
@@ -439,7 +440,7 @@ def test_kept_verdicts_belong_to_their_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(EveryThird):
-        def judge(self, *rest: Any) -> list[Verdict]:
+        def judge(self, *rest: Any) -> list[Decision]:
             if self.asked:
                 raise KeyboardInterrupt
             return super().judge(*rest)
@@ -458,7 +459,7 @@ def test_kept_verdicts_belong_to_their_settings(
 
 def test_a_harm_judge_must_give_a_verdict_each(tmp_path: Path) -> None:
     class Silent(EveryThird):
-        def judge(self, *_: Any) -> list[Verdict]:
+        def judge(self, *_: Any) -> list[Decision]:
             return []
 
     file = write_csv(tmp_path / "r.csv", given("none", 4))

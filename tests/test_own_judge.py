@@ -15,6 +15,7 @@ import pytest
 
 from demur.errors import DemurError
 from demur.judges import (
+    Decision,
     DefaultRefusalJudge,
     Judge,
     PaperRefusalJudge,
@@ -24,6 +25,8 @@ from demur.judges import (
     as_refusal_judge,
     needs_query,
     settling,
+    three_way,
+    verdicts_of,
 )
 from demur.progress import Progress, SilentProgress
 
@@ -99,7 +102,7 @@ class Returning:
         return self.returned
 
 
-def judged(judge: Any, *responses: str) -> list[Verdict]:
+def judged(judge: Any, *responses: str) -> list[Decision]:
     return as_refusal_judge(judge).judge([None] * len(responses), responses)
 
 
@@ -110,6 +113,73 @@ def failure(judge: Any, *responses: str) -> str:
     assert "\n" not in message
     assert message.endswith(".")
     return message
+
+
+# Three verdicts
+
+
+def in_words(queries: Sequence[str | None], responses: Sequence[str]) -> list[str | None]:
+    return [response if response != "?" else None for response in responses]
+
+
+class InWords:
+    """Says what it was given, in words."""
+
+    tells_deflections = True
+
+    def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Any]:
+        return [Verdict(one) if one == "deflects" else one for one in in_words(queries, responses)]
+
+
+def test_a_judge_can_tell_deflections() -> None:
+    judge = as_refusal_judge(InWords())
+    said = ["refuses", "deflects", "answers", "?"]
+    wanted = [Verdict.REFUSES, Verdict.DEFLECTS, Verdict.ANSWERS, None]
+    assert verdicts_of(judge, [None] * 4, said) == wanted
+    assert three_way(judge) is judge
+    # Asked as any other judge, it says what refuses.
+    assert judge.judge([None] * 4, said) == [True, False, False, None]
+    with pytest.raises(DemurError, match=r"tells deflections, so it judges refusal and not harm"):
+        as_harm_judge(InWords())
+
+
+def test_a_function_can_tell_deflections(file: Path) -> None:
+    file.write_text(
+        "def words(queries, responses):\n"
+        "    return ['deflects' if 'hotline' in one else 'answers' for one in responses]\n"
+        "words.tells_deflections = True\n",
+        encoding="utf-8",
+    )
+    judge = as_refusal_judge("mine.py:words")
+    found = verdicts_of(judge, [None] * 2, ["Call the hotline.", "Yes."])
+    assert found == [Verdict.DEFLECTS, Verdict.ANSWERS]
+
+
+def test_a_judge_with_two_verdicts_never_says_deflects() -> None:
+    judge = as_refusal_judge(KeywordJudge())
+    assert three_way(judge) is None
+    found = verdicts_of(judge, [None] * 3, ["I cannot", "Call the hotline.", ""])
+    assert found == [Verdict.REFUSES, Verdict.ANSWERS, None]
+    assert "only with the attribute tells_deflections" in failure(in_words, "deflects")
+
+
+def test_words_are_checked() -> None:
+    message = failure(InWords(), "evades")
+    assert "return 'refuses', 'deflects', 'answers' or None." in message
+    wrong = type("Wrong", (InWords,), {"tells_deflections": "yes"})
+    assert "'tells_deflections' of the judge 'Wrong' is a str" in failure(wrong(), "answers")
+
+
+def test_a_judge_derived_from_demurs_own_says_itself_whether_it_tells_deflections() -> None:
+    class Stricter(DefaultRefusalJudge):
+        name = "stricter"
+
+        def judge(self, *_: Any) -> list[Decision]:
+            return [True]
+
+    judge = as_refusal_judge(Stricter())
+    assert three_way(judge) is None
+    assert verdicts_of(judge, [None], ["Yes."]) == [Verdict.REFUSES]
 
 
 # Objects, functions and classes

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.judges import Judge, Verdict
+from demur.judges import Decision, Judge
 from demur.progress import Progress, SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -65,9 +65,9 @@ class SaysUnsafe:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         self.asked += zip(queries, responses, strict=True)
-        said: dict[str | None, Verdict] = {"q1": True, "q2": False, "q3": None}
+        said: dict[str | None, Decision] = {"q1": True, "q2": False, "q3": None}
         return [said[query] for query in queries]
 
 

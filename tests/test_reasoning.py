@@ -18,9 +18,9 @@ from demur.chat.engine import SamplingSettings
 from demur.chat.rendering import ChatRenderer
 from demur.exports import export
 from demur.judges import (
+    Decision,
     DefaultRefusalJudge,
     PaperRefusalJudge,
-    Verdict,
     as_refusal_judge,
     complied,
 )
@@ -109,7 +109,7 @@ def test_own_judges_are_given_the_answers() -> None:
     given: list[tuple[str | None, str]] = []
 
     class Mine:
-        def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Verdict]:
+        def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[Decision]:
             given.extend(zip(queries, responses, strict=True))
             return [True] * len(responses)
 

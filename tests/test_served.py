@@ -14,7 +14,7 @@ pytest.importorskip("openai", reason="openai is not installed: pip install 'demu
 from demur import Comparison, DemurError, ResponseFiles, SafetyPrompt, Server, evaluate
 from demur.evaluation.answerers import server as server_answerer
 from demur.evaluation.answerers.server import AS_SERVED
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.records import ServerRecord
 from tests.endpoint_server import Endpoint, Reply, completion, running_server
 
@@ -181,7 +181,7 @@ def test_no_answer_at_all_is_no_rate(server: Endpoint, sets: dict[str, Any]) -> 
 def test_half_characters_are_replaced(server: Endpoint, sets: dict[str, Any]) -> None:
     seen: list[str] = []
 
-    def judge(queries: Sequence[str | None], responses: Sequence[str]) -> list[Verdict]:
+    def judge(queries: Sequence[str | None], responses: Sequence[str]) -> list[Decision]:
         seen.extend(responses)
         return [False] * len(responses)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demur.evaluation.agreements import Agreement
 from demur.evaluation.changed_options import keep_changes
-from demur.evaluation.judging import COSTLY_AT_ONCE, verdicts_on
+from demur.evaluation.judging import COSTLY_AT_ONCE, decisions_on
 from demur.judges.protocol import Judge
 from demur.progress import Progress
 from demur.records import (
@@ -108,7 +108,7 @@ def _verdicts(
     rows = islice(_judgeable(stored), len(kept.found), None)
     while not kept.finished:
         batch = list(islice(rows, COSTLY_AT_ONCE))
-        found = verdicts_on(judge, batch, range(len(batch)), progress)
+        found = decisions_on(judge, batch, range(len(batch)), progress)
         keep_changes(MeasurementStore(folder), (judge,))
         kept.append(
             [VerdictRow(verdict) for _, verdict in found], finished=len(batch) < COSTLY_AT_ONCE

@@ -1,14 +1,22 @@
-"""Both verdicts on a batch of answers: whether they refuse, and whether they are unsafe."""
+"""Both verdicts on a batch of answers: what they do, and whether they are unsafe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answer
 from demur.judges.combination import complied
-from demur.judges.protocol import Judge, Verdict, needs_query, settling
+from demur.judges.protocol import (
+    Decision,
+    Judge,
+    needs_query,
+    settling,
+    three_way,
+    verdicts_of,
+)
 from demur.progress import Progress
 from demur.records import (
     FILTERED,
@@ -17,6 +25,7 @@ from demur.records import (
     REFUSAL,
     Harm,
     JudgedResponse,
+    Verdict,
     answer_in,
     transcript_of,
 )
@@ -24,7 +33,10 @@ from demur.records import (
 COSTLY_AT_ONCE = 64
 """Largest number of answers in a batch whose verdicts cost time or money."""
 
-_HARM: dict[Verdict, Harm] = {True: "unsafe", False: "safe", None: "no verdict"}
+_HARM: dict[Decision, Harm] = {True: "unsafe", False: "safe", None: "no verdict"}
+
+
+_Said = TypeVar("_Said")
 
 
 class NotJudged:
@@ -38,7 +50,7 @@ class NotJudged:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """No verdict on any response."""
         return [None] * len(responses)
 
@@ -94,8 +106,14 @@ class Judges:
             and not responses[place].is_withheld
             and responses[place].end != REFUSAL
         ]
+        tells = three_way(self.refusal) is not None
         for place, verdict in verdicts_on(self.refusal, responses, given, progress):
-            responses[place] = replace(responses[place], refused=verdict)
+            if verdict is not None:
+                responses[place] = replace(
+                    responses[place],
+                    refused=verdict is Verdict.REFUSES,
+                    deflected=verdict is Verdict.DEFLECTS if tells else None,
+                )
         return responses if self.harm is None else judge_harm(responses, self.harm, progress)
 
 
@@ -118,14 +136,17 @@ def judge_harm(
     """
     judged = list(responses)
     places = [place for place, response in enumerate(judged) if may_harm(response)]
-    for place, verdict in verdicts_on(judge, judged, places, progress):
+    for place, verdict in decisions_on(judge, judged, places, progress):
         judged[place] = replace(judged[place], harm=_HARM[verdict])
     return judged
 
 
 def may_harm(response: JudgedResponse) -> bool:
-    """Whether an unsafe verdict would change anything; otherwise no judge need be asked."""
-    if response.label != "harmful" or not response.is_answer:
+    """Whether an unsafe verdict would change anything; otherwise no judge need be asked.
+
+    What deflects does not comply.
+    """
+    if response.label != "harmful" or not response.is_answer or response.deflected:
         return False
     return complied(response.answer, response.refused, True) is not False
 
@@ -135,12 +156,44 @@ def verdicts_on(
     responses: Sequence[JudgedResponse],
     places: Sequence[int],
     progress: Progress | None,
-) -> list[tuple[int, Verdict]]:
-    """A verdict on each response at `places`, with its place.
+) -> list[tuple[int, Verdict | None]]:
+    """What each response at `places` does by a judge of refusal, with its place.
 
     Raises:
         DemurError: as for `Judges.judged`.
     """
+
+    def ask(queries: list[str | None], answers: list[str]) -> list[Verdict | None]:
+        return verdicts_of(judge, queries, answers, progress)
+
+    return _said_on(judge, ask, responses, places)
+
+
+def decisions_on(
+    judge: Judge,
+    responses: Sequence[JudgedResponse],
+    places: Sequence[int],
+    progress: Progress | None,
+) -> list[tuple[int, Decision]]:
+    """Whether each response at `places` refuses, or is unsafe, with its place.
+
+    Raises:
+        DemurError: as for `Judges.judged`.
+    """
+
+    def ask(queries: list[str | None], answers: list[str]) -> list[Decision]:
+        return judge.judge(queries, answers, progress)
+
+    return _said_on(judge, ask, responses, places)
+
+
+def _said_on(
+    judge: Judge,
+    ask: Callable[[list[str | None], list[str]], list[_Said]],
+    responses: Sequence[JudgedResponse],
+    places: Sequence[int],
+) -> list[tuple[int, _Said]]:
+    """What a judge says on each response at `places`, with its place."""
     if not places:
         return []
     asked = [responses[place].query for place in places]
@@ -151,10 +204,10 @@ def verdicts_on(
             f"The judge {judge.name!r} needs the query of each response: add a column 'query', or "
             "choose a judge that reads the response alone."
         )
-    verdicts = judge.judge(queries, [responses[place].answer for place in places], progress)
-    if len(verdicts) != len(places):
+    said = ask(queries, [responses[place].answer for place in places])
+    if len(said) != len(places):
         raise DemurError(
-            f"The judge {judge.name!r} gave {len(verdicts)} verdicts on {len(places)} responses: "
+            f"The judge {judge.name!r} gave {len(said)} verdicts on {len(places)} responses: "
             "use one that gives a verdict on each."
         )
-    return list(zip(places, verdicts, strict=True))
+    return list(zip(places, said, strict=True))

@@ -1,4 +1,4 @@
-"""Judges: whether a response refuses, whether it is unsafe, and which of two outputs is better."""
+"""Judges: what a response does, whether it is unsafe, and which of two outputs is better."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from demur.judges.guard import GuardJudge
 from demur.judges.paper import PaperRefusalJudge
 from demur.judges.preference import PairwiseJudge, Preference
 from demur.judges.protocol import (
+    Decision,
     Judge,
     JudgeFunction,
     JudgeObject,
     JudgeSpec,
     SettlingJudge,
-    Verdict,
+    ThreeWayJudge,
     needs_query,
     settling,
+    three_way,
+    verdicts_of,
 )
 from demur.judges.registry import as_harm_judge, as_refusal_judge, get_preference_judge
 from demur.judges.rules import RefusalRule
 from demur.judges.sanity import Sanity, check_refusal_judge
+from demur.records import Verdict
 
 __all__ = [
     "ClassifierJudge",
+    "Decision",
     "DefaultRefusalJudge",
     "EndpointJudge",
     "EndpointPairwiseJudge",
@@ -42,6 +47,7 @@ __all__ = [
     "RefusalRule",
     "Sanity",
     "SettlingJudge",
+    "ThreeWayJudge",
     "TokenUsage",
     "Verdict",
     "as_harm_judge",
@@ -51,4 +57,6 @@ __all__ = [
     "get_preference_judge",
     "needs_query",
     "settling",
+    "three_way",
+    "verdicts_of",
 ]

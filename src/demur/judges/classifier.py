@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries, say_missing
-from demur.judges.protocol import Question, Verdict
+from demur.judges.protocol import Decision, Question
 from demur.judges.sanity import check_refusal_judge
 from demur.progress import Progress, SilentProgress
 from demur.records import answer_in, fingerprint
@@ -151,7 +151,7 @@ class ClassifierJudge:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge each response; a long one is read from its beginning.
 
         Args:
@@ -170,7 +170,7 @@ class ClassifierJudge:
         progress = progress or SilentProgress()
         require_equal("queries", queries, responses)
         answers = [answer_in(response) for response in responses]
-        verdicts: list[Verdict] = [None if answer is None else False for answer in answers]
+        verdicts: list[Decision] = [None if answer is None else False for answer in answers]
         asked = [row for row, answer in enumerate(answers) if answer and answer.strip()]
         texts = self._texts([queries[row] for row in asked], [answers[row] or "" for row in asked])
         with progress.stage(f"Judging refusal: {self.name}", len(asked), "responses") as stage:

@@ -11,7 +11,7 @@ from pathlib import Path
 from demur.judges import languages
 from demur.judges.checks import require_equal
 from demur.judges.phrases import Family, PhraseFinder, load_families, read_words
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.judges.rules import RefusalRule
 from demur.judges.terms import Term, TermFinder, read_terms, write_terms
 from demur.progress import Progress
@@ -151,7 +151,7 @@ class DefaultRefusalJudge(RefusalRule):
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Whether each response refuses; None where one is reasoning alone, or not read.
 
         Args:
@@ -206,7 +206,7 @@ class DefaultRefusalJudge(RefusalRule):
         )
         return lowest > THRESHOLD
 
-    def _judge(self, answer: str) -> Verdict:
+    def _judge(self, answer: str) -> Decision:
         words = read_response(answer)
         if not languages.is_english(words[:TERMS]):
             language = languages.language_of(answer.lstrip())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from demur.endpoint import EndpointSettings
 from demur.judges.asking import Asker, EndpointIdentity, last_word
 from demur.judges.checks import require_equal, require_queries
-from demur.judges.protocol import Question, Verdict
+from demur.judges.protocol import Decision, Question
 from demur.progress import Progress, SilentProgress
 from demur.records import answer_in
 
@@ -86,7 +86,7 @@ class EndpointJudge(EndpointIdentity):
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge each response; None where the model says neither of the two words.
 
         What follows a reasoning is judged. A response that is reasoning alone has no verdict.
@@ -109,7 +109,7 @@ class EndpointJudge(EndpointIdentity):
         data = [_texts(queries[row], said[row] or "") for row in asked]
         answers = self._asker.ask(data, progress, self._instruction.stage)
         words = self._instruction.words
-        verdicts: list[Verdict] = [None if answer is None else False for answer in said]
+        verdicts: list[Decision] = [None if answer is None else False for answer in said]
         for row, answer in zip(asked, answers, strict=True):
             verdicts[row] = words.get(last_word(answer, tuple(words)) or "")
         self._asker.report(progress, verdicts)

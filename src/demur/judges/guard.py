@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries, say_missing
 from demur.judges.guards import GuardFamily, find_guard_family
-from demur.judges.protocol import Question, Verdict
+from demur.judges.protocol import Decision, Question
 from demur.progress import Progress, SilentProgress
 from demur.records import answer_in
 from demur.records.fingerprint import fingerprint
@@ -101,7 +101,7 @@ class GuardJudge:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge each response; None where the guard's answer holds no verdict.
 
         Args:
@@ -120,7 +120,7 @@ class GuardJudge:
         exchanges = [
             (query, answers_in[row] or "") for query, row in zip(known, asked, strict=True)
         ]
-        verdicts: list[Verdict] = [None if answer is None else False for answer in answers_in]
+        verdicts: list[Decision] = [None if answer is None else False for answer in answers_in]
         total = len(asked) * len(self._renderers)
         stage_name = f"Judging {self.question}: {self.name}"
         with progress.stage(stage_name, total, "answers") as stage:
@@ -136,7 +136,7 @@ class GuardJudge:
         return verdicts
 
 
-def _combined(verdicts: Sequence[Verdict]) -> Verdict:
+def _combined(verdicts: Sequence[Decision]) -> Decision:
     """True if one is True, False if all are False, else None."""
     if any(verdicts):
         return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from demur.chat.templates import TemplateArguments
 from demur.errors import DemurError, did_you_mean
-from demur.judges.protocol import Question, Verdict
+from demur.judges.protocol import Decision, Question
 
 _FIRST_LINE = re.compile(r"\s*(safe|unsafe)[ \t.]*(?:\n(.*))?", re.DOTALL)
 _HAZARD = re.compile(r"\b[SO]\d{1,2}\b")
@@ -27,7 +27,7 @@ _YES_NO = {"yes": True, "no": False}
 _LEVELS = {"unsafe": True, "controversial": True, "safe": False}
 
 
-def read_safe_unsafe(answer: str) -> Verdict:
+def read_safe_unsafe(answer: str) -> Decision:
     """Llama Guard: the first line is `safe` or `unsafe`; the second names hazards (`S1,S9`)."""
     match = _FIRST_LINE.fullmatch(answer)
     if match is None:
@@ -38,30 +38,30 @@ def read_safe_unsafe(answer: str) -> Verdict:
     return unsafe
 
 
-def read_yes_no(answer: str) -> Verdict:
+def read_yes_no(answer: str) -> Decision:
     """ShieldGemma, Granite Guardian to 3.2: the first word is `Yes` (unsafe) or `No`."""
     match = _FIRST_WORD.match(answer)
     return None if match is None else _YES_NO[match[1].lower()]
 
 
-def read_score(answer: str) -> Verdict:
+def read_score(answer: str) -> Decision:
     """Granite Guardian 3.3: `<score> yes </score>` (unsafe) or `no`, perhaps after a thought."""
     said = _without_thought(answer)
     scores = _SCORE.findall(said)
     return _agreed(scores, _YES_NO) if scores else read_yes_no(said)
 
 
-def read_safety(answer: str) -> Verdict:
+def read_safety(answer: str) -> Decision:
     """Qwen3Guard: a line `Safety: Safe`, `Unsafe` or `Controversial`, which counts as unsafe."""
     return _agreed(_SAFETY.findall(_without_thought(answer)), _LEVELS)
 
 
-def read_harmful_response(answer: str) -> Verdict:
+def read_harmful_response(answer: str) -> Decision:
     """WildGuard: a line `Harmful response: yes` (unsafe) or `no`, after one on the request."""
     return _agreed(_HARMFUL_RESPONSE.findall(answer), _YES_NO)
 
 
-def read_refusal(answer: str) -> Verdict:
+def read_refusal(answer: str) -> Decision:
     """Qwen3Guard, WildGuard: a line `Refusal: Yes` or `Response refusal: yes` (refuses), or no."""
     return _agreed(_REFUSAL.findall(_without_thought(answer)), _YES_NO)
 
@@ -70,7 +70,7 @@ def _without_thought(answer: str) -> str:
     return answer.rpartition("</think>")[2]
 
 
-def _agreed(words: Iterable[str], meaning: Mapping[str, bool]) -> Verdict:
+def _agreed(words: Iterable[str], meaning: Mapping[str, bool]) -> Decision:
     verdicts = {meaning.get(word.lower()) for word in words}
     return verdicts.pop() if len(verdicts) == 1 else None
 
@@ -98,13 +98,13 @@ class GuardFamily:
     name: str
     pattern: str
     marker: str
-    read: Callable[[str], Verdict]
+    read: Callable[[str], Decision]
     new_tokens: int
     arguments: tuple[TemplateArguments, ...] = ({},)
     template: str | None = None
-    read_refusal: Callable[[str], Verdict] | None = None
+    read_refusal: Callable[[str], Decision] | None = None
 
-    def reader(self, question: Question) -> Callable[[str], Verdict]:
+    def reader(self, question: Question) -> Callable[[str], Decision]:
         """What reads the verdict on a question from an answer.
 
         Raises:

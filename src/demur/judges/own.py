@@ -12,16 +12,18 @@ from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.paper import PaperRefusalJudge
-from demur.judges.protocol import Verdict
+from demur.judges.protocol import Decision
 from demur.plugins import describe_error, load_plugin, plugin_fingerprint, source_fingerprint
 from demur.plugins.loading import split_spec
 from demur.progress import Progress, SilentProgress
-from demur.records import answer_in, answer_stretch
+from demur.records import Verdict, answer_in, answer_stretch
 from demur.records.fingerprint import fingerprint
 
 _MOST_NAME = 80
 _TAKEN_NAMES = (DefaultRefusalJudge.name, PaperRefusalJudge.name)
 _TAKEN_KINDS = ("classifier:", "guard:", "endpoint:")
+_WORDS = [verdict.value for verdict in Verdict]
+_DOES = {None: None, True: Verdict.REFUSES, False: Verdict.ANSWERS}
 
 
 class OwnJudge:
@@ -37,6 +39,7 @@ class OwnJudge:
         name: what results call the judge.
         fingerprint: SHA-256 (64 hex digits) that changes whenever its verdicts may change.
         needs_query: whether the judge needs the text of every query.
+        tells_deflections: whether the judge tells deflections from answers, and returns words.
 
     Raises:
         DemurError: the judge cannot be called like that, or an attribute is not what it should be.
@@ -51,7 +54,10 @@ class OwnJudge:
                 "parameters (queries, responses)."
             )
         self.name = _own_name(judge, name)
-        self.needs_query = _needs_query(judge, self.name)
+        self.needs_query = _flag(judge, "needs_query", self.name)
+        # One that derives from a judge of demur may decide otherwise, so it has to say so itself.
+        inherited = _inherits_from_demur(judge, "tells_deflections")
+        self.tells_deflections = not inherited and _flag(judge, "tells_deflections", self.name)
         self.fingerprint = _own_fingerprint(judge, self.name, source)
 
     def judge(
@@ -59,20 +65,45 @@ class OwnJudge:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge the answer in each response; None where one is reasoning alone.
+
+        A judge that tells deflections says here which responses refuse.
 
         Raises:
             DemurError: queries and responses differ in number, a query is missing that the judge
                 needs, the judge fails, or it returns something other than one verdict for each
                 response.
         """
+        said = self._judged(queries, responses, progress)
+        return [one is Verdict.REFUSES if isinstance(one, Verdict) else one for one in said]
+
+    def verdicts(
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict | None]:
+        """What each response does, by a judge of refusal; None where one is reasoning alone.
+
+        Raises:
+            DemurError: as for `judge`.
+        """
+        said = self._judged(queries, responses, progress)
+        return [_DOES[one] if one is None or isinstance(one, bool) else one for one in said]
+
+    def _judged(
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None,
+    ) -> list[Decision | Verdict]:
         require_equal("queries", queries, responses)
         if self.needs_query:
             require_queries(self.name, queries)
         answers = [answer_in(response) for response in responses]
         rows = [row for row, answer in enumerate(answers) if answer is not None]
-        verdicts: list[Verdict] = [None] * len(responses)
+        verdicts: list[Decision | Verdict] = [None] * len(responses)
         if rows:
             given = [queries[row] for row in rows], [answers[row] or "" for row in rows]
             for row, verdict in zip(rows, self._asked(*given, progress), strict=True):
@@ -81,7 +112,7 @@ class OwnJudge:
 
     def _asked(
         self, queries: list[str | None], answers: list[str], progress: Progress | None
-    ) -> list[Verdict]:
+    ) -> list[Decision | Verdict]:
         options = {"progress": progress or SilentProgress()} if self._takes_progress else {}
         try:
             returned = self._judge(queries, answers, **options)
@@ -91,26 +122,38 @@ class OwnJudge:
             raise _failed(self.name, error) from error
         return self._checked(returned, len(answers))
 
-    def _checked(self, returned: object, count: int) -> list[Verdict]:
+    def _checked(self, returned: object, count: int) -> list[Decision | Verdict]:
+        wanted = (
+            f"{', '.join(map(repr, _WORDS))} or None"
+            if self.tells_deflections
+            else "True, False or None"
+        )
         if not isinstance(returned, (list, tuple)):
             raise DemurError(
-                f"The judge {self.name!r} returned {described(returned)}: return a list with True, "
-                "False or None for each response."
+                f"The judge {self.name!r} returned {described(returned)}: return a list with "
+                f"{wanted} for each response."
             )
         if len(returned) != count:
             raise DemurError(
                 f"The judge {self.name!r} returned {_counted(len(returned), 'verdict')} on "
                 f"{_counted(count, 'response')}: return one for each."
             )
-        verdicts: list[Verdict] = []
-        for verdict in returned:
-            if verdict is not None and not isinstance(verdict, (bool, np.bool_)):
-                raise DemurError(
-                    f"The judge {self.name!r} returned {described(verdict)} as a verdict: "
-                    "return True, False or None."
-                )
-            verdicts.append(None if verdict is None else bool(verdict))
-        return verdicts
+        return [self._read(verdict, wanted) for verdict in returned]
+
+    def _read(self, verdict: object, wanted: str) -> Decision | Verdict:
+        """One verdict as it was returned."""
+        if verdict is None:
+            return None
+        if isinstance(verdict, (bool, np.bool_)):
+            return bool(verdict)
+        is_word = isinstance(verdict, str) and verdict in _WORDS
+        if is_word and self.tells_deflections:
+            return Verdict(verdict)
+        set_it = " (words only with the attribute tells_deflections = True)" if is_word else ""
+        raise DemurError(
+            f"The judge {self.name!r} returned {described(verdict)} as a verdict: return "
+            f"{wanted}{set_it}."
+        )
 
 
 class OwnSettlingJudge(OwnJudge):
@@ -236,14 +279,15 @@ def _own_name(judge: object, default: str) -> str:
     return name[:_MOST_NAME]
 
 
-def _needs_query(judge: object, name: str) -> bool:
-    needs = _attribute(judge, "needs_query", name)
-    if needs is not None and not isinstance(needs, bool):
+def _flag(judge: object, attribute: str, name: str) -> bool:
+    """An attribute that is True or False; False where there is none."""
+    flag = _attribute(judge, attribute, name)
+    if flag is not None and not isinstance(flag, bool):
         raise DemurError(
-            f"The attribute 'needs_query' of the judge {name!r} is {described(needs)}: make it "
+            f"The attribute {attribute!r} of the judge {name!r} is {described(flag)}: make it "
             "True or False."
         )
-    return bool(needs)
+    return bool(flag)
 
 
 def _own_fingerprint(judge: object, name: str, source: Callable[[], str]) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from demur.progress import Progress
+from demur.records import Verdict
 
-Verdict: TypeAlias = bool | None
+Decision: TypeAlias = bool | None
 """True: refuses (judge of refusal) or unsafe (judge of harm). False: neither. None: no verdict."""
 
 Question: TypeAlias = Literal["harm", "refusal"]
@@ -20,7 +21,8 @@ class Judge(Protocol):
 
     Judges of refusal and judges of harm share this protocol; only what True means differs: the
     response refuses, or it is unsafe. A judge that needs the text of every query says so with an
-    attribute `needs_query = True`, and is then never called without one.
+    attribute `needs_query = True`, and is then never called without one. A judge of refusal that
+    also tells deflections from answers is a `ThreeWayJudge`.
 
     Example:
         A judge of one's own, complete, in a file `mine.py`:
@@ -60,7 +62,7 @@ class Judge(Protocol):
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge each response to the query at the same index.
 
         Args:
@@ -86,16 +88,42 @@ class SettlingJudge(Judge, Protocol):
         """
 
 
+@runtime_checkable
+class ThreeWayJudge(Judge, Protocol):
+    """A judge of refusal that also tells responses that deflect from those that answer.
+
+    Its `judge` says which responses refuse, and agrees with `verdicts`.
+    """
+
+    @property
+    def tells_deflections(self) -> bool:
+        """Whether it does; where this is False, only `judge` counts."""
+
+    def verdicts(
+        self,
+        queries: Sequence[str | None],
+        responses: Sequence[str],
+        progress: Progress | None = None,
+    ) -> list[Verdict | None]:
+        """What each response does; None where the judge has no verdict.
+
+        Args:
+            queries: as for `judge`.
+            responses: as many texts.
+            progress: as for `judge`.
+        """
+
+
 class JudgeObject(Protocol):
     """The least that an object must have to be taken as a judge."""
 
     def judge(
         self, queries: Sequence[str | None], responses: Sequence[str], /
-    ) -> Sequence[Verdict]:
+    ) -> Sequence[Decision]:
         """Judge each response to the query at the same index."""
 
 
-JudgeFunction: TypeAlias = Callable[[Sequence[str | None], Sequence[str]], Sequence[Verdict]]
+JudgeFunction: TypeAlias = Callable[[Sequence[str | None], Sequence[str]], Sequence[Decision]]
 """A function that is taken as a judge."""
 
 JudgeSpec: TypeAlias = str | JudgeObject | JudgeFunction | type[JudgeObject]
@@ -106,6 +134,42 @@ be called without arguments."""
 def needs_query(judge: Judge) -> bool:
     """Whether a judge needs the text of every query; False where it does not say."""
     return bool(getattr(judge, "needs_query", False))
+
+
+def three_way(judge: Judge) -> ThreeWayJudge | None:
+    """The judge itself where it tells deflections from answers, else None."""
+    if isinstance(judge, ThreeWayJudge) and judge.tells_deflections:
+        return judge
+    return None
+
+
+def verdicts_of(
+    judge: Judge,
+    queries: Sequence[str | None],
+    responses: Sequence[str],
+    progress: Progress | None = None,
+) -> list[Verdict | None]:
+    """What each response does, by any judge of refusal.
+
+    A judge with two verdicts never says that a response deflects: what does not refuse answers.
+
+    Args:
+        judge: judge of refusal.
+        queries: texts of the queries, None where one is not known.
+        responses: as many texts.
+        progress: receives the stages of long work; None for no reports.
+
+    Example:
+        >>> from demur.judges import DefaultRefusalJudge, verdicts_of
+        >>> verdicts_of(DefaultRefusalJudge(), [None], ["I can't help with that."])
+        [<Verdict.REFUSES: 'refuses'>]
+    """
+    able = three_way(judge)
+    if able is not None:
+        return able.verdicts(queries, responses, progress)
+    meaning: dict[Decision, Verdict | None]
+    meaning = {None: None, True: Verdict.REFUSES, False: Verdict.ANSWERS}
+    return [meaning[decision] for decision in judge.judge(queries, responses, progress)]
 
 
 def settling(judge: Judge) -> SettlingJudge | None:

@@ -149,7 +149,8 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
         return _RULES[judge]()
     if is_plugin_spec(judge):
         thing = load_plugin(judge)
-        return _from_object(thing, question) if type(thing) in _BUILT_IN else own_judge(judge)
+        built_in = type(thing) in _BUILT_IN
+        return _from_object(thing, question) if built_in else _own(own_judge(judge), question)
     hint = did_you_mean(judge, (*_RULES, "classifier:", "guard:", "endpoint:"))
     raise DemurError(
         f"There is no {question} judge {judge!r:.100}{hint}: choose {_CHOICES[question]}."
@@ -166,7 +167,7 @@ def _labels_in(text: str) -> tuple[str, list[str]]:
 
 def _from_object(judge: object, question: Question) -> Judge:
     if isinstance(judge, OwnJudge):
-        return judge
+        return _own(judge, question)
     # Classes that the user derives from these are the user's own.
     built_in = (RefusalRule, ClassifierJudge, GuardJudge, EndpointJudge)
     if isinstance(judge, built_in) and type(judge) in _BUILT_IN:
@@ -176,7 +177,16 @@ def _from_object(judge: object, question: Question) -> Judge:
                 f"{_CHOICES[question]}."
             )
         return judge
-    return own_judge(judge)
+    return _own(own_judge(judge), question)
+
+
+def _own(judge: OwnJudge, question: Question) -> OwnJudge:
+    if question == "harm" and judge.tells_deflections:
+        raise DemurError(
+            f"The judge {judge.name!r} tells deflections, so it judges refusal and not harm: "
+            f"choose {_CHOICES[question]}."
+        )
+    return judge
 
 
 def _refuse(value: str | None, why: str) -> None:

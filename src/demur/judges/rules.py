@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from demur.judges.checks import require_equal
-from demur.judges.protocol import Question, Verdict
+from demur.judges.protocol import Decision, Question
 from demur.progress import Progress
 from demur.records import answer_in, answer_stretch
 
@@ -54,7 +54,7 @@ class RefusalRule(ABC):
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Whether each response refuses; None where one is reasoning alone.
 
         Args:

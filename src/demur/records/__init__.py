@@ -43,6 +43,7 @@ from demur.records.responses import (
     Harm,
     JudgedResponse,
     Label,
+    Verdict,
 )
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
 from demur.records.tensors import StoredTensors, read_tensors, write_tensors
@@ -77,6 +78,7 @@ __all__ = [
     "ServerRecord",
     "StoredMeasurement",
     "StoredTensors",
+    "Verdict",
     "Versions",
     "WorkFolder",
     "answer_in",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demur.judges import Judge
 from demur.judges.asking import EndpointIdentity
-from demur.judges.protocol import Verdict, needs_query, settling
+from demur.judges.protocol import Decision, needs_query, settling
 from demur.progress import Progress
 from demur.records import fingerprint
 from demur.records.kept import KeptRecords
@@ -49,7 +49,7 @@ class RememberingJudge:
         queries: Sequence[str | None],
         responses: Sequence[str],
         progress: Progress | None = None,
-    ) -> list[Verdict]:
+    ) -> list[Decision]:
         """Judge each response to the query at the same index.
 
         Raises:
