@@ -166,6 +166,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
         "epochs": 4,
         "batch": 16,
         "learning_rate": 5e-3,
+        "warm_up": 0.1,
         "balanced_batches": True,
         "learning_rate_decay": True,
         "averaged_prompt": True,
@@ -188,6 +189,9 @@ def test_dro_keeps_its_own_queries_and_pace_in_every_preset() -> None:
     quick = values_of(of("quick", method="dro"))
     assert (quick["epochs"], quick["most_anchors"], quick["most_held_out"]) == (2, 40, 30)
     assert of("thorough", method="dro").training.epochs == 12
+    assert of("thorough", method="dro").training.warm_up == 0
+    assert of("thorough").training.warm_up > 0
+    assert of("paper", method="vpt").training.warm_up == 0
     expected = {
         "method": "dro",
         "judge": "default",
@@ -211,6 +215,7 @@ def test_dro_keeps_its_own_queries_and_pace_in_every_preset() -> None:
         "balanced_batches": True,
         "reanchor_every": 1,
         "learning_rate": 1e-3,
+        "warm_up": 0,
         "learning_rate_decay": True,
         "averaged_prompt": True,
         "weight_complement": 0.005,

@@ -110,6 +110,7 @@ def trained(
         "balanced_batches": False,
         "averaged_prompt": False,
         "learning_rate_decay": False,
+        "warm_up": 0.0,
     }
     chosen = TrainingSettings.model_validate({**plain, **settings})
     return train(method, context, chosen, Checkpoints(folder, run))
@@ -292,9 +293,10 @@ def test_the_averaged_prompt_goes_where_the_mean_over_the_steps_lies_as_far_as_t
     assert not torch.equal(found.embeddings, found.last)
 
 
-def test_the_learning_rate_falls_along_half_a_cosine(
-    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def rates_of_steps(
+    model: ChatModel, folder: Path, monkeypatch: pytest.MonkeyPatch, **chosen: Any
+) -> list[float]:
+    """The learning rate of each step of a training."""
     rates: list[float] = []
     step = torch.optim.AdamW.step
 
@@ -303,9 +305,23 @@ def test_the_learning_rate_falls_along_half_a_cosine(
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    trained(model, Recording(), tmp_path, epochs=2, batch=12, learning_rate_decay=True)
+    trained(model, Recording(), folder, batch=12, **chosen)
+    return rates
+
+
+def test_the_learning_rate_falls_along_half_a_cosine(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = rates_of_steps(model, tmp_path, monkeypatch, epochs=2, learning_rate_decay=True)
     falling = [1e-3 * (1 + torch.cos(torch.tensor(torch.pi * n / 4)).item()) / 2 for n in range(4)]
     assert rates == pytest.approx(falling)
+
+
+def test_the_learning_rate_rises_evenly_in_the_warm_up(
+    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = rates_of_steps(model, tmp_path, monkeypatch, epochs=4, warm_up=0.4)
+    assert rates == pytest.approx([0.00025, 0.0005, 0.00075, *[0.001] * 5])
 
 
 def test_six_epochs_keep_where_the_queries_lay(model: ChatModel, tmp_path: Path) -> None:

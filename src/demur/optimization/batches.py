@@ -1,4 +1,4 @@
-"""The order in which training examples are read, and how the learning rate falls."""
+"""The order in which training examples are read, and the learning rate of each step."""
 
 from __future__ import annotations
 
@@ -71,16 +71,22 @@ def _pass(
     return [row for _, row in sorted(places)]
 
 
-def learning_rate(settings: TrainingSettings, done: float) -> float:
+def learning_rate(settings: TrainingSettings, done: int, steps: int) -> float:
     """The learning rate of a step.
+
+    It rises evenly over the first steps, because the first gradients are the least reliable and
+    AdamW gives each of them a full step.
 
     Args:
         settings: how the prompt is trained.
-        done: share of all steps that came before, in [0, 1).
+        done: number of steps that came before.
+        steps: number of all steps.
     """
+    rising = round(settings.warm_up * steps)
+    rate = settings.learning_rate * min(1.0, (done + 1) / (rising + 1))
     if not settings.learning_rate_decay:
-        return settings.learning_rate
-    return settings.learning_rate * float(0.5 * (1 + torch.cos(torch.tensor(done * torch.pi))))
+        return rate
+    return rate * float(0.5 * (1 + torch.cos(torch.tensor(done / steps * torch.pi))))
 
 
 def _shuffled(rows: Sequence[int], seed: int) -> list[int]:

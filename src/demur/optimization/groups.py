@@ -212,6 +212,12 @@ class TrainingSettings(Group):
     )
     batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
     learning_rate: float = Field(default=5e-3, gt=0, le=100, description="learning rate of AdamW")
+    warm_up: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="share of the steps in which the learning rate rises to its full value",
+    )
     learning_rate_decay: bool = Field(
         default=True, description="let the learning rate fall to zero along half a cosine"
     )

@@ -259,7 +259,7 @@ class _Trainer:
 
         steps = self.batches * self.settings.epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, before / steps)
+            group["lr"] = learning_rate(self.settings, before, steps)
         scored = any(one.targets for one in examples)
         _, self.prompt.grad = model.prompt_gradient(
             [one.query for one in examples],

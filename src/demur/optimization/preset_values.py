@@ -20,6 +20,7 @@ ON_ANCHORS: Mapping[str, object] = {
     "epoch_size": None,
     "batch": 8,
     "learning_rate": 1e-3,
+    "warm_up": 0.0,
 }
 """What a method of the paper changes of the preset `standard`: it trains on pairs of queries, as
 many of each label, and is measured on such pairs."""
