@@ -39,9 +39,13 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no penalty on answers": {"weight_answer": 0.0},
     "no focus": {"focus": 0.0},
     "no budget": {"dual_weight": False},
-    "no conversations": {"histories": 0.0, "applications": 0.0},
+    "no conversations": {"histories": 0.0, "applications": 0.0, "tools": 0.0},
+    "no warm-up": {"warm_up": 0.0},
 }
 """Settings of the default method, by what they take out of it."""
+
+_LITTLE_MEASURED = {"most_held_out": 10, "third_turn": 0}
+"""All prompts are compared at the end, so that a run measures little itself."""
 
 
 def main() -> None:
@@ -64,7 +68,7 @@ def main() -> None:
             whole, began = not folder.exists(), time.monotonic()
             found = optimize(
                 model,
-                **settings,
+                **{**_LITTLE_MEASURED, **settings},
                 preset=arguments.preset,
                 basic_prompt=arguments.basic_prompt,
                 seed=seed,

@@ -135,7 +135,11 @@ def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: 
 
 
 def finished_run(
-    path: Path, *, basic: str = BASIC, system: str | None = HOSTILE[1], method: str = "dro"
+    path: Path,
+    *,
+    basic: str = BASIC,
+    system: str | None = HOSTILE[1],
+    method: str = "dro",
 ) -> Path:
     """A run whose queries, responses and names try to be markup.
 
@@ -181,6 +185,7 @@ def finished_run(
     results = RunResults(
         run=folder.settings.fingerprint,
         figures=figures,
+        third_turn=compare(measured).figures,
         readings=tuple(
             ReadingRecord(title, one.key, epoch)
             for title, one, epoch in zip(

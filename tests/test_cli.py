@@ -58,8 +58,10 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
     first = re.search("1 of ([0-9]+)  Measuring on held-out queries: none: begins", err)
     assert first is not None
     number = int(first[1])
-    assert f"{number - 1} of {number}  Training the prompt: done in 0:0" in err
-    assert f"{number} of {number}  Measuring on held-out queries: optimized: done in" in err
+    assert f"{number - 2} of {number}  Training the prompt: done in 0:0" in err
+    assert f"{number - 1} of {number}  Measuring on held-out queries: optimized: done in" in err
+    assert f"{number} of {number}  Measuring in the third turn: optimized: done in" in err
+    assert "Refused in the third turn of a conversation" in out
     ending = " ".join(out.split("demur show ")[1].split())
     assert " than basic.txt" in ending
     assert "optimized refuses " in ending
@@ -176,7 +178,7 @@ def test_code_that_only_a_file_of_settings_names_is_never_run(
 def test_long_names_are_told_apart(tmp_path: Path) -> None:
     name = "a very long name of a prompt, number " + "x" * 80
     out = done(demur("show", finished_run(tmp_path / "run", basic=f"{name}.txt")))
-    assert out.count("(basic)") == 1
+    assert out.count("(basic)") == 2  # in each turn
     assert ".txt" in out  # the end of the name
     numbered = [short_name(f"{name} ({number})") for number in range(2)]
     assert [one[-3:] for one in numbered] == ["(0)", "(1)"]

@@ -16,6 +16,7 @@ from demur import (
     Conversation,
     DemurError,
     ResponseFiles,
+    Run,
     SafetyPrompt,
     Server,
     evaluate,
@@ -29,6 +30,7 @@ from demur.progress import Progress
 from demur.queries import QuerySet, in_turn, labelled, load_histories, mix_conversations
 from demur.records import (
     JudgedResponse,
+    Label,
     Query,
     history_of,
     text_of,
@@ -388,3 +390,48 @@ def test_a_prompt_is_trained_and_measured_on_conversations(
     assert again.history == run.history
     assert work("run").history == run.history
     assert content(tmp_path / "run")
+
+
+def test_a_run_measures_the_third_turn_as_well(model: ChatModel, tmp_path: Path) -> None:
+    """Some held-out queries come again behind two short exchanges."""
+    labels: tuple[Label, Label] = ("harmful", "harmless")
+    anchors = {
+        label: [f"w7 w{row} w{row + start} ?" for row in range(12)]
+        for label, start in zip(labels, (1, 20), strict=True)
+    }
+    held_out = [
+        QuerySet("mine", label, tuple(f"w{start} w{row} ?" for row in range(12)))
+        for label, start in zip(labels, (30, 40), strict=True)
+    ]
+
+    def work(folder: Path, third_turn: int) -> Run:
+        return optimize(
+            model,
+            basic_prompt=SafetyPrompt("basic", "w1 w2 w3 ."),
+            harmful=anchors["harmful"],
+            harmless=anchors["harmless"],
+            held_out=held_out,
+            method="dro",
+            preset="quick",
+            epochs=1,
+            judge=Remembering(),
+            third_turn=third_turn,
+            output=folder,
+        )
+
+    assert work(tmp_path / "without", 0).third_turn is None
+    run = work(tmp_path / "run", 4)
+    third = run.third_turn
+    assert third is not None
+    measured = third.measurements()
+    assert [one.name for one in measured] == list(run.names)
+    histories = load_histories("measurement")
+    for one in measured:
+        assert len(one.queries.rows(harmful=True)) == len(one.queries.rows(harmful=False)) == 4
+        for query in one.queries.texts:
+            assert history_of(query) in histories
+            assert text_of(query) in {text_of(each) for held in held_out for each in held}
+    assert third.find("optimized", label="harmful").refused is not None
+    assert "Refused in the third turn" in write_report(run).read_text(encoding="utf-8")
+    again = work(tmp_path / "run", 4)
+    assert again.results == run.results

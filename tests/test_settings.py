@@ -126,7 +126,7 @@ def test_standard_is_the_default_and_the_others_change_a_part_of_it() -> None:
     assert list(presets()) == ["standard", "quick", "thorough"]
     assert build(settings_type(), {}) == of() == presets()["standard"] == of(method="likelihood")
     amounts = {"most_anchors", "most_validation", "most_held_out"}
-    assert differing("quick", "likelihood") == amounts
+    assert differing("quick", "likelihood") == amounts | {"third_turn"}
     own = {"openings", "answers", "answer_tokens", "mined_queries", "remine_every"}
     assert differing("thorough", "likelihood") == amounts | own | {
         "epochs",
@@ -184,6 +184,7 @@ def test_dro_keeps_its_own_queries_and_pace_in_every_preset() -> None:
         "most_anchors",
         "most_validation",
         "most_held_out",
+        "third_turn",
     }
     assert differing("thorough", "dro") == {"epochs", "most_validation"}
     quick = values_of(of("quick", method="dro"))

@@ -17,6 +17,7 @@ from demur.cli.tables import (
     verdict_text,
 )
 from demur.cli.verdicts import print_verdict_of_run
+from demur.evaluation.comparison import Comparison
 from demur.optimization import Run
 from demur.optimization.examples import Example
 from demur.optimization.validation import Pick
@@ -24,6 +25,7 @@ from demur.records import Label
 
 PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
+_THIRD_TURN = "some of the held-out queries, behind two short harmless exchanges"
 
 
 def print_run(console: Console, run: Run) -> None:
@@ -31,8 +33,11 @@ def print_run(console: Console, run: Run) -> None:
     console.print()
     notes = [run.judged, *behind_text(run.settings.basic_prompt.system_prompt)]
     title = "Refused on held-out queries, with 95 % intervals"
-    console.print(refusal_table(title, _rows(run), notes))
+    console.print(refusal_table(title, _rows(run, run.comparison), notes))
     _print_sets(console, run)
+    if run.third_turn is not None:
+        title = "Refused in the third turn of a conversation"
+        console.print(refusal_table(title, _rows(run, run.third_turn), [_THIRD_TURN]))
     print_left_out(console, run.comparison)
     _print_front(console, run)
     for example in run.examples:
@@ -106,12 +111,12 @@ def _print_front(console: Console, run: Run) -> None:
     console.print(with_notes(table, [note]))
 
 
-def _rows(run: Run) -> list[Row]:
+def _rows(run: Run, comparison: Comparison) -> list[Row]:
     _, basic, optimized = run.names
-    costs = {cost.prompt: cost for cost in run.comparison.costs}
+    costs = {cost.prompt: cost for cost in comparison.costs}
     rows: list[Row] = []
     for name in run.names:
-        harmful, harmless = (run.comparison.find(name, label=label) for label in _LABELS)
+        harmful, harmless = (comparison.find(name, label=label) for label in _LABELS)
         cost = costs.get(name)
         rows.append(
             Row(

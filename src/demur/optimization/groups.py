@@ -95,6 +95,13 @@ class QuerySettings(Group):
         description="held-out queries of each label, at most; none for no limit",
         json_schema_extra={"default": "all of them"},
     )
+    third_turn: int = Field(
+        default=40,
+        ge=0,
+        le=1_000_000,
+        description="held-out queries of each label that are measured in the third turn of a "
+        "conversation as well, behind two short harmless exchanges, at most; 0 for none",
+    )
 
 
 class ResponseSettings(Group):

@@ -53,6 +53,7 @@ RUNS = Path("demur-runs")
 DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
 MEASURING = "Measuring on held-out queries"
+MEASURING_THIRD = "Measuring in the third turn"
 
 _MOST_OF_NAME = 60
 
@@ -173,11 +174,13 @@ def _carried_out(work: _Work, method: Method[Any]) -> Run:
     if work.folder.measurements.is_begun:
         epochs = plan.settings.training.epochs
         progress.message(f"Going on with {path}: {checkpoints.finished} of {epochs} epochs done.")
-    before = [work.measure_held_out(condition) for condition in (work.unprompted, plan.basic)]
+    first = [work.unprompted, plan.basic]
+    before = [work.measure_held_out(condition) for condition in first]
+    third_turn = work.measure_third_turn(first)
     trained = train(method, work.context, plan.settings.training, checkpoints, plan.settings.pick)
     for remark in remarks_on_choice(plan, trained.history, trained.epoch):
         progress.message(remark)
-    return work.finish(before, trained)
+    return work.finish(before, third_turn, trained)
 
 
 def default_output(model: ChatModel, plan: Plan) -> Path:
@@ -191,7 +194,7 @@ def default_output(model: ChatModel, plan: Plan) -> Path:
 def _check_lengths(model: ChatModel, plan: Plan) -> None:
     """Check that all queries with their responses fit into the model's context."""
     protocol = plan.settings.protocol
-    for queries in (plan.anchors, plan.validation, plan.held_out):
+    for queries in (plan.anchors, plan.validation, plan.held_out, plan.third_turn):
         if queries is None:
             continue
         for condition in (Condition(None, plan.basic.system_prompt), plan.basic):
@@ -234,15 +237,38 @@ class _Work:
         """Measure the held-out queries."""
         return self._measure(self.plan.held_out, condition, self.protocol, MEASURING)
 
+    def measure_third_turn(self, conditions: Sequence[Condition]) -> list[Measurement]:
+        """Measure held-out queries in the third turn, where that was asked for."""
+        queries = self.plan.third_turn
+        if queries is None:
+            return []
+        return [
+            self._measure(queries, condition, self.protocol, MEASURING_THIRD)
+            for condition in conditions
+        ]
+
     def stages(self, preparation: Sequence[str] | None) -> list[str]:
         """All stages of the run; none where those of the method's preparation are not known."""
         if preparation is None:
             return []
-        first = [f"{MEASURING}: {name}" for name in self.names.values()]
-        return [*first, *preparation, TRAINING, f"{MEASURING}: {self.optimized}"]
+        titles = [MEASURING, *([MEASURING_THIRD] if self.plan.third_turn is not None else [])]
+        first = [f"{title}: {name}" for title in titles for name in self.names.values()]
+        last = [f"{title}: {self.optimized}" for title in titles]
+        return [*first, *preparation, TRAINING, *last]
 
-    def finish(self, before: Sequence[Measurement], trained: TrainedPrompt) -> Run:
-        """Measure the trained prompt, and write it and the results."""
+    def finish(
+        self,
+        before: Sequence[Measurement],
+        third_turn: Sequence[Measurement],
+        trained: TrainedPrompt,
+    ) -> Run:
+        """Measure the trained prompt, and write it and the results.
+
+        Args:
+            before: the held-out queries under no prompt and under the basic one.
+            third_turn: the same in the third turn; empty where that is not measured.
+            trained: what the training left.
+        """
         plan, path = self.plan, self.folder.path
         assert plan.basic.safety_prompt is not None
         text = plan.basic.safety_prompt.text
@@ -250,10 +276,12 @@ class _Work:
         condition = Condition(bare, plan.basic.system_prompt)
         self.names[condition.fingerprint] = self.optimized  # also where it was measured before
         measurements = [*before, self.measure_held_out(condition)]
+        third_turn = [*third_turn, *self.measure_third_turn([condition])]
         comparison = compare(measurements, self._costs(measurements), path=path)
         results = RunResults(
             run=self.folder.settings.fingerprint,
             figures=comparison.figures,
+            third_turn=compare(third_turn, path=path).figures if third_turn else None,
             readings=tuple(self.readings),
             history=trained.history,
             examples=telling_examples(measurements[1], measurements[2]),

@@ -33,8 +33,10 @@ from demur.queries import (
     join_query_sets,
     labelled,
     mix_conversations,
+    queries_in_turn,
     require,
 )
+from demur.queries.turns import THIRD
 from demur.records import Label, ModelRecord, Queries, text_of
 
 if TYPE_CHECKING:
@@ -81,6 +83,15 @@ class Plan:
     names: Mapping[str, str]
     judge: Judge
     objects: tuple[str, ...]
+
+    @property
+    def third_turn(self) -> Queries | None:
+        """Some of the held-out queries in the third turn of a conversation; None for none."""
+        most = self.settings.queries.third_turn
+        if not most:
+            return None
+        some = self.held_out.select(self.held_out.spread(most))
+        return queries_in_turn(some, THIRD, self.settings.seed)
 
     @property
     def shared_queries(self) -> int:

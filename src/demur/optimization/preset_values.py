@@ -27,7 +27,7 @@ many of each label, and is measured on such pairs."""
 
 PRESETS: Mapping[Preset, Mapping[str, object]] = {
     "standard": {},
-    "quick": {"most_anchors": 40, "most_validation": 30, "most_held_out": 30},
+    "quick": {"most_anchors": 40, "most_validation": 30, "most_held_out": 30, "third_turn": 15},
     "thorough": {
         "epochs": 20,
         "epoch_size": None,
@@ -41,6 +41,7 @@ PRESETS: Mapping[Preset, Mapping[str, object]] = {
         **ON_ANCHORS,
         "judge": "paper",
         "most_held_out": None,
+        "third_turn": 0,
         "samples": 25,
         "kept_samples": 20,
         "tokens_harmful": 300,

@@ -194,6 +194,8 @@ class RunResults:
         run: fingerprint of the `RunRecord` that the results belong to.
         figures: what was measured on the held-out queries under no prompt, the basic prompt and
             the optimized prompt, in that order.
+        third_turn: the same on some of the queries in the third turn of a conversation; None where
+            that was not measured.
         readings: measurements that the method asked for, in their order.
         history: the epochs.
         examples: responses before and after.
@@ -206,18 +208,23 @@ class RunResults:
 
     run: str
     figures: Figures
+    third_turn: Figures | None
     readings: tuple[ReadingRecord, ...]
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]
     epoch: int | None = None
 
     def __post_init__(self) -> None:
-        names = [one.prompt for one in self.figures.measured]
-        wanted = sorted((str(name), label) for name in names for label in ("harmful", "harmless"))
-        found = sorted(
-            (one.prompt, str(one.label)) for one in self.figures.rates if one.category is None
-        )
-        if len({*names} - {None}) != 3 or len(names) != 3 or found != wanted:
-            raise ValueError("the figures are not those of three prompts")
+        for figures in (self.figures, self.third_turn):
+            if figures is not None:
+                _require_three_prompts(figures)
         if self.epoch is not None and not 1 <= self.epoch <= len(self.history):
             raise ValueError(f"there is no epoch {self.epoch}")
+
+
+def _require_three_prompts(figures: Figures) -> None:
+    names = [one.prompt for one in figures.measured]
+    wanted = sorted((str(name), label) for name in names for label in ("harmful", "harmless"))
+    found = sorted((one.prompt, str(one.label)) for one in figures.rates if one.category is None)
+    if len({*names} - {None}) != 3 or len(names) != 3 or found != wanted:
+        raise ValueError("the figures are not those of three prompts")

@@ -138,6 +138,12 @@ class Run:
         return Comparison.of(self.results.figures, self.path)
 
     @property
+    def third_turn(self) -> Comparison | None:
+        """The same figures in the third turn of a conversation; None where not measured."""
+        found = self.results.third_turn
+        return None if found is None else Comparison.of(found, self.path)
+
+    @property
     def examples(self) -> tuple[Example, ...]:
         """One harmful and one harmless query with responses before and after."""
         return self.results.examples
@@ -339,6 +345,8 @@ def finished_run(folder: WorkFolder[RunRecord]) -> Run | None:
         return None
     keys = [one.key for one in run.results.figures.measured]
     keys += [one.key for one in run.results.readings]
+    if run.results.third_turn is not None:
+        keys += [one.key for one in run.results.third_turn.measured]
     for key in keys:
         stored = folder.measurements.stored(key)
         if not stored.read() or not stored.finished:

@@ -19,7 +19,7 @@ from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.queries.suites import SUITES, load_suite
 from demur.queries.tools import BUILT_IN_TOOLS, load_tools, offering, read_tools
-from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn
+from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn, queries_in_turn
 from demur.records import Conversation, Label, Query
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "mix_conversations",
     "name_in_turn",
     "offering",
+    "queries_in_turn",
     "read_tools",
     "require",
 ]

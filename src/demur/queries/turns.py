@@ -11,7 +11,7 @@ from typing import Literal
 
 from demur.errors import DemurError
 from demur.queries.query_set import QuerySet
-from demur.records import Exchange, Query, identity_of, in_conversation
+from demur.records import Exchange, Queries, Query, identity_of, in_conversation
 
 FIRST, THIRD = 1, 3
 TURNS = (FIRST, THIRD)
@@ -56,13 +56,28 @@ def in_turn(query_set: QuerySet, turn: int, seed: int = 0) -> QuerySet:
         >>> len(third.texts[0].history)  # doctest: +SKIP
         2
     """
-    if turn not in TURNS:
-        raise DemurError(
-            f"Queries cannot be measured in turn {turn!r:.20}: give {' or '.join(map(str, TURNS))}."
-        )
+    _require_turn(turn)
     if turn == FIRST:
         return query_set
     return replace(query_set, texts=tuple(_third(query, seed) for query in query_set.texts))
+
+
+def queries_in_turn(queries: Queries, turn: int, seed: int = 0) -> Queries:
+    """The same labelled queries in a turn of a conversation, as `in_turn` puts them there.
+
+    Args:
+        queries: the queries.
+        turn: 1 for the queries as they are, or 3.
+        seed: at least 0; another seed gives other exchanges.
+
+    Raises:
+        DemurError: there is no such turn.
+    """
+    _require_turn(turn)
+    if turn == FIRST:
+        return queries
+    texts = tuple(_third(query, seed) for query in queries.texts)
+    return replace(queries, name=name_in_turn(queries.name, turn), texts=texts)
 
 
 def name_in_turn(name: str, turn: int, *, tools: bool = False) -> str:
@@ -74,6 +89,13 @@ def draw_of(purpose: str, query: Query, seed: int) -> int:
     """A random whole number from 0 to 2^64 - 1 that follows from its arguments alone."""
     key = f"{purpose}\0{seed}\0{identity_of(query)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+
+
+def _require_turn(turn: int) -> None:
+    if turn not in TURNS:
+        raise DemurError(
+            f"Queries cannot be measured in turn {turn!r:.20}: give {' or '.join(map(str, TURNS))}."
+        )
 
 
 def _third(query: Query, seed: int) -> Query:

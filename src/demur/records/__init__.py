@@ -31,6 +31,7 @@ from demur.records.measurements import (
     Measurement,
     MeasurementKey,
     Queries,
+    evenly,
 )
 from demur.records.models import FileRecord, FilesRecord, ModelRecord, ServerRecord
 from demur.records.rates import Interval, Rate
@@ -86,6 +87,7 @@ __all__ = [
     "are_listed",
     "current_versions",
     "damaged",
+    "evenly",
     "fingerprint",
     "folders_of_work",
     "format_of",

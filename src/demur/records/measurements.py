@@ -20,6 +20,12 @@ NO_PROMPT = "none"
 """Name of the condition without a safety prompt."""
 
 
+def evenly(rows: Sequence[int], most: int) -> list[int]:
+    """`most` of the rows at most, evenly spread, in their order."""
+    size = min(len(rows), most)
+    return [rows[place * len(rows) // size] for place in range(size)]
+
+
 @dataclass(frozen=True)
 class Queries:
     """Labelled queries in a fixed order.
@@ -65,6 +71,12 @@ class Queries:
         import torch
 
         return torch.tensor([float(harmful) for harmful in self.harmful])
+
+    def spread(self, most: int) -> list[int]:
+        """Indices of `most` queries of each label at most, evenly spread, in their order."""
+        return sorted(
+            row for harmful in (True, False) for row in evenly(self.rows(harmful=harmful), most)
+        )
 
     def select(self, rows: Sequence[int]) -> Queries:
         """Some of the queries, in the order given."""

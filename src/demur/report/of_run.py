@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from demur.diagnosis.movement import anchors_of
 from demur.diagnosis.settings import FOLDS
 from demur.errors import DemurError
-from demur.evaluation.comparison import PromptRates
+from demur.evaluation.comparison import Comparison
 from demur.optimization import Run
-from demur.records import Measurement
+from demur.records import Label, Measurement
 from demur.report.again import run_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -33,6 +34,7 @@ from demur.report.subject import (
 from demur.settings import command_line
 
 HELD_OUT, ANCHORS = "held-out", "anchors"
+LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
 def subject_of_run(run: Run) -> Subject:
@@ -56,7 +58,7 @@ def subject_of_run(run: Run) -> Subject:
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
         verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
         outcome=verdict.kind,
-        tables=(_table(run),),
+        tables=_tables(run),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
@@ -113,42 +115,44 @@ def _export(run: Run) -> str:
     return command_line("export", [str(run.path), "my-safe-model"])
 
 
-def _table(run: Run) -> Table:
-    none, basic, optimized = run.names
-    shown = {none: none, basic: f"{basic} (basic)", optimized: optimized}
-    costs = {cost.condition: cost for cost in run.comparison.costs}
+def _tables(run: Run) -> tuple[Table, ...]:
+    """The rates in the first turn, and in the third where they were measured."""
+    in_words = [cost.in_words for cost in run.comparison.costs if cost.prompt == run.names[-1]]
+    notes = [
+        "More harmful and fewer harmless queries refused is better",
+        "In brackets: 95 % intervals",
+        capitalized(run.judged),
+    ]
+    first = _table(run, run.comparison, "Refused on held-out queries", [*notes, *in_words])
+    if run.third_turn is None:
+        return (first,)
+    behind = "Some of the held-out queries, behind two short harmless exchanges"
+    title = "Refused in the third turn of a conversation"
+    return first, _table(run, run.third_turn, title, [behind, *notes[1:]])
 
-    def row(name: str, harmful: PromptRates, harmless: PromptRates) -> tuple[str, ...]:
+
+def _table(run: Run, comparison: Comparison, title: str, notes: Sequence[str]) -> Table:
+    basic = run.names[1]
+    costs = {cost.condition: cost for cost in comparison.costs}
+    shown = {basic: f"{basic} (basic)"}
+
+    def row(name: str) -> tuple[str, ...]:
+        harmful, harmless = (comparison.find(name, label=label) for label in LABELS)
+        cells = (shown.get(name, name), rate_text(harmful.refused), rate_text(harmless.refused))
+        if not costs:
+            return cells
         cost = costs.get(harmful.condition or "")
         nats = "" if cost is None else f"{cost.divergence:.2f}"
-        changed = "" if cost is None else rate_text(cost.changed)
-        return shown[name], rate_text(harmful.refused), rate_text(harmless.refused), nats, changed
-
-    in_words = [cost.in_words for cost in run.comparison.costs if cost.prompt == optimized]
+        return (*cells, nats, "" if cost is None else rate_text(cost.changed))
 
     return Table(
-        title="Refused on held-out queries",
+        title=title,
         columns=(
-            "prompt",
-            "harmful queries",
-            "harmless queries",
-            "KL cost (nats)",
-            "first word changed",
+            *("prompt", "harmful queries", "harmless queries"),
+            *(("KL cost (nats)", "first word changed") if costs else ()),
         ),
-        rows=(
-            row(none, run.none("harmful"), run.none("harmless")),
-            row(basic, run.basic("harmful"), run.basic("harmless")),
-            row(optimized, run.optimized("harmful"), run.optimized("harmless")),
-        ),
-        note=". ".join(
-            [
-                "More harmful and fewer harmless queries refused is better",
-                "In brackets: 95 % intervals",
-                capitalized(run.judged),
-                *in_words,
-            ]
-        )
-        + ".",
+        rows=tuple(row(name) for name in run.names),
+        note=". ".join(notes) + ".",
     )
 
 

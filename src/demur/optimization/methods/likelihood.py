@@ -24,6 +24,7 @@ from demur.optimization.methods.protocol import (
     TrainingExample,
 )
 from demur.optimization.openings import RefusalOpenings, Sampled, mine_openings, sampled_openings
+from demur.records import evenly
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,8 +151,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         """
         self._labels = context.anchors.label_tensor()
         self._weight = self.settings.weight_harmless
-        self._some = _spread(context.anchors, self.settings.mined_queries)
-        answering = _evenly(context.anchors.rows(harmful=False), self.settings.answers)
+        self._some = context.anchors.spread(self.settings.mined_queries // 2)
+        answering = evenly(context.anchors.rows(harmful=False), self.settings.answers)
         rows = sorted({*self._some, *answering})
         self._samples: list[Sampled] = []
         unprompted = self._sample(context, rows, context.unprompted, None)
@@ -355,17 +356,3 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             )
             found[row] = _Reference(ids, log_q)
         return found
-
-
-def _spread(queries: Queries, most: int) -> list[int]:
-    """Places of `most` queries at most, half of them of each label, evenly spread."""
-    chosen: list[int] = []
-    for harmful in (True, False):
-        chosen += _evenly(queries.rows(harmful=harmful), most // 2)
-    return sorted(chosen)
-
-
-def _evenly(rows: Sequence[int], most: int) -> list[int]:
-    """`most` of the rows at most, evenly spread."""
-    size = min(len(rows), most)
-    return [rows[place * len(rows) // size] for place in range(size)]
