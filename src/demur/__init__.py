@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from demur.attacks import Robustness, attack
     from demur.chat import ChatModel, Dialogue
     from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
@@ -41,10 +42,12 @@ __all__ = [
     "OptimizeSettings",
     "QuerySet",
     "ResponseFiles",
+    "Robustness",
     "Run",
     "SafetyPrompt",
     "Server",
     "WordingRun",
+    "attack",
     "check",
     "compare_evaluations",
     "diagnose",
@@ -68,10 +71,12 @@ _HOMES = {
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
     "ResponseFiles": "demur.evaluation.answerers.files",
+    "Robustness": "demur.attacks",
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
     "Server": "demur.evaluation.answerers.server",
     "WordingRun": "demur.optimization.wording",
+    "attack": "demur.attacks",
     "check": "demur.gate",
     "compare_evaluations": "demur.gate",
     "diagnose": "demur.diagnosis",

@@ -226,6 +226,7 @@ class ChatModel(ModelInputs):
         limits: Sequence[int] | None = None,
         settled: Settled | None = None,
         stage: Stage | None = None,
+        opening: str | None = None,
     ) -> Sampled:
         """Representations of queries and sampled responses to them.
 
@@ -237,16 +238,21 @@ class ChatModel(ModelInputs):
                 default.
             settled: stops a response on whose text so far the verdict is settled.
             stage: advanced by one for each response.
+            opening: what every answer is made to begin with, as whoever controls the decoding can
+                make it; nothing by default. It is plain text, none of whose tokens is a special
+                one, and the texts of the responses include it. The limits do not count it, and
+                representations are read at its last token.
 
         Raises:
             DemurError: a query with its response is longer than the context.
         """
         require_kind("settings", settings, SamplingSettings, "SamplingSettings")
         queries = require_queries(queries)
-        inputs = self.inputs(queries, condition, settings.most_tokens)
+        inputs = self.inputs(queries, condition, settings.most_tokens, opening=opening)
         keys = [identity_of(query) for query in queries]
+        begun = () if opening is None else self.target_ids(opening)
         return self.engine.read_and_sample(
-            inputs, keys, settings, self._rows(condition), limits, settled, stage
+            inputs, keys, settings, self._rows(condition), limits, settled, stage, begun
         )
 
     def score(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -60,13 +61,24 @@ class ModelInputs:
         require_kind("text", text, str, "a text")
         return self.renderer.answer_ids(text)
 
-    def conversation(self, query: Query, condition: Condition) -> RenderedConversation:
-        """Render a query under a condition, behind its history where it has one."""
+    def conversation(
+        self, query: Query, condition: Condition, opening: str | None = None
+    ) -> RenderedConversation:
+        """Render a query under a condition, behind its history where it has one.
+
+        Args:
+            query: the query.
+            condition: what stands before it.
+            opening: what the answer is made to begin with; its tokens come last.
+
+        Raises:
+            DemurError: a text is empty or cannot be tokenized as plain text.
+        """
         require_queries([query])
         require_condition(condition)
         prompt = condition.safety_prompt
         trained = prompt is not None and prompt.embeddings is not None
-        return self.renderer.render(
+        rendered = self.renderer.render(
             text_of(query),
             prompt.text if prompt is not None else None,
             condition.system_prompt_for(query),
@@ -74,6 +86,9 @@ class ModelInputs:
             history=history_of(query),
             tools=tools_before(query),
         )
+        if opening is None:
+            return rendered
+        return replace(rendered, token_ids=rendered.token_ids + self.renderer.answer_ids(opening))
 
     def inputs(
         self,
@@ -81,6 +96,7 @@ class ModelInputs:
         condition: Condition | None = None,
         new_tokens: int = 0,
         targets: Sequence[Sequence[Sequence[int]]] = (),
+        opening: str | None = None,
     ) -> Inputs:
         """Render queries under a condition.
 
@@ -89,6 +105,7 @@ class ModelInputs:
             condition: what stands before every query; nothing by default.
             new_tokens: number of tokens of the responses to come, at most.
             targets: for each query its continuations as token ids; `()` for none at all.
+            opening: what every answer is made to begin with; nothing by default.
 
         Raises:
             DemurError: a query, with the tokens to come, is longer than the context, the lists of
@@ -99,7 +116,7 @@ class ModelInputs:
         prompt = condition.safety_prompt
         return inputs_of(
             queries,
-            [self.conversation(query, condition) for query in queries],
+            [self.conversation(query, condition, opening) for query in queries],
             trained=prompt is not None and prompt.embeddings is not None,
             new_tokens=new_tokens,
             targets=targets,

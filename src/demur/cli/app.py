@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from demur.cli.attack import attack_command
 from demur.cli.benchmarks import BENCHMARKS_COMMAND
 from demur.cli.chat import CHAT
 from demur.cli.command import Command, without_types
@@ -52,6 +53,7 @@ def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
         optimize_command(method),
         evaluate_command(),
         diagnose_command(),
+        attack_command(),
         CHAT,
         EXPORT,
         REPORT,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from demur.attacks.settings import TableFormat
 from demur.cli.command import Command
 from demur.cli.gate import gate_of, leave, show_gate
 from demur.cli.screen import console
@@ -24,9 +25,12 @@ class ShowOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: str = Field(
-        description="folder of a finished run, evaluation or diagnosis; or a safety prompt: a "
-        "folder, or organisation/name on the hub",
+        description="folder of a finished run, evaluation, diagnosis or attack; or a safety "
+        "prompt: a folder, or organisation/name on the hub",
         json_schema_extra={"argument": True},
+    )
+    format: TableFormat = Field(
+        default="table", description="of attacks, how the rates are printed"
     )
     gate: GateSettings = Field(default_factory=GateSettings)
 
@@ -39,6 +43,11 @@ def run_show(options: ShowOptions) -> None:
     kind = kind_of(path, finished=True)
     require_finished(path, kind)
     gate = gate_of(options.gate)
+    if options.format != "table" and kind != "attack":
+        raise DemurError(
+            f"{options.folder!r:.200} has no rows of attacks: leave out --format; its results.json "
+            "has all figures."
+        )
     if gate.is_asked and kind != "evaluation":
         raise DemurError(
             f"Requirements are about evaluations, and {options.folder!r:.200} is none: give the "
@@ -52,6 +61,8 @@ def run_show(options: ShowOptions) -> None:
         _show_evaluation(path, gate)
     elif kind == "diagnosis":
         _show_diagnosis(path)
+    elif kind == "attack":
+        _show_attacks(path, options.format)
     else:
         _show_prompt(options.folder)
 
@@ -86,6 +97,13 @@ def _show_diagnosis(path: Path) -> None:
     print_diagnosis(console, Diagnosis.load(path))
 
 
+def _show_attacks(path: Path, format: TableFormat) -> None:
+    from demur.attacks import Robustness
+    from demur.cli.attacks import print_attacks
+
+    print_attacks(console, Robustness.load(path), format)
+
+
 def _show_prompt(spec: str) -> None:
     from demur.cli.prompt import print_prompt
     from demur.prompts import load_prompt
@@ -97,7 +115,7 @@ SHOW = Command(
     verb="show",
     settings=ShowOptions,
     run=run_show,
-    help="""Print the results of a run, an evaluation, a diagnosis or a safety prompt again.
+    help="""Print the results of a run, an evaluation, a diagnosis, attacks or a safety prompt again.
 
     With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
     evaluate` does; nothing is measured.""",

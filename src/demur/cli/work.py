@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
-from demur.records import WorkFolder, kind_of
+from demur.records import SETTINGS, WorkFolder, kind_of
+from demur.settings import command_line
 
 if TYPE_CHECKING:
     from demur.diagnosis import Diagnosis
@@ -99,12 +100,19 @@ def require_finished(path: Path, kind: str | None) -> None:
     """
     from demur.evaluation.comparison import RESULTS
 
-    if (path / RESULTS).exists() or kind not in ("run", "evaluation", "diagnosis"):
+    if (path / RESULTS).exists():
+        return
+    if kind == "attack":
+        items = ["--config", str(path / SETTINGS), "--output", str(path)]
+        raise DemurError(
+            f"The attack in {path} is not finished: go on with `{command_line(kind, items)}`."
+        )
+    if kind not in ("run", "evaluation", "diagnosis"):
         return
     from demur.diagnosis import DiagnosisRecord
     from demur.evaluation.record import EvaluationRecord
     from demur.optimization.recorded import RunRecord
-    from demur.records import SETTINGS, read_record
+    from demur.records import read_record
     from demur.report.again import diagnosis_again, evaluation_again, run_again
 
     file = path / SETTINGS

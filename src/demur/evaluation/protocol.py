@@ -27,6 +27,8 @@ class Protocol:
         kept: number of responses to a query that count, the longest in words first.
         cut_unfinished: whether the last paragraph of a response that reached its limit is cut.
         whole: whether whole responses are needed, and not only their verdicts of refusal.
+        opening: what every response is made to begin with, as whoever controls the decoding can
+            make it; None for nothing.
     """
 
     sampling: SamplingSettings
@@ -35,6 +37,7 @@ class Protocol:
     kept: int
     cut_unfinished: bool
     whole: bool = False
+    opening: str | None = None
 
     @property
     def reads_whole_responses(self) -> bool:
@@ -49,9 +52,12 @@ class Protocol:
             harm_judge: judge of harm, or None.
         """
         early = not self.reads_whole_responses and settling(judge) is not None
+        values = asdict(self)
+        if self.opening is None:  # as in measurements that were made before there were openings
+            del values["opening"]
         return fingerprint(
             "protocol",
-            **asdict(self),
+            **values,
             judge=judge.fingerprint,
             harm_judge=_NONE if harm_judge is None else harm_judge.fingerprint,
             early=early,

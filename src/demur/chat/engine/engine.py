@@ -228,6 +228,7 @@ class Engine:
         limits: Sequence[int] | None = None,
         settled: Settled | None = None,
         stage: Stage | None = None,
+        opening: Sequence[int] = (),
     ) -> Sampled:
         """Represent every query and sample its responses, reading each query once.
 
@@ -239,10 +240,13 @@ class Engine:
             limits: new tokens at most for each query; `settings.most_tokens` for all by default.
             settled: stops a response whose verdict no continuation can change.
             stage: advanced by one for each response.
+            opening: ids at the end of every conversation that the texts of responses begin with.
         """
         stage = stage or SilentStage()
         numbers, turn_end = self._numbers, self.turn_end
-        writer = ResponseWriter(self.model, self.tokenizer, settings, settled, numbers, turn_end)
+        writer = ResponseWriter(
+            self.model, self.tokenizer, settings, settled, numbers, turn_end, opening
+        )
         limits = limits or [settings.most_tokens] * len(keys)
         streams = [
             (query, sample, random_stream(settings, key, sample)[:limit])

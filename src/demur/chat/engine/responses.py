@@ -34,7 +34,17 @@ class Growing:
 
 
 class ResponseWriter:
-    """Draws the next token of responses and says when each is finished."""
+    """Draws the next token of responses and says when each is finished.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        settings: settings of the sampling.
+        settled: stops a response whose verdict no continuation can change.
+        numbers: checks that logits are numbers.
+        turn_end: what ends an answer, beside what the model's files call its end.
+        opening: ids of what every response begins with already, which its text includes.
+    """
 
     def __init__(
         self,
@@ -44,12 +54,14 @@ class ResponseWriter:
         settled: Settled | None,
         numbers: FiniteNumbers,
         turn_end: TurnEnd = FILES_ONLY,
+        opening: Sequence[int] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.settings = settings
         self.settled = settled
         self.numbers = numbers
         self.turn_end = turn_end
+        self.opening = tuple(opening)
         self.end_tokens = end_tokens(model, tokenizer) | turn_end.tokens
         self._left_out = _left_out(tokenizer)
 
@@ -99,7 +111,9 @@ class ResponseWriter:
         return Sample(self.text(response.tokens), len(response.tokens), end)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of some tokens without special ones, but with the marks of a reasoning."""
+        """The text of a response without special tokens, but with the marks of a reasoning."""
+        # Decoded together: some tokenizers drop the space before the first of several tokens.
+        tokens = [*self.opening, *tokens]
         if self._left_out is not None:
             tokens = [token for token in tokens if token not in self._left_out]
         text = self.tokenizer.decode(

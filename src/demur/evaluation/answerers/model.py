@@ -80,8 +80,13 @@ class ModelAnswerer:
             if prompt is not None and prompt.is_trained and condition.fingerprint not in told:
                 told.add(condition.fingerprint)
                 self._compare_origin(prompt, progress)
-            sampling = task.question.protocol.sampling
-            self.model.inputs(task.question.queries.texts, condition, sampling.most_tokens)
+            protocol = task.question.protocol
+            self.model.inputs(
+                task.question.queries.texts,
+                condition,
+                protocol.sampling.most_tokens,
+                opening=protocol.opening,
+            )
 
     def remarks(self) -> list[str]:
         """Nothing."""
@@ -165,6 +170,7 @@ class ModelTask(QuestionTask):
                     limits=protocol.limits([queries.harmful[row] for row in rows]),
                     settled=None if protocol.reads_whole_responses else settled,
                     stage=stage,
+                    opening=protocol.opening,
                 )
             except NotFiniteError as error:
                 raise error.under(self.question.name) from None

@@ -161,7 +161,18 @@ class Server:
         ]
 
     def check(self, tasks: Sequence[Task], progress: Progress) -> None:
-        """Nothing: a server says what it refuses when it is asked."""
+        """Find answers that would have to begin with a given text; a server says the rest itself.
+
+        Raises:
+            DemurError: there is one.
+        """
+        for task in tasks:
+            assert isinstance(task, ServerTask)
+            if task.question.protocol.opening is not None:
+                raise DemurError(
+                    f"The answers on {task.set!r:.80} would have to begin with a given text, which "
+                    "the chat of a server does not offer: measure that with a model here."
+                )
 
     def remarks(self) -> list[str]:
         """Nothing: what the server did not take is among the figures."""

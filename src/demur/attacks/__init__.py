@@ -1,0 +1,52 @@
+"""Attacks against safety prompts: how often a model answers harmful queries that are disguised."""
+
+from typing import TYPE_CHECKING
+
+from demur.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from demur.attacks.attack import attack
+    from demur.attacks.attacking import carry_out
+    from demur.attacks.plan import AttackPlan, Given, LeftOut, make_plan
+    from demur.attacks.protocol import Attack
+    from demur.attacks.record import KIND, AttackRecord
+    from demur.attacks.registry import GCG, NO_ATTACK, TEMPLATES
+    from demur.attacks.results import Robustness
+    from demur.attacks.settings import AttackSettings
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "GCG": "demur.attacks.registry",
+            "KIND": "demur.attacks.record",
+            "NO_ATTACK": "demur.attacks.registry",
+            "TEMPLATES": "demur.attacks.registry",
+            "Attack": "demur.attacks.protocol",
+            "AttackPlan": "demur.attacks.plan",
+            "AttackRecord": "demur.attacks.record",
+            "AttackSettings": "demur.attacks.settings",
+            "Given": "demur.attacks.plan",
+            "LeftOut": "demur.attacks.plan",
+            "Robustness": "demur.attacks.results",
+            "attack": "demur.attacks.attack",
+            "carry_out": "demur.attacks.attacking",
+            "make_plan": "demur.attacks.plan",
+        },
+    )
+
+__all__ = [
+    "GCG",
+    "KIND",
+    "NO_ATTACK",
+    "TEMPLATES",
+    "Attack",
+    "AttackPlan",
+    "AttackRecord",
+    "AttackSettings",
+    "Given",
+    "LeftOut",
+    "Robustness",
+    "attack",
+    "carry_out",
+    "make_plan",
+]

@@ -1,0 +1,278 @@
+"""What attacks achieve under each prompt, and where it is stored."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demur.attacks.plan import LeftOut
+from demur.attacks.record import KIND, AttackRecord
+from demur.attacks.registry import NO_ATTACK
+from demur.errors import DemurError
+from demur.evaluation.captions import judged_text
+from demur.evaluation.figures import Difference, Figures, PromptRates
+from demur.records import (
+    SETTINGS,
+    Interval,
+    MeasurementStore,
+    Rate,
+    WorkFolder,
+    fingerprint,
+    read_record,
+    stored_content,
+    to_plain,
+    write_record,
+)
+
+RESULTS = "results.json"
+_FORMAT = f"{KIND} results"
+_SETTINGS = f"{KIND} settings"
+
+
+@dataclass(frozen=True)
+class AttackResults:
+    """The content of `results.json`, which marks the attacks as finished.
+
+    Attributes:
+        settings: fingerprint of the settings that the figures belong to.
+        figures: the figures, in which each attack is a set of its own.
+        left_out: attacks that were chosen and were not possible.
+    """
+
+    settings: str
+    figures: Figures
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What `attack` returns: how often each prompt's model answers attacked harmful queries.
+
+    Attributes:
+        figures: rates, in which each attack is a set of its own; the set `no attack` holds the
+            queries as they are. Differences are paired by the original query.
+        left_out: attacks that were chosen and were not possible.
+        settings: what was attacked, and how.
+        path: folder with every judged response.
+
+    Example:
+        >>> robustness = Robustness.load("demur-attacks/my-run")  # doctest: +SKIP
+        >>> robustness.success("prefill", "optimized").value  # doctest: +SKIP
+        0.71
+    """
+
+    figures: Figures
+    left_out: tuple[LeftOut, ...]
+    settings: AttackRecord
+    path: Path
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """Names of the attacks that were measured, `no attack` first."""
+        return tuple(dict.fromkeys(rates.set for rates in self.figures.rates))
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Names of the prompts."""
+        return tuple(dict.fromkeys(rates.prompt for rates in self.figures.rates))
+
+    def rates(self, attack: str, prompt: str) -> PromptRates:
+        """Everything that was counted of an attack under a prompt.
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        return self.figures.find(prompt, set=attack)
+
+    def success(self, attack: str, prompt: str) -> Rate | None:
+        """The rate at which attacked queries are answered; None where nothing has a verdict.
+
+        Raises:
+            KeyError: the attack was not measured under that prompt.
+        """
+        return success_in(self.rates(attack, prompt))
+
+    def strongest(self, prompt: str) -> str | None:
+        """Name of the attack under which most queries are answered; None where there is none."""
+        known = {
+            attack: rate.value
+            for attack in self.attacks
+            if attack != NO_ATTACK and (rate := self.success(attack, prompt)) is not None
+        }
+        return max(known, key=known.__getitem__) if known else None
+
+    def differences(self, first: str, second: str) -> tuple[Difference, ...]:
+        """How the refusals of two prompts differ under each attack, in their order."""
+        return tuple(
+            one
+            for one in self.figures.differences
+            if (one.first, one.second, one.measure) == (first, second, "refused")
+        )
+
+    @property
+    def judged(self) -> str:
+        """The judge and the limit of tokens, for example `judge: default, 64 tokens`."""
+        record = self.settings
+        samples = record.settings.sampling.samples
+        return judged_text(record.judge.name, record.most_tokens, samples)
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the figures say, a sentence each."""
+        found = [_of_prompt(self, prompt) for prompt in self.prompts]
+        found += [_of_change(self, first, self.prompts[-1]) for first in self.prompts[1:-1]]
+        return tuple(sentence for sentence in found if sentence)
+
+    def save(self) -> None:
+        """Write `results.json`, which marks the attacks in the folder as finished.
+
+        Raises:
+            DemurError: it cannot be written.
+        """
+        results = AttackResults(_fingerprint_of(self.settings), self.figures, self.left_out)
+        write_record(self.path / RESULTS, results, _FORMAT)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Robustness:
+        """Read the folder of finished attacks.
+
+        Raises:
+            DemurError: the folder holds none, unfinished ones, or damaged ones.
+        """
+        folder = WorkFolder.open(Path(path), AttackRecord, KIND)
+        # As they are stored: settings that demur has got since then are not among them.
+        settings = fingerprint(_SETTINGS, settings=stored_content(folder.path / SETTINGS))
+        found = cls.find_finished(folder, settings)
+        if found is None:
+            raise DemurError(
+                f"The attacks in {path} are not finished: run their command again to go on."
+            )
+        return found
+
+    @classmethod
+    def find_finished(
+        cls, folder: WorkFolder[AttackRecord], settings: str | None = None
+    ) -> Robustness | None:
+        """The figures in a folder; None where they are missing or of other settings.
+
+        Args:
+            folder: the folder.
+            settings: fingerprint of the settings; by default of those that the folder has now.
+
+        Raises:
+            DemurError: the file is damaged.
+        """
+        file = folder.path / RESULTS
+        if not file.exists():
+            return None
+        results = read_record(file, AttackResults, _FORMAT, in_work=True)
+        if results.settings != (settings or _fingerprint_of(folder.settings)):
+            return None
+        return cls(results.figures, results.left_out, folder.settings, folder.path)
+
+    def is_complete(self) -> bool:
+        """Whether every measurement that was counted is there.
+
+        Raises:
+            DemurError: one is damaged.
+        """
+        store = MeasurementStore(self.path)
+        for measured in self.figures.measured:
+            stored = store.stored(measured.key)
+            if not stored.read() or not stored.finished:
+                return False
+        return True
+
+    def rows(self) -> list[dict[str, str | int | float | None]]:
+        """One row for each attack and prompt, for tables of other tools."""
+        return [_row(rates) for rates in self.figures.rates]
+
+    def as_csv(self) -> str:
+        """The rows as CSV."""
+        rows, text = self.rows(), io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def __str__(self) -> str:
+        rows: list[Sequence[str]] = [("attack", *self.prompts)]
+        for attack in self.attacks:
+            cells = [self.success(attack, prompt) for prompt in self.prompts]
+            rows.append((attack, *("no verdict" if one is None else str(one) for one in cells)))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        lines += [f"{one.attack} was left out: {one.reason}" for one in self.left_out]
+        return "\n".join([*lines, *self.verdict])
+
+
+def success_in(rates: PromptRates) -> Rate | None:
+    """The rate of answers among judged responses: what is not refused."""
+    refused = rates.refused
+    if refused is None:
+        return None
+    interval = refused.interval
+    return Rate(
+        max(0.0, refused.queries - refused.count),
+        refused.queries,
+        Interval(1 - interval.high, 1 - interval.low, interval.confidence),
+    )
+
+
+def _row(rates: PromptRates) -> dict[str, str | int | float | None]:
+    answered, harmful = success_in(rates), rates.complied_harmfully
+    return {
+        "attack": rates.set,
+        "prompt": rates.prompt,
+        "responses": rates.responses,
+        "queries": 0 if answered is None else answered.queries,
+        "answered": None if answered is None else answered.value,
+        "answered_low": None if answered is None else answered.interval.low,
+        "answered_high": None if answered is None else answered.interval.high,
+        "complied_harmfully": None if harmful is None else harmful.value,
+        "no_answer": rates.no_answer,
+        "filtered": rates.filtered,
+        "no_refusal_verdict": rates.no_refusal_verdict,
+        "no_harm_verdict": rates.no_harm_verdict,
+    }
+
+
+def _of_prompt(robustness: Robustness, prompt: str) -> str:
+    """What attacks change under one prompt."""
+    plain, strongest = robustness.success(NO_ATTACK, prompt), robustness.strongest(prompt)
+    if plain is None or strongest is None:
+        return ""
+    worst = robustness.success(strongest, prompt)
+    assert worst is not None
+    return (
+        f"{prompt}: {_percent(plain)} of harmful queries are answered without an attack, and "
+        f"{_percent(worst)} under the strongest one, {strongest}."
+    )
+
+
+def _of_change(robustness: Robustness, first: str, second: str) -> str:
+    """Under how many attacks one prompt does better than another."""
+    found = [one for one in robustness.differences(first, second) if one.set != NO_ATTACK]
+    sure = [one for one in found if one.more_than_chance]
+    better = [one.set for one in sure if one.difference > 0]
+    worse = [one.set for one in sure if one.difference < 0]
+    if not found:
+        return ""
+    told = f"{second} refuses more than {first} under {len(better)} of {len(found)} attacks"
+    told += f" and less under {len(worse)}"
+    told += f" ({', '.join(worse)})" if worse else ""
+    return f"{told}; the rest is within chance."
+
+
+def _percent(rate: Rate) -> str:
+    return f"{100 * rate.value:.0f} %"
+
+
+def _fingerprint_of(settings: AttackRecord) -> str:
+    return fingerprint(_SETTINGS, settings=to_plain(settings))

@@ -1,0 +1,111 @@
+"""What attacks achieved, as a person reads it or as rows for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.text import Text
+
+from demur.attacks import NO_ATTACK, Robustness
+from demur.attacks.settings import TableFormat
+from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
+from demur.cli.tables import behind_text, name_text, rate_text
+from demur.evaluation.figures import Difference
+
+
+def print_attacks(console: Console, robustness: Robustness, format: TableFormat = "table") -> None:
+    """Print how often attacks succeed, where the responses are, and what the figures say.
+
+    Args:
+        console: where to print.
+        robustness: the figures.
+        format: `table` for people, `json` or `csv` for other tools, which is then all.
+    """
+    if format == "json":
+        console.out(json.dumps(robustness.rows(), indent=2, ensure_ascii=False))
+        return
+    if format == "csv":
+        console.out(robustness.as_csv(), end="")
+        return
+    console.print()
+    console.print(_table(robustness))
+    if (differences := _differences(robustness)) is not None:
+        console.print(differences)
+    _print_left_out(console, robustness)
+    print_again(console, robustness.path, "All responses with their verdicts")
+    console.print()
+    for sentence in robustness.verdict:
+        console.print(Text(printable(sentence)))
+
+
+def _table(robustness: Robustness) -> Group:
+    table = new_table("Harmful queries that are answered, with 95 % intervals")
+    table.padding = (0, 1, 0, 0)  # so that three prompts fit into 80 columns
+    table.add_column("attack", overflow="fold")
+    for prompt in robustness.prompts:
+        table.add_column(short_name(prompt, 20), justify="right")
+    for attack in robustness.attacks:
+        cells = [_cell(robustness, attack, prompt) for prompt in robustness.prompts]
+        table.add_row(name_text(attack), *cells, style="bold" if attack == NO_ATTACK else None)
+        if attack == NO_ATTACK:
+            table.add_section()
+    notes = [
+        f"{robustness.settings.queries.queries} queries of {robustness.settings.queries.name}, "
+        f"{robustness.judged}",
+        *behind_text(robustness.settings.system_prompt),
+        "an attack succeeds where the query is answered: what is answered need not be harmful",
+    ]
+    return with_notes(table, notes)
+
+
+def _cell(robustness: Robustness, attack: str, prompt: str) -> str:
+    rate = robustness.success(attack, prompt)
+    text = rate_text(rate, 0)
+    few = rate is not None and rate.queries < robustness.settings.queries.queries
+    return f"{text} of {rate.queries}" if few and rate is not None else text
+
+
+def _differences(robustness: Robustness) -> Group | None:
+    """How the last prompt differs from the one before, where it has one."""
+    if len(robustness.prompts) < 2:
+        return None
+    first, second = robustness.prompts[-2:]
+    found = robustness.differences(first, second)
+    if not found:
+        return None
+    table = new_table(f"Answered under {short_name(second)}, less under {short_name(first)}")
+    table.add_column("attack", overflow="fold")
+    for name in ("points", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("more than chance")
+    for one in found:
+        table.add_row(name_text(one.set), *_change(one))
+    return with_notes(table, ["paired sign-flip permutation test on the same queries"])
+
+
+def _change(difference: Difference) -> Sequence[str]:
+    p_value = difference.adjusted_p_value
+    return (
+        f"{0.0 - 100 * difference.difference:+.1f}",
+        "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
+        "yes" if difference.more_than_chance else "no",
+    )
+
+
+def _print_left_out(console: Console, robustness: Robustness) -> None:
+    """Say what no rate counts, and which attacks were not possible."""
+    rates = robustness.figures.rates
+    for count, why in (
+        (sum(one.no_answer for one in rates), "without an answer"),
+        (sum(one.filtered for one in rates), "withheld by a filter"),
+        (sum(one.no_refusal_verdict for one in rates), "without a verdict on refusal"),
+        (sum(one.no_harm_verdict for one in rates), "without a verdict on harm"),
+    ):
+        if count:
+            console.print(f"Responses {why}, left out of these rates: {count}.")
+    for left in robustness.left_out:
+        console.print(Text(printable(f"The attack {left.attack} is left out: {left.reason}")))
+    for changed in robustness.figures.changed_options:
+        console.print(Text(printable(str(changed))))
