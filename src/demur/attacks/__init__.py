@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from demur.attacks.attack import attack
-    from demur.attacks.attacking import carry_out
+    from demur.attacks.attacking import attack
+    from demur.attacks.work import carry_out
     from demur.attacks.plan import AttackPlan, Given, LeftOut, make_plan
     from demur.attacks.protocol import Attack
     from demur.attacks.record import KIND, AttackRecord
@@ -28,8 +28,8 @@ else:
             "Given": "demur.attacks.plan",
             "LeftOut": "demur.attacks.plan",
             "Robustness": "demur.attacks.results",
-            "attack": "demur.attacks.attack",
-            "carry_out": "demur.attacks.attacking",
+            "attack": "demur.attacks.attacking",
+            "carry_out": "demur.attacks.work",
             "make_plan": "demur.attacks.plan",
         },
     )

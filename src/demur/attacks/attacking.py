@@ -1,211 +1,129 @@
-"""Attack prompts: every attack is a query set that is measured under each of them."""
+"""`attack`: attacks against safety prompts in one call."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from demur.attacks.judging import JudgesOfOriginals
-from demur.attacks.plan import AttackPlan, LeftOut, Template
-from demur.attacks.record import KIND, AttackRecord, TemplateRecord
+from demur.arguments import require_common, require_kind, require_several
+from demur.attacks.work import carry_out
+from demur.attacks.plan import Given, make_plan
+from demur.attacks.registry import AttackChoice
 from demur.attacks.results import Robustness
+from demur.attacks.settings import AttackSettings
 from demur.errors import DemurError
-from demur.evaluation.answerers.protocol import Answerer, Question, Task
-from demur.evaluation.answerers.records import short_name
-from demur.evaluation.changed_options import kept_changes
-from demur.evaluation.chosen import named_for
-from demur.evaluation.figures import Figures, Measured
-from demur.evaluation.judging import Judges
-from demur.evaluation.measuring import complete, key_of
-from demur.evaluation.record import JudgeRecord, SetRecord
-from demur.evaluation.tally import Tally
-from demur.files import safe_name
+from demur.evaluation.answerers.protocol import Answerer
+from demur.evaluation.choices import PromptChoice
+from demur.evaluation.evaluate import as_answerer
+from demur.judges.protocol import JudgeSpec
+from demur.optimization import Run
 from demur.progress import Progress, SilentProgress
-from demur.records import (
-    JudgedResponse,
-    MeasurementStore,
-    Queries,
-    StoredMeasurement,
-    WorkFolder,
-    fingerprint,
-)
+from demur.prompts import SafetyPrompt
+from demur.queries import QueryChoice
+from demur.records import NO_PROMPT
+from demur.settings import build
 
-ATTACKS = Path("demur-attacks")
-_MOST_NAME = 120
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
 
 
-def carry_out(
-    plan: AttackPlan,
-    answerer: Answerer,
+def attack(
+    answerer: ChatModel | Answerer,
+    *,
+    run: str | Path | Run | None = None,
+    attacks: Sequence[AttackChoice] | None = None,
+    prompts: Sequence[PromptChoice] | None = None,
+    harmful: QueryChoice | None = None,
+    system_prompt: str | Path | None = None,
+    judge: JudgeSpec | None = None,
+    harm_judge: JudgeSpec | None = None,
     output: str | Path | None = None,
     progress: Progress | None = None,
+    **settings: object,
 ) -> Robustness:
-    """Do what was planned; see `attack`.
+    """Measure how often attacked harmful queries are answered, under several prompts.
+
+    Every attack is a set of rewritten queries; short responses are sampled and judged as `evaluate`
+    does, and judges read the original queries. Every judged response is stored at once: the same
+    call goes on where an earlier one stopped.
 
     Args:
-        plan: what is attacked, as `make_plan` returns it.
-        answerer: model or server.
-        output: folder of the results, or None for one that is named after run or model.
-        progress: reports progress.
+        answerer: a `ChatModel`, or a `Server`, on which attacks are left out that only whoever
+            controls the decoding can make.
+        run: finished run, or its folder: no prompt, its basic and its optimized prompt are
+            attacked.
+        attacks: for each the name of a template, `gcg`, `file.py:Class`, or an object with a method
+            `apply(query)`. By default all templates.
+        prompts: prompts in place of a run, as for `evaluate`. By default none and `long`.
+        harmful: harmful queries: name of a set, `QuerySet` or list of texts. By default `test`.
+        system_prompt: text file with the application's own system text, or `none`.
+        judge: judge of refusal as `as_refusal_judge` takes it; by default `default`.
+        harm_judge: judge of harm as `as_harm_judge` takes it, which says which answers are unsafe.
+        output: folder of the results; by default one below `demur-attacks`.
+        progress: reports progress; by default nothing is reported.
+        **settings: other settings by name, for example `limit=20`, `tokens=64` or `gcg_steps=100`;
+            see `AttackSettings`.
+
+    Returns:
+        Success rates with their intervals; `str()` gives the table.
 
     Raises:
-        DemurError: as for `attack`.
+        DemurError: something that the user can fix; what was measured before is kept.
+
+    Example:
+        >>> print(attack(ChatModel.load(), prompts=["none", "long"], limit=20))  # doctest: +SKIP
     """
+    require_common(output, progress, system_prompt=system_prompt)
+    require_several("prompts", prompts, "prompts, such as ['none', 'long']")
+    require_several("attacks", attacks, "attacks, such as ['prefill', 'base64']")
+    require_kind("run", run, (str, Path, Run, type(None)), "a finished run or its folder")
+    answers = as_answerer(answerer)
+    if not answers.takes_queries:
+        raise DemurError("Responses that exist already cannot be attacked: give a ChatModel.")
     progress = progress or SilentProgress()
-    chosen = plan.chosen
-    names = _names(plan, answerer)
-    plan = replace(plan, chosen=replace(chosen, names=names))
-    work = _Work(answerer, plan, progress)
-    path = Path(output) if output is not None else default_output(plan, work.record)
-    folder = WorkFolder.check(path, work.record, KIND)
-    found = Robustness.find_finished(folder)
-    if found is not None and found.is_complete():
-        WorkFolder.start(path, work.record, KIND)
-        progress.message(f"These attacks are finished already: showing {path}.")
-        return found
-    is_new = not path.exists()
-    with WorkFolder.alone(path, work.record, KIND, progress):
-        try:
-            robustness = work.run(path)
-        except DemurError:
-            store = MeasurementStore(path).path
-            if is_new and not any(file.stat().st_size for file in store.glob("*.jsonl")):
-                shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
-            raise
-        robustness.save()
-    return robustness
+    values: dict[str, object] = {
+        "run": None if run is None else str(run.path if isinstance(run, Run) else run),
+        "attack": tuple(map(_name_of, attacks or ())),
+        "prompt": tuple(map(_name_of, prompts or ())),
+        "harmful": None if harmful is None else (_name_of(harmful),),
+        "system_prompt": None if system_prompt is None else str(system_prompt),
+        "judge": None if judge is None else _name_of(judge),
+        "harm_judge": None if harm_judge is None else _name_of(harm_judge),
+        **settings,
+    }
+    known = {name: value for name, value in values.items() if value not in (None, ())}
+    if "run" in known:  # its prompts are those of the run
+        known.pop("prompt", None)
+    plan = make_plan(
+        build(AttackSettings, known),
+        answers.default_prompts,
+        progress,
+        Given(
+            run=run if isinstance(run, Run) else None,
+            attacks=None if _are_texts(attacks) else attacks,
+            prompts=None if _are_texts(prompts) else prompts,
+            harmful=None if isinstance(harmful, (str, PathLike)) else harmful,
+            judge=None if isinstance(judge, str) else judge,
+            harm_judge=None if isinstance(harm_judge, str) else harm_judge,
+        ),
+    )
+    return carry_out(plan, answers, output, progress)
 
 
-def default_output(plan: AttackPlan, record: AttackRecord) -> Path:
-    """Where attacks lie unless told otherwise."""
-    if plan.run is not None:
-        return ATTACKS / safe_name(plan.run.path.resolve().name[:_MOST_NAME])
-    name = "-".join([short_name(record.answerer), plan.queries.name])
-    return ATTACKS / safe_name(name[:_MOST_NAME])
+def _are_texts(choices: Sequence[object] | None) -> bool:
+    """Whether a command can name them all."""
+    return choices is None or all(isinstance(one, (str, PathLike)) for one in choices)
 
 
-def _names(plan: AttackPlan, answerer: Answerer) -> tuple[str, ...]:
-    """Names of the conditions; those of a run's prompts are the run's own."""
-    chosen, run = plan.chosen, plan.run
-    names = chosen.names
-    if run is not None:
-        none, basic, optimized = run.names
-        names = (none, basic, optimized) if len(names) == 3 else (none, optimized)
-    return named_for(answerer.bare_name, chosen.conditions, names)
-
-
-class _Work:
-    """The tasks of some attacks, and what is counted of them."""
-
-    def __init__(self, answerer: Answerer, plan: AttackPlan, progress: Progress) -> None:
-        self.answerer = answerer
-        self.plan = plan
-        self.progress = progress
-        described = answerer.describe(progress)
-        self.templates, self.left_out = self._possible()
-        chosen = plan.chosen
-        harm = chosen.judges.harm
-        self.record = AttackRecord(
-            answerer=described,
-            conditions=tuple(
-                answerer.condition(condition, name)
-                for condition, name in zip(chosen.conditions, chosen.names, strict=True)
-            ),
-            queries=SetRecord.of(plan.queries),
-            attacks=tuple(
-                TemplateRecord(one.name, one.source, one.opening, one.queries.fingerprint)
-                for one in self.templates
-            ),
-            with_gcg=plan.with_gcg,
-            judge=JudgeRecord.of(chosen.judges.refusal),
-            harm_judge=None if harm is None else JudgeRecord.of(harm),
-            settings=plan.settings,
-            source=answerer.settings,
-            objects=plan.objects,
-        )
-
-    def run(self, path: Path) -> Robustness:
-        """Answer, judge and count everything."""
-        chosen, store = self.plan.chosen, MeasurementStore(path)
-        tally = Tally(
-            harm_judged=chosen.judges.harm is not None,
-            names={each.fingerprint: each.name for each in self.record.conditions},
-        )
-        measured: list[Measured] = []
-        tasks = [(one, task) for one in self.templates for task in self._tasks(one)]
-        self.progress.plan([task.description for _, task in tasks])
-        for template, task in tasks:
-            judges = self._judges(template.queries, self.plan.queries)
-            key = key_of(task, self._protocol(judges, template.opening))
-            stored = complete(task, key, judges, store, self.progress)
-            tally.add(_of_originals(stored, self.plan.queries), template.name)
-            measured.append(Measured(key, task.condition.name, template.name))
-        return Robustness(
-            figures=Figures(
-                rates=tally.rates(),
-                differences=tally.differences(),
-                measured=tuple(measured),
-                changed_options=kept_changes(store),
-            ),
-            left_out=self.left_out,
-            settings=self.record,
-            path=path,
-        )
-
-    def _tasks(self, template: Template) -> list[Task]:
-        chosen = self.plan.chosen
-        protocol = replace(chosen.protocol, opening=template.opening)
-        return self.answerer.tasks(
-            [
-                Question(condition, name, template.queries, protocol)
-                for condition, name in zip(chosen.conditions, chosen.names, strict=True)
-            ]
-        )
-
-    def _judges(self, attacked: Queries, originals: Queries) -> Judges:
-        judges = self.plan.chosen.judges
-        if attacked.fingerprint == originals.fingerprint:
-            return judges
-        return JudgesOfOriginals.of(judges, attacked, originals)
-
-    def _protocol(self, judges: Judges, opening: str | None) -> str:
-        """Fingerprint of the protocol, and of the queries that judges read in place of others."""
-        protocol = replace(self.plan.chosen.protocol, opening=opening)
-        found = protocol.fingerprint(judges.refusal, judges.harm)
-        if not isinstance(judges, JudgesOfOriginals):
-            return found
-        return fingerprint("attacked", protocol=found, originals=self.plan.queries.fingerprint)
-
-    def _possible(self) -> tuple[tuple[Template, ...], tuple[LeftOut, ...]]:
-        """The attacks that can be measured here, and the others.
-
-        Raises:
-            DemurError: the queries themselves cannot be measured, or no attack can.
-        """
-        first, *others = self.plan.templates
-        self.answerer.check(self._tasks(first), self.progress)
-        possible, left_out = [first], [*self.plan.left_out]
-        for template in others:
-            try:
-                self.answerer.check(self._tasks(template), SilentProgress())
-            except DemurError as error:
-                left_out.append(LeftOut(template.name, str(error)))
-            else:
-                possible.append(template)
-        if len(possible) == 1 and left_out and not self.plan.with_gcg:
-            raise DemurError(f"No attack is possible here. {left_out[0].reason}")
-        for one in left_out:
-            self.progress.message(f"The attack {one.attack} is left out: {one.reason}")
-        return tuple(possible), tuple(left_out)
-
-
-def _of_originals(stored: StoredMeasurement, originals: Queries) -> Iterator[JudgedResponse]:
-    """Stored responses with the queries that were attacked, so that attacks can be paired."""
-    header = stored.header
-    assert header is not None
-    assert header.per_query is not None
-    for place, row in enumerate(stored.rows()):
-        original = originals.texts[place // header.per_query]
-        yield replace(row, query=original, category=None)
+def _name_of(choice: object) -> str:
+    """What describes a choice in the settings."""
+    if choice is None:
+        return NO_PROMPT
+    if isinstance(choice, (str, PathLike)):
+        return str(choice)
+    if isinstance(choice, SafetyPrompt):
+        return choice.name
+    name = getattr(choice, "name", None) or getattr(choice, "__name__", None)
+    return name if isinstance(name, str) else type(choice).__name__

@@ -24,6 +24,7 @@ class OwnAttack:
         name: what results call the attack.
         source: where it is described, or an empty text.
         opening: what every answer is made to begin with, or None.
+        disguises: whether the query's words are disguised.
 
     Raises:
         DemurError: the attack has no such method, or an attribute is not what it should be.
@@ -39,6 +40,7 @@ class OwnAttack:
         self.name = _line(attack, "name", default) or default
         self.source = _line(attack, "source", default) or ""
         self.opening = _opening(attack, default)
+        self.disguises = bool(_attribute(attack, "disguises", default))
 
     def apply(self, query: Query) -> Query:
         """The query as the model is asked it.

@@ -55,12 +55,14 @@ class Template:
         name: name of the attack.
         source: where it is described.
         opening: what every answer is made to begin with, or None.
+        disguises: whether the words of the queries are disguised.
         queries: the attacked queries.
     """
 
     name: str
     source: str
     opening: str | None
+    disguises: bool
     queries: Queries
 
 
@@ -143,10 +145,16 @@ def make_plan(
             prompts=prompts, harmful=harmful, judge=given.judge, harm_judge=given.harm_judge
         ),
     )
-    templates = [Template(NO_ATTACK, "", None, queries)]
+    templates = [Template(NO_ATTACK, "", None, False, queries)]
     left_out: list[LeftOut] = []
     for attack in attacks:
-        template = Template(attack.name, attack.source, attack.opening, attacked(attack, queries))
+        template = Template(
+            attack.name,
+            attack.source,
+            attack.opening,
+            attack.disguises,
+            attacked(attack, queries),
+        )
         reason = _conflict(template, chosen.conditions)
         if reason is None:
             templates.append(template)

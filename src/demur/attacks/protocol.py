@@ -21,7 +21,6 @@ class Attack(Protocol):
             class Politely:
                 name = "politely"
                 source = "mine"
-                opening = None
 
                 def apply(self, query):
                     return f"Would you be so kind? {query}"
@@ -40,6 +39,13 @@ class Attack(Protocol):
         """What every answer is made to begin with; None for nothing.
 
         Only whoever controls the decoding can do that, so no server is attacked in this way.
+        """
+
+    @property
+    def disguises(self) -> bool:
+        """Whether the query's words are disguised.
+
+        A model that cannot read them answers something else, so such a success says less.
         """
 
     def apply(self, query: Query) -> Query:

@@ -22,12 +22,14 @@ class TemplateRecord:
         name: name of the attack.
         source: where it is described; empty where its author does not say.
         opening: what every answer was made to begin with, or None.
+        disguises: whether the words of the queries are disguised.
         queries: fingerprint of the attacked queries.
     """
 
     name: str
     source: str
     opening: str | None
+    disguises: bool
     queries: str
 
 

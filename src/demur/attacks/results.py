@@ -79,6 +79,11 @@ class Robustness:
         """Names of the prompts."""
         return tuple(dict.fromkeys(rates.prompt for rates in self.figures.rates))
 
+    @property
+    def disguising(self) -> tuple[str, ...]:
+        """Names of the attacks that disguise the words of a query."""
+        return tuple(one.name for one in self.settings.attacks if one.disguises)
+
     def rates(self, attack: str, prompt: str) -> PromptRates:
         """Everything that was counted of an attack under a prompt.
 
@@ -96,11 +101,16 @@ class Robustness:
         return success_in(self.rates(attack, prompt))
 
     def strongest(self, prompt: str) -> str | None:
-        """Name of the attack under which most queries are answered; None where there is none."""
+        """Name of the attack under which most queries are answered; None where there is none.
+
+        Attacks that disguise the words of a query are left aside: a model that cannot read them
+        answers something else.
+        """
         known = {
             attack: rate.value
             for attack in self.attacks
-            if attack != NO_ATTACK and (rate := self.success(attack, prompt)) is not None
+            if attack not in {NO_ATTACK, *self.disguising}
+            and (rate := self.success(attack, prompt)) is not None
         }
         return max(known, key=known.__getitem__) if known else None
 

@@ -125,8 +125,7 @@ class AttackSettings(_Group):
     )
     attack: tuple[str, ...] = Field(
         default=(),
-        description="attack: the name of a template, gcg, which needs demur[gcg], or "
-        "FILE.py:CLASS",
+        description="attack: the name of a template, gcg, which needs demur[gcg], or FILE.py:CLASS",
         json_schema_extra={"default": "all templates"},
     )
     prompt: tuple[str, ...] = Field(
@@ -139,7 +138,10 @@ class AttackSettings(_Group):
         default=None,
         description="text file with the application's own system text, which follows the safety "
         "prompt, or none",
-        json_schema_extra={"default": "the one that the run was trained behind", "keeps_none": True},
+        json_schema_extra={
+            "default": "the one that the run was trained behind",
+            "keeps_none": True,
+        },
     )
     queries: AttackedQueries = AttackedQueries()
     judges: AttackJudges = AttackJudges()

@@ -104,7 +104,13 @@ class ChatRenderer:
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
     def render_text(
-        self, query: str, safety_prompt: str | None = None, system_prompt: str | None = None
+        self,
+        query: str,
+        safety_prompt: str | None = None,
+        system_prompt: str | None = None,
+        *,
+        history: Sequence[tuple[str, str]] = (),
+        tools: Sequence[str] = (),
     ) -> str:
         """The conversation as text, markup and all.
 
@@ -112,12 +118,15 @@ class ChatRenderer:
             query: the user's message.
             safety_prompt: text, or None for none.
             system_prompt: the application's own system text, or None for none.
+            history: earlier messages of the user, each with the answer to it.
+            tools: tools that the template lists, as `tools_of` returns them.
 
         Raises:
             DemurError: a text is empty, or the template cannot be used.
         """
         texts = _clean_texts(query, safety_prompt, system_prompt)
-        return "".join(segment.text for segment in self._segments(texts))
+        segments = self._segments(texts, history, tuple(tools))
+        return "".join(segment.text for segment in segments)
 
     def render(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from demur.attacks.settings import AttackSettings, TableFormat
 from demur.chat.catalog import DEFAULT_MODEL

@@ -48,7 +48,8 @@ def _table(robustness: Robustness) -> Group:
         table.add_column(short_name(prompt, 20), justify="right")
     for attack in robustness.attacks:
         cells = [_cell(robustness, attack, prompt) for prompt in robustness.prompts]
-        table.add_row(name_text(attack), *cells, style="bold" if attack == NO_ATTACK else None)
+        shown = f"{attack} *" if attack in robustness.disguising else attack
+        table.add_row(name_text(shown), *cells, style="bold" if attack == NO_ATTACK else None)
         if attack == NO_ATTACK:
             table.add_section()
     notes = [
@@ -57,6 +58,8 @@ def _table(robustness: Robustness) -> Group:
         *behind_text(robustness.settings.system_prompt),
         "an attack succeeds where the query is answered: what is answered need not be harmful",
     ]
+    if set(robustness.disguising) & set(robustness.attacks):
+        notes.append("* a model that cannot read the disguise answers something else")
     return with_notes(table, notes)
 
 

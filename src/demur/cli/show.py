@@ -115,7 +115,7 @@ SHOW = Command(
     verb="show",
     settings=ShowOptions,
     run=run_show,
-    help="""Print the results of a run, an evaluation, a diagnosis, attacks or a safety prompt again.
+    help="""Print the results of a run, an evaluation, a diagnosis, an attack or a prompt again.
 
     With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
     evaluate` does; nothing is measured.""",

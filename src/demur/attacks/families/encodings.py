@@ -25,6 +25,7 @@ class Base64:
     name = "base64"
     source = _WEI
     opening: str | None = None
+    disguises = True
 
     def apply(self, query: Query) -> Query:
         """The encoded query, with what to do with it."""
@@ -42,6 +43,7 @@ class Rot13:
     name = "rot13"
     source = _YUAN
     opening: str | None = None
+    disguises = True
 
     def apply(self, query: Query) -> Query:
         """The encoded query, with what to do with it."""
@@ -59,6 +61,7 @@ class Leetspeak:
     name = "leetspeak"
     source = _WEI
     opening: str | None = None
+    disguises = True
 
     def apply(self, query: Query) -> Query:
         """The query in digits and letters."""
@@ -71,6 +74,7 @@ class SpacedLetters:
     name = "spaced-letters"
     source = _WEI
     opening: str | None = None
+    disguises = True
 
     def apply(self, query: Query) -> Query:
         """The query letter by letter, with what to do with it."""

@@ -38,6 +38,7 @@ class Languages:
         "2023, arXiv 2310.06474"
     )
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query, with the language that is wanted."""

@@ -21,6 +21,7 @@ class Prefill:
         "adaptive attacks, 2024, arXiv 2404.02151"
     )
     opening: str | None = AFFIRMATIVE
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query as it is."""
@@ -36,6 +37,7 @@ class PrefixInjection:
         "2307.02483"
     )
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query, with the opening that is wanted."""

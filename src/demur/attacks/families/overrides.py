@@ -17,6 +17,7 @@ class UserOverride:
     name = "user-override"
     source = _SOURCE
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query behind new instructions."""
@@ -41,6 +42,7 @@ class SystemOverride:
     name = "system-override"
     source = _SOURCE
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query behind a system text."""

@@ -15,6 +15,7 @@ class RolePlay:
         "in-the-wild jailbreak prompts, 2023, arXiv 2308.03825"
     )
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query, put to a character."""
@@ -37,6 +38,7 @@ class Fiction:
         "study, 2023, arXiv 2305.13860"
     )
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query as what one character asks another."""

@@ -15,6 +15,7 @@ class RefusalSuppression:
         "2307.02483"
     )
     opening: str | None = None
+    disguises = False
 
     def apply(self, query: Query) -> Query:
         """The query behind rules for the reply."""
