@@ -415,3 +415,12 @@ def test_requests_of_a_judge_of_harm_narrow_the_success(
         success = found.success(name, "none")
         assert success is not None
         assert rates.complied_harmfully.value <= success.value
+
+
+def test_the_page_names_every_attack_with_its_source() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "attack.md").read_text(encoding="utf-8")
+    table = page.split("## The attacks")[1].split("Without `--attack`")[0]
+    for name, one in TEMPLATES.items():
+        assert f"`{name}`" in table
+        for number in re.findall(r"arXiv (\d{4}\.\d{5})", one.source):
+            assert number in table

@@ -6,13 +6,13 @@ from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
     from demur.attacks.attacking import attack
-    from demur.attacks.work import carry_out
     from demur.attacks.plan import AttackPlan, Given, LeftOut, make_plan
     from demur.attacks.protocol import Attack
     from demur.attacks.record import KIND, AttackRecord
     from demur.attacks.registry import GCG, NO_ATTACK, TEMPLATES
     from demur.attacks.results import Robustness
     from demur.attacks.settings import AttackSettings
+    from demur.attacks.work import carry_out
 else:
     __getattr__ = lazy_names(
         __name__,

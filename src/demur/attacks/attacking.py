@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.arguments import require_common, require_kind, require_several
-from demur.attacks.work import carry_out
 from demur.attacks.plan import Given, make_plan
 from demur.attacks.registry import AttackChoice
 from demur.attacks.results import Robustness
 from demur.attacks.settings import AttackSettings
+from demur.attacks.work import carry_out
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer
 from demur.evaluation.choices import PromptChoice
