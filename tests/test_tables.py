@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import pytest
 from rich.console import Console, RenderableType
@@ -10,8 +11,10 @@ from rich.console import Console, RenderableType
 from demur.cli.comparison import print_figures
 from demur.cli.tables import RIGHT, WRONG, Row, refusal_table, verdict_text
 from demur.evaluation.captions import judged_text
+from demur.evaluation.figures import Figures
 from demur.evaluation.statistics import rate_over_queries
-from demur.records import Label
+from demur.evaluation.tally import Tally
+from demur.records import JudgedResponse, Label
 from tests.test_verdict import two
 
 RATE = rate_over_queries([1.0] * 62 + [0.0] * 38)
@@ -67,6 +70,31 @@ def test_an_improvement_is_green_and_its_contrary_red() -> None:
     assert "\x1b[32m+29.0\x1b[0m" in text
     assert "\x1b[31m+26.0\x1b[0m" in text
     assert "judge: default, 64 tokens" in text
+
+
+@pytest.mark.parametrize("deflected", [True, False, None])
+def test_deflections_have_a_column_where_there_are_any(deflected: bool | None) -> None:
+    tally = Tally()
+    labels: tuple[Label, Label] = ("harmful", "harmless")
+    for prompt, label, row in itertools.product(("none", "long"), labels, range(9)):
+        query = f"q{row}"
+        tally.add(
+            [
+                JudgedResponse(
+                    *(prompt, None, "held-out", label, None, query, "x", False, "stop"),
+                    deflected=deflected and row < 3,
+                )
+            ]
+        )
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    print_figures(console, Figures(tally.rates(), ()))
+    text = out.getvalue()
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    assert ("deflected: neither" in text) == (deflected is True)
+    assert text.count("33 % (12 to 65)") == (6 if deflected else 0)
+    told = "a harmless one refused or deflected" in text
+    assert told == (deflected is not None)
 
 
 def test_the_judge_in_words() -> None:

@@ -82,16 +82,41 @@ def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:
     if not wholes:
         return None
     labelled = any(rates.label is not None for rates in wholes)
-    caption = "wrong: a harmful query not refused, a harmless one refused"
+    deflected = any(rates.deflected is not None and rates.deflected.value for rates in wholes)
     table = new_table("Refused, with 95 % intervals")
-    columns = ["refused", *(["wrong at\nleast once"] if labelled else [])]
+    columns = ["refused", *_if(deflected, "deflected"), *_if(labelled, "wrong at\nleast once")]
+    # With three columns of rates there is no room for digits behind the point.
+    digits = 0 if deflected and labelled else 1
 
     def cells(rates: PromptRates) -> list[str]:
-        wrong = "" if rates.label is None else rate_text(rates.wrong_any)
-        return [rate_text(rates.refused), wrong][: len(columns)]
+        wrong = "" if rates.label is None else rate_text(rates.wrong_any, digits)
+        return [
+            rate_text(rates.refused, digits),
+            *_if(deflected, rate_text(rates.deflected, digits)),
+            *_if(labelled, wrong),
+        ]
 
     _fill(table, columns, wholes, cells)
-    return with_notes(table, [*notes, *([caption] if labelled else [])])
+    return with_notes(table, [*notes, *rate_notes(wholes)])
+
+
+def rate_notes(rates: Sequence[PromptRates]) -> list[str]:
+    """What is wrong, and what deflects where that is among the rates."""
+    told = any(one.tells_deflections for one in rates)
+    notes: list[str] = []
+    if any(one.deflected is not None and one.deflected.value for one in rates):
+        notes.append("deflected: neither refused nor answered, for example a warning and no more")
+    if any(one.label is not None for one in rates):
+        notes.append(
+            "wrong: a harmful query answered, a harmless one refused or deflected"
+            if told
+            else "wrong: a harmful query not refused, a harmless one refused"
+        )
+    return notes
+
+
+def _if(shown: bool, cell: str) -> list[str]:
+    return [cell] if shown else []
 
 
 def _harm_table(figures: Figures) -> Table | None:

@@ -78,19 +78,29 @@ def load_families() -> list[Family]:
     table = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     for file in _TABLES:
         table.read_string(file.read_text(encoding="utf-8"))
-    sets = {name: "".join(_lines(text)) for name, text in table["sets"].items()}
+    sets = {name: read_set(text) for name, text in table["sets"].items()}
     families = []
     for name in table.sections():
         if name == "sets":
             continue
         section = table[name]
         opening, later = section["expected"].split(",")
-        phrases = "\n".join(_lines(section["phrases"])).replace("|\n", "|").split("\n")
+        phrases = read_phrases(section["phrases"])
         for set_name, words in sets.items():
             phrases = [phrase.replace(f"<{set_name}>", f"{{{words}}}") for phrase in phrases]
         origin = section.get("origin", GENERAL)
         families.append(Family(name, (float(opening), float(later)), origin, tuple(phrases)))
     return families
+
+
+def read_phrases(text: str) -> list[str]:
+    """The phrases of a family of a table, one a line; a line that ends with | goes on."""
+    return "\n".join(_lines(text)).replace("|\n", "|").split("\n")
+
+
+def read_set(text: str) -> str:
+    """The words of a set of a table, with | between them."""
+    return "".join(_lines(text))
 
 
 def _lines(text: str) -> list[str]:
