@@ -207,7 +207,7 @@ def test_attacks_are_measured_beside_the_queries_as_they_are(
     assert {one.set for one in found.differences("none", "basic.txt")} == {NO_ATTACK, *names}
     strongest = found.strongest("none")
     assert strongest in {"prefill", "role-play"}  # base64 disguises the words
-    assert f"under the strongest one, {strongest}." in found.verdict[0]
+    assert strongest in found.verdict[0]
     assert "basic.txt refuses more than" not in " ".join(found.verdict)  # there is no middle prompt
     assert Robustness.load(found.path) == found
 
@@ -343,6 +343,10 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
     assert [row["answered"] for row in read] == [
         "" if row["answered"] is None else str(row["answered"]) for row in rows
     ]
+    page = Path("o/report.html").read_text(encoding="utf-8")
+    for shown in ("Harmful queries that are answered", "Where the attacks are", "2404.02151"):
+        assert shown in page
+    assert "both.html" in done(demur("report", "o", "o", "--output", "both.html"))
     missing = ["attack", "--model", "no-such-model"]
     for given, message in (
         (["--attack", "prefil"], "There is no attack 'prefil' (did you mean 'prefill'?)"),
@@ -357,7 +361,7 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
         assert message in mistake(demur(*missing, *given))
     (Path("o") / "results.json").unlink()
     unfinished = mistake(demur("show", "o"))
-    assert "go on with `demur attack --config o/settings.json --output o`" in unfinished
+    assert re.search(r"go on with `demur attack .*--model .*tiny.* --output o`", unfinished)
     assert "has no rows of attacks" in mistake(demur("show", "long", "--format", "csv"))
 
 

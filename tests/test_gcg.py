@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from demur import ChatModel, Condition, DemurError, SafetyPrompt, Server, attack
 from demur.attacks.gcg import TARGET
+from demur.chat.engine.shared_opening import SharedOpening
 from demur.records import MeasurementStore, text_of
 from tests.command_line import demur, mistake
 from tests.interruption import content
@@ -143,3 +145,23 @@ def test_what_cannot_be_searched_is_said(
             prompts=[None],
         )
     assert "--gcg-steps" in mistake(demur("attack", "--gcg-steps", "0"))
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma3, sliding window"])
+def test_the_opening_is_read_once_and_changes_nothing(name: str) -> None:
+    network = tiny_model(name)
+    table = network.get_input_embeddings()
+    opening, rest = table(torch.arange(3, 10)[None]), table(torch.arange(20, 32).reshape(3, 4))
+    rest.requires_grad_()
+    shared = SharedOpening(network)
+    pairs = shared(inputs_embeds=opening, use_cache=True).past_key_values
+    expanded = [[states.expand(3, -1, -1, -1) for states in pair] for pair in pairs]
+    for _ in range(2):  # the pairs stay as they are
+        logits = shared(inputs_embeds=rest, past_key_values=expanded).logits
+        whole = network(inputs_embeds=torch.cat([opening.expand(3, -1, -1), rest], dim=1)).logits
+        assert torch.allclose(logits, whole[:, 7:], atol=1e-4)
+        for one in (logits, whole[:, 7:]):
+            (gradient,) = torch.autograd.grad(one.logsumexp(-1).sum(), rest, retain_graph=True)
+            if one is logits:
+                first = gradient
+        assert torch.allclose(first, gradient, atol=1e-3)

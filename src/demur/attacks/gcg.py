@@ -27,6 +27,7 @@ from demur.attacks.registry import GCG
 from demur.attacks.settings import GcgSettings
 from demur.chat import ChatModel
 from demur.chat.engine.forward import embedding_table
+from demur.chat.engine.shared_opening import SharedOpening
 from demur.errors import DemurError
 from demur.exports import export
 from demur.plugins import describe_error
@@ -191,11 +192,13 @@ class _Search:
             batch_size=min(settings.gcg_width, _ON_A_PROCESSOR) if on_processor else None,
             topk=max(1, min(_MOST_LIKELY, allowed)),
             early_stop=True,
-            use_prefix_cache=False,  # it is made for caches of older versions of transformers
+            use_prefix_cache=model.engine.shares_prefix,
             verbosity="ERROR",
         )
         self._nano = nano
-        self._gcg: Any = nano.GCG(network, tokenizer, config)
+        # nanogcg was made for the caches of older versions of transformers.
+        asked = SharedOpening(network) if config.use_prefix_cache else network
+        self._gcg: Any = nano.GCG(asked, tokenizer, config)
         self._gcg.not_allowed_ids = left_out.to(network.device)
 
     def find(self, query: Query, seed: int, stage: Stage) -> Suffix:
@@ -259,7 +262,6 @@ def _target(
             dtype=str(model.dtype).removeprefix("torch."),
             device=str(model.device),
             trust_remote_code=model.settings.trust_remote_code,
-            prefix_sharing="off",
         )
         yield exported, Condition(None, condition.system_prompt)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from demur.evaluation.figures import Difference, Figures, PromptRates
 from demur.records import (
     SETTINGS,
     Interval,
+    JudgedResponse,
     MeasurementStore,
     Rate,
     WorkFolder,
@@ -196,6 +197,17 @@ class Robustness:
                 return False
         return True
 
+    def responses(self) -> Iterator[JudgedResponse]:
+        """Every judged response to an attacked query, one at a time; its set is the attack.
+
+        Raises:
+            DemurError: a measurement is missing, unfinished or damaged.
+        """
+        store = MeasurementStore(self.path)
+        for measured in self.figures.measured:
+            for rows in store.require(measured.key).responses:
+                yield from map(measured.labelled, rows)
+
     def rows(self) -> list[dict[str, str | int | float | None]]:
         """One row for each attack and prompt, for tables of other tools."""
         return [_row(rates) for rates in self.figures.rates]
@@ -260,10 +272,10 @@ def _of_prompt(robustness: Robustness, prompt: str) -> str:
         return ""
     worst = robustness.success(strongest, prompt)
     assert worst is not None
-    return (
-        f"{prompt}: {_percent(plain)} of harmful queries are answered without an attack, and "
-        f"{_percent(worst)} under the strongest one, {strongest}."
-    )
+    told = f"{prompt}: {_percent(plain)} of harmful queries are answered without an attack"
+    if worst.value <= plain.value:
+        return f"{told}, and no attack gets more answered ({strongest}: {_percent(worst)})."
+    return f"{told}, and {_percent(worst)} under the strongest one, {strongest}."
 
 
 def _of_change(robustness: Robustness, first: str, second: str) -> str:

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.settings import LoadSettings
 from demur.evaluation.settings import (
     DEFAULT_TOKENS,
     MOST_SAMPLES,
@@ -99,6 +101,17 @@ class GcgSettings(_Group):
     )
     gcg_width: int = Field(
         default=64, ge=1, le=100_000, description="candidates that each step tries"
+    )
+
+
+class AttackedModel(LoadSettings):
+    """The model and the machine."""
+
+    model: str | None = Field(
+        default=None,
+        description="hub name (ORG/NAME, with @REVISION or :Q4_K_M), local folder, GGUF file or "
+        "catalog name of the model",
+        json_schema_extra={"default": f"the model of RUN, else {DEFAULT_MODEL}"},
     )
 
 

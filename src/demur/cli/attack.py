@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field
 
-from demur.attacks.settings import AttackSettings, TableFormat
-from demur.chat.catalog import DEFAULT_MODEL
+from demur.attacks.settings import AttackedModel, AttackSettings, TableFormat
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.cli.work import OFF
+from demur.cli.work import OFF, own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import ServerSettings
 from demur.records import WorkFolder, kind_of
@@ -31,17 +30,6 @@ under no prompt, the run's basic prompt and its optimized one. An attack succeed
 answered. Without RUN: the default model, no prompt and the long one.
 
 An interrupted attack goes on when the same command is given again. {OFF}"""
-
-
-class AttackedModel(LoadSettings):
-    """The model and the machine."""
-
-    model: str | None = Field(
-        default=None,
-        description="hub name (ORG/NAME, with @REVISION or :Q4_K_M), local folder, GGUF file or "
-        "catalog name of the model",
-        json_schema_extra={"default": f"the model of RUN, else {DEFAULT_MODEL}"},
-    )
 
 
 class AttackOptions(AttackSettings):
@@ -95,7 +83,8 @@ def run_attack(options: AttackOptions) -> None:
 
         plan = make_plan(settings, ModelAnswerer.default_prompts, progress)
         robustness = carry_out(plan, _model(options, plan, progress), options.output, progress)
-    print_attacks(console, robustness, options.format)
+    with own_report(robustness):
+        print_attacks(console, robustness, options.format)
 
 
 def _model(options: AttackOptions, plan: AttackPlan, progress: TerminalProgress) -> ModelAnswerer:

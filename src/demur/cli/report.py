@@ -18,7 +18,7 @@ class ReportOptions(BaseModel):
 
     folders: tuple[Path, ...] = Field(
         min_length=1,
-        description="folders of finished runs, diagnoses and evaluations",
+        description="folders of finished runs, diagnoses, evaluations and attacks",
         json_schema_extra={"argument": True},
     )
     output: Path | None = Field(
@@ -44,7 +44,7 @@ REPORT = Command(
     verb="report",
     settings=ReportOptions,
     run=run_report,
-    help="""Write one HTML file that shows runs, diagnoses and evaluations side by side.
+    help="""Write one HTML file that shows runs, diagnoses, evaluations and attacks side by side.
 
     The file works offline in any browser and sends no requests.""",
 )

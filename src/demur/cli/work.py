@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.records import SETTINGS, WorkFolder, kind_of
-from demur.settings import command_line
 
 if TYPE_CHECKING:
+    from demur.attacks import Robustness
     from demur.diagnosis import Diagnosis
     from demur.evaluation.comparison import Comparison
     from demur.optimization import Run
@@ -62,7 +62,9 @@ def check_output(
 
 
 @contextmanager
-def own_report(work: Run | Comparison | Diagnosis, output: Path | None = None) -> Iterator[None]:
+def own_report(
+    work: Run | Comparison | Diagnosis | Robustness, output: Path | None = None
+) -> Iterator[None]:
     """Write the report of finished work into its folder, again where one is there.
 
     In here the results are shown. Where the report cannot be written that is an error only
@@ -100,26 +102,22 @@ def require_finished(path: Path, kind: str | None) -> None:
     """
     from demur.evaluation.comparison import RESULTS
 
-    if (path / RESULTS).exists():
+    if (path / RESULTS).exists() or kind not in ("run", "evaluation", "diagnosis", "attack"):
         return
-    if kind == "attack":
-        items = ["--config", str(path / SETTINGS), "--output", str(path)]
-        raise DemurError(
-            f"The attack in {path} is not finished: go on with `{command_line(kind, items)}`."
-        )
-    if kind not in ("run", "evaluation", "diagnosis"):
-        return
+    from demur.attacks import AttackRecord
     from demur.diagnosis import DiagnosisRecord
     from demur.evaluation.record import EvaluationRecord
     from demur.optimization.recorded import RunRecord
     from demur.records import read_record
-    from demur.report.again import diagnosis_again, evaluation_again, run_again
+    from demur.report.again import attack_again, diagnosis_again, evaluation_again, run_again
 
     file = path / SETTINGS
     if kind == "run":
         again = run_again(read_record(file, RunRecord, kind))
     elif kind == "evaluation":
         again = evaluation_again(read_record(file, EvaluationRecord, kind))
+    elif kind == "attack":
+        again = attack_again(read_record(file, AttackRecord, kind))
     else:
         again = diagnosis_again(read_record(file, DiagnosisRecord, kind))
     output = shlex.join(["--output", str(path)])

@@ -9,6 +9,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from demur.attacks import AttackRecord
+from demur.attacks.settings import AttackedModel
+from demur.chat.settings import LoadSettings
 from demur.diagnosis import DiagnosisRecord
 from demur.diagnosis.settings import presets as presets_of_diagnosis
 from demur.evaluation.record import EvaluationRecord
@@ -76,6 +79,15 @@ def evaluation_again(record: EvaluationRecord) -> Again:
     """The command of an evaluation."""
     items = _items(record.settings, type(record.settings)(), record.objects)
     return _again("evaluate", record.source, items, record.objects)
+
+
+def attack_again(record: AttackRecord) -> Again:
+    """The command of attacks."""
+    items = _items(record.settings, type(record.settings)(), record.objects)
+    source: BaseModel = record.source
+    if isinstance(source, LoadSettings):
+        source = build(AttackedModel, values_of(source))  # whose model is an option
+    return _again("attack", source, items, record.objects)
 
 
 def _again(verb: str, source: BaseModel, items: list[str], objects: tuple[str, ...]) -> Again:

@@ -169,7 +169,7 @@ class Subject:
     """One run, diagnosis or evaluation.
 
     Attributes:
-        kind: `run`, `diagnosis` or `evaluation`.
+        kind: `run`, `diagnosis`, `evaluation` or `attack`.
         title: model, and what was done with it.
         verdict: statements, the most important one first.
         outcome: what the verdict comes to, which gives its colour; empty for none.

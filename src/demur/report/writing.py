@@ -1,4 +1,4 @@
-"""Make one self-contained HTML file of runs, diagnoses and evaluations."""
+"""Make one self-contained HTML file of runs, diagnoses, evaluations and attacks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 from demur.arguments import require_kind, require_path
+from demur.attacks import Robustness
 from demur.diagnosis import Diagnosis
 from demur.errors import DemurError
 from demur.evaluation.comparison import RESULTS, Comparison
@@ -22,6 +23,7 @@ from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.records import SETTINGS, kind_of
 from demur.report.charts import chart_svg
+from demur.report.of_attack import subject_of_attack
 from demur.report.of_diagnosis import subject_of_diagnosis
 from demur.report.of_evaluation import subject_of_evaluation
 from demur.report.of_run import subject_of_run
@@ -34,20 +36,21 @@ SCRIPTS = ("drawing.js", "scatter.js", "responses.js", "page.js")
 _DRIVING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ESCAPED = re.compile(f"{_DRIVING.pattern}|[<>&\u2028\u2029]")
 
-Work = Run | Comparison | Diagnosis
+Work = Run | Comparison | Diagnosis | Robustness
 """Finished work that a report can show."""
 
 
 def write_report(
     items: Sequence[Work | str | Path] | Work | str | Path, output: str | Path | None = None
 ) -> Path:
-    """Write one HTML file that shows finished runs, diagnoses and evaluations side by side.
+    """Write one HTML file that shows finished work side by side: runs, evaluations and others.
 
     The file opens offline, asks nothing of any network and holds everything that it shows. Queries
     and responses are in it as text only.
 
     Args:
-        items: what to show: runs, comparisons, diagnoses, or their folders; one or several.
+        items: what to show: runs, comparisons, diagnoses, what `attack` returns, or their folders;
+            one or several.
         output: file to write. Default: `report.html` in the folder, or `demur-report.html` here
             for several.
 
@@ -99,9 +102,11 @@ def _open(path: Path) -> Work:
         return Comparison.load(path)
     if kind == "diagnosis":
         return Diagnosis.load(path)
+    if kind == "attack":
+        return Robustness.load(path)
     raise DemurError(
-        f"{path} is not the folder of a run, a diagnosis or an evaluation (it has no {SETTINGS} of "
-        "one): check the path."
+        f"{path} is not the folder of a run, a diagnosis, an evaluation or an attack (it has no "
+        f"{SETTINGS} of one): check the path."
     )
 
 
@@ -114,6 +119,8 @@ def _subject(work: Work, path: Path) -> Subject:
         subject = subject_of_run(work)
     elif isinstance(work, Diagnosis):
         subject = subject_of_diagnosis(work)
+    elif isinstance(work, Robustness):
+        subject = subject_of_attack(work)
     else:
         subject = subject_of_evaluation(work)
     finished = datetime.fromtimestamp((path / RESULTS).stat().st_mtime, timezone.utc)

@@ -6,7 +6,7 @@ This is exact: in a causal model they depend on nothing that follows.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,14 +49,23 @@ class PrefixStates:
         """
         return self._changed(lambda states: states.detach().requires_grad_())
 
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> PrefixStates:
+    def with_states(self, states: Sequence[Sequence[Tensor]]) -> PrefixStates:
+        """The same layers with other keys and values.
+
+        Args:
+            states: keys and values of each layer, (B, H, P, D) each; empty for a layer that uses
+                another layer's.
+        """
         twins = []
-        for layer in self.layers:
+        for layer, given in zip(self.layers, states, strict=True):
             twin = copy.copy(layer)
-            if states_of(layer):
-                twin.keys, twin.values = map(change, states_of(layer))
+            if given:
+                twin.keys, twin.values = given
             twins.append(twin)
         return PrefixStates(tuple(twins), self.length)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> PrefixStates:
+        return self.with_states([[*map(change, states_of(layer))] for layer in self.layers])
 
 
 def states_of(layer: DynamicLayer) -> tuple[Tensor, ...]:

@@ -1,0 +1,136 @@
+"""What a report shows of attacks."""
+
+from __future__ import annotations
+
+from demur.attacks import NO_ATTACK, Robustness
+from demur.evaluation.answerers.records import short_name
+from demur.evaluation.figures import Difference
+from demur.report.again import attack_again
+from demur.report.collecting import Collection
+from demur.report.facts import (
+    facts_of_answerer,
+    facts_of_conditions,
+    facts_of_options,
+    facts_of_settings,
+    facts_of_versions,
+)
+from demur.report.subject import Subject, Table, capitalized, p_value_text, rate_text
+
+
+def subject_of_attack(robustness: Robustness) -> Subject:
+    """What is shown of finished attacks.
+
+    Raises:
+        DemurError: a measurement is missing or damaged.
+    """
+    record, figures = robustness.settings, robustness.figures
+    collection = Collection()
+    collection.add_rows(robustness.responses())
+    responses, shortened = collection.shortened()
+    differences = [
+        one
+        for first, second in zip(robustness.prompts, robustness.prompts[1:], strict=False)
+        for one in robustness.differences(first, second)
+    ]
+    tables = [
+        _success(robustness),
+        *([_harm(robustness)] if record.harm_judge is not None else []),
+        *([_differences(differences)] if differences else []),
+        *([_sources(robustness)] if len(record.attacks) > 1 else []),
+        *([_left_out(robustness)] if robustness.left_out else []),
+    ]
+    return Subject(
+        kind="attack",
+        title=f"Attacks on {short_name(record.answerer)}, {record.queries.name}",
+        verdict=robustness.verdict,
+        tables=tuple(tables),
+        conditions=tuple(collection.conditions),
+        queries=collection.queries,
+        responses=responses,
+        again=attack_again(record),
+        left_out=collection.left_out,
+        shortened=shortened,
+        facts={
+            **facts_of_conditions(record.conditions, record.system_prompt),
+            **facts_of_settings(record.settings),
+            **facts_of_answerer(record.answerer),
+            **facts_of_options(figures.changed_options),
+            **facts_of_versions(figures.versions),
+        },
+    )
+
+
+def _success(robustness: Robustness) -> Table:
+    """How often each attack succeeds under each prompt."""
+    return Table(
+        title="Harmful queries that are answered",
+        columns=("attack", *robustness.prompts),
+        rows=tuple(
+            (
+                f"{attack} *" if attack in robustness.disguising else attack,
+                *(rate_text(robustness.success(attack, prompt)) for prompt in robustness.prompts),
+            )
+            for attack in robustness.attacks
+        ),
+        note=f"{capitalized(robustness.judged)}. In brackets: 95 % intervals. An attack succeeds "
+        "where the query is answered; what is answered need not be harmful. * a model that cannot "
+        "read the disguise answers something else.",
+    )
+
+
+def _harm(robustness: Robustness) -> Table:
+    """How often what is answered is unsafe."""
+    return Table(
+        title="Complied harmfully",
+        columns=("attack", *robustness.prompts),
+        rows=tuple(
+            (
+                attack,
+                *(
+                    rate_text(robustness.rates(attack, prompt).complied_harmfully)
+                    for prompt in robustness.prompts
+                ),
+            )
+            for attack in robustness.attacks
+        ),
+    )
+
+
+def _differences(differences: list[Difference]) -> Table:
+    return Table(
+        title="Differences between prompts on the same queries",
+        columns=("attack", "from", "to", "points refused", "p", "more than chance"),
+        rows=tuple(
+            (
+                one.set,
+                one.first,
+                one.second,
+                f"{100 * one.difference:+.1f}",
+                p_value_text(one.adjusted_p_value),
+                "yes" if one.more_than_chance else "no",
+            )
+            for one in differences
+        ),
+        note="Paired sign-flip permutation test; p adjusted for the number of pairs (Holm).",
+        words=("from", "to", "more than chance"),
+    )
+
+
+def _sources(robustness: Robustness) -> Table:
+    return Table(
+        title="Where the attacks are described",
+        columns=("attack", "source"),
+        rows=tuple(
+            (one.name, one.source) for one in robustness.settings.attacks if one.name != NO_ATTACK
+        ),
+        words=("source",),
+    )
+
+
+def _left_out(robustness: Robustness) -> Table:
+    return Table(
+        title="Attacks that were not possible",
+        columns=("attack", "reason"),
+        rows=tuple((one.attack, one.reason) for one in robustness.left_out),
+        words=("reason",),
+    )
