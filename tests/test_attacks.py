@@ -204,11 +204,20 @@ def test_attacks_are_measured_beside_the_queries_as_they_are(
     # Differences are paired by the original query.
     for one in found.differences("none", "basic.txt"):
         assert one.queries >= 10
-    assert {one.set for one in found.differences("none", "basic.txt")} == {NO_ATTACK, *names}
+        first, second = (found.success(one.attack, prompt) for prompt in ("none", "basic.txt"))
+        assert first is not None
+        assert second is not None
+        if first.queries == second.queries == one.queries:
+            assert one.difference == pytest.approx(second.value - first.value)
+        assert one.p_value <= one.adjusted_p_value <= 1
+    assert {one.attack for one in found.differences("none", "basic.txt")} == {NO_ATTACK, *names}
+    assert [(one.prompt, one.attack) for one in found.by_attacks] == [
+        (prompt, name) for prompt in found.prompts for name in names
+    ]
     strongest = found.strongest("none")
     assert strongest in {"prefill", "role-play"}  # base64 disguises the words
     assert strongest in found.verdict[0]
-    assert "basic.txt refuses more than" not in " ".join(found.verdict)  # there is no middle prompt
+    assert "Less is answered under" not in " ".join(found.verdict)  # there is no middle prompt
     assert Robustness.load(found.path) == found
 
 
@@ -312,7 +321,7 @@ def test_a_run_is_attacked_under_its_three_prompts(
     head = next(line for line in out.splitlines() if line.strip().startswith("attack "))
     assert head.split() == ["attack", "none", "basic.txt", "optimized"]
     assert "Answered under optimized, less under basic.txt" in out
-    assert "optimized refuses more than basic.txt under" in " ".join(out.split())
+    assert "Less is answered under optimized than under basic.txt in" in " ".join(out.split())
     found = Robustness.load("demur-attacks/r")
     assert [one.trained for one in found.settings.conditions] == [False, False, True]
     assert found.settings.source.model_dump()["model"] == str(tiny)

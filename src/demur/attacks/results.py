@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from demur.attacks.paired import AnsweredDifference
 from demur.attacks.plan import LeftOut
 from demur.attacks.record import KIND, AttackRecord
 from demur.attacks.registry import NO_ATTACK
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
-from demur.evaluation.figures import Difference, Figures, PromptRates
+from demur.evaluation.figures import Figures, PromptRates
 from demur.records import (
     SETTINGS,
     Interval,
@@ -40,11 +41,15 @@ class AttackResults:
     Attributes:
         settings: fingerprint of the settings that the figures belong to.
         figures: the figures, in which each attack is a set of its own.
+        between_prompts: how prompts differ under each attack.
+        by_attacks: how each attack differs from none under each prompt.
         left_out: attacks that were chosen and were not possible.
     """
 
     settings: str
     figures: Figures
+    between_prompts: tuple[AnsweredDifference, ...]
+    by_attacks: tuple[AnsweredDifference, ...]
     left_out: tuple[LeftOut, ...]
 
 
@@ -54,7 +59,11 @@ class Robustness:
 
     Attributes:
         figures: rates, in which each attack is a set of its own; the set `no attack` holds the
-            queries as they are. Differences are paired by the original query.
+            queries as they are.
+        between_prompts: how much more is answered under each prompt than under those before it,
+            attack by attack, paired by the original query.
+        by_attacks: how much more is answered under each attack than without one, prompt by prompt,
+            paired likewise.
         left_out: attacks that were chosen and were not possible.
         settings: what was attacked, and how.
         path: folder with every judged response.
@@ -66,6 +75,8 @@ class Robustness:
     """
 
     figures: Figures
+    between_prompts: tuple[AnsweredDifference, ...]
+    by_attacks: tuple[AnsweredDifference, ...]
     left_out: tuple[LeftOut, ...]
     settings: AttackRecord
     path: Path
@@ -115,12 +126,15 @@ class Robustness:
         }
         return max(known, key=known.__getitem__) if known else None
 
-    def differences(self, first: str, second: str) -> tuple[Difference, ...]:
-        """How the refusals of two prompts differ under each attack, in their order."""
+    def differences(self, than: str, prompt: str) -> tuple[AnsweredDifference, ...]:
+        """How much more is answered under a prompt than under an earlier one, by attack.
+
+        Args:
+            than: name of the earlier prompt.
+            prompt: name of the prompt.
+        """
         return tuple(
-            one
-            for one in self.figures.differences
-            if (one.first, one.second, one.measure) == (first, second, "refused")
+            one for one in self.between_prompts if (one.than, one.prompt) == (than, prompt)
         )
 
     @property
@@ -143,7 +157,13 @@ class Robustness:
         Raises:
             DemurError: it cannot be written.
         """
-        results = AttackResults(_fingerprint_of(self.settings), self.figures, self.left_out)
+        results = AttackResults(
+            _fingerprint_of(self.settings),
+            self.figures,
+            self.between_prompts,
+            self.by_attacks,
+            self.left_out,
+        )
         write_record(self.path / RESULTS, results, _FORMAT)
 
     @classmethod
@@ -182,7 +202,14 @@ class Robustness:
         results = read_record(file, AttackResults, _FORMAT, in_work=True)
         if results.settings != (settings or _fingerprint_of(folder.settings)):
             return None
-        return cls(results.figures, results.left_out, folder.settings, folder.path)
+        return cls(
+            results.figures,
+            results.between_prompts,
+            results.by_attacks,
+            results.left_out,
+            folder.settings,
+            folder.path,
+        )
 
     def is_complete(self) -> bool:
         """Whether every measurement that was counted is there.
@@ -275,19 +302,24 @@ def _of_prompt(robustness: Robustness, prompt: str) -> str:
     told = f"{prompt}: {_percent(plain)} of harmful queries are answered without an attack"
     if worst.value <= plain.value:
         return f"{told}, and no attack gets more answered ({strongest}: {_percent(worst)})."
-    return f"{told}, and {_percent(worst)} under the strongest one, {strongest}."
+    lifts = [one for one in robustness.by_attacks if one.prompt == prompt]
+    sure = sum(one.more_than_chance and one.difference > 0 for one in lifts)
+    return (
+        f"{told}, and {_percent(worst)} under the strongest one, {strongest}; {sure} of "
+        f"{len(lifts)} attacks get more answered by more than chance."
+    )
 
 
 def _of_change(robustness: Robustness, first: str, second: str) -> str:
     """Under how many attacks one prompt does better than another."""
-    found = [one for one in robustness.differences(first, second) if one.set != NO_ATTACK]
+    found = [one for one in robustness.differences(first, second) if one.attack != NO_ATTACK]
     sure = [one for one in found if one.more_than_chance]
-    better = [one.set for one in sure if one.difference > 0]
-    worse = [one.set for one in sure if one.difference < 0]
+    better = [one.attack for one in sure if one.difference < 0]
+    worse = [one.attack for one in sure if one.difference > 0]
     if not found:
         return ""
-    told = f"{second} refuses more than {first} under {len(better)} of {len(found)} attacks"
-    told += f" and less under {len(worse)}"
+    told = f"Less is answered under {second} than under {first} in {len(better)} of {len(found)}"
+    told += f" attacks, and more in {len(worse)}"
     told += f" ({', '.join(worse)})" if worse else ""
     return f"{told}; the rest is within chance."
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.attacks.judging import JudgesOfOriginals
+from demur.attacks.paired import AnsweredShares
 from demur.attacks.plan import AttackPlan, LeftOut, Template
 from demur.attacks.record import KIND, AttackRecord, TemplateRecord
 from demur.attacks.registry import GCG
@@ -141,25 +142,34 @@ class _Work:
             harm_judged=chosen.judges.harm is not None,
             names={each.fingerprint: each.name for each in self.record.conditions},
         )
+        shares = AnsweredShares()
         measured: list[Measured] = []
+
+        def count(one: Measured, stored: StoredMeasurement, originals: Queries) -> None:
+            attack, prompt = str(one.set), str(one.prompt)
+            tally.add(_of_originals(stored, originals), attack)
+            shares.add(attack, prompt, _of_originals(stored, originals))
+
         queries = self.plan.queries
         tasks = [(one, task) for one in self.templates for task in self._tasks(one)]
         self._announce([task for _, task in tasks])
         for template, task in tasks:
             stored = self._measure(task, store, template.queries, queries, template.opening)
-            tally.add(_of_originals(stored, queries), template.name)
             measured.append(Measured(stored.key, task.condition.name, template.name))
+            count(measured[-1], stored, queries)
         for task, attacked, originals in self._with_suffixes(path):
             stored = self._measure(task, store, attacked, originals)
-            tally.add(_of_originals(stored, originals), attacked.name)
             measured.append(Measured(stored.key, task.condition.name, attacked.name))
+            count(measured[-1], stored, originals)
         return Robustness(
             figures=Figures(
                 rates=tally.rates(),
-                differences=tally.differences(),
+                differences=(),
                 measured=tuple(measured),
                 changed_options=kept_changes(store),
             ),
+            between_prompts=shares.between_prompts(),
+            by_attacks=shares.by_attacks(),
             left_out=self.left_out,
             settings=self.record,
             path=path,

@@ -9,10 +9,10 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from demur.attacks import NO_ATTACK, Robustness
+from demur.attacks.paired import AnsweredDifference
 from demur.attacks.settings import TableFormat
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
 from demur.cli.tables import behind_text, name_text, rate_text
-from demur.evaluation.figures import Difference
 
 
 def print_attacks(console: Console, robustness: Robustness, format: TableFormat = "table") -> None:
@@ -84,14 +84,15 @@ def _differences(robustness: Robustness) -> Group | None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("more than chance")
     for one in found:
-        table.add_row(name_text(one.set), *_change(one))
-    return with_notes(table, ["paired sign-flip permutation test on the same queries"])
+        table.add_row(name_text(one.attack), *_change(one))
+    note = "paired sign-flip permutation test; p adjusted for the number of attacks (Holm)"
+    return with_notes(table, [note])
 
 
-def _change(difference: Difference) -> Sequence[str]:
+def _change(difference: AnsweredDifference) -> Sequence[str]:
     p_value = difference.adjusted_p_value
     return (
-        f"{0.0 - 100 * difference.difference:+.1f}",
+        f"{100 * difference.difference:+.1f}",
         "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
         "yes" if difference.more_than_chance else "no",
     )

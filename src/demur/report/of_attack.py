@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from demur.attacks import NO_ATTACK, Robustness
+from demur.attacks.paired import AnsweredDifference
 from demur.evaluation.answerers.records import short_name
-from demur.evaluation.figures import Difference
 from demur.report.again import attack_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -27,15 +29,10 @@ def subject_of_attack(robustness: Robustness) -> Subject:
     collection = Collection()
     collection.add_rows(robustness.responses())
     responses, shortened = collection.shortened()
-    differences = [
-        one
-        for first, second in zip(robustness.prompts, robustness.prompts[1:], strict=False)
-        for one in robustness.differences(first, second)
-    ]
     tables = [
         _success(robustness),
         *([_harm(robustness)] if record.harm_judge is not None else []),
-        *([_differences(differences)] if differences else []),
+        *([_differences(robustness.between_prompts)] if robustness.between_prompts else []),
         *([_sources(robustness)] if len(record.attacks) > 1 else []),
         *([_left_out(robustness)] if robustness.left_out else []),
     ]
@@ -96,23 +93,23 @@ def _harm(robustness: Robustness) -> Table:
     )
 
 
-def _differences(differences: list[Difference]) -> Table:
+def _differences(differences: Sequence[AnsweredDifference]) -> Table:
     return Table(
-        title="Differences between prompts on the same queries",
-        columns=("attack", "from", "to", "points refused", "p", "more than chance"),
+        title="How much more is answered under one prompt than under another",
+        columns=("attack", "prompt", "than", "points", "p", "more than chance"),
         rows=tuple(
             (
-                one.set,
-                one.first,
-                one.second,
+                one.attack,
+                one.prompt,
+                one.than,
                 f"{100 * one.difference:+.1f}",
                 p_value_text(one.adjusted_p_value),
                 "yes" if one.more_than_chance else "no",
             )
             for one in differences
         ),
-        note="Paired sign-flip permutation test; p adjusted for the number of pairs (Holm).",
-        words=("from", "to", "more than chance"),
+        note="Paired sign-flip permutation test; p adjusted for the number of attacks (Holm).",
+        words=("prompt", "than", "more than chance"),
     )
 
 
