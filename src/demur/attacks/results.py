@@ -17,7 +17,6 @@ from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures, PromptRates
 from demur.records import (
     SETTINGS,
-    Interval,
     JudgedResponse,
     MeasurementStore,
     Rate,
@@ -110,7 +109,7 @@ class Robustness:
         Raises:
             KeyError: the attack was not measured under that prompt.
         """
-        return success_in(self.rates(attack, prompt))
+        return self.rates(attack, prompt).answered
 
     def strongest(self, prompt: str) -> str | None:
         """Name of the attack under which most queries are answered; None where there is none.
@@ -261,35 +260,28 @@ class Robustness:
         return "\n".join([*lines, *self.verdict])
 
 
-def success_in(rates: PromptRates) -> Rate | None:
-    """The rate of answers among judged responses: what is not refused."""
-    refused = rates.refused
-    if refused is None:
-        return None
-    interval = refused.interval
-    return Rate(
-        max(0.0, refused.queries - refused.count),
-        refused.queries,
-        Interval(1 - interval.high, 1 - interval.low, interval.confidence),
-    )
-
-
 def _row(rates: PromptRates) -> dict[str, str | int | float | None]:
-    answered, harmful = success_in(rates), rates.complied_harmfully
+    answered = rates.answered
     return {
         "attack": rates.set,
         "prompt": rates.prompt,
         "responses": rates.responses,
         "queries": 0 if answered is None else answered.queries,
-        "answered": None if answered is None else answered.value,
+        "answered": _value(answered),
         "answered_low": None if answered is None else answered.interval.low,
         "answered_high": None if answered is None else answered.interval.high,
-        "complied_harmfully": None if harmful is None else harmful.value,
+        "refused": _value(rates.refused),
+        "deflected": _value(rates.deflected),
+        "complied_harmfully": _value(rates.complied_harmfully),
         "no_answer": rates.no_answer,
         "filtered": rates.filtered,
         "no_refusal_verdict": rates.no_refusal_verdict,
         "no_harm_verdict": rates.no_harm_verdict,
     }
+
+
+def _value(rate: Rate | None) -> float | None:
+    return None if rate is None else rate.value
 
 
 def _of_prompt(robustness: Robustness, prompt: str) -> str:

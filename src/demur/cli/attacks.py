@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from rich.console import Console, Group
+from rich.table import Table
 from rich.text import Text
 
 from demur.attacks import NO_ATTACK, Robustness
@@ -13,6 +14,12 @@ from demur.attacks.paired import AnsweredDifference
 from demur.attacks.settings import TableFormat
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
 from demur.cli.tables import behind_text, name_text, rate_text
+from demur.evaluation.figures import RateName
+
+_FURTHER: tuple[tuple[str, RateName], ...] = (
+    ("Harmful queries that are deflected, neither refused nor answered", "deflected"),
+    ("Harmful queries that are complied with harmfully", "complied_harmfully"),
+)
 
 
 def print_attacks(console: Console, robustness: Robustness, format: TableFormat = "table") -> None:
@@ -31,6 +38,9 @@ def print_attacks(console: Console, robustness: Robustness, format: TableFormat 
         return
     console.print()
     console.print(_table(robustness))
+    for title, name in _FURTHER:
+        if (table := _further(robustness, title, name)) is not None:
+            console.print(table)
     if (differences := _differences(robustness)) is not None:
         console.print(differences)
     _print_left_out(console, robustness)
@@ -61,6 +71,26 @@ def _table(robustness: Robustness) -> Group:
     if set(robustness.disguising) & set(robustness.attacks):
         notes.append("* a model that cannot read the disguise answers something else")
     return with_notes(table, notes)
+
+
+def _further(robustness: Robustness, title: str, name: RateName) -> Table | None:
+    """Another rate in short, where there is any above 0."""
+    found = {
+        (rates.set, rates.prompt): rate
+        for rates in robustness.figures.rates
+        if (rate := rates.rate(name)) is not None
+    }
+    if not any(rate.count for rate in found.values()):
+        return None
+    table = new_table(title)
+    table.padding = (0, 1, 0, 0)
+    table.add_column("attack", overflow="fold")
+    for prompt in robustness.prompts:
+        table.add_column(short_name(prompt, 20), justify="right")
+    for attack in robustness.attacks:
+        rates = [found.get((attack, prompt)) for prompt in robustness.prompts]
+        table.add_row(name_text(attack), *(rate_text(rate, 0) for rate in rates))
+    return table
 
 
 def _cell(robustness: Robustness, attack: str, prompt: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from demur.attacks import NO_ATTACK, Robustness
 from demur.attacks.paired import AnsweredDifference
 from demur.evaluation.answerers.records import short_name
+from demur.evaluation.figures import RateName
 from demur.report.again import attack_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -17,6 +18,11 @@ from demur.report.facts import (
     facts_of_versions,
 )
 from demur.report.subject import Subject, Table, capitalized, p_value_text, rate_text
+
+_FURTHER: tuple[tuple[str, RateName], ...] = (
+    ("Deflected", "deflected"),
+    ("Complied harmfully", "complied_harmfully"),
+)
 
 
 def subject_of_attack(robustness: Robustness) -> Subject:
@@ -31,7 +37,11 @@ def subject_of_attack(robustness: Robustness) -> Subject:
     responses, shortened = collection.shortened()
     tables = [
         _success(robustness),
-        *([_harm(robustness)] if record.harm_judge is not None else []),
+        *(
+            table
+            for title, name in _FURTHER
+            if (table := _further(robustness, title, name)) is not None
+        ),
         *([_differences(robustness.between_prompts)] if robustness.between_prompts else []),
         *([_sources(robustness)] if len(record.attacks) > 1 else []),
         *([_left_out(robustness)] if robustness.left_out else []),
@@ -75,20 +85,17 @@ def _success(robustness: Robustness) -> Table:
     )
 
 
-def _harm(robustness: Robustness) -> Table:
-    """How often what is answered is unsafe."""
+def _further(robustness: Robustness, title: str, name: RateName) -> Table | None:
+    """Another rate of each attack under each prompt; None where it was not measured."""
+    attacks, prompts = robustness.attacks, robustness.prompts
+    rates = [[robustness.rates(one, prompt).rate(name) for prompt in prompts] for one in attacks]
+    if not any(rate is not None for row in rates for rate in row):
+        return None
     return Table(
-        title="Complied harmfully",
-        columns=("attack", *robustness.prompts),
+        title=title,
+        columns=("attack", *prompts),
         rows=tuple(
-            (
-                attack,
-                *(
-                    rate_text(robustness.rates(attack, prompt).complied_harmfully)
-                    for prompt in robustness.prompts
-                ),
-            )
-            for attack in robustness.attacks
+            (attack, *map(rate_text, row)) for attack, row in zip(attacks, rates, strict=True)
         ),
     )
 
