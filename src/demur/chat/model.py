@@ -295,6 +295,32 @@ class ChatModel(ModelInputs):
         inputs = self.inputs(queries, condition, targets=self._all_ids(targets))
         return self.engine.score(inputs, self._rows(condition), reader, stage)
 
+    def target_states(
+        self,
+        queries: Sequence[Query],
+        targets: Sequence[Sequence[str | Sequence[int]]],
+        condition: Condition | None = None,
+        stage: Stage | None = None,
+    ) -> Tensor:
+        """What `next_token_logits` takes, where the model predicts each token of continuations.
+
+        They hold the whole next-token distributions along the continuations, in d numbers a token.
+
+        Args:
+            queries: N of them.
+            targets: for each query its continuations, as for `score`; at least one in all.
+            condition: what stands before every query; nothing by default.
+            stage: advanced by one for each query.
+
+        Returns:
+            (n, d) float32 on the CPU, query by query, target by target, for n target tokens.
+
+        Raises:
+            DemurError: a target is empty, or a query with a target is longer than the context.
+        """
+        inputs = self.inputs(queries, condition, targets=self._all_ids(targets))
+        return self.engine.target_states(inputs, self._rows(condition), stage)
+
     def prompt_gradient(
         self,
         queries: Sequence[Query],

@@ -8,8 +8,96 @@ from math import isfinite
 from statistics import fmean
 
 from demur.errors import DemurError
-from demur.evaluation.statistics import mean_interval, rate_over_queries
+from demur.evaluation.statistics import mean_interval, mean_share, rate_over_queries
 from demur.records import Interval, Rate
+
+
+ANSWER_TOKENS = 64
+"""Number of tokens of an answer along which a cost is measured, at most."""
+
+
+@dataclass(frozen=True)
+class AnswerCost:
+    """How far a prompt moves the words of whole answers.
+
+    Measured along the model's own answers without a safety prompt, token by token.
+
+    Attributes:
+        queries: number of queries whose answers were read, at least 1.
+        tokens: number of tokens of these answers; 0 for the model without a safety prompt.
+        divergence: mean KL divergence a token, in nats, of the distribution under the prompt from
+            the one without: first over the tokens of an answer, then over the queries.
+        interval: interval of that mean over queries, or None where there is a single query.
+        agreement: share of the tokens at which the likeliest token is the same as without a safety
+            prompt, with Student's interval over queries.
+    """
+
+    queries: int
+    tokens: int
+    divergence: float
+    interval: Interval | None
+    agreement: Rate
+
+    @classmethod
+    def of(
+        cls, tokens: int, divergences: Sequence[float], agreements: Sequence[float]
+    ) -> AnswerCost:
+        """The means over queries, with their intervals.
+
+        Args:
+            tokens: number of tokens of all answers.
+            divergences: for each query the mean over its tokens, in nats.
+            agreements: for each query the share of its tokens, in [0, 1].
+        """
+        kept = [max(0.0, divergence) for divergence in divergences]
+        return cls(len(kept), tokens, fmean(kept), mean_interval(kept), mean_share(agreements))
+
+    @property
+    def in_words(self) -> str:
+        """What it came to.
+
+        Example:
+            `the likeliest next word is the same at 93 % of 1,420 places in harmless answers
+            (KL 0.03 nats a word)`
+        """
+        where = f" of {self.tokens:,} places" if self.tokens else ""
+        return (
+            f"the likeliest next word is the same at {100 * self.agreement.value:.0f} %{where} in "
+            f"harmless answers (KL {self.divergence:.2f} nats a word)"
+        )
+
+    def __str__(self) -> str:
+        return nats_and_interval(self.divergence, self.interval)
+
+
+@dataclass(frozen=True)
+class AnswerLength:
+    """How long a prompt's answers to harmless queries are.
+
+    Responses that refuse are not counted.
+
+    Attributes:
+        queries: number of queries that were answered, at least 1.
+        tokens: mean number of tokens of an answer, over the queries.
+        answers: number of answers.
+        cut: number of them that did not end by themselves: the limit of tokens ended them, or their
+            verdict was settled.
+        change: mean difference from the model without a safety prompt in tokens, over the queries
+            that both answered; None where there are none.
+        interval: Student's interval of that difference; None for fewer than two queries.
+    """
+
+    queries: int
+    tokens: float
+    answers: int
+    cut: int
+    change: float | None = None
+    interval: Interval | None = None
+
+    def __str__(self) -> str:
+        if not self.change:
+            return f"{self.tokens:.0f}"
+        return f"{self.tokens:.0f} ({self.change:+.0f})"
 
 
 @dataclass(frozen=True)
@@ -26,6 +114,10 @@ class Cost:
         interval: interval of that mean over queries, or None where there is a single query.
         changed: share of the queries whose likeliest first token is another one than without a
             safety prompt.
+        answers: the same along whole answers; None where the model answers nothing.
+        length: length of the answers; None where no query is answered.
+        other_language: mean over the queries of the share of their answers that are in another
+            language than the query; None where no query is answered in a language that can be told.
     """
 
     prompt: str
@@ -35,6 +127,9 @@ class Cost:
     divergence: float
     interval: Interval | None
     changed: Rate
+    answers: AnswerCost | None = None
+    length: AnswerLength | None = None
+    other_language: Rate | None = None
 
     @classmethod
     def of(
@@ -45,7 +140,7 @@ class Cost:
         divergences: Sequence[float],
         changed: Sequence[bool],
     ) -> Cost:
-        """The means over single queries, with their intervals.
+        """The means over single queries, with their intervals; of the first token alone.
 
         Args:
             prompt: name of the safety prompt.
@@ -79,9 +174,14 @@ class Cost:
         return cost_in_words(self.divergence, self.changed)
 
     def __str__(self) -> str:
-        if self.interval is None:
-            return f"{self.divergence:.2f}"
-        return f"{self.divergence:.2f} ({self.interval.low:.2f} to {self.interval.high:.2f})"
+        return nats_and_interval(self.divergence, self.interval)
+
+
+def nats_and_interval(divergence: float, interval: Interval | None) -> str:
+    """A mean divergence with its interval, for example `0.25 (0.20 to 0.31)`."""
+    if interval is None:
+        return f"{divergence:.2f}"
+    return f"{divergence:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
 def cost_in_words(divergence: float, changed: Rate) -> str:

@@ -18,7 +18,7 @@ from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.choices import PromptChoice, QueryChoices
 from demur.evaluation.chosen import Chosen, choose, named_for
 from demur.evaluation.comparison import Comparison, Measured
-from demur.evaluation.cost import CostMeter
+from demur.evaluation.cost import Costed, CostMeter
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import PromptOutputs
 from demur.evaluation.instructions import InstructionChoice
@@ -350,17 +350,8 @@ class _Work:
         costs: list[Cost] = []
         for number, test_set in enumerate(self.chosen.sets):
             here = stored[number * len(conditions) : (number + 1) * len(conditions)]
-            bare = next(
-                (
-                    each
-                    for condition, each in zip(conditions, here, strict=True)
-                    if condition.safety_prompt is None
-                ),
-                None,
-            )
-            for condition, name, each in zip(conditions, names, here, strict=True):
-                cost = meter.cost(name, condition, test_set, each, bare)
-                costs += [cost] if cost is not None else []
+            measured = map(Costed.of_stored, names, conditions, here)
+            costs += meter.costs(test_set.queries, list(measured))
         return tuple(costs)
 
     def _outputs(self) -> tuple[tuple[PromptOutputs, ...], tuple[PromptWins, ...]]:

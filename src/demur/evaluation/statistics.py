@@ -67,12 +67,20 @@ def rate_over_queries(per_query_rates: Sequence[float], confidence: float = 0.95
     return Rate(count, queries, Interval(low, high, confidence))
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Student's interval of a mean that cannot be below 0.
+def mean_interval(
+    values: Sequence[float],
+    confidence: float = 0.95,
+    *,
+    least: float = 0.0,
+    most: float = math.inf,
+) -> Interval | None:
+    """Student's interval of a mean, by default of one that cannot be below 0.
 
     Args:
-        values: for each query, 0 or more.
+        values: for each query, from `least` to `most`.
         confidence: above 0 and below 1.
+        least: what the mean is at least.
+        most: what the mean is at most.
 
     Returns:
         None where there are fewer than two values, which say nothing of how they vary.
@@ -86,7 +94,25 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = fmean(values)
     half_width = float(t.ppf((1 + confidence) / 2, len(values) - 1))
     half_width *= stdev(values) / math.sqrt(len(values))
-    return Interval(max(0.0, mean - half_width), mean + half_width, confidence)
+    return Interval(max(least, mean - half_width), min(most, mean + half_width), confidence)
+
+
+def mean_share(shares: Sequence[float]) -> Rate:
+    """The mean of shares that were each counted over many things, with Student's interval.
+
+    The Wilson interval takes each query as a single draw, which says far too little of a share of
+    dozens of tokens.
+
+    Args:
+        shares: for each query, in [0, 1].
+
+    Raises:
+        DemurError: there are no queries or a share is outside [0, 1].
+    """
+    _check_rates(shares)
+    rate = rate_over_queries(shares)
+    interval = mean_interval(shares, most=1.0)
+    return rate if interval is None else Rate(rate.count, rate.queries, interval)
 
 
 def any_rate(per_query_rates: Sequence[float], confidence: float = 0.95) -> Rate:

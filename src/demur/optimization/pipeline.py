@@ -11,8 +11,8 @@ from demur.arguments import require_common
 from demur.chat.catalog import hub_model_of
 from demur.chat.chosen import require_model
 from demur.evaluation.comparison import compare
+from demur.evaluation.cost import STAGE, Costed, CostMeter
 from demur.evaluation.costs import Cost
-from demur.evaluation.divergence import next_tokens
 from demur.evaluation.measuring import measure
 from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
@@ -254,7 +254,7 @@ class _Work:
         titles = [MEASURING, *([MEASURING_THIRD] if self.plan.third_turn is not None else [])]
         first = [f"{title}: {name}" for title in titles for name in self.names.values()]
         last = [f"{title}: {self.optimized}" for title in titles]
-        return [*first, *preparation, TRAINING, *last]
+        return [*first, *preparation, TRAINING, *last, STAGE]
 
     def finish(
         self,
@@ -277,7 +277,7 @@ class _Work:
         self.names[condition.fingerprint] = self.optimized  # also where it was measured before
         measurements = [*before, self.measure_held_out(condition)]
         third_turn = [*third_turn, *self.measure_third_turn([condition])]
-        comparison = compare(measurements, self._costs(measurements), path=path)
+        comparison = compare(measurements, self._costs(measurements, condition), path=path)
         results = RunResults(
             run=self.folder.settings.fingerprint,
             figures=comparison.figures,
@@ -295,17 +295,14 @@ class _Work:
         write_record(path / RESULTS, results, RESULTS_FORMAT)
         return Run(path, self.folder.settings, prompt, results)
 
-    def _costs(self, measurements: Sequence[Measurement]) -> list[Cost]:
+    def _costs(self, measurements: Sequence[Measurement], optimized: Condition) -> list[Cost]:
         """What each prompt costs on the harmless held-out queries."""
-        rows = self.plan.held_out.rows(harmful=False)
-        unprompted = measurements[0].states[rows]
-        costs: list[Cost] = []
-        for one in measurements:
-            found = next_tokens(self.model, one.states[rows], unprompted)
-            divergences, changed = found.divergences.tolist(), found.changed.tolist()
-            name, identity = one.name, one.condition.fingerprint
-            costs.append(Cost.of(name, identity, self.plan.held_out.name, divergences, changed))
-        return costs
+        from demur.evaluation.answerers.model import ModelAnswerer
+
+        model = ModelAnswerer(self.model)
+        meter = CostMeter(model, self.folder.path, self.unprompted, self.progress)
+        conditions = (self.unprompted, self.plan.basic, optimized)
+        return meter.costs(self.plan.held_out, list(map(Costed.of, conditions, measurements)))
 
     def _measure_for_method(
         self,

@@ -30,6 +30,7 @@ from demur.chat.engine.reading import (
     prefix_states,
     read_part,
     read_targets,
+    states_at_targets,
 )
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
@@ -160,6 +161,34 @@ class Engine:
             tokens=TargetTokens.of(inputs, range(len(inputs))),
             lengths=tuple(tuple(map(len, inputs.targets_of(row))) for row in range(len(inputs))),
         )
+
+    def target_states(
+        self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
+    ) -> Tensor:
+        """What enters the LM head where the model predicts each target token.
+
+        Args:
+            inputs: N conversations with their targets, n tokens in all, at least one.
+            prompt: (L, d) embeddings that take the place of the prompt span.
+            stage: advanced by one for each conversation.
+
+        Returns:
+            (n, d) float32 on the CPU, query by query, target by target.
+
+        Raises:
+            DemurError: the model computes values that are not numbers.
+        """
+        stage = stage or SilentStage()
+        with torch.inference_mode():
+            prefix, inputs = self._split(inputs, prompt)
+
+            def read(rows: list[int]) -> list[Tensor]:
+                positions = read_part(self.model, inputs.select(rows), prefix, prompt)
+                self._numbers.check_hidden(positions.hidden)
+                stage.advance(len(rows))
+                return states_at_targets(positions, inputs, rows)
+
+            return torch.cat(self._in_parts(inputs, read))
 
     def states(self, conversations: Sequence[Tensor]) -> Tensor:
         """What enters the LM head at every position of some conversations.

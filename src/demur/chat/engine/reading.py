@@ -111,6 +111,24 @@ def read_targets(
     )
 
 
+def states_at_targets(positions: Positions, batch: Inputs, rows: list[int]) -> list[Tensor]:
+    """What enters the LM head where the target tokens of a part of a batch are predicted.
+
+    Args:
+        positions: what the model computed for the part.
+        batch: the whole batch.
+        rows: places in the batch of the part's conversations.
+
+    Returns:
+        For each conversation (t, d) float32 on the CPU, t tokens in all its targets.
+    """
+    part = batch.select(rows)
+    places = TargetTokens.of(batch, rows).positions(part).to(positions.hidden.device)
+    counts = [sum(map(len, part.targets_of(row))) for row in range(len(rows))]
+    states = positions.hidden.index_select(0, places).float().cpu()
+    return list(torch.split(states, counts))
+
+
 def parts_of(
     inputs: Inputs, waiting: Sequence[int], most_tokens: int, window: float
 ) -> list[list[int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from demur.chat import ChatModel
-from demur.chat.engine import NotFiniteError
+from demur.chat.engine import NotFiniteError, SamplingSettings
 from demur.chat.settings import LoadSettings
 from demur.evaluation.answerers.protocol import (
     Answer,
@@ -96,9 +96,37 @@ class ModelAnswerer:
         """Representations of queries, (N, d) float32 on the CPU."""
         return self.model.represent(queries, condition, stage)
 
-    def next_tokens(self, prompted: Tensor, unprompted: Tensor) -> NextTokens:
-        """How a prompt changes the first token of the response to each query."""
-        return next_tokens(self.model, prompted, unprompted)
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model."""
+        return self.model.record.fingerprint
+
+    def likeliest_answers(
+        self, queries: Sequence[Query], condition: Condition, most_tokens: int, stage: Stage
+    ) -> list[str]:
+        """The answer to each query that takes the likeliest token at every place."""
+        settings = SamplingSettings(samples=1, most_tokens=most_tokens, temperature=0)
+        read = self.model.read_and_sample(queries, condition, settings, stage=stage)
+        return [answer.text for (answer,) in read.samples]
+
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text as an answer of the model."""
+        return self.model.target_ids(text)
+
+    def answer_states(
+        self,
+        queries: Sequence[Query],
+        answers: Sequence[Sequence[int]],
+        condition: Condition,
+        stage: Stage,
+    ) -> Tensor:
+        """What predicts each token of an answer to each query, (n, d) float32 on the CPU."""
+        targets = [[answer] for answer in answers]
+        return self.model.target_states(queries, targets, condition, stage)
+
+    def next_tokens(self, first: Tensor, second: Tensor, *, exact: bool = True) -> NextTokens:
+        """How far two next-token distributions lie apart."""
+        return next_tokens(self.model, first, second, exact=exact)
 
     def _compare_origin(self, prompt: SafetyPrompt, progress: Progress) -> None:
         trained_on = prompt.provenance.model

@@ -221,13 +221,33 @@ class Answerer(Protocol):
 class MeasuresCost(Protocol):
     """An extra of answerers with a model: what a prompt costs on harmless queries."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model."""
+
     def represent(self, queries: Sequence[Query], condition: Condition, stage: Stage) -> Tensor:
         """Representations of queries, (N, d) float32 on the CPU."""
 
-    def next_tokens(self, prompted: Tensor, unprompted: Tensor) -> NextTokens:
-        """How a prompt changes the first token of the response to each query.
+    def likeliest_answers(
+        self, queries: Sequence[Query], condition: Condition, most_tokens: int, stage: Stage
+    ) -> list[str]:
+        """The answer to each query that takes the likeliest token at every place."""
 
-        Args:
-            prompted: (N, d), representations under a prompt.
-            unprompted: (N, d), representations of the same queries without one.
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text as an answer of the model.
+
+        Raises:
+            DemurError: the text is blank or cannot be tokenized.
         """
+
+    def answer_states(
+        self,
+        queries: Sequence[Query],
+        answers: Sequence[Sequence[int]],
+        condition: Condition,
+        stage: Stage,
+    ) -> Tensor:
+        """What predicts each token of an answer to each query; see `ChatModel.target_states`."""
+
+    def next_tokens(self, first: Tensor, second: Tensor, *, exact: bool = True) -> NextTokens:
+        """How far two next-token distributions lie apart; see `divergence.next_tokens`."""
