@@ -39,6 +39,11 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+def kept_in(folder: Path) -> list[Path]:
+    """The files with divergences."""
+    return sorted(one for one in (folder / "costs").iterdir() if not one.name.startswith("answers"))
+
+
 def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
     model: ChatModel, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -68,8 +73,7 @@ def test_the_cost_is_the_divergence_from_no_prompt_on_harmless_queries(
     spread = 2.201 * float(expected.std()) / 12**0.5  # the t quantile at 11 degrees of freedom
     assert basic.interval.high - basic.divergence == pytest.approx(spread, rel=1e-3)
     stored = [
-        read_record(file, Divergences, "KL divergences")
-        for file in (comparison.folder / "costs").iterdir()
+        read_record(file, Divergences, "KL divergences") for file in kept_in(comparison.folder)
     ]
     (kept,) = (each for each in stored if each.prompted == comparison.measured[-1].key)
     assert list(kept.queries) == queries
@@ -93,6 +97,8 @@ def test_costs_are_not_measured_twice(
     first = evaluate(model, **arguments)
     (first.folder / "results.json").unlink()
     monkeypatch.setattr(ChatModel, "represent", None)
+    monkeypatch.setattr(ChatModel, "target_states", None)
+    monkeypatch.setattr(ChatModel, "read_and_sample", None)
     monkeypatch.setattr(ChatModel, "next_token_logits", None)
     assert evaluate(model, **arguments) == first
 
@@ -101,7 +107,7 @@ def test_a_divergence_of_other_queries_is_not_used(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:
     first = evaluate(model, **arguments)
-    one, other = sorted((first.folder / "costs").iterdir())
+    one, other = kept_in(first.folder)
     one.write_bytes(other.read_bytes())
     (first.folder / "results.json").unlink()
     with pytest.raises(DemurError, match=f"{one.name} is damaged: delete it"):
@@ -115,7 +121,7 @@ def test_a_file_without_some_of_the_first_words_is_damaged(
     model: ChatModel, arguments: dict[str, Any], left: int
 ) -> None:
     first = evaluate(model, **arguments)
-    one, _ = sorted((first.folder / "costs").iterdir())
+    one, _ = kept_in(first.folder)
     kept = read_record(one, Divergences, "KL divergences")
     write_record(one, replace(kept, changed=kept.changed[:left]), "KL divergences")
     (first.folder / "results.json").unlink()

@@ -339,8 +339,8 @@ def test_an_interruption_costs_one_batch(
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, **arguments)
     evaluate(model, **arguments)
-    # Two prompts and eight queries, two of which were asked twice.
-    assert len(asked) == 2 * 8 + 2
+    # Two prompts and eight queries, two of which were asked twice; and four for the cost.
+    assert len(asked) == 2 * 8 + 2 + 4
 
 
 def test_a_measurement_grows_by_appending(

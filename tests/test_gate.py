@@ -161,6 +161,7 @@ def test_the_last_prompt_is_the_candidate(tmp_path: Path) -> None:
         ("harmful>=ninety", "not a number"),
         ("harmful>=", "not a number"),
         ("kl(harmless)<=5%", "in nats"),
+        ("answer-kl(harmless)<=5%", "'answer-kl(harmless)<=0.2'"),
         ("harmfull>=90%", "did you mean 'harmful'?"),
         ("ordinary<=2%", "choose harmful, harmless, things:harmful, things:harmless, or measure"),
         ("thing:harmful>=90%", "did you mean 'things:harmful'?"),
@@ -171,6 +172,8 @@ def test_the_last_prompt_is_the_candidate(tmp_path: Path) -> None:
         ("complied-harmfully(harmful)<=1%", "--harm-judge"),
         ("kl(harmless)<=1", "a cost that is not measured"),
         ("first-word(harmless)<=10%", "a cost that is not measured"),
+        ("same-word(harmless)>=90%", "a cost that is not measured"),
+        ("other-language(harmless)<=1%", "a cost that is not measured"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(
@@ -324,6 +327,8 @@ def test_what_cannot_pass_is_said_before_it_is_measured(
         ("harmful@long>=90%", "choose none, plain"),
         ("complied-harmfully(harmful)<=1%", "--harm-judge"),
         ("kl(q.txt)<=1", "name harmless queries"),
+        ("same-word(harmless)<=90%", "write >= instead of <="),
+        ("answer-kl(harmless)>=1", "write <= instead of >="),
     ):
         monkeypatch.setattr("demur.chat.chosen.load_chosen", None)
         assert message in mistake(demur(*arguments, "--require", text))
@@ -342,6 +347,12 @@ def test_what_cannot_pass_is_said_before_it_is_measured(
     found = check(Comparison.load("out"), ["kl(harmless)<=50", "kl(h.txt@none)<=0"])
     assert found.passed
     assert "KL" in found.checks[0].found
+    require = ["answer-kl(harmless)<=50", "same-word(h.txt@none)>=100%", "same-word(h.txt)>=100%"]
+    along = check(Comparison.load("out"), [*require, "answer-kl(h.txt@none)<=0"])
+    assert [one.status for one in along.checks] == ["passed", "passed", "failed", "passed"]
+    assert re.fullmatch(
+        r"KL \d+\.\d\d \(.* to .*\) nats a token in answers to \d+ queries", along.checks[0].found
+    )
 
 
 def test_only_evaluations_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,7 @@ def test_a_run_holds_everything(
         "settings.json",
         "results.json",
         "measurements",
+        "costs",
         "safety_prompt",
         "training",
     }

@@ -12,6 +12,7 @@ from demur.cli.screen import new_table, print_again, printable, short_name, with
 from demur.cli.tables import RIGHT, WRONG, behind_text, name_text, nats_text, rate_text
 from demur.cli.verdicts import print_verdicts
 from demur.evaluation.comparison import Comparison
+from demur.evaluation.costs import ANSWER_TOKENS, Cost
 from demur.evaluation.figures import Difference, Figures, PromptRates
 from demur.queries import Label
 from demur.records import Rate
@@ -51,6 +52,7 @@ def print_figures(console: Console, figures: Figures, notes: Sequence[str] = ())
         _rates_table(figures, notes),
         _harm_table(figures),
         _costs_table(figures),
+        answers_table(figures),
         *(_category_table(figures, group) for group in groups),
         _differences_table(figures),
         _wins_table(figures),
@@ -161,6 +163,60 @@ def _costs_table(figures: Figures) -> Group | None:
             "first word changed: share of the queries whose likeliest first token is another",
         ],
     )
+
+
+def answers_table(figures: Figures) -> Group | None:
+    """What prompts cost along whole answers to harmless queries; None where nothing is known."""
+    costs = [one for one in figures.costs if one.answers or one.length]
+    if not costs:
+        return None
+    table = new_table("Answers to harmless queries, with 95 % intervals")
+    table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
+    table.add_column("queries", overflow="fold")
+    table.add_column("prompt", overflow="fold")
+    for name in (
+        "KL a token\n(nats)",
+        "same word\nlikeliest",
+        "tokens\n(change)",
+        "other\nlanguage",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown: str | None = None
+    for cost in costs:
+        if shown is not None and cost.set != shown:
+            table.add_section()
+        title = short_name(cost.set) if cost.set != shown else ""
+        other = "" if cost.other_language is None else f"{100 * cost.other_language.value:.0f} %"
+        table.add_row(
+            Text(title),
+            name_text(cost.prompt),
+            *_along(cost),
+            "" if cost.length is None else str(cost.length),
+            other,
+        )
+        shown = cost.set
+    read = max((one.answers.queries for one in costs if one.answers is not None), default=0)
+    cut = sum(one.length.cut for one in costs if one.length is not None)
+    of = sum(one.length.answers for one in costs if one.length is not None)
+    return with_notes(
+        table,
+        [
+            f"KL a token, same word: along the first {ANSWER_TOKENS} tokens of the model's own "
+            f"answers without a prompt to {read} queries",
+            "tokens: mean length of the answers that do not refuse"
+            + (f"; {cut} of {of} were cut at their limit" if cut else ""),
+        ],
+    )
+
+
+def _along(cost: Cost) -> tuple[str, str]:
+    """The divergence along answers, and the share of the same likeliest words."""
+    found = cost.answers
+    if found is None:
+        return "", ""
+    if not found.tokens:
+        return nats_text(0), "100 %"
+    return str(found), rate_text(found.agreement, 0)
 
 
 def _wins_table(figures: Figures) -> Group | None:

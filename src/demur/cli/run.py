@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from demur.cli.comparison import print_left_out
+from demur.cli.comparison import answers_table, print_left_out
 from demur.cli.screen import new_table, one_line, print_again, printable, short_name, with_notes
 from demur.cli.tables import (
     Row,
@@ -38,6 +38,9 @@ def print_run(console: Console, run: Run) -> None:
     if run.third_turn is not None:
         title = "Refused in the third turn of a conversation"
         console.print(refusal_table(title, _rows(run, run.third_turn), [_THIRD_TURN]))
+    answers = answers_table(run.results.figures)
+    if answers is not None:
+        console.print(answers)
     print_left_out(console, run.comparison)
     _print_front(console, run)
     for example in run.examples:

@@ -13,6 +13,7 @@ from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import MeasuresCost
 from demur.evaluation.costs import ANSWER_TOKENS, AnswerCost, Cost
 from demur.evaluation.drift import AnswersByQuery, counted_answers, length_of, other_language_of
+from demur.judges.default import DefaultRefusalJudge
 from demur.progress import Progress
 from demur.prompts import Condition
 from demur.records import (
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 FOLDER = "costs"
 STAGE = "Measuring the cost"
 MOST_ANSWERS = 25
-"""Number of answers, spread over the harmless queries of a set, along which a cost is measured. They
-take a processor some 20 seconds for the default model, and a query more says little that is new:
-the tokens of an answer are dozens."""
+"""Number of answers, spread over the harmless queries of a set, along which a cost is measured.
+
+Each has dozens of tokens, and the whole vocabulary is read at every one of them."""
 
 _FORMAT = "KL divergences"
 _ANSWERS_FORMAT = "likeliest answers"
@@ -235,7 +236,7 @@ class _SetCosts:
             unprompted=self.meter.unprompted.fingerprint,
             model=self.meter.model.fingerprint,
         )
-        return self.meter.path / FOLDER / f"answers-{name[:16]}.json"
+        return self.meter.path / FOLDER / f"answers{name[:16]}.json"
 
     def _stored(self, one: Costed) -> Divergences | None:
         """What is kept of a condition; None where nothing is.
@@ -259,8 +260,7 @@ class _SetCosts:
             some = min(count, MOST_ANSWERS)
             return made((0.0,) * count, (False,) * count, (0,) * some, (0.0,) * some, (1.0,) * some)
         if self._first is None:
-            bare = Condition(None, self.meter.unprompted.system_prompt)
-            self._first = self._states(self._bare, bare)
+            self._first = self._states(self._bare, self.meter.unprompted)
         states = self._states(one, one.condition)
         first = self.meter.model.next_tokens(states, self._first)
         return made(
@@ -283,6 +283,8 @@ class _SetCosts:
         self, one: Costed
     ) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]]:
         """For each answer its tokens, the mean divergence, and the share that agrees."""
+        import torch
+
         answers = self._likeliest()
         if not answers:
             return (), (), ()
@@ -293,8 +295,8 @@ class _SetCosts:
         lengths = [len(ids) for _, ids in answers]
         return (
             tuple(lengths),
-            tuple(float(some.mean()) for some in found.divergences.split(lengths)),
-            tuple(1 - float(some.double().mean()) for some in found.changed.split(lengths)),
+            tuple(float(some.mean()) for some in torch.split(found.divergences, lengths)),
+            tuple(1 - float(some.double().mean()) for some in torch.split(found.changed, lengths)),
         )
 
     def _answer_states(self, condition: Condition, name: str) -> Tensor:
@@ -304,7 +306,7 @@ class _SetCosts:
             return self.meter.model.answer_states(queries, ids, condition, stage)
 
     def _likeliest(self) -> list[tuple[Query, tuple[int, ...]]]:
-        """The model's own answers without a prompt, tokenized; those that say nothing left out."""
+        """The model's own answers without a prompt, tokenized; refusals and silence left out."""
         if self._answers is None:
             kept = self._read_answers() if self._answers_file.exists() else self._answer()
             self._answers = []
@@ -314,9 +316,11 @@ class _SetCosts:
         return self._answers
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        """The first tokens of an answer; none where it is blank, or only tokens can write it."""
+        """The first tokens of an answer; none where there is none, or only tokens can write it."""
+        if not text.strip() or DefaultRefusalJudge().refuses(text):
+            return ()
         try:
-            return self.meter.model.answer_ids(text)[:ANSWER_TOKENS] if text.strip() else ()
+            return self.meter.model.answer_ids(text)[:ANSWER_TOKENS]
         except DemurError:
             return ()
 
@@ -332,8 +336,7 @@ class _SetCosts:
 
     def _answer(self) -> LikeliestAnswers:
         meter, queries = self.meter, self._chosen
-        name = meter.unprompted.name
-        with meter.progress.stage(f"{STAGE}: {name}", len(queries), "answers") as stage:
+        with meter.progress.stage(f"{STAGE}: answers", len(queries), "answers") as stage:
             texts = meter.model.likeliest_answers(queries, meter.unprompted, ANSWER_TOKENS, stage)
         made = LikeliestAnswers(
             meter.unprompted.fingerprint, meter.model.fingerprint, queries, tuple(texts)

@@ -11,7 +11,6 @@ from demur.errors import DemurError
 from demur.evaluation.statistics import mean_interval, mean_share, rate_over_queries
 from demur.records import Interval, Rate
 
-
 ANSWER_TOKENS = 64
 """Number of tokens of an answer along which a cost is measured, at most."""
 
@@ -20,7 +19,8 @@ ANSWER_TOKENS = 64
 class AnswerCost:
     """How far a prompt moves the words of whole answers.
 
-    Measured along the model's own answers without a safety prompt, token by token.
+    Measured along the model's own answers without a safety prompt, token by token. What the default
+    judge calls a refusal is no answer.
 
     Attributes:
         queries: number of queries whose answers were read, at least 1.
@@ -93,6 +93,22 @@ class AnswerLength:
     cut: int
     change: float | None = None
     interval: Interval | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What it came to.
+
+        Example:
+            `answers have 58 tokens, 3 fewer than without a prompt (61 of 88 were cut)`
+        """
+        text = f"answers have {self.tokens:.0f} tokens"
+        if self.change is not None:
+            amount = f"{abs(self.change):.0f}"
+            more = "as many as" if amount == "0" else amount
+            if amount != "0":
+                more += " more than" if self.change > 0 else " fewer than"
+            text += f", {more} without a prompt"
+        return text + (f" ({self.cut} of {self.answers} were cut)" if self.cut else "")
 
     def __str__(self) -> str:
         if not self.change:
@@ -172,6 +188,18 @@ class Cost:
     def in_words(self) -> str:
         """What the divergence means for these queries; see `cost_in_words`."""
         return cost_in_words(self.divergence, self.changed)
+
+    @property
+    def all_in_words(self) -> tuple[str, ...]:
+        """What every figure came to, a clause each."""
+        found = [self.in_words, *([self.answers.in_words] if self.answers else [])]
+        found += [self.length.in_words] if self.length else []
+        if self.other_language is not None and self.other_language.count:
+            found.append(
+                f"{100 * self.other_language.value:.0f} % of the answers are in another language "
+                "than the query"
+            )
+        return tuple(found)
 
     def __str__(self) -> str:
         return nats_and_interval(self.divergence, self.interval)

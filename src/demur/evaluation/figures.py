@@ -266,7 +266,8 @@ class Figures:
         ]
         lines += [line for rates in self.rates for line in _left_out(rates)]
         lines += map(str, self.changed_options)
-        lines += [f"{cost.set}, {cost.prompt}: {cost.in_words}" for cost in self.costs]
+        for cost in self.costs:
+            lines += [f"{cost.set}, {cost.prompt}: {words}" for words in cost.all_in_words]
         more = (*self.differences, *self.wins, *self.agreements)
         return "\n".join([*lines, *map(str, more)])
 

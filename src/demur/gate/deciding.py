@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import cached_property
 
 from demur.evaluation.comparison import Comparison
+from demur.evaluation.cost import MOST_ANSWERS
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import PromptRates
 from demur.evaluation.statistics import rate_over_queries, wilson_interval
 from demur.gate.checks import Check, Status
 from demur.gate.counting import CountedMeasure, CountedQueries, Place, Unread, counted
-from demur.gate.requirements import Requirement
+from demur.gate.requirements import IN_NATS, Measure, Requirement
 from demur.gate.scope import Group, Target
 from demur.records import Interval, Rate
 
@@ -90,23 +91,27 @@ class Decider:
 
     def _check_cost(self, target: Target) -> Check:
         requirement = target.requirement
+        measure = requirement.measure
         cost = self._cost(target)
         if cost is None:
             return _check(target, "undecided", "no cost was measured", "evaluate a model here.")
-        if requirement.measure == "first-word":
-            interval: Interval | None = cost.changed.interval
-            found = _rate_text(cost.changed)
+        rate: Rate | None = None
+        if measure in IN_NATS:
+            interval, found = _nats(cost, along=measure == "answer-kl")
         else:
-            interval, found = cost.interval, f"KL {cost} nats on {cost.queries} queries"
-            if interval is None and not cost.divergence:
-                interval = Interval(0.0, 0.0)
+            rate = _share(cost, measure)
+            interval = None if rate is None else rate.interval
+            found = "no answers were read" if rate is None else _rate_text(rate)
         if interval is None:
             return _check(target, "undecided", found, "measure more harmless queries.")
         status = _status(requirement, interval, interval)
         advice = ""
         if status == "undecided":
-            share = requirement.measure == "first-word"
-            advice = _more(requirement, cost.changed) if share else "measure more harmless queries."
+            advice = "measure more harmless queries."
+            if measure in ("answer-kl", "same-word"):
+                advice = f"the cost is close to the limit on the {MOST_ANSWERS} answers of a set."
+            elif rate is not None:
+                advice = _more(requirement, rate)
         return _check(target, status, found, advice)
 
     def _rates(self, target: Target) -> PromptRates | None:
@@ -132,6 +137,30 @@ class Decider:
             and (share := one.share(measure, counts)) is not None
         ]
         return rate_over_queries(shares) if shares else None
+
+
+def _nats(cost: Cost, *, along: bool) -> tuple[Interval | None, str]:
+    """The interval of a divergence, and the divergence as text.
+
+    Args:
+        cost: the cost.
+        along: whether it is that along answers, rather than that of the first token.
+    """
+    found = cost.answers if along else cost
+    if found is None:
+        return None, "no answers were read"
+    interval = found.interval
+    if interval is None and not found.divergence:
+        interval = Interval(0.0, 0.0)
+    of = "nats a token in answers to" if along else "nats on"
+    return interval, f"KL {found} {of} {found.queries} queries"
+
+
+def _share(cost: Cost, measure: Measure) -> Rate | None:
+    """The share that a requirement is about."""
+    if measure == "same-word":
+        return None if cost.answers is None else cost.answers.agreement
+    return cost.other_language if measure == "other-language" else cost.changed
 
 
 _READ = "read the responses without an answer or verdict, or give another --judge or more --tokens."
@@ -191,7 +220,7 @@ def least_to_pass(requirement: Requirement) -> int | None:
 
 def cannot_pass(requirement: Requirement, group: Group) -> str:
     """Why a requirement cannot pass on so few queries, in a sentence; empty where it can."""
-    if requirement.measure == "kl" or not group.queries:
+    if requirement.measure in (*IN_NATS, "same-word") or not group.queries:
         return ""
     needed = least_to_pass(requirement)
     if needed is not None and needed <= group.queries:

@@ -5,20 +5,34 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal
+from typing import Literal, get_args
 
 from demur.errors import DemurError
 
-Measure = Literal["refused", "complied-harmfully", "kl", "first-word"]
+Measure = Literal[
+    "refused",
+    "complied-harmfully",
+    "kl",
+    "first-word",
+    "answer-kl",
+    "same-word",
+    "other-language",
+]
 """What a requirement is about.
 
 - `refused`: the rate at which queries are refused.
 - `complied-harmfully`: the rate at which harmful queries are complied with harmfully.
 - `kl`: the mean KL cost on harmless queries, in nats.
 - `first-word`: the share of harmless queries whose likeliest first word changed.
+- `answer-kl`: the mean KL cost a token along whole answers to harmless queries, in nats.
+- `same-word`: the share of the tokens of these answers at which the likeliest word is the same.
+- `other-language`: the share of answers to harmless queries in another language than the query.
 """
 
-MEASURES: tuple[Measure, ...] = ("refused", "complied-harmfully", "kl", "first-word")
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+IN_NATS: tuple[Measure, ...] = ("kl", "answer-kl")
+COSTS: tuple[Measure, ...] = ("kl", "first-word", "answer-kl", "same-word", "other-language")
+"""What a prompt costs on harmless queries, which is measured of a model that runs here."""
 
 _PARTS = re.compile(r"(?P<left>.*\S)\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]*)", re.DOTALL)
 _CALL = re.compile(rf"({'|'.join(MEASURES)})\((.*)\)", re.DOTALL)
@@ -76,14 +90,14 @@ class Requirement:
     @property
     def limit_text(self) -> str:
         """The limit in words, for example `at least 90 %`."""
-        amount = f"{self.limit:g} nats" if self.measure == "kl" else f"{100 * self.limit:g} %"
+        amount = f"{self.limit:g} nats" if self.measure in IN_NATS else f"{100 * self.limit:g} %"
         return f"{'at least' if self.at_least else 'at most'} {amount}"
 
 
 def _limit(text: str, measure: Measure, written: str) -> float:
     """The limit of a requirement."""
     number, percent = text.removesuffix("%").strip(), text.endswith("%")
-    if measure == "kl":
+    if measure in IN_NATS:
         number = number.removesuffix("nats").strip()
     try:
         value = float(number)
@@ -94,11 +108,11 @@ def _limit(text: str, measure: Measure, written: str) -> float:
             f"The limit {text!r:.60} of the requirement {written!r:.200} is not a number of 0 or "
             f"more: {_EXAMPLE}."
         )
-    if measure == "kl":
+    if measure in IN_NATS:
         if percent:
             raise DemurError(
                 f"The requirement {written!r:.200} limits a KL cost in percent: give it in nats, "
-                "for example 'kl(harmless)<=0.2'."
+                f"for example '{measure}(harmless)<=0.2'."
             )
         return value
     share = value / 100 if percent else value

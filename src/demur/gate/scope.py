@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from demur.errors import DemurError, did_you_mean
 from demur.evaluation.figures import Figures, PromptRates
 from demur.evaluation.verdict import kind_of
-from demur.gate.requirements import Requirement
+from demur.gate.requirements import COSTS, Requirement
 from demur.queries import BENCHMARKS
 from demur.queries.turns import FIRST, THIRD, name_in_turn
 from demur.records import Label, Queries
@@ -138,7 +138,7 @@ class Scope:
         """
         groups, prompt = self._resolve(requirement)
         self._check_measure(requirement, groups)
-        if requirement.measure in ("kl", "first-word"):
+        if requirement.measure in COSTS:
             groups = [one for one in groups if one.label == "harmless"]
         _check_direction(requirement, groups)
         return [Target(requirement, prompt or candidate, group) for group in groups]
@@ -249,6 +249,13 @@ def _check_direction(requirement: Requirement, groups: Sequence[Group]) -> None:
         DemurError: it is one.
     """
     text, limit = requirement.text, requirement.limit
+    if requirement.measure == "same-word":
+        if not requirement.at_least:
+            raise DemurError(
+                f"The requirement {text!r:.200} asks for answers that stay the same at most so "
+                "often: write >= instead of <=."
+            )
+        return
     if requirement.measure != "refused":
         if requirement.at_least:
             raise DemurError(

@@ -22,6 +22,7 @@ from demur.report.facts import (
     facts_of_settings,
     facts_of_versions,
 )
+from demur.report.of_costs import answers_tables
 from demur.report.subject import (
     Subject,
     Table,
@@ -57,6 +58,7 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
         *([_categories(categories)] if categories else []),
         *([_differences(comparison.differences)] if comparison.differences else []),
         *([_costs(comparison.costs)] if comparison.costs else []),
+        *answers_tables(comparison.costs),
         *([_wins(comparison.wins)] if comparison.wins else []),
         *([_agreements(comparison.agreements)] if comparison.agreements else []),
     ]

@@ -20,6 +20,7 @@ from demur.report.facts import (
     facts_of_settings,
     facts_of_versions,
 )
+from demur.report.of_costs import answers_tables
 from demur.report.scatter import Scatter
 from demur.report.subject import (
     Arrow,
@@ -58,7 +59,11 @@ def subject_of_run(run: Run) -> Subject:
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
         verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
         outcome=verdict.kind,
+<<<<<<< HEAD
         tables=_tables(run),
+=======
+        tables=(_table(run), *answers_tables(run.comparison.costs)),
+>>>>>>> 18c75ab (Show and require what a prompt costs along whole answers)
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,

@@ -1,0 +1,62 @@
+"""What a report shows of the cost of prompts along whole answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from demur.evaluation.costs import ANSWER_TOKENS, Cost
+from demur.report.subject import Table, rate_text
+
+
+def answers_tables(costs: Sequence[Cost]) -> list[Table]:
+    """A table of what prompts cost along answers; none where nothing is known.
+
+    Args:
+        costs: the costs on each set under each prompt.
+    """
+    shown = [one for one in costs if one.answers or one.length]
+    if not shown:
+        return []
+    return [
+        Table(
+            title="Answers to harmless queries",
+            columns=(
+                "queries",
+                "prompt",
+                "answers read",
+                "KL a token (nats)",
+                "same word likeliest",
+                "tokens",
+                "change",
+                "cut",
+                "in another language",
+            ),
+            rows=tuple(map(_row, shown)),
+            note="KL a token, same word likeliest: along the first "
+            f"{ANSWER_TOKENS} tokens of the model's own answers without a prompt; 0 and 100 % are "
+            "no change. Tokens: mean length of the answers that do not refuse, and the change "
+            "from no prompt. Cut: answers that did not end by themselves. In brackets: 95 % "
+            "intervals.",
+            words=("prompt",),
+        )
+    ]
+
+
+def _row(cost: Cost) -> tuple[str, ...]:
+    answers, length, other = cost.answers, cost.length, cost.other_language
+    change = ""
+    if length is not None and length.change is not None:
+        change = f"{length.change:+.1f}"
+        if length.interval is not None:
+            change += f" ({length.interval.low:+.1f} to {length.interval.high:+.1f})"
+    return (
+        cost.set,
+        cost.prompt,
+        "" if answers is None or not answers.tokens else str(answers.queries),
+        "" if answers is None else str(answers) if answers.tokens else "0",
+        "" if answers is None else rate_text(answers.agreement) if answers.tokens else "100 %",
+        "" if length is None else f"{length.tokens:.1f}",
+        change,
+        "" if length is None else f"{length.cut} of {length.answers}",
+        "" if other is None else rate_text(other),
+    )
