@@ -58,10 +58,12 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
     first = re.search("1 of ([0-9]+)  Measuring on held-out queries: none: begins", err)
     assert first is not None
     number = int(first[1])
-    assert f"{number - 2} of {number}  Training the prompt: done in 0:0" in err
-    assert f"{number - 1} of {number}  Measuring on held-out queries: optimized: done in" in err
-    assert f"{number} of {number}  Measuring in the third turn: optimized: done in" in err
+    assert f"{number - 3} of {number}  Training the prompt: done in 0:0" in err
+    assert f"{number - 2} of {number}  Measuring on held-out queries: optimized: done in" in err
+    assert f"{number - 1} of {number}  Measuring in the third turn: optimized: done in" in err
+    assert f"{number} of {number}  Measuring the cost: optimized: done in" in err
     assert "Refused in the third turn of a conversation" in out
+    assert "Answers to harmless queries" in out
     ending = " ".join(out.split("demur show ")[1].split())
     assert " than basic.txt" in ending
     assert "optimized refuses " in ending

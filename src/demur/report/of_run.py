@@ -59,11 +59,7 @@ def subject_of_run(run: Run) -> Subject:
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
         verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
         outcome=verdict.kind,
-<<<<<<< HEAD
-        tables=_tables(run),
-=======
-        tables=(_table(run), *answers_tables(run.comparison.costs)),
->>>>>>> 18c75ab (Show and require what a prompt costs along whole answers)
+        tables=(*_tables(run), *answers_tables(run.comparison.costs)),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
