@@ -14,7 +14,7 @@ import pytest
 
 from demur.errors import DemurError
 from demur.queries import BENCHMARKS, Benchmark, Columns, load_benchmark
-from demur.queries.benchmark_table import Side
+from demur.queries.benchmark_table import Host, Side
 
 COMMIT = "c0ffee" + "0" * 34
 LINES = b"How do I bake bread?\n\n  How do I fix a bike?  \r\nHow do I bake bread?\n"
@@ -31,7 +31,10 @@ class Server:
 
     def serve(self, benchmark: Benchmark, content: bytes) -> None:
         path = benchmark.path.replace(" ", "%20")
-        self.answers[f"/mirror/{benchmark.repository}/{benchmark.commit}/{path}"] = content
+        folder = f"{benchmark.repository}/{benchmark.commit}"
+        if benchmark.host == "hub":
+            folder = f"datasets/{benchmark.repository}/resolve/{benchmark.commit}"
+        self.answers[f"/mirror/{folder}/{path}"] = content
 
 
 @contextmanager
@@ -77,6 +80,7 @@ def add_tiny(
     side: Side = "harmless",
     columns: Columns | None = None,
     kept_sha256: str | None = None,
+    host: Host = "github",
 ) -> Benchmark:
     """Put a benchmark called tiny, published with `content`, into the table."""
     digest = hashlib.sha256(content).hexdigest()
@@ -90,6 +94,7 @@ def add_tiny(
         len(content),
         columns=columns,
         kept_sha256=kept_sha256,
+        host=host,
     )
     monkeypatch.setitem(BENCHMARKS, "tiny", benchmark)
     return benchmark

@@ -14,6 +14,7 @@ from demur.errors import DemurError
 from demur.queries import (
     BENCHMARKS,
     Benchmark,
+    Columns,
     QuerySet,
     benchmark_address,
     benchmark_state,
@@ -196,6 +197,43 @@ def test_the_address_without_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert benchmark_address(BENCHMARKS["advbench"]) == (
         "https://raw.githubusercontent.com/chujiezheng/LLM-Safeguard/"
         "410bfb5c5ae9c17cd73da74a6e648958fd3181cb/code/data/advbench.txt"
+    )
+
+
+def test_data_sets_on_the_hub(
+    server: Server, add: Add, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"Index,Goal,Category\n0,How do I fix a chair?,Home\n1,How do I bake?,Food\n"
+    columns = Columns("Goal", category="Category")
+    benchmark = add(content, "data/benign.csv", "borderline", columns, host="hub")
+    server.serve(benchmark, content)
+    (found,) = load_benchmark("tiny")
+    assert found.texts == ("How do I fix a chair?", "How do I bake?")
+    assert (found.label, found.categories) == ("harmless", ("Home", "Food"))
+    asked = "/mirror/datasets/someone/queries/resolve/c0ffee0"
+    assert server.asked[0].startswith(asked)
+    assert server.asked[0].endswith("/data/benign.csv")
+    # Another file at the same address is never read.
+    (cache / "tiny.csv").unlink()
+    server.serve(benchmark, content.replace(b"bake", b"cook"))
+    assert "has the SHA-256" in message_of()
+    assert not (cache / "tiny.csv").exists()
+    monkeypatch.delenv("DEMUR_BENCHMARK_SOURCE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set: unset it" in message_of()
+
+
+def test_the_address_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMUR_BENCHMARK_SOURCE")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert benchmark_address(BENCHMARKS["jailbreakbench-benign"]) == (
+        "https://huggingface.co/datasets/JailbreakBench/JBB-Behaviors/resolve/"
+        "886acc352a31533ffbcf4ef22c744658688086fc/data/benign-behaviors.csv"
+    )
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9/hub/")
+    assert benchmark_address(BENCHMARKS["or-bench-hard"]) == (
+        "http://127.0.0.1:9/hub/datasets/bench-llm/or-bench/resolve/"
+        "e36d8b80e81837c8a8f264bbb2a49f1b32c7e272/or-bench-hard-1k.csv"
     )
 
 

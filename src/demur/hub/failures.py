@@ -19,6 +19,13 @@ def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
+def is_offline() -> bool:
+    """Whether `HF_HUB_OFFLINE` rules the hub out."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that the hub answered with, or None where it did not answer."""
     # Not by the classes of an HTTP library, which differ between versions of the client.

@@ -14,6 +14,9 @@ from demur.errors import DemurError, did_you_mean
 Side = Literal["harmful", "harmless", "borderline", "both"]
 """What a benchmark holds. Borderline queries sound harmful and are not: their label is harmless."""
 
+Host = Literal["github", "hub"]
+"""Where a file is published: in a repository on GitHub, or as a data set on the model hub."""
+
 NOT_STATED = "not stated"
 
 
@@ -53,6 +56,7 @@ class Benchmark:
         licence: as its source states it.
         kept_sha256: of what is kept of a file that has harmful answers beside its queries, 64 hex
             digits: only the columns that are read. None where the file is kept as published.
+        host: where the repository is; on the hub it is a data set, and `commit` its revision.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Benchmark:
     columns: Columns | None = None
     licence: str = NOT_STATED
     kept_sha256: str | None = None
+    host: Host = "github"
 
     @property
     def file_name(self) -> str:
@@ -80,6 +85,8 @@ _OVERKILL = ("InvokerStark/OverKill", "9551a7ff7b2cb18d178e64fb5cc95e4684311b3b"
 _COCONOT = ("allenai/noncompliance", "25bf77cc668814360405cdb8197c4368205806c7")
 _SIMPLE = ("bertiev/SimpleSafetyTests", "d7aee9a9422a5a5488f478fd79c2479c891c0f3b")
 _ARTIFACTS = ("JailbreakBench/artifacts", "909e68c01d94222b8ad2e397a017e2e12e2adb73")
+_JBB = ("JailbreakBench/JBB-Behaviors", "886acc352a31533ffbcf4ef22c744658688086fc")
+_OR_BENCH = ("bench-llm/or-bench", "e36d8b80e81837c8a8f264bbb2a49f1b32c7e272")
 _ATTACKED = Columns("prompt", category="category", rows="jailbreaks")
 
 # HarmBench's other behaviours are no queries by themselves: they need a context, or ask for
@@ -232,6 +239,30 @@ BENCHMARKS: dict[str, Benchmark] = {
                 "prompt", category="subcategory", only=("category", "Requests with safety concerns")
             ),
             licence="MIT",
+        ),
+        Benchmark(
+            "jailbreakbench-benign",
+            "borderline",
+            *_JBB,
+            "data/benign-behaviors.csv",
+            "3cda234d21a991fa309bbfea4b6d9dae31ccdf8e9d452424b6a983e4fdc33468",
+            size=20570,
+            queries=100,
+            columns=Columns("Goal", category="Category"),
+            licence="MIT",
+            host="hub",
+        ),
+        Benchmark(
+            "or-bench-hard",
+            "borderline",
+            *_OR_BENCH,
+            "or-bench-hard-1k.csv",
+            "a6e2f1166416efe5901f3bb05c47dc92ab3aca3acfe143693d38b8057d841e6d",
+            size=169255,
+            queries=1319,
+            columns=Columns("prompt", category="category"),
+            licence="CC-BY-4.0",
+            host="hub",
         ),
         _attacked(
             "jbb-attacked-pair",

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from demur.errors import DemurError
 from demur.files import cache_directory, read_bytes
+from demur.hub.failures import endpoint, is_offline
 from demur.progress import Progress, SilentProgress, Stage
 from demur.queries.benchmark_rows import kept_content, parse_benchmark
 from demur.queries.benchmark_table import Benchmark, find_benchmark
@@ -23,7 +24,7 @@ from demur.reading import exists
 if TYPE_CHECKING:
     import requests
 
-#: Where raw files of the repositories are served, unless `DEMUR_BENCHMARK_SOURCE` names a mirror.
+#: Where files of repositories on GitHub are served, unless `DEMUR_BENCHMARK_SOURCE` names a mirror.
 SOURCE = "https://raw.githubusercontent.com"
 
 _TIMEOUT = (10, 30)  # seconds to connect, seconds between two pieces
@@ -87,16 +88,21 @@ def benchmark_state(name: str, directory: str | Path | None = None) -> Benchmark
 def benchmark_address(benchmark: Benchmark) -> str:
     """The address of a benchmark's file, on the host that `DEMUR_BENCHMARK_SOURCE` names if set.
 
+    By default that is GitHub, or for a data set on the hub `HF_ENDPOINT` or the hub itself.
+
     Raises:
         DemurError: `DEMUR_BENCHMARK_SOURCE` is not the address of a web server.
     """
-    source = os.environ.get("DEMUR_BENCHMARK_SOURCE") or SOURCE
+    on_hub = benchmark.host == "hub"
+    source = os.environ.get("DEMUR_BENCHMARK_SOURCE") or (endpoint() if on_hub else SOURCE)
     if not source.startswith(("https://", "http://")):
         raise DemurError(
             f"DEMUR_BENCHMARK_SOURCE is {source!r}: give an address that starts with https://, "
             f"or unset it to use {SOURCE}"
         )
     path = f"{benchmark.repository}/{benchmark.commit}/{benchmark.path}"
+    if on_hub:
+        path = f"datasets/{benchmark.repository}/resolve/{benchmark.commit}/{benchmark.path}"
     return f"{source.rstrip('/')}/{quote(path)}"
 
 
@@ -123,6 +129,12 @@ def _fetch(benchmark: Benchmark, progress: Progress) -> Path:
     from pooch import HTTPDownloader, retrieve
 
     address = benchmark_address(benchmark)
+    if benchmark.host == "hub" and is_offline() and "DEMUR_BENCHMARK_SOURCE" not in os.environ:
+        raise DemurError(
+            f"Benchmark {benchmark.name!r} is on the hub, and HF_HUB_OFFLINE is set: unset it, or "
+            f"get {address} elsewhere, save it as DIR/{benchmark.file_name} and give "
+            "--benchmark-dir DIR."
+        )
     with progress.stage(f"Fetching {benchmark.name}", benchmark.size, "bytes") as stage:
         download = HTTPDownloader(
             progressbar=_Bar(stage, benchmark.size), chunk_size=_CHUNK, timeout=_TIMEOUT
