@@ -1,11 +1,12 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
-# Two sets of tests run apart from `make test`: `make inspect` and `make reference`.
+# Three sets of tests run apart from `make test`: `make inspect`, `make capability` and `make
+# reference`.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect reference format clean
+.PHONY: demo test lint types unit inspect capability reference format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -30,6 +31,10 @@ unit: .venv/installed-dev
 inspect: .venv/installed-inspect
 	$(BIN)/python -m pytest tests/test_inspect.py
 
+# lm-eval brings some forty packages.
+capability: .venv/installed-lm-eval
+	$(BIN)/python -m pytest tests/test_capability.py
+
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
 	$(BIN)/python -m pytest -m reference
@@ -51,6 +56,10 @@ format: .venv/installed-dev
 
 .venv/installed-inspect: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[inspect]'
+	touch $@
+
+.venv/installed-lm-eval: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lm-eval]'
 	touch $@
 
 clean:

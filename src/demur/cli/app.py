@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from demur.cli.attack import attack_command
 from demur.cli.benchmarks import BENCHMARKS_COMMAND
+from demur.cli.capability import CAPABILITY
 from demur.cli.chat import CHAT
 from demur.cli.command import Command, without_types
 from demur.cli.compare import COMPARE
@@ -54,6 +55,7 @@ def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
         evaluate_command(),
         diagnose_command(),
         attack_command(),
+        CAPABILITY,
         CHAT,
         EXPORT,
         REPORT,

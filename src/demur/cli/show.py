@@ -25,8 +25,8 @@ class ShowOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: str = Field(
-        description="folder of a finished run, evaluation, diagnosis or attack; or a safety "
-        "prompt: a folder, or organisation/name on the hub",
+        description="folder of a finished run, evaluation, diagnosis, attack or capability check; "
+        "or a safety prompt: a folder, or organisation/name on the hub",
         json_schema_extra={"argument": True},
     )
     format: TableFormat = Field(
@@ -63,6 +63,8 @@ def run_show(options: ShowOptions) -> None:
         _show_diagnosis(path)
     elif kind == "attack":
         _show_attacks(path, options.format)
+    elif kind == "capability check":
+        _show_capability(path)
     else:
         _show_prompt(options.folder)
 
@@ -104,6 +106,13 @@ def _show_attacks(path: Path, format: TableFormat) -> None:
     print_attacks(console, Robustness.load(path), format)
 
 
+def _show_capability(path: Path) -> None:
+    from demur.capability import Capability
+    from demur.cli.capability import print_capability
+
+    print_capability(console, Capability.load(path))
+
+
 def _show_prompt(spec: str) -> None:
     from demur.cli.prompt import print_prompt
     from demur.prompts import load_prompt
@@ -115,7 +124,8 @@ SHOW = Command(
     verb="show",
     settings=ShowOptions,
     run=run_show,
-    help="""Print the results of a run, an evaluation, a diagnosis, an attack or a prompt again.
+    help="""Print the results of a run, an evaluation, a diagnosis, an attack, a capability
+    check or a prompt again.
 
     With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
     evaluate` does; nothing is measured.""",

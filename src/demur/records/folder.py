@@ -21,7 +21,7 @@ Settings = TypeVar("Settings")
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
-KINDS = ("run", "wording run", "evaluation", "diagnosis", "attack")
+KINDS = ("run", "wording run", "evaluation", "diagnosis", "attack", "capability check")
 _MOST_SHOWN = 40
 _SECONDS_BETWEEN = 0.2
 _FCNTL: Any = import_module("fcntl") if os.name == "posix" else None

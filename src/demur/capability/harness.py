@@ -1,0 +1,169 @@
+"""Running tasks of lm-eval, and what is read of its results.
+
+This module needs lm-eval. It is imported where a check begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from demur.errors import DemurError, did_you_mean, first_line
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+try:
+    import lm_eval
+    from lm_eval.api import task as lm_eval_task
+    from lm_eval.tasks import TaskManager
+except ImportError as error:
+    raise DemurError(
+        "A capability check needs lm-eval: run `pip install 'demur[lm-eval]'`."
+    ) from error
+
+from demur.capability.language_model import ConditionedModel
+from demur.capability.results import MetricValues, TaskScores
+
+VERSION = str(lm_eval.__version__)
+_NO_TASK = "give another --tasks, or the folder of its YAML file with --include-path"
+
+
+class Harness:
+    """The tasks of lm-eval.
+
+    Args:
+        include_path: folder with further tasks, or None.
+
+    Raises:
+        DemurError: the folder is missing, or holds a file that cannot be read.
+    """
+
+    def __init__(self, include_path: str | None = None) -> None:
+        if include_path is not None and not Path(include_path).is_dir():
+            raise DemurError(
+                f"There is no folder {include_path!r:.300}: name the one with the YAML files of "
+                "your tasks."
+            )
+        with _quiet(), _explained("The tasks of lm-eval cannot be read", "check --include-path"):
+            self._manager = TaskManager(include_path=include_path)
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Find tasks that do not exist or whose data cannot be had, before anything slow.
+
+        Raises:
+            DemurError: there is one.
+        """
+        for number, name in enumerate(tasks):
+            if name in tasks[:number]:
+                raise DemurError(f"The task {name!r:.100} is given twice: leave one out.")
+            known = list(self._manager.all_tasks)
+            if name not in known:
+                raise DemurError(
+                    f"lm-eval has no task {name!r:.100}{did_you_mean(name, known)}: {_NO_TASK}."
+                )
+        for name in tasks:
+            with (
+                _quiet(),
+                _explained(
+                    f"The task {name!r:.100} cannot be loaded",
+                    "its data comes from the hub, so check the connection, HF_ENDPOINT and "
+                    "HF_HUB_OFFLINE, or give a task of your own with --include-path",
+                ),
+            ):
+                self._manager.load([name])
+
+    def scores(
+        self, model: ConditionedModel, task: str, limit: int, fewshot: int | None
+    ) -> tuple[TaskScores, ...]:
+        """What a model scores on a task, or on each task of a group.
+
+        Args:
+            model: the model under its condition.
+            task: name of the task.
+            limit: number of samples, at most.
+            fewshot: number of solved examples; None for the task's own.
+
+        Raises:
+            DemurError: the task cannot be run.
+        """
+        with _quiet(), _explained(f"The task {task!r:.100} cannot be run", "choose another one"):
+            found = lm_eval.simple_evaluate(
+                model=model,
+                tasks=[task],
+                limit=limit,
+                num_fewshot=fewshot,
+                task_manager=self._manager,
+                apply_chat_template=True,
+                fewshot_as_multiturn=True,
+                bootstrap_iters=0,
+                log_samples=True,
+            )
+        samples: Mapping[str, list[dict[str, Any]]] = found["samples"]
+        return tuple(
+            _scores(name, found["results"][name], found["versions"].get(name), rows)
+            for name, rows in sorted(samples.items())
+        )
+
+
+def _scores(
+    name: str, result: Mapping[str, Any], version: object, rows: Sequence[Mapping[str, Any]]
+) -> TaskScores:
+    """What is kept of a task's results."""
+    metrics: list[MetricValues] = []
+    for key, value in result.items():
+        metric, _, kind = key.partition(",")
+        if not kind or metric.endswith("_stderr") or not _is_number(value):
+            continue
+        of_filter = sorted(
+            (row for row in rows if row["filter"] == kind), key=lambda row: int(row["doc_id"])
+        )
+        values = [row.get(metric) for row in of_filter]
+        numbers = [float(one) for one in values if _is_number(one)]  # type: ignore[arg-type]
+        whole = tuple(numbers) if len(numbers) == len(values) else ()
+        metrics.append(MetricValues(metric, kind, float(value), whole))
+    documents = {int(row["doc_id"]): str(row["doc_hash"]) for row in rows}
+    return TaskScores(
+        task=name,
+        version=str(version),
+        documents=tuple(documents[place] for place in sorted(documents)),
+        metrics=tuple(metrics),
+    )
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value of lm-eval is a finite number; it has numbers of several packages."""
+    try:
+        return value is not None and not isinstance(value, str) and isfinite(float(value))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and lines of lm-eval: the stages say the same."""
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with patch.object(lm_eval_task, "tqdm", lambda items, **_: items):
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _explained(what: str, fix: str) -> Iterator[None]:
+    """Turn whatever a task raises into a `DemurError`; a task is a program of a stranger."""
+    try:
+        yield
+    except DemurError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error):.200}"
+        raise DemurError(f"{what} ({reason}): {fix}.") from error

@@ -1,0 +1,103 @@
+"""`demur capability`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ConfigDict, Field
+from rich.console import Console
+from rich.text import Text
+
+from demur.capability.settings import CapabilitySettings
+from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.settings import LoadSettings
+from demur.cli.command import Command
+from demur.cli.screen import console, new_table, print_again, short_name, with_notes
+from demur.cli.stages import TerminalProgress
+from demur.cli.tables import RIGHT, WRONG
+from demur.records import WorkFolder, kind_of
+from demur.settings import part_of
+
+if TYPE_CHECKING:
+    from demur.capability import Capability
+
+HELP = """Check what a safety prompt costs in ability: short tasks of lm-eval, before and after.
+
+Each task is done without the prompt and with it, through the chat template, as an export of the
+prompt answers. Needs demur[lm-eval]. An interrupted check goes on when the same command is given
+again."""
+
+
+class CheckedModel(LoadSettings):
+    """The model and the machine."""
+
+    model: str | None = Field(
+        default=None,
+        description="hub name (ORG/NAME, with @REVISION or :Q4_K_M), local folder, GGUF file or "
+        "catalog name of the model",
+        json_schema_extra={"default": f"the model of the run, else {DEFAULT_MODEL}"},
+    )
+
+
+class CapabilityOptions(CapabilitySettings):
+    """What is checked, and where the results are written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    output: Path | None = Field(
+        default=None,
+        description="folder of the results; the same folder with the same settings goes on",
+        json_schema_extra={"default": "one in demur-capability, named after the run or prompt"},
+    )
+    load: CheckedModel = Field(default_factory=CheckedModel)
+
+
+def run_capability(options: CapabilityOptions) -> None:
+    """Check a prompt and print the table."""
+    from demur.capability import KIND, carry_out, make_plan
+    from demur.chat.chosen import load_chosen
+
+    progress = TerminalProgress()
+    # Mistakes are found before the model is fetched.
+    if options.output is not None and kind_of(options.output) != KIND:
+        WorkFolder.check(options.output, None, KIND)
+    plan = make_plan(part_of(options, CapabilitySettings), progress)
+    load = part_of(options, LoadSettings)
+    if plan.run is not None:
+        load = load.like(plan.run.settings.load)
+    capability = carry_out(plan, load_chosen(load, progress), options.output, progress)
+    print_capability(console, capability)
+
+
+def print_capability(console: Console, capability: Capability) -> None:
+    """Print how every task changed."""
+    changes = capability.changes
+    before, after = (short_name(one.name, 20) for one in capability.settings.conditions)
+    table = new_table("Tasks of lm-eval without the prompt and with it, in percent")
+    for name in ("task", "metric"):
+        table.add_column(name, overflow="fold")
+    for name in ("samples", before, after, "points, with\n95 % interval"):
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for one in changes:
+        points = Text(f"{100 * one.difference:+.1f}")
+        if one.interval is not None:
+            low, high = 100 * one.interval.low, 100 * one.interval.high
+            points.append(f" ({low:+.1f} to {high:+.1f})")
+        if one.more_than_chance:
+            points.stylize(RIGHT if one.difference > 0 else WRONG)
+        table.add_row(
+            Text(short_name(one.task)),
+            Text(short_name(one.metric, 20)),
+            str(one.samples),
+            f"{100 * one.before:.1f}",
+            f"{100 * one.after:.1f}",
+            points,
+        )
+    console.print()
+    notes = ["points in colour: more than chance, by the paired test on the same samples"]
+    console.print(with_notes(table, notes))
+    print_again(console, capability.path, "All scores")
+
+
+CAPABILITY = Command(verb="capability", settings=CapabilityOptions, run=run_capability, help=HELP)
