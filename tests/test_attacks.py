@@ -369,6 +369,11 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
     ):
         assert message in mistake(demur(*missing, *given))
     (Path("o") / "results.json").unlink()
+    # Another choice in the same folder is found before a model is loaded.
+    other = ["attack", "--model", "no-such-model", *command[3:], "--output", "o"]
+    assert "another tokens" in mistake(demur(*other, "--tokens", "5"))
+    assert "another choice of prompts" in mistake(demur(*other, "--prompt", "none"))
+    assert "q.txt is a file" in mistake(demur("attack", "--output", "q.txt"))
     unfinished = mistake(demur("show", "o"))
     assert re.search(r"go on with `demur attack .*--model .*tiny.* --output o`", unfinished)
     assert "has no rows of attacks" in mistake(demur("show", "long", "--format", "csv"))
@@ -401,7 +406,15 @@ def test_a_server_is_attacked_without_openings(arguments: dict[str, Any]) -> Non
 def test_objects_stand_in_for_names(model: ChatModel, arguments: dict[str, Any]) -> None:
     queries = QuerySet("mine", "harmful", tuple(f"w7 w{row} ?" for row in range(10, 20)))
     chosen = {**arguments, "harmful": queries, "prompts": [None, SafetyPrompt("own", "w1 .")]}
-    found = attack(model, **chosen, attacks=[TEMPLATES["leetspeak"], "rot13"])
+    found = attack(model, **chosen, attacks=[TEMPLATES["leetspeak"], "rot13"], samples=3)
+    for rates in found.figures.rates:
+        assert rates.responses == 30
+        assert rates.answered is not None
+        assert rates.answered.queries <= 10
+    read = list(found.responses())
+    assert len(read) == 3 * 2 * 30
+    assert {row.set for row in read} == set(found.attacks)
+    assert all("w7" in text_of(row.query or "") for row in read if row.set == NO_ATTACK)
     assert found.prompts == ("none", "own")
     assert found.settings.objects == ("attacks", "prompts", "harmful")
     assert found.settings.queries.name == "mine"

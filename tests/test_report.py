@@ -198,7 +198,9 @@ def test_five_thousand_responses_stay_below_five_megabytes(tmp_path: Path) -> No
 
 
 def test_an_unfinished_or_foreign_folder_is_named(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DemurError, match="not the folder of a run, a diagnosis, an evaluation or an attack"):
+    with pytest.raises(
+        DemurError, match="not the folder of a run, a diagnosis, an evaluation or an attack"
+    ):
         write_report([tmp_path])
     with pytest.raises(DemurError, match="nothing to report"):
         write_report([])

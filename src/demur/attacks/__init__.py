@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from demur.attacks.registry import GCG, NO_ATTACK, TEMPLATES
     from demur.attacks.results import Robustness
     from demur.attacks.settings import AttackSettings
-    from demur.attacks.work import carry_out
+    from demur.attacks.work import carry_out, renewed
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -31,6 +31,7 @@ else:
             "attack": "demur.attacks.attacking",
             "carry_out": "demur.attacks.work",
             "make_plan": "demur.attacks.plan",
+            "renewed": "demur.attacks.work",
         },
     )
 
@@ -49,4 +50,5 @@ __all__ = [
     "attack",
     "carry_out",
     "make_plan",
+    "renewed",
 ]

@@ -14,19 +14,22 @@ from demur.attacks.plan import AttackPlan, LeftOut, Template
 from demur.attacks.record import KIND, AttackRecord, TemplateRecord
 from demur.attacks.registry import GCG
 from demur.attacks.results import Robustness
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, Question, Task
-from demur.evaluation.answerers.records import short_name
+from demur.evaluation.answerers.records import AnswererRecord, short_name
 from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.chosen import named_for
 from demur.evaluation.figures import Figures, Measured
 from demur.evaluation.judging import Judges
 from demur.evaluation.measuring import complete, key_of
 from demur.evaluation.record import JudgeRecord, SetRecord
+from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.evaluation.tally import Tally
 from demur.files import safe_name
 from demur.progress import Progress, SilentProgress
 from demur.records import (
+    ConditionRecord,
     JudgedResponse,
     MeasurementStore,
     Queries,
@@ -85,6 +88,23 @@ def carry_out(
     return robustness
 
 
+def renewed(stored: AttackRecord, plan: AttackPlan) -> AttackRecord:
+    """What is recorded of planned attacks with the model of stored ones.
+
+    Attacks that the stored ones lack may have been impossible for the model, so they do not count.
+    """
+    chosen = plan.chosen
+    known = {(one.opening, one.queries) for one in stored.attacks}
+    found = [_record_of(one) for one in plan.templates]
+    return _recorded(
+        plan,
+        [one for one in found if (one.opening, one.queries) in known],
+        stored.answerer,
+        stored.source,
+        [condition.record() for condition in chosen.conditions],
+    )
+
+
 def default_output(plan: AttackPlan, record: AttackRecord) -> Path:
     """Where attacks lie unless told otherwise."""
     if plan.run is not None:
@@ -113,26 +133,15 @@ class _Work:
         described = answerer.describe(progress)
         self.templates, self.left_out = self._possible()
         chosen = plan.chosen
-        harm = chosen.judges.harm
-        self.record = AttackRecord(
-            answerer=described,
-            conditions=tuple(
+        self.record = _recorded(
+            plan,
+            [_record_of(one) for one in self.templates],
+            described,
+            answerer.settings,
+            [
                 answerer.condition(condition, name)
                 for condition, name in zip(chosen.conditions, chosen.names, strict=True)
-            ),
-            queries=SetRecord.of(plan.queries),
-            attacks=tuple(
-                TemplateRecord(
-                    one.name, one.source, one.opening, one.disguises, one.queries.fingerprint
-                )
-                for one in self.templates
-            ),
-            with_gcg=plan.with_gcg,
-            judge=JudgeRecord.of(chosen.judges.refusal),
-            harm_judge=None if harm is None else JudgeRecord.of(harm),
-            settings=plan.settings,
-            source=answerer.settings,
-            objects=plan.objects,
+            ],
         )
 
     def run(self, path: Path) -> Robustness:
@@ -271,6 +280,38 @@ class _Work:
         for one in left_out:
             self.progress.message(f"The attack {one.attack} is left out: {one.reason}")
         return tuple(possible), tuple(left_out)
+
+
+def _record_of(template: Template) -> TemplateRecord:
+    return TemplateRecord(
+        template.name,
+        template.source,
+        template.opening,
+        template.disguises,
+        template.queries.fingerprint,
+    )
+
+
+def _recorded(
+    plan: AttackPlan,
+    attacks: Sequence[TemplateRecord],
+    answerer: AnswererRecord,
+    source: LoadSettings | ServerSettings | FileSettings,
+    conditions: Sequence[ConditionRecord],
+) -> AttackRecord:
+    judges = plan.chosen.judges
+    return AttackRecord(
+        answerer=answerer,
+        conditions=tuple(conditions),
+        queries=SetRecord.of(plan.queries),
+        attacks=tuple(attacks),
+        with_gcg=plan.with_gcg,
+        judge=JudgeRecord.of(judges.refusal),
+        harm_judge=None if judges.harm is None else JudgeRecord.of(judges.harm),
+        settings=plan.settings,
+        source=source,
+        objects=plan.objects,
+    )
 
 
 def _of_originals(stored: StoredMeasurement, originals: Queries) -> Iterator[JudgedResponse]:

@@ -13,10 +13,9 @@ from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.cli.work import OFF, own_report
+from demur.cli.work import OFF, check_output, own_report
 from demur.errors import DemurError
 from demur.evaluation.settings import ServerSettings
-from demur.records import WorkFolder, kind_of
 from demur.settings import options_in, part_of, values_of
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def attack_command() -> Command[AttackOptions]:
 
 def run_attack(options: AttackOptions) -> None:
     """Attack what was chosen and print the rates."""
-    from demur.attacks import KIND, carry_out, make_plan
+    from demur.attacks import KIND, AttackRecord, carry_out, make_plan, renewed
     from demur.cli.attacks import print_attacks
 
     progress = TerminalProgress()
@@ -64,8 +63,6 @@ def run_attack(options: AttackOptions) -> None:
     server = options.server
     _require_one_answerer(options)
     # Mistakes are found before the model is fetched.
-    if options.output is not None and kind_of(options.output) != KIND:
-        WorkFolder.check(options.output, None, KIND)
     if server.endpoint is not None:
         from demur.evaluation.answerers.server import Server
 
@@ -82,6 +79,7 @@ def run_attack(options: AttackOptions) -> None:
         from demur.evaluation.answerers.model import ModelAnswerer
 
         plan = make_plan(settings, ModelAnswerer.default_prompts, progress)
+        check_output(options.output, KIND, AttackRecord, lambda stored: renewed(stored, plan))
         robustness = carry_out(plan, _model(options, plan, progress), options.output, progress)
     with own_report(robustness):
         print_attacks(console, robustness, options.format)
