@@ -145,27 +145,13 @@ def make_plan(
             prompts=prompts, harmful=harmful, judge=given.judge, harm_judge=given.harm_judge
         ),
     )
-    templates = [Template(NO_ATTACK, "", None, False, queries)]
-    left_out: list[LeftOut] = []
-    for attack in attacks:
-        template = Template(
-            attack.name,
-            attack.source,
-            attack.opening,
-            attack.disguises,
-            attacked(attack, queries),
-        )
-        reason = _conflict(template, chosen.conditions)
-        if reason is None:
-            templates.append(template)
-        else:
-            left_out.append(LeftOut(attack.name, reason))
+    templates, left_out = _templates(attacks, queries, chosen.conditions)
     return AttackPlan(
         chosen=chosen,
         queries=queries,
-        templates=tuple(templates),
+        templates=(Template(NO_ATTACK, "", None, False, queries), *templates),
         with_gcg=with_gcg,
-        left_out=tuple(left_out),
+        left_out=left_out,
         settings=settings,
         run=run,
         objects=given.names,
@@ -185,6 +171,27 @@ def attacked(attack: Attack, queries: Queries) -> Queries:
             "it returns hold the query."
         )
     return Queries(attack.name, tuple(texts), queries.labels, queries.categories)
+
+
+def _templates(
+    attacks: Sequence[Attack], queries: Queries, conditions: Sequence[Condition]
+) -> tuple[tuple[Template, ...], tuple[LeftOut, ...]]:
+    """The attacks with the queries that they make, and those that the conditions do not allow.
+
+    Raises:
+        DemurError: an attack fails.
+    """
+    templates: list[Template] = []
+    left_out: list[LeftOut] = []
+    for attack in attacks:
+        made = attacked(attack, queries)
+        template = Template(attack.name, attack.source, attack.opening, attack.disguises, made)
+        reason = _conflict(template, conditions)
+        if reason is None:
+            templates.append(template)
+        else:
+            left_out.append(LeftOut(attack.name, reason))
+    return tuple(templates), tuple(left_out)
 
 
 def _conflict(template: Template, conditions: Sequence[Condition]) -> str | None:
