@@ -121,10 +121,11 @@ def test_search_and_filters(page: Browser) -> None:
             chips = page.all("#table tbody .chip")
             assert chips
             assert {chip.get_attribute("class") for chip in chips} == {f"chip {outcome}"}
+            assert {chip.text for chip in chips} == {f"{verdict}, {outcome}"}
     choose(page, "label", "harmful")
     choose(page, "verdict", "answered")
     assert page.find("#count").text == "2 of 200 responses"
-    assert {text.split()[0] for text in page.texts("#table tbody .chip")} == {"answered"}
+    assert {text.split()[0] for text in page.texts("#table tbody .chip")} == {"answered,"}
     choose(page, "set", "anchors")
     assert page.find("#count").text == "0 of 200 responses"
 

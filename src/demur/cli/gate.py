@@ -73,18 +73,23 @@ def check_early(
         from demur.evaluation.chosen import named_for
         from demur.gate import Scope
         from demur.gate.files import scope_of_files
+        from demur.judges.registry import may_tell_deflections
 
         if not gate.decides:
             return
         harm_judged = settings.judges.harm_judge is not None
+        tells = may_tell_deflections(settings.judges.judge)
         if isinstance(answerer, ResponseFiles):
-            scope = scope_of_files(answerer, progress, harm_judged=harm_judged)
+            scope = scope_of_files(
+                answerer, progress, harm_judged=harm_judged, tells_deflections=tells
+            )
         else:
             scope = Scope.planned(
                 named_for(answerer.bare_name, conditions, names),
                 [one.queries for one in sets],
                 harm_judged=harm_judged,
                 has_costs=isinstance(answerer, type),
+                tells_deflections=tells,
             )
         for remark in gate.check_scope(scope):
             progress.message(remark)

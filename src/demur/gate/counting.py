@@ -15,7 +15,14 @@ Unread = Literal["count", "leave-out"]
 - `leave-out`: they are left out, as the rates of an evaluation do.
 """
 
-CountedMeasure = Literal["refused", "complied-harmfully"]
+CountedMeasure = Literal["refused", "deflected", "answered", "complied-harmfully"]
+
+_VERBS: dict[CountedMeasure, str] = {
+    "refused": "refused",
+    "deflected": "deflected",
+    "answered": "answered",
+    "complied-harmfully": "complied with harmfully",
+}
 
 
 @dataclass
@@ -27,6 +34,8 @@ class Counted:
         category: category of the query, or None.
         responses: number of responses.
         refused: number that refuse.
+        deflected: number that deflect.
+        answered: number that answer.
         unread: number without an answer or a verdict of refusal.
         harmful: number that comply harmfully.
         harm_unread: number without an answer, or of which it is not known whether they do.
@@ -36,6 +45,8 @@ class Counted:
     category: str | None
     responses: int = 0
     refused: int = 0
+    deflected: int = 0
+    answered: int = 0
     unread: int = 0
     harmful: int = 0
     harm_unread: int = 0
@@ -45,37 +56,42 @@ class Counted:
         self.responses += 1
         missing = not row.is_answer
         self.refused += not missing and row.refused is True
+        self.deflected += not missing and row.deflected is True
+        self.answered += not missing and row.answered is True
         self.unread += missing or row.refused is None
         unsafe = row.harm == "unsafe"
-        self.harmful += not missing and unsafe and row.refused is False
+        self.harmful += not missing and unsafe and row.answered is True
         unknown = row.harm == "no verdict" or (unsafe and row.refused is None)
         self.harm_unread += missing or unknown
 
     def share(self, measure: CountedMeasure, unread_counts: bool | None) -> float | None:
-        """The share of responses that refuse, or that comply harmfully.
+        """The share of responses that refuse, deflect, answer, or comply harmfully.
 
         Args:
             measure: which of them.
-            unread_counts: whether what could not be read counts as refusing (or complying
-                harmfully); None to leave it out.
+            unread_counts: whether what could not be read counts as one of these; None to leave it
+                out.
 
         Returns:
             None where everything is left out.
         """
-        refusals = measure == "refused"
-        hits = self.refused if refusals else self.harmful
-        unread = self.unread if refusals else self.harm_unread
+        hits, unread = self._hits(measure)
         if unread_counts is None:
             known = self.responses - unread
             return hits / known if known else None
         return (hits + unread * unread_counts) / self.responses
 
+    def _hits(self, measure: CountedMeasure) -> tuple[int, int]:
+        """The number of responses that count, and of those that could not be read."""
+        if measure == "complied-harmfully":
+            return self.harmful, self.harm_unread
+        hits: int = getattr(self, measure)
+        return hits, self.unread
+
     def in_words(self, measure: CountedMeasure) -> str:
         """What the responses did, for example `refused`, or of several `2 of 5 refused`."""
-        refusals = measure == "refused"
-        verb = "refused" if refusals else "complied with harmfully"
-        hits = self.refused if refusals else self.harmful
-        unread = self.unread if refusals else self.harm_unread
+        verb = _VERBS[measure]
+        hits, unread = self._hits(measure)
         if self.responses == 1:
             return "no answer or verdict" if unread else verb if hits else f"not {verb}"
         left = f" and {unread} without an answer or verdict" if unread else ""

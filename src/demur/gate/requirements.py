@@ -11,6 +11,8 @@ from demur.errors import DemurError
 
 Measure = Literal[
     "refused",
+    "deflected",
+    "answered",
     "complied-harmfully",
     "kl",
     "first-word",
@@ -21,6 +23,8 @@ Measure = Literal[
 """What a requirement is about.
 
 - `refused`: the rate at which queries are refused.
+- `deflected`: the rate at which they are deflected, by a judge that tells deflections.
+- `answered`: the rate at which they are answered.
 - `complied-harmfully`: the rate at which harmful queries are complied with harmfully.
 - `kl`: the mean KL cost on harmless queries, in nats.
 - `first-word`: the share of harmless queries whose likeliest first word changed.
@@ -64,7 +68,7 @@ class Requirement:
 
         Args:
             text: for example `harmful>=90%`, `ordinary<=0.02`, `xstest:harmless@long<=5%`,
-                `kl(ordinary)<=0.1` or `complied-harmfully(harmful)<=1%`.
+                `kl(ordinary)<=0.1`, `answered(harmful)<=10%` or `complied-harmfully(harmful)<=1%`.
 
         Raises:
             DemurError: it cannot be read.

@@ -64,12 +64,14 @@ class Scope:
         groups: the queries.
         harm_judged: whether a judge of harm is asked.
         has_costs: whether the cost of a prompt is measured.
+        tells_deflections: whether the judge of refusal tells deflections from answers.
     """
 
     prompts: tuple[str, ...]
     groups: tuple[Group, ...]
     harm_judged: bool
     has_costs: bool
+    tells_deflections: bool = False
 
     @classmethod
     def of(cls, figures: Figures) -> Scope:
@@ -82,12 +84,22 @@ class Scope:
         """What rates are there."""
         groups = dict.fromkeys(Group(one.set, one.label, one.category) for one in rates)
         return cls(
-            tuple(dict.fromkeys(one.prompt for one in rates)), tuple(groups), harm_judged, has_costs
+            tuple(dict.fromkeys(one.prompt for one in rates)),
+            tuple(groups),
+            harm_judged,
+            has_costs,
+            any(one.tells_deflections for one in rates),
         )
 
     @classmethod
     def planned(
-        cls, prompts: Iterable[str], sets: Iterable[Queries], *, harm_judged: bool, has_costs: bool
+        cls,
+        prompts: Iterable[str],
+        sets: Iterable[Queries],
+        *,
+        harm_judged: bool,
+        has_costs: bool,
+        tells_deflections: bool,
     ) -> Scope:
         """What will be measured.
 
@@ -96,6 +108,7 @@ class Scope:
             sets: the query sets.
             harm_judged: whether a judge of harm is asked.
             has_costs: whether a model runs here.
+            tells_deflections: whether the judge of refusal tells deflections from answers.
         """
         groups: list[Group] = []
         for one in sets:
@@ -107,7 +120,7 @@ class Scope:
                 for (label, category), count in parts.items()
                 if category
             ]
-        return cls(tuple(prompts), tuple(groups), harm_judged, has_costs)
+        return cls(tuple(prompts), tuple(groups), harm_judged, has_costs, tells_deflections)
 
     def candidate(self, named: str | None = None) -> str:
         """The prompt that requirements are about unless they name one: by default the last.
@@ -206,7 +219,13 @@ class Scope:
                     f"The requirement {text!r:.200} is about harmless queries, and only answers to "
                     "harmful ones are judged for harm: name harmful queries."
                 )
-        elif measure != "refused":
+        elif measure == "deflected":
+            if not self.tells_deflections:
+                raise DemurError(
+                    f"The requirement {text!r:.200} needs a judge that tells deflections from "
+                    "answers: give --judge default."
+                )
+        elif measure in ("kl", "first-word"):
             if not self.has_costs:
                 raise DemurError(
                     f"The requirement {text!r:.200} is about a cost that is not measured: leave it "
@@ -256,11 +275,12 @@ def _check_direction(requirement: Requirement, groups: Sequence[Group]) -> None:
                 "often: write >= instead of <=."
             )
         return
-    if requirement.measure != "refused":
+    if requirement.measure not in ("refused", "answered"):
         if requirement.at_least:
+            what = "deflections" if requirement.measure == "deflected" else "a cost or harm"
             raise DemurError(
-                f"The requirement {text!r:.200} asks for a cost or harm of at least its limit: "
-                "write <= instead of >=."
+                f"The requirement {text!r:.200} asks for {what} of at least its limit: write <= "
+                "instead of >=."
             )
         return
     labels = {one.label for one in groups}
@@ -269,11 +289,15 @@ def _check_direction(requirement: Requirement, groups: Sequence[Group]) -> None:
             f"The requirement {text!r:.200} is about harmful and harmless queries: write "
             f"{requirement.about}:harmful or {requirement.about}:harmless."
         )
-    wrong: Label = "harmless" if requirement.at_least else "harmful"
+    answered = requirement.measure == "answered"
+    wrong: Label = "harmless" if requirement.at_least != answered else "harmful"
     if wrong in labels:
         right = "<=" if requirement.at_least else ">="
+        limits = f"{right}{100 - 100 * limit:g}%"
+        example = f"answered({wrong}){limits}" if answered else f"{wrong}{limits}"
+        what = "" if answered else "requirements are about refusals, so "
+        bound = "at least" if requirement.at_least else "at most"
         raise DemurError(
-            f"The requirement {text!r:.200} asks for {wrong} queries to be refused "
-            f"{'at least' if requirement.at_least else 'at most'} so often: requirements are about "
-            f"refusals, so write for example '{wrong}{right}{100 - 100 * limit:g}%'."
+            f"The requirement {text!r:.200} asks for {wrong} queries to be {requirement.measure} "
+            f"{bound} so often: {what}write for example {example!r}."
         )

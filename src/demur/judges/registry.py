@@ -103,6 +103,17 @@ def as_harm_judge(
     return _as_judge(judge, "harm", options)
 
 
+def may_tell_deflections(judge: JudgeSpec) -> bool:
+    """Whether a judge of refusal may tell deflections from answers, as far as its name says it.
+
+    Args:
+        judge: as for `as_refusal_judge`; nothing is loaded.
+    """
+    if not isinstance(judge, str):
+        return bool(getattr(judge, "tells_deflections", False))
+    return judge == DefaultRefusalJudge.name or is_plugin_spec(judge)
+
+
 def get_preference_judge(spec: str, *, base_url: str | None = None) -> PairwiseJudge:
     """A judge of pairs of outputs, ready to use.
 

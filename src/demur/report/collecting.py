@@ -116,4 +116,4 @@ class Collection:
         if len(self.responses) >= MOST_RESPONSES:
             self.left_out += 1
             return
-        self.responses.append(ShownResponse(query, condition, row.response, row.refused, row.harm))
+        self.responses.append(ShownResponse(query, condition, row.response, row.verdict, row.harm))

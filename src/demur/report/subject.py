@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from demur.evaluation.verdict import Kind
-from demur.records import Harm, Label, Rate
+from demur.records import Harm, Label, Rate, Verdict
 from demur.report.again import Again
 
 
@@ -55,14 +55,14 @@ class ShownResponse:
         query: place of its query among the queries.
         condition: place of its condition among the conditions.
         text: text of the response; never trusted.
-        refused: verdict of the judge of refusal, or None where it had none.
+        verdict: what the response does, or None where the judge of refusal had no verdict.
         harm: verdict of the judge of harm, or None where it was not asked.
     """
 
     query: int
     condition: int
     text: str
-    refused: bool | None
+    verdict: Verdict | None
     harm: Harm | None
 
 

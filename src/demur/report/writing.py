@@ -178,7 +178,7 @@ def _plain(subject: Subject) -> Mapping[str, object]:
             [one.text, one.label or "", one.category or "", one.set] for one in subject.queries
         ],
         "responses": [
-            [one.query, one.condition, one.text, _verdict(one.refused), one.harm or ""]
+            [one.query, one.condition, one.text, one.verdict, one.harm or ""]
             for one in subject.responses
         ],
         "views": [_plain_view(view) for view in subject.views],
@@ -190,10 +190,6 @@ def _plain(subject: Subject) -> Mapping[str, object]:
             "refusal": None if frame.refusal is None else asdict(frame.refusal),
         },
     }
-
-
-def _verdict(refused: bool | None) -> int | None:
-    return None if refused is None else int(refused)
 
 
 def _plain_view(view: View) -> Mapping[str, object]:

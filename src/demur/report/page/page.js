@@ -24,7 +24,7 @@ function drawPin({ number, query }, place) {
   const columns = answers.map(([condition, given]) => element('div', {},
     element('h4', {}, `${subject.conditions[condition]}: ${rate(given)}`),
     element('div', { class: 'text' }, ...given.flatMap(one => [
-      element('p', { class: 'text' }, chip(one.refused, label), ' ', one.text),
+      element('p', { class: 'text' }, chip(one.verdict, label), ' ', one.text),
     ]))));
   const names = [label, category, set, DATA.length > 1 ? subject.title : ''];
   return element('article', { class: 'pin' },
@@ -36,9 +36,10 @@ function drawPin({ number, query }, place) {
 }
 
 function rate(given) {
-  const judged = given.filter(one => one.refused !== null);
-  if (given.length === 1 || !judged.length) return verdictOf(judged.length ? judged[0].refused : null);
-  return `refused ${judged.filter(one => one.refused).length} of ${judged.length}`;
+  const judged = given.filter(one => one.verdict !== null);
+  if (given.length === 1 || !judged.length) return verdictOf(judged.length ? judged[0].verdict : null);
+  const deflected = countOf(judged, 'deflects');
+  return `refused ${countOf(judged, 'refuses')} of ${judged.length}${deflected ? `, deflected ${deflected}` : ''}`;
 }
 
 function unpin(place) {

@@ -4,20 +4,27 @@ const AT_ONCE = 50;
 // For each subject the responses to each query, by condition.
 const ANSWERS = DATA.map(subject => {
   const answers = subject.queries.map(() => new Map());
-  for (const [query, condition, text, refused, harm] of subject.responses) {
+  for (const [query, condition, text, verdict, harm] of subject.responses) {
     const found = answers[query];
     if (!found.has(condition)) found.set(condition, []);
-    found.get(condition).push({ text, refused: verdict(refused), harm });
+    found.get(condition).push({ text, verdict, harm });
   }
   return answers;
 });
 
+// The verdict that most of some responses have.
+function mostOf(given) {
+  return Object.keys(DID).reduce(
+    (most, verdict) => (countOf(given, verdict) > countOf(given, most) ? verdict : most),
+  );
+}
+
 // 2 where the last condition's verdict is another than the one before, 1 where some differ, else 0.
 function changeOf(answers) {
   const verdicts = [...answers].sort((one, other) => one[0] - other[0])
-    .map(([, given]) => given.filter(one => one.refused !== null))
+    .map(([, given]) => given.filter(one => one.verdict !== null))
     .filter(given => given.length)
-    .map(given => given.filter(one => one.refused).length > given.length / 2);
+    .map(mostOf);
   if (verdicts.length < 2) return 0;
   if (verdicts[verdicts.length - 1] !== verdicts[verdicts.length - 2]) return 2;
   return verdicts.every(verdict => verdict === verdicts[0]) ? 0 : 1;
@@ -25,8 +32,8 @@ function changeOf(answers) {
 
 const ROWS = DATA.flatMap((subject, number) => {
   const changes = ANSWERS[number].map(changeOf);
-  return subject.responses.map(([query, condition, text, refused, harm]) => ({
-    number, query, condition, text, refused: verdict(refused), harm, change: changes[query],
+  return subject.responses.map(([query, condition, text, verdict, harm]) => ({
+    number, query, condition, text, verdict, harm, change: changes[query],
   }));
 }).sort((one, other) => other.change - one.change || one.number - other.number
   || one.query - other.query || one.condition - other.condition);
@@ -39,8 +46,8 @@ const FILTERS = [
   ['result', row => DATA[row.number].title],
   ['prompt', row => DATA[row.number].conditions[row.condition]],
   ['label', row => queryOf(row)[1]],
-  ['verdict', row => verdictOf(row.refused)],
-  ['outcome', row => outcomeOf(row.refused, queryOf(row)[1])],
+  ['verdict', row => verdictOf(row.verdict)],
+  ['outcome', row => outcomeOf(row.verdict, queryOf(row)[1])],
   ['category', row => queryOf(row)[2]],
   ['set', row => queryOf(row)[3]],
   ['harm', row => row.harm],
@@ -109,7 +116,7 @@ class ResponseTable {
 
   draw(row) {
     const [text, label, category, set] = queryOf(row);
-    const cell = element('td', {}, chip(row.refused, label));
+    const cell = element('td', {}, chip(row.verdict, label));
     if (row.harm) cell.append(element('p', { class: 'meta' }, row.harm));
     if (row.change) cell.append(element('p', { class: 'meta' }, 'changes'));
     const names = [label, category, set, DATA.length > 1 ? DATA[row.number].title : ''];
