@@ -10,15 +10,19 @@ file; with weights learned without the prompts that are measured (ten folds); an
 weights that were learned from these very labels.
 
 `own_responses.csv` holds harder responses, written for this project, and responses in other
-languages.
+languages. `deflections.csv` holds queries with responses that deflect from them or answer them, in
+three parts: those that the rule was made with, those that were held out, and the last ones, which
+were written when the rule was finished.
 """
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common import write_results
-from demur.judges import DefaultRefusalJudge, Judge, PaperRefusalJudge, RefusalRule
+from demur.judges import DefaultRefusalJudge, Judge, PaperRefusalJudge, RefusalRule, Verdict
 from demur.judges.phrases import Family, load_families
 from fit_judge import (
     CHOICES,
@@ -83,7 +87,10 @@ def main() -> None:
         judge.name: _responses_per_second(judge, everything)
         for judge in (PaperRefusalJudge(), KeywordJudge(), DefaultRefusalJudge())
     }
+    speeds["default, three verdicts"] = _verdicts_per_second(join(list(files.values())))
     own = _own_responses()
+    deflections = _deflections()
+    deflecting = {name: _deflecting(file) for name, file in files.items()}
     languages = _languages()
     loading = _loading()
     _print(rows, speeds)
@@ -92,10 +99,15 @@ def main() -> None:
         print(f"Responses written for this project, {part}: {shown}")
     for language, counts in languages.items():
         print(f"{language}: {counts['right']} of {counts['responses']} right")
+    for part, scored in deflections.items():
+        print(f"Deflections, {part}: {scored}")
+    print(f"Answers that people saw, called deflecting: {deflecting}")
     print(f"Loading: {loading['seconds']} s, {loading['megabytes']} MB")
     results = {
         "agreement": rows,
         "own_responses": own,
+        "deflections": deflections,
+        "answers_called_deflecting": deflecting,
         "languages": languages,
         "loading": loading,
         "responses_per_second": speeds,
@@ -123,6 +135,58 @@ def _own_responses() -> dict[str, Score]:
             right = (found == own.refused)[chosen]
             shares.setdefault(part, {})[name] = round(float(right.mean()), 4)
     return shares
+
+
+def _deflections() -> dict[str, dict[str, float]]:
+    """How well deflections are told from answers, of the responses that the judge does not refuse.
+
+    With the query, and without it. Those that it calls refusals are counted by themselves.
+    """
+    with (Path(__file__).parent / "deflections.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    judge = DefaultRefusalJudge()
+    found: dict[str, dict[str, float]] = {}
+    for part in dict.fromkeys(row["half"] for row in rows):
+        chosen = [row for row in rows if row["half"] == part]
+        responses = [row["response"] for row in chosen]
+        deflecting = np.array([row["deflects"] == "1" for row in chosen])
+        scores: dict[str, float] = {
+            "deflecting": int(deflecting.sum()),
+            "answering": int((~deflecting).sum()),
+        }
+        for name, queries in (
+            ("", [row["query"] for row in chosen]),
+            ("_without_query", [None] * len(chosen)),
+        ):
+            verdicts = judge.verdicts(queries, responses)
+            refused = np.array([one is Verdict.REFUSES for one in verdicts])
+            said = np.array([one is Verdict.DEFLECTS for one in verdicts])
+            right = int((said & deflecting).sum())
+            scores["deflecting_refused"] = int((refused & deflecting).sum())
+            scores["answering_refused"] = int((refused & ~deflecting).sum())
+            scores[f"precision{name}"] = round(right / int(said.sum()), 4)
+            scores[f"recall{name}"] = round(right / int((deflecting & ~refused).sum()), 4)
+        found[part] = scores
+    return found
+
+
+def _deflecting(file: Labelled) -> dict[str, int]:
+    """How many responses that people saw complying are called deflecting."""
+    queries: list[str | None] = [*file.prompts]
+    verdicts = DefaultRefusalJudge().verdicts(queries, file.responses)
+    answers = [one for one, refused in zip(verdicts, file.refused, strict=True) if not refused]
+    return {"answers": len(answers), "deflecting": answers.count(Verdict.DEFLECTS)}
+
+
+def _verdicts_per_second(file: Labelled) -> int:
+    judge = DefaultRefusalJudge()
+    queries: list[str | None] = [*file.prompts]
+    seconds = []
+    for _ in range(7):
+        start = time.process_time()
+        judge.verdicts(queries, file.responses)
+        seconds.append(time.process_time() - start)
+    return round(len(file.responses) / min(seconds))
 
 
 def _without_them(own: Labelled) -> Verdicts:

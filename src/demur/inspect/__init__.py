@@ -13,10 +13,19 @@ except ImportError as error:
     ) from error
 
 from demur.inspect.logs import save_responses
-from demur.inspect.scoring import complied_harmfully, harm_rates, refusal_rates, refused
+from demur.inspect.scoring import (
+    answer_rates,
+    answered,
+    complied_harmfully,
+    harm_rates,
+    refusal_rates,
+    refused,
+)
 from demur.inspect.tasks import safeguard, system_text
 
 __all__ = [
+    "answer_rates",
+    "answered",
     "complied_harmfully",
     "harm_rates",
     "refusal_rates",

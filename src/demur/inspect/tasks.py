@@ -23,7 +23,9 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from demur.errors import DemurError
 from demur.evaluation.choices import TestSet, choose_prompts, choose_sets
 from demur.evaluation.settings import EvaluateSettings
-from demur.inspect.scoring import complied_harmfully, refused
+from demur.inspect.scoring import answered, complied_harmfully, refused
+from demur.judges import as_refusal_judge, three_way
+from demur.judges.registry import may_tell_deflections
 from demur.prompts import Condition, check_system_texts, load_system_prompt
 from demur.queries import QuerySet
 from demur.records import NO_PROMPT, ConditionRecord, Query
@@ -129,6 +131,8 @@ def _in_one_line() -> Iterator[None]:
 
 def _scorers(judge: str, harm_judge: str | None, base_url: str | None) -> list[Scorer]:
     scorers = [refused(judge)]
+    if may_tell_deflections(judge) and three_way(as_refusal_judge(judge)) is not None:
+        scorers.append(answered(judge))
     if harm_judge is not None:
         scorers.append(complied_harmfully(harm_judge, judge, base_url))
     elif base_url is not None:
