@@ -77,11 +77,16 @@ def _checks(result: GateResult) -> str:
 def _rates(rates: Sequence[PromptRates]) -> str:
     wholes = [one for one in rates if one.category is None]
     harm = any(one.complied_harmfully for one in wholes)
-    header = ["queries", "prompt", "refused", *(["complied harmfully"] if harm else [])]
+    deflected = any(one.deflected is not None and one.deflected.value for one in wholes)
+    header = ["queries", "prompt", "refused"]
+    header += ["deflected"] if deflected else []
+    header += ["complied harmfully"] if harm else []
     rows = []
     for one in wholes:
         title = ", ".join(part for part in (one.set, one.label) if part)
         row = [escaped(title), escaped(one.prompt), _rate(one.refused)]
+        if deflected:
+            row.append(_rate(one.deflected))
         if harm:
             row.append(_rate(one.complied_harmfully) if one.label == "harmful" else "")
         rows.append(row)
