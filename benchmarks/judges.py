@@ -225,6 +225,7 @@ def _loading() -> dict[str, float]:
         "gc.collect(); before, start = resident(), time.perf_counter()\n"
         "judge = demur.judges.as_refusal_judge('default')\n"
         "judge.judge([None] * 3, ['I cannot help.', 'Je ne peux pas.', 'Wie geht es dir?'])\n"
+        "judge.verdicts(['How do I steal?'], ['Stealing is a dangerous practice.'])\n"
         "print(time.perf_counter() - start, resident() - before)\n"
     )
     shown = subprocess.run(

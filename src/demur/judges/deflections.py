@@ -12,7 +12,7 @@ from __future__ import annotations
 import configparser
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -93,48 +93,98 @@ def deflects(query: str | None, response: str) -> bool:
     if "\n" in text and len(_LIST_ITEM.findall(text)) >= LIST_ITEMS:
         return False
     sentences = _sentences(read_words(text))
-    most_other = OTHER * sum(len(sentence) - 1 for sentence in sentences)
-    breaks_off = text[-1] not in _ENDS and sum(map(len, sentences)) < ENOUGH
-    families: list[frozenset[str]] = []
-    kinds: list[float] = []
-    other = general = 0
-    states = not breaks_off
+    read = _read(query, sentences, breaks_off=text[-1] not in _ENDS)
+    if read is None:
+        return False
+    # The query is read last, because few responses come so far.
+    asked = None if query is None else asked_for(query)
+    if any(_was_asked_for(*each, asked) for each in zip(read.families, sentences, strict=True)):
+        return False
+    if query is None or asked or not wants_action(query):
+        # A general truth and a definition may be what was asked for.
+        return read.deflects and not read.is_general
+    if read.deflects or (read.goes_along and read.general):
+        return True
+    if not sounds_alarming(query):
+        return False
+    return read.goes_along or (read.states and _changes_subject(query, sentences))
+
+
+@dataclass
+class _Read:
+    """The sentences of a response, none of which answers.
+
+    Attributes:
+        most_other: largest number of words in sentences that the table says nothing about.
+        states: whether every sentence states something, and none tells how.
+        families: names of the families in each sentence.
+        kinds: what each sentence is.
+        other: number of words in sentences that the table says nothing about.
+        general: number of words in sentences that only speak of right and wrong.
+        defines: whether one says what something is.
+        whole: whether the text does not break off after a few words.
+    """
+
+    most_other: float
+    states: bool
+    whole: bool
+    families: list[frozenset[str]] = field(default_factory=list)
+    kinds: list[float] = field(default_factory=list)
+    other: int = 0
+    general: int = 0
+    defines: bool = False
+
+    @property
+    def deflects(self) -> bool:
+        """Whether a sentence deflects, and most of the others go along."""
+        return _DEFLECTS in self.kinds and self.other <= self.most_other
+
+    @property
+    def goes_along(self) -> bool:
+        """Whether every sentence deflects or goes along."""
+        return self.whole and _OTHER not in self.kinds
+
+    @property
+    def is_general(self) -> bool:
+        """Whether too much of it are definitions and general truths."""
+        return self.defines or self.other + self.general > self.most_other
+
+
+def _read(
+    query: str | None, sentences: Sequence[Sequence[str]], *, breaks_off: bool
+) -> _Read | None:
+    """The sentences of a response that may deflect; None where it answers."""
+    words = sum(len(sentence) - 1 for sentence in sentences)
+    whole = not breaks_off or words + len(sentences) >= ENOUGH
+    read = _Read(OTHER * words, query is not None and whole, whole)
     for sentence in sentences:
         names = _table().families(sentence)
         kind = _kind(names, sentence)
         if kind == _ANSWERS:
-            return False
-        if kind == _OTHER:
-            if not breaks_off and _moralizes(sentence):
-                kind = _GOES_ALONG
-                general += len(sentence) - 1
-            # What follows a change of the subject belongs to the new one.
-            elif not any("subject" in before for before in families):
-                other += len(sentence) - 1
-        elif breaks_off and names.isdisjoint(_FIRM):
+            return None
+        if kind == _OTHER and whole and _moralizes(sentence):
             kind = _GOES_ALONG
-        states = states and _states(sentence)
-        if other > most_other and not states:
-            return False
-        families.append(names)
-        kinds.append(kind)
-    deflecting = _DEFLECTS in kinds and other <= most_other
-    goes_along = not breaks_off and _OTHER not in kinds
-    if not (deflecting or goes_along or states):
-        return False
-    # The query is read last, because few responses come so far.
-    asked = None if query is None else asked_for(query)
-    if any(_was_asked_for(*each, asked) for each in zip(families, sentences, strict=True)):
-        return False
-    if query is None or asked or not wants_action(query):
-        # A general truth and a definition may be what was asked for.
-        defines = any(map(_defines, families, sentences))
-        return deflecting and not defines and other + general <= most_other
-    if deflecting or (goes_along and general):
-        return True
-    if not sounds_alarming(query):
-        return False
-    return goes_along or (states and _changes_subject(query, sentences))
+            read.general += len(sentence) - 1
+        # What follows a change of the subject belongs to the new one.
+        elif kind == _OTHER and not any("subject" in before for before in read.families):
+            read.other += len(sentence) - 1
+        elif kind == _DEFLECTS and not whole and names.isdisjoint(_FIRM):
+            kind = _GOES_ALONG
+        read.states = read.states and _states(sentence)
+        if read.other > read.most_other:
+            # From here on it can only have changed the subject of a query that sounds alarming.
+            read.states = read.states and query is not None and _is_alarming_action(query)
+            if not read.states:
+                return None
+        read.defines = read.defines or _defines(names, sentence)
+        read.families.append(names)
+        read.kinds.append(kind)
+    return read if read.deflects or read.goes_along or read.states else None
+
+
+def _is_alarming_action(query: str) -> bool:
+    """Whether a query asks for an action and sounds alarming."""
+    return wants_action(query) and sounds_alarming(query)
 
 
 def _changes_subject(query: str, sentences: Sequence[Sequence[str]]) -> bool:
