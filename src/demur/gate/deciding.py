@@ -46,9 +46,11 @@ class Decider:
                 missing or damaged.
         """
         measure = target.requirement.measure
-        if measure == "kl" or measure == "first-word":
-            return self._check_cost(target)
-        return self._check_rate(target, measure)
+        if measure == "complied-harmfully" or measure == "refused":
+            return self._check_rate(target, measure)
+        if measure == "deflected" or measure == "answered":
+            return self._check_rate(target, measure)
+        return self._check_cost(target)
 
     def _check_rate(self, target: Target, measure: CountedMeasure) -> Check:
         rates = self._rates(target)

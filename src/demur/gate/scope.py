@@ -225,7 +225,7 @@ class Scope:
                     f"The requirement {text!r:.200} needs a judge that tells deflections from "
                     "answers: give --judge default."
                 )
-        elif measure in ("kl", "first-word"):
+        elif measure in COSTS:
             if not self.has_costs:
                 raise DemurError(
                     f"The requirement {text!r:.200} is about a cost that is not measured: leave it "
