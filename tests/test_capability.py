@@ -13,12 +13,14 @@ from demur import ChatModel, Condition, Conversation, DemurError, SafetyPrompt
 from demur.capability import Capability, CapabilitySettings, carry_out, make_plan
 from demur.capability.results import paired_interval
 from demur.chat.engine import SamplingSettings
+from demur.exports import export
 from demur.progress import SilentProgress
 from tests.command_line import demur, mistake
 from tests.tiny import save_tiny_model
 
 try:
-    import lm_eval  # noqa: F401
+    import lm_eval
+    from lm_eval.tasks import TaskManager
 except ImportError:
     pytest.skip("lm-eval is not installed: run `make capability`", allow_module_level=True)
 
@@ -147,6 +149,27 @@ def test_choices_are_scored_behind_the_prompt(
     assert Capability.load(tmp_path / "out") == capability
 
 
+def test_an_export_scores_the_same_in_lm_eval_itself(
+    model: ChatModel, tasks: Path, tmp_path: Path
+) -> None:
+    rows = model.prompt_embeddings(SafetyPrompt("mine", TEXT))
+    prompt = SafetyPrompt("mine", TEXT, rows + 0.5 * rows.roll(1, 0))
+    capability = carry_out(plan_of(tasks, "tiny_choices", prompt=prompt), model, tmp_path / "out")
+    export(prompt, "transformers", tmp_path / "exported", model=model)
+    found = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(tmp_path / "exported"), "device": "cpu", "dtype": "float32"},
+        tasks=["tiny_choices"],
+        task_manager=TaskManager(include_path=str(tasks)),
+        apply_chat_template=True,
+        bootstrap_iters=0,
+    )
+    (scores,) = capability.results.after
+    for metric in scores.metrics:
+        rows_of = sorted(found["samples"]["tiny_choices"], key=lambda row: row["doc_id"])
+        assert [row[metric.metric] for row in rows_of] == list(metric.samples)
+
+
 def test_examples_and_a_description_are_messages(
     model: ChatModel, tasks: Path, tmp_path: Path
 ) -> None:
@@ -241,7 +264,11 @@ def test_the_command(
     shown = demur("show", "out")
     assert shown.status == 0
     assert "tiny_choices" in shown.out
-    assert Capability.load("out").changes[0].samples == 5
+    found = Capability.load("out")
+    assert found.changes[0].samples == 5
+    again = demur("capability", "mine.txt", "--config", "out/settings.json", "--output", "again")
+    assert again.status == 0, again.err
+    assert Capability.load("again").changes == found.changes
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 try:
     import lm_eval
+    from datasets.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+    from lm_eval import evaluator
     from lm_eval.api import task as lm_eval_task
     from lm_eval.tasks import TaskManager
 except ImportError as error:
@@ -146,15 +152,24 @@ def _is_number(value: object) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the bars and lines of lm-eval: the stages say the same."""
+    """Without the bars and lines of lm-eval: the stages say the same.
+
+    It would also ask git for the commit of whatever folder the command is given in.
+    """
     logger = logging.getLogger("lm_eval")
-    before = logger.level
+    before, bars = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.CRITICAL)
+    disable_progress_bars()
     try:
-        with patch.object(lm_eval_task, "tqdm", lambda items, **_: items):
+        with (
+            patch.object(lm_eval_task, "tqdm", lambda items, **_: items),
+            patch.object(evaluator, "get_git_commit_hash", lambda: None),
+        ):
             yield
     finally:
         logger.setLevel(before)
+        if bars:
+            enable_progress_bars()
 
 
 @contextmanager

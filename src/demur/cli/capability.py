@@ -13,11 +13,12 @@ from demur.capability.settings import CapabilitySettings
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
+from demur.cli.config import Recorded
 from demur.cli.screen import console, new_table, print_again, short_name, with_notes
 from demur.cli.stages import TerminalProgress
 from demur.cli.tables import RIGHT, WRONG
 from demur.records import WorkFolder, kind_of
-from demur.settings import part_of
+from demur.settings import part_of, values_of
 
 if TYPE_CHECKING:
     from demur.capability import Capability
@@ -73,12 +74,12 @@ def run_capability(options: CapabilityOptions) -> None:
 def print_capability(console: Console, capability: Capability) -> None:
     """Print how every task changed."""
     changes = capability.changes
-    before, after = (short_name(one.name, 20) for one in capability.settings.conditions)
-    table = new_table("Tasks of lm-eval without the prompt and with it, in percent")
+    name = short_name(capability.settings.conditions[1].name, 30)
+    table = new_table(f"Tasks of lm-eval before and after {name}, in percent")
     for name in ("task", "metric"):
         table.add_column(name, overflow="fold")
-    for name in ("samples", before, after, "points, with\n95 % interval"):
-        table.add_column(Text(name), justify="right", no_wrap=True)
+    for name in ("samples", "before", "after", "points, with\n95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in changes:
         points = Text(f"{100 * one.difference:+.1f}")
         if one.interval is not None:
@@ -95,9 +96,27 @@ def print_capability(console: Console, capability: Capability) -> None:
             points,
         )
     console.print()
-    notes = ["points in colour: more than chance, by the paired test on the same samples"]
+    notes = [
+        "before: without a safety prompt; after: with it, on the same samples",
+        "points in colour: more than chance, by the paired test",
+    ]
     console.print(with_notes(table, notes))
     print_again(console, capability.path, "All scores")
 
 
-CAPABILITY = Command(verb="capability", settings=CapabilityOptions, run=run_capability, help=HELP)
+def recorded(file: Path) -> Recorded:
+    """The settings that a check recorded."""
+    from demur.capability import KIND, CapabilityRecord
+    from demur.records import read_record
+
+    record = read_record(file, CapabilityRecord, KIND)
+    return Recorded({**values_of(record.load), **values_of(record.settings)}, ())
+
+
+CAPABILITY = Command(
+    verb="capability",
+    settings=CapabilityOptions,
+    run=run_capability,
+    help=HELP,
+    recorded=recorded,
+)
