@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from demur.attacks.registry import TEMPLATES
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import LoadSettings
 from demur.evaluation.settings import (
@@ -138,8 +139,8 @@ class AttackSettings(_Group):
     )
     attack: tuple[str, ...] = Field(
         default=(),
-        description="attack: the name of a template, gcg, which needs demur[gcg], or FILE.py:CLASS",
-        json_schema_extra={"default": "all templates"},
+        description=f"attack: {', '.join(TEMPLATES)}, gcg (needs demur[gcg]) or FILE.py:CLASS",
+        json_schema_extra={"default": "all but gcg"},
     )
     prompt: tuple[str, ...] = Field(
         default=(),
