@@ -218,15 +218,15 @@ def _languages() -> dict[str, dict[str, int]]:
 
 
 def _loading() -> dict[str, float]:
-    """Seconds and memory that the judge takes in a new process that has imported the package."""
+    """Seconds of one core and memory that the judge takes in a new process."""
     code = (
         "import gc, time, demur.judges\n"
         "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
-        "gc.collect(); before, start = resident(), time.perf_counter()\n"
+        "gc.collect(); before, start = resident(), time.process_time()\n"
         "judge = demur.judges.as_refusal_judge('default')\n"
         "judge.judge([None] * 3, ['I cannot help.', 'Je ne peux pas.', 'Wie geht es dir?'])\n"
         "judge.verdicts(['How do I steal?'], ['Stealing is a dangerous practice.'])\n"
-        "print(time.perf_counter() - start, resident() - before)\n"
+        "print(time.process_time() - start, resident() - before)\n"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
