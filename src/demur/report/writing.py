@@ -15,6 +15,7 @@ from typing import get_args
 
 from demur.arguments import require_kind, require_path
 from demur.attacks import Robustness
+from demur.capability import KIND as CAPABILITY
 from demur.diagnosis import Diagnosis
 from demur.errors import DemurError
 from demur.evaluation.comparison import RESULTS, Comparison
@@ -104,6 +105,11 @@ def _open(path: Path) -> Work:
         return Diagnosis.load(path)
     if kind == "attack":
         return Robustness.load(path)
+    if kind == CAPABILITY:
+        raise DemurError(
+            f"The capability check in {path} is one table and has no report: see it with `demur "
+            "show`."
+        )
     raise DemurError(
         f"{path} is not the folder of a run, a diagnosis, an evaluation or an attack (it has no "
         f"{SETTINGS} of one): check the path."
