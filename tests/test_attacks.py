@@ -275,6 +275,9 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
         "class Fails:\n"
         "    def apply(self, query):\n"
         "        raise KeyError('no')\n"
+        "class Exits:\n"
+        "    def apply(self, query):\n"
+        "        raise SystemExit(0)\n"
         "class Taken(Please):\n"
         "    name = 'no attack'\n"
         "class Blank(Please):\n"
@@ -292,6 +295,7 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
         ("Same", "makes the same conversation of two queries"),
         ("Nothing", "returned None: return the attacked query"),
         ("Fails", "failed .KeyError"),
+        ("Exits", "failed .SystemExit: 0"),
         ("Taken", "Two attacks are called 'no attack'"),
         ("Blank", "is a str or blank"),
         ("word", "is not an attack"),

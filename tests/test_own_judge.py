@@ -358,6 +358,19 @@ def test_an_exception_is_one_line_with_its_cause() -> None:
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def test_a_judge_that_ends_the_program_is_one_line() -> None:
+    class Exiting:
+        def __init__(self) -> None:
+            sys.exit(3)
+
+    def exiting(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool]:
+        sys.exit(0)
+
+    assert "The judge 'exiting' failed (SystemExit: 0)" in failure(exiting, "x")
+    with pytest.raises(DemurError, match=r"without arguments \(SystemExit: 3\)"):
+        as_refusal_judge(Exiting)
+
+
 def test_an_error_of_demur_inside_is_passed_on() -> None:
     def asking(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool]:
         raise DemurError("The server is down: start it.")

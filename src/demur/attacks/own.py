@@ -50,7 +50,7 @@ class OwnAttack:
         """
         try:
             attacked = self._apply(query)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DemurError(
                 f"The attack {self.name!r} failed ({describe_error(error)}): correct it and run "
                 "again."
@@ -82,7 +82,7 @@ def own_attack(attack: object) -> OwnAttack:
     if isinstance(attack, type):
         try:
             attack = attack()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DemurError(
                 f"The attack {default!r:.100} cannot be made without arguments "
                 f"({describe_error(error)}): give defaults to its parameters."
@@ -93,7 +93,7 @@ def own_attack(attack: object) -> OwnAttack:
 def _attribute(attack: object, attribute: str, default: str) -> object:
     try:
         return getattr(attack, attribute, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DemurError(
             f"The attribute {attribute!r} of the attack {default!r:.100} failed "
             f"({describe_error(error)}): correct it and run again."

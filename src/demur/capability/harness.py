@@ -179,6 +179,6 @@ def _explained(what: str, fix: str) -> Iterator[None]:
         yield
     except DemurError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {first_line(error):.200}"
         raise DemurError(f"{what} ({reason}): {fix}.") from error

@@ -118,7 +118,7 @@ class OwnJudge:
             returned = self._judge(queries, answers, **options)
             # Arrays and tensors become lists of Python's own values.
             returned = returned.tolist() if hasattr(returned, "tolist") else returned
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(self.name, error) from error
         return self._checked(returned, len(answers))
 
@@ -187,7 +187,7 @@ class OwnSettlingJudge(OwnJudge):
             return False
         try:
             settled = self._settles(partial[answer.start :])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _failed(self.name, error) from error
         if not isinstance(settled, (bool, np.bool_)):
             raise DemurError(
@@ -221,7 +221,7 @@ def _wrapped(thing: object, name: str, source: Callable[[], str]) -> OwnJudge:
             thing = thing()
         except DemurError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DemurError(
                 f"The judge {name!r} cannot be made without arguments ({describe_error(error)}): "
                 "give an object instead of the class, or defaults to its parameters."
@@ -259,7 +259,7 @@ def _attribute(judge: object, attribute: str, name: str) -> object:
     """An attribute of the user's judge, or None where there is none."""
     try:
         return getattr(judge, attribute, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(name, error) from error
 
 
