@@ -21,6 +21,8 @@ LEAST_IN_CATEGORY = 5
 """Categories of fewer queries say too little to be shown; `results.json` has them."""
 
 _Group = tuple[str, Label | None]
+_BETTER_MORE = frozenset((("refused", "harmful"), ("answered", "harmless")))
+"""Measures and labels whose rates had better rise."""
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -333,7 +335,7 @@ def _points(difference: Difference) -> Text:
     """The difference, green where it is an improvement by more than chance, red where it is not."""
     text = Text(f"{100 * difference.difference:+.1f}")
     if difference.more_than_chance and difference.label is not None:
-        wanted = difference.measure == "refused" and difference.label == "harmful"
+        wanted = (difference.measure, difference.label) in _BETTER_MORE
         text.stylize(RIGHT if (difference.difference > 0) == wanted else WRONG)
     return text
 

@@ -183,7 +183,7 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
     for group in one.groups:
         title = f"{short_name(group.title)} ({group.before.queries})"
         if group.measure != "refused":
-            title += ", complied harmfully"
+            title += f", {group.measure.replace('-', ' ')}"
         rates = (f"{100 * rate.value:.1f} %" for rate in (group.before, group.after))
         table.add_row(
             Text(title),
@@ -194,7 +194,10 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
         )
     return with_notes(
         table,
-        ["refused; p of the paired test, adjusted for all tests of this prompt (Holm)"],
+        [
+            "refused, unless it says otherwise; p of the paired test, adjusted for all tests of "
+            "this prompt (Holm)"
+        ],
     )
 
 
@@ -207,7 +210,7 @@ def _told(group: GroupChange) -> Text:
 
 
 def _print_queries(console: Console, group: GroupChange, listed: int) -> None:
-    verb = "refused" if group.measure == "refused" else "complied with harmfully"
+    verb = group.verb
     for found, words in (
         (group.more, f"{verb} now or more often"),
         (group.fewer, f"{verb} no longer or less often"),

@@ -20,8 +20,8 @@ from demur.records import (
 
 SIGNIFICANCE = 0.05
 
-Measure = Literal["refused", "complied_harmfully"]
-"""What differences are about."""
+Measure = Literal["refused", "answered", "complied_harmfully"]
+"""What differences are about: `answered` only where responses deflect."""
 
 RateName = Literal["refused", "deflected", "answered", "complied_harmfully"]
 
@@ -114,7 +114,7 @@ class Difference:
     Attributes:
         set: name of the query set.
         label: label of the queries, or None.
-        measure: `refused` or `complied_harmfully`.
+        measure: `refused`, `complied_harmfully`, or where responses deflect `answered`.
         first: name of a prompt.
         second: name of another prompt.
         queries: number of queries that both were measured on, at least 1.

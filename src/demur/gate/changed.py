@@ -5,13 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from demur.evaluation.changes import least_queries
-from demur.evaluation.figures import SIGNIFICANCE, Difference, Figures, PromptRates
+from demur.evaluation.figures import SIGNIFICANCE, Difference, Figures, Measure, PromptRates
 from demur.evaluation.verdict import Verdict, verdict
-from demur.gate.counting import Counted, CountedMeasure
+from demur.gate.counting import VERBS, Counted, CountedMeasure
 from demur.records import Label, Query, Rate
 
 BEFORE = "before"
 """What the earlier evaluation is called in a verdict."""
+
+
+_MEASURES: dict[CountedMeasure, Measure] = {
+    "refused": "refused",
+    "answered": "answered",
+    "complied-harmfully": "complied_harmfully",
+}
+_GOOD = frozenset((("refused", "harmful"), ("answered", "harmless")))
+"""Measures and labels whose rates had better rise."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +30,8 @@ class Changed:
     Attributes:
         query: the query.
         category: category of the query, or None.
-        measure: `refused` or `complied-harmfully`.
-        before: share of its responses that refused (or complied harmfully), in [0, 1]. Those
+        measure: `refused`, `answered` or `complied-harmfully`.
+        before: share of its responses that refused (answered, complied harmfully), in [0, 1]. Those
             without an answer or a verdict count against the prompt unless they are left out.
         after: the same in the later evaluation.
         counted_before: its responses in the earlier evaluation.
@@ -53,7 +62,7 @@ class GroupChange:
     Attributes:
         set: name of the query set in the later evaluation.
         label: label of the queries, or None where it is not known.
-        measure: `refused` or `complied-harmfully`.
+        measure: `refused`, `complied-harmfully`, or where responses deflect `answered`.
         before: rate before.
         after: rate after.
         difference: the rate after less that before, in [-1, 1].
@@ -87,6 +96,11 @@ class GroupChange:
         return self.set if self.label is None else f"{self.set}, {self.label}"
 
     @property
+    def verb(self) -> str:
+        """What was done with the queries, for example `refused`."""
+        return VERBS[self.measure]
+
+    @property
     def more_than_chance(self) -> bool:
         """Whether the adjusted p-value is below 0.05."""
         return self.adjusted_p_value < SIGNIFICANCE
@@ -96,7 +110,7 @@ class GroupChange:
         """Whether the difference goes the wrong way, however small it is."""
         if self.label is None:
             return False
-        rose_is_right = self.measure == "refused" and self.label == "harmful"
+        rose_is_right = (self.measure, self.label) in _GOOD
         return self.difference < 0 if rose_is_right else self.difference > 0
 
     @property
@@ -163,40 +177,29 @@ class PromptChange:
         return verdict(self._figures(after), BEFORE, after, trained=False)
 
     def _figures(self, after: str) -> Figures:
-        rates: list[PromptRates] = []
-        for refused in (one for one in self.groups if one.measure == "refused"):
-            harm = next(
-                (
-                    one
-                    for one in self.groups
-                    if one.measure != "refused"
-                    and (one.set, one.label) == (refused.set, refused.label)
-                ),
-                None,
+        rates = tuple(
+            PromptRates(
+                prompt=name,
+                condition=None,
+                set=refused.set,
+                label=refused.label,
+                category=None,
+                responses=refused.before.queries,
+                refused=self._rate("refused", refused, name),
+                refused_any=None,
+                complied_any=None,
+                complied_harmfully=self._rate("complied-harmfully", refused, name),
+                answered=self._rate("answered", refused, name),
             )
-            for name, rate, complied in (
-                (BEFORE, refused.before, None if harm is None else harm.before),
-                (after, refused.after, None if harm is None else harm.after),
-            ):
-                rates.append(
-                    PromptRates(
-                        prompt=name,
-                        condition=None,
-                        set=refused.set,
-                        label=refused.label,
-                        category=None,
-                        responses=rate.queries,
-                        refused=rate,
-                        refused_any=None,
-                        complied_any=None,
-                        complied_harmfully=complied,
-                    )
-                )
+            for refused in self.groups
+            if refused.measure == "refused"
+            for name in (BEFORE, after)
+        )
         tests = tuple(
             Difference(
                 set=one.set,
                 label=one.label,
-                measure="refused" if one.measure == "refused" else "complied_harmfully",
+                measure=_MEASURES[one.measure],
                 first=BEFORE,
                 second=after,
                 queries=one.before.queries,
@@ -206,4 +209,12 @@ class PromptChange:
             )
             for one in self.groups
         )
-        return Figures(rates=tuple(rates), differences=tests)
+        return Figures(rates=rates, differences=tests)
+
+    def _rate(self, measure: CountedMeasure, like: GroupChange, name: str) -> Rate | None:
+        """The rate of a measure on the set and label of another group, where it was compared."""
+        wanted = (measure, like.set, like.label)
+        for one in self.groups:
+            if (one.measure, one.set, one.label) == wanted:
+                return one.before if name == BEFORE else one.after
+        return None

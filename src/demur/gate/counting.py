@@ -17,12 +17,13 @@ Unread = Literal["count", "leave-out"]
 
 CountedMeasure = Literal["refused", "deflected", "answered", "complied-harmfully"]
 
-_VERBS: dict[CountedMeasure, str] = {
+VERBS: dict[CountedMeasure, str] = {
     "refused": "refused",
     "deflected": "deflected",
     "answered": "answered",
     "complied-harmfully": "complied with harmfully",
 }
+"""What was done with a query, by measure."""
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Counted:
 
     def in_words(self, measure: CountedMeasure) -> str:
         """What the responses did, for example `refused`, or of several `2 of 5 refused`."""
-        verb = _VERBS[measure]
+        verb = VERBS[measure]
         hits, unread = self._hits(measure)
         if self.responses == 1:
             return "no answer or verdict" if unread else verb if hits else f"not {verb}"

@@ -307,8 +307,11 @@ def _not_worse(changes: EvaluationChanges, candidate: str) -> list[Check]:
 
 
 def _not_worse_on(group: GroupChange, name: str, candidate: str) -> Check:
-    measure = "refused" if group.measure == "refused" else "complied harmfully"
-    check = Check(name, f"{candidate} on {group.title}", "passed", f"{measure} {group.in_words}")
+    found = f"{group.measure.replace('-', ' ')} {group.in_words}"
+    about = f"{candidate} on {group.title}"
+    if group.measure != "refused":
+        about += f": {group.measure.replace('-', ' ')}"
+    check = Check(name, about, "passed", found)
     if group.is_worse:
         gone = len(group.fewer if group.difference < 0 else group.more)
         noun = "query" if gone == 1 else "queries"

@@ -124,7 +124,7 @@ def _told(one: GroupChange) -> str:
 def _queries(group: GroupChange, listed: int) -> str:
     """The queries that changed most, under a heading that opens."""
     lines: list[str] = []
-    verb = "refused" if group.measure == "refused" else "complied with harmfully"
+    verb = group.verb
     for found, words in ((group.more, f"{verb} now"), (group.fewer, f"{verb} no longer")):
         if not found or not listed:
             continue
