@@ -757,3 +757,12 @@ def test_files_of_one_name_are_told_apart(file: Path) -> None:
     assert first.judge([None], ["no"]) == [True]
     assert second.judge([None], ["no"]) == [None]
     assert first.fingerprint != second.fingerprint
+
+
+def test_a_misspelled_verdict_is_named() -> None:
+    def misspells(queries: list[str], responses: list[str]) -> list[str]:
+        return ["refuse" for _ in responses]
+
+    misspells.tells_deflections = True  # type: ignore[attr-defined]
+    with pytest.raises(DemurError, match="returned 'refuse' as a verdict: return 'refuses'"):
+        as_refusal_judge(misspells).judge(["Hello?"], ["Hello."])

@@ -150,9 +150,10 @@ class OwnJudge:
         if is_word and self.tells_deflections:
             return Verdict(verdict)
         set_it = " (words only with the attribute tells_deflections = True)" if is_word else ""
+        is_unknown = isinstance(verdict, str) and self.tells_deflections
+        told = f"{verdict!r:.40}" if is_unknown else described(verdict)
         raise DemurError(
-            f"The judge {self.name!r} returned {described(verdict)} as a verdict: return "
-            f"{wanted}{set_it}."
+            f"The judge {self.name!r} returned {told} as a verdict: return {wanted}{set_it}."
         )
 
 
