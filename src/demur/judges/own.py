@@ -313,7 +313,7 @@ def _inherits_from_demur(judge: object, attribute: str) -> bool:
     return bool(kinds) and kinds[0].__module__.split(".")[0] == "demur"
 
 
-def _failed(name: str, error: Exception) -> DemurError:
+def _failed(name: str, error: Exception | SystemExit) -> DemurError:
     if isinstance(error, DemurError):
         return DemurError(str(error))
     return DemurError(
