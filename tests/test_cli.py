@@ -339,6 +339,7 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
         ("optimize --preset paper --openings 3", "'--openings' only with --method likelihood"),
         ("evaluate --no-trust-code", "no option '--no-trust-code': write --no-trust-remote-code."),
         ("show --xyz", "no option '--xyz': run 'demur show --help' to see what there is."),
+        ("evaluate --model m", "has no option '--model': write MODEL without --model."),
         ("--verson", "demur has no option '--verson': write --version."),
         ("optmize", "There is no command 'optmize': write optimize."),
         ("frobnicate x", "no command 'frobnicate': run 'demur --help' to see what there is."),

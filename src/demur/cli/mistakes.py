@@ -44,9 +44,9 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
                 f"{command} has {option!r} only with --method {' or '.join(methods)}: give the "
                 "method as well."
             )
-        return DemurError(
-            f"{command} has no option {option!r:.60}: {_write(option, known) or see}."
-        )
+        argument = None if context is None else _argument(context.command, option)
+        fix = argument or _write(option, known) or see
+        return DemurError(f"{command} has no option {option!r:.60}: {fix}.")
     told = first_line(Exception(getattr(error, "message", "") or str(error)))
     return DemurError(f"{told[:1].upper()}{told[1:]}: {see}.")
 
@@ -54,6 +54,13 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
 def _write(given: str, known: Sequence[str]) -> str | None:
     near = get_close_matches(given, known, 1)
     return f"write {near[0]}" if near else None
+
+
+def _argument(command: Any, option: str) -> str | None:
+    """What to write instead of an option that the command takes without its name."""
+    name = option.lstrip("-").replace("-", "_").lower()
+    of_arguments = {one.name for one in command.params if one.param_type_name == "argument"}
+    return f"write {name.upper()} without {option}" if name in of_arguments else None
 
 
 def _options(command: Any) -> list[str]:
