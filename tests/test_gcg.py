@@ -89,6 +89,9 @@ def test_suffixes_are_searched_under_each_prompt_and_kept(
     attack(model, **arguments, **BUDGET, prompts=prompts)
     assert content(found.path) == whole  # the one that was lost is found again
 
+    with pytest.raises(DemurError, match=r"an attack with another gcg steps \(\d+ there, 1 now\)"):
+        attack(model, **arguments, **{**BUDGET, "gcg_steps": 1}, prompts=prompts)
+
     # Suffixes that are kept are not searched again.
     monkeypatch.setattr("nanogcg.gcg.GCG.run", None)
     (found.path / "results.json").unlink()

@@ -247,9 +247,20 @@ def _require_same(path: Path, old: object, new: object, kind: str) -> None:
     shown = [None if _FINGERPRINT.search(str(value)) else _short(value) for value in values]
     told = "" if None in shown else f" ({shown[0]} there, {shown[1]} now)"
     raise DemurError(
-        f"{path} belongs to {_named(kind)} with another {key.replace('_', ' ')}{more}{told}: "
+        f"{path} belongs to {_named(kind)} with another {_in_words(key)}{more}{told}: "
         "choose another --output or delete that folder."
     )
+
+
+def _in_words(key: str) -> str:
+    """A key of nested settings; a group that its setting names again is left out."""
+    groups = key.split(".")
+    told = [
+        group
+        for group, inner in zip(groups, [*groups[1:], ""], strict=True)
+        if not inner.startswith(f"{group}_")
+    ]
+    return ".".join(told).replace("_", " ")
 
 
 def _named(kind: str) -> str:
