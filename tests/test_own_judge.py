@@ -363,6 +363,9 @@ def test_a_judge_that_ends_the_program_is_one_line() -> None:
         def __init__(self) -> None:
             sys.exit(3)
 
+        def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[bool]:
+            raise AssertionError
+
     def exiting(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool]:
         sys.exit(0)
 
@@ -760,9 +763,11 @@ def test_files_of_one_name_are_told_apart(file: Path) -> None:
 
 
 def test_a_misspelled_verdict_is_named() -> None:
-    def misspells(queries: list[str], responses: list[str]) -> list[str]:
-        return ["refuse" for _ in responses]
+    class Misspells:
+        tells_deflections = True
 
-    misspells.tells_deflections = True  # type: ignore[attr-defined]
+        def judge(self, queries: Sequence[str | None], responses: Sequence[str]) -> list[str]:
+            return ["refuse" for _ in responses]
+
     with pytest.raises(DemurError, match="returned 'refuse' as a verdict: return 'refuses'"):
-        as_refusal_judge(misspells).judge(["Hello?"], ["Hello."])
+        as_refusal_judge(Misspells).judge(["Hello?"], ["Hello."])

@@ -119,12 +119,15 @@ class JudgeObject(Protocol):
 
     def judge(
         self, queries: Sequence[str | None], responses: Sequence[str], /
-    ) -> Sequence[Decision]:
-        """Judge each response to the query at the same index."""
+    ) -> Sequence[Decision | str]:
+        """Judge each response to the query at the same index.
+
+        One with the attribute `tells_deflections = True` returns words of `Verdict`, and None.
+        """
 
 
-JudgeFunction: TypeAlias = Callable[[Sequence[str | None], Sequence[str]], Sequence[Decision]]
-"""A function that is taken as a judge."""
+JudgeFunction: TypeAlias = Callable[[Sequence[str | None], Sequence[str]], Sequence[Decision | str]]
+"""A function that is taken as a judge, with what `JudgeObject.judge` returns."""
 
 JudgeSpec: TypeAlias = str | JudgeObject | JudgeFunction | type[JudgeObject]
 """Whatever is taken as a judge: a name, `file.py:Name`, an object, a function, or a class that can
