@@ -16,14 +16,11 @@ from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures, PromptRates
 from demur.records import (
-    SETTINGS,
     JudgedResponse,
     MeasurementStore,
     Rate,
     WorkFolder,
     fingerprint,
-    read_record,
-    stored_content,
     to_plain,
     write_record,
 )
@@ -173,9 +170,7 @@ class Robustness:
             DemurError: the folder holds none, unfinished ones, or damaged ones.
         """
         folder = WorkFolder.open(Path(path), AttackRecord, KIND)
-        # As they are stored: settings that demur has got since then are not among them.
-        settings = fingerprint(_SETTINGS, settings=stored_content(folder.path / SETTINGS))
-        found = cls.find_finished(folder, settings)
+        found = cls.find_finished(folder, folder.stored_fingerprint(KIND))
         if found is None:
             raise DemurError(
                 f"The attacks in {path} are not finished: run their command again to go on."
@@ -195,11 +190,8 @@ class Robustness:
         Raises:
             DemurError: the file is damaged.
         """
-        file = folder.path / RESULTS
-        if not file.exists():
-            return None
-        results = read_record(file, AttackResults, _FORMAT, in_work=True)
-        if results.settings != (settings or _fingerprint_of(folder.settings)):
+        results = folder.results(AttackResults, KIND)
+        if results is None or results.settings != (settings or _fingerprint_of(folder.settings)):
             return None
         return cls(
             results.figures,
@@ -216,12 +208,7 @@ class Robustness:
         Raises:
             DemurError: one is damaged.
         """
-        store = MeasurementStore(self.path)
-        for measured in self.figures.measured:
-            stored = store.stored(measured.key)
-            if not stored.read() or not stored.finished:
-                return False
-        return True
+        return MeasurementStore(self.path).has_all(one.key for one in self.figures.measured)
 
     def responses(self) -> Iterator[JudgedResponse]:
         """Every judged response to an attacked query, one at a time; its set is the attack.

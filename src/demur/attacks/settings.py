@@ -11,13 +11,16 @@ from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import LoadSettings
 from demur.evaluation.settings import (
     DEFAULT_TOKENS,
-    MOST_SAMPLES,
     MOST_TOKENS,
     WHOLE_TOKENS,
     EvaluateSettings,
+    HarmJudgeName,
+    JudgeAddress,
     JudgeSettings,
     QuerySettings,
+    RefusalJudgeName,
     ResponseSettings,
+    SampleCount,
 )
 from demur.prompts import BUILT_IN_PROMPTS
 
@@ -53,29 +56,15 @@ class AttackedQueries(_Group):
 class AttackJudges(_Group):
     """Judges."""
 
-    judge: str = Field(
-        default="default",
-        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
-        "endpoint:MODEL or FILE.py:NAME",
-    )
-    harm_judge: str | None = Field(
-        default=None,
-        description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "
-        "endpoint:MODEL or FILE.py:NAME",
-    )
-    base_url: str | None = Field(
-        default=None,
-        description="address of the judges' endpoint, for example http://localhost:8000/v1",
-        json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
-    )
+    judge: RefusalJudgeName = "default"
+    harm_judge: HarmJudgeName = None
+    base_url: JudgeAddress = None
 
 
 class AttackSampling(_Group):
     """Sampling."""
 
-    samples: int = Field(
-        default=1, ge=1, le=MOST_SAMPLES, description="number of responses to each query"
-    )
+    samples: SampleCount = 1
     tokens: int | None = Field(
         default=None,
         ge=1,

@@ -80,8 +80,7 @@ def carry_out(
         try:
             robustness = work.run(path)
         except DemurError:
-            store = MeasurementStore(path).path
-            if is_new and not any(file.stat().st_size for file in store.glob("*.jsonl")):
+            if is_new and not MeasurementStore(path).has_rows:
                 shutil.rmtree(path, ignore_errors=True)  # so that other settings can be tried here
             raise
         robustness.save()

@@ -20,7 +20,6 @@ from demur.records import (
     Versions,
     WorkFolder,
     fingerprint,
-    read_record,
     to_plain,
     write_record,
 )
@@ -236,10 +235,8 @@ class Capability:
         Raises:
             DemurError: the file is damaged.
         """
-        if not (folder.path / RESULTS).exists():
-            return None
-        results = read_record(folder.path / RESULTS, CapabilityResults, _FORMAT, in_work=True)
-        if results.check != folder.settings.fingerprint:
+        results = folder.results(CapabilityResults, KIND)
+        if results is None or results.check != folder.settings.fingerprint:
             return None
         return cls(folder.path, folder.settings, results)
 

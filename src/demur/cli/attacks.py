@@ -12,8 +12,10 @@ from rich.text import Text
 from demur.attacks import NO_ATTACK, Robustness
 from demur.attacks.paired import AnsweredDifference
 from demur.attacks.settings import TableFormat
+from demur.cli.comparison import print_left_out
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
 from demur.cli.tables import behind_text, name_text, rate_text
+from demur.evaluation.captions import p_value_text
 from demur.evaluation.figures import RateName
 
 _FURTHER: tuple[tuple[str, RateName], ...] = (
@@ -120,26 +122,15 @@ def _differences(robustness: Robustness) -> Group | None:
 
 
 def _change(difference: AnsweredDifference) -> Sequence[str]:
-    p_value = difference.adjusted_p_value
     return (
         f"{100 * difference.difference:+.1f}",
-        "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
+        p_value_text(difference.adjusted_p_value),
         "yes" if difference.more_than_chance else "no",
     )
 
 
 def _print_left_out(console: Console, robustness: Robustness) -> None:
     """Say what no rate counts, and which attacks were not possible."""
-    rates = robustness.figures.rates
-    for count, why in (
-        (sum(one.no_answer for one in rates), "without an answer"),
-        (sum(one.filtered for one in rates), "withheld by a filter"),
-        (sum(one.no_refusal_verdict for one in rates), "without a verdict on refusal"),
-        (sum(one.no_harm_verdict for one in rates), "without a verdict on harm"),
-    ):
-        if count:
-            console.print(f"Responses {why}, left out of these rates: {count}.")
+    print_left_out(console, robustness.figures)
     for left in robustness.left_out:
         console.print(Text(printable(f"The attack {left.attack} is left out: {left.reason}")))
-    for changed in robustness.figures.changed_options:
-        console.print(Text(printable(str(changed))))

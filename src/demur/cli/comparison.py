@@ -11,6 +11,7 @@ from rich.text import Text
 from demur.cli.screen import new_table, print_again, printable, short_name, with_notes
 from demur.cli.tables import RIGHT, WRONG, behind_text, name_text, nats_text, rate_text
 from demur.cli.verdicts import print_verdicts
+from demur.evaluation.captions import p_value_text
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.costs import ANSWER_TOKENS, Cost
 from demur.evaluation.figures import Difference, Figures, PromptRates
@@ -319,12 +320,11 @@ def _differences_table(figures: Figures) -> Group | None:
         queries = _of((difference.set, difference.label))
         if several_measures:
             queries += f": {difference.measure.replace('_', ' ')}"
-        p_value = difference.adjusted_p_value
         table.add_row(
             Text(queries),
             Text(f"{short_name(difference.first)} to {short_name(difference.second)}"),
             _points(difference),
-            "< 0.001" if p_value < 0.001 else f"{p_value:.3f}",
+            p_value_text(difference.adjusted_p_value),
             "yes" if difference.more_than_chance else "no",
         )
     note = "paired sign-flip permutation test; p adjusted for the number of pairs (Holm)"

@@ -17,6 +17,7 @@ from demur.cli.tables import (
     verdict_text,
 )
 from demur.cli.verdicts import print_verdict_of_run
+from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN
 from demur.evaluation.comparison import Comparison
 from demur.optimization import Run
 from demur.optimization.examples import Example
@@ -25,7 +26,6 @@ from demur.records import Label
 
 PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
-_THIRD_TURN = "some of the held-out queries, behind two short harmless exchanges"
 
 
 def print_run(console: Console, run: Run) -> None:
@@ -36,8 +36,7 @@ def print_run(console: Console, run: Run) -> None:
     console.print(refusal_table(title, _rows(run, run.comparison), notes))
     _print_sets(console, run)
     if run.third_turn is not None:
-        title = "Refused in the third turn of a conversation"
-        console.print(refusal_table(title, _rows(run, run.third_turn), [_THIRD_TURN]))
+        console.print(refusal_table(THIRD_TURN, _rows(run, run.third_turn), [IN_THIRD_TURN]))
     answers = answers_table(run.results.figures)
     if answers is not None:
         console.print(answers)

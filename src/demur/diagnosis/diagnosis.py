@@ -25,7 +25,6 @@ from demur.records import (
     WorkFolder,
     are_listed,
     fingerprint,
-    read_record,
     to_plain,
     write_record,
 )
@@ -202,11 +201,8 @@ class Diagnosis:
         Raises:
             DemurError: its results are damaged.
         """
-        file = folder.path / RESULTS
-        if not file.exists():
-            return None
-        results = read_record(file, DiagnosisResults, f"{KIND} results", in_work=True)
-        if results.diagnosis != folder.settings.fingerprint:
+        results = folder.results(DiagnosisResults, KIND)
+        if results is None or results.diagnosis != folder.settings.fingerprint:
             return None
         return cls(folder.path, folder.settings, results)
 

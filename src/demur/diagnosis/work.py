@@ -242,11 +242,8 @@ def _finished(folder: WorkFolder[DiagnosisRecord]) -> Diagnosis | None:
     found = Diagnosis.find(folder)
     if found is None:
         return None
-    for key in (*found.results.anchors, *folder.settings.held_out):
-        stored = folder.measurements.stored(key)
-        if not stored.read() or not stored.finished:
-            return None
-    return found
+    keys = (*found.results.anchors, *folder.settings.held_out)
+    return found if folder.measurements.has_all(keys) else None
 
 
 def _read(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+THIRD_TURN = "Refused in the third turn of a conversation"
+IN_THIRD_TURN = "some of the held-out queries, behind two short harmless exchanges"
+"""Title and note of a table of what a run measured in the third turn."""
+
 
 def judged_text(judge: str, tokens: int, samples: int = 1, harmless: int | None = None) -> str:
     """Who judged what, for example `judge: default, 64 tokens`.
@@ -15,3 +19,8 @@ def judged_text(judge: str, tokens: int, samples: int = 1, harmless: int | None 
     limit = f"{tokens} tokens" if harmless in (None, tokens) else f"{tokens} or {harmless} tokens"
     several = f"{samples} responses of " if samples > 1 else ""
     return f"judge: {judge}, {several}{limit}"
+
+
+def p_value_text(p_value: float) -> str:
+    """A p-value with three digits, for example `0.012` or `< 0.001`."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"

@@ -15,7 +15,6 @@ from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdicts
 from demur.records import (
-    SETTINGS,
     JudgedResponse,
     ListedFile,
     Measurement,
@@ -25,8 +24,6 @@ from demur.records import (
     are_listed,
     fingerprint,
     list_files,
-    read_record,
-    stored_content,
     to_plain,
     write_record,
 )
@@ -127,9 +124,7 @@ class Comparison(Figures):
             DemurError: the folder holds none, an unfinished one, or a damaged one.
         """
         folder = WorkFolder.open(Path(path), EvaluationRecord, KIND)
-        # As they are stored: settings that demur has got since then are not among them.
-        settings = fingerprint(_SETTINGS, settings=stored_content(folder.path / SETTINGS))
-        found = cls.find_finished(folder, settings)
+        found = cls.find_finished(folder, folder.stored_fingerprint(KIND))
         if found is None:
             raise DemurError(
                 f"The evaluation in {path} is not finished: run its command again to go on."
@@ -149,11 +144,8 @@ class Comparison(Figures):
         Raises:
             DemurError: the file is damaged.
         """
-        file = folder.path / RESULTS
-        if not file.exists():
-            return None
-        results = read_record(file, Results, _FORMAT, in_work=True)
-        if results.settings != (settings or _fingerprint_of(folder.settings)):
+        results = folder.results(Results, KIND)
+        if results is None or results.settings != (settings or _fingerprint_of(folder.settings)):
             return None
         return cls.of(results.figures, folder.path, folder.settings, results.files)
 
@@ -191,13 +183,7 @@ class Comparison(Figures):
         """
         store = MeasurementStore(self.folder)
         for measured in self.measured:
-            stored = store.stored(measured.key)
-            if not stored.read() or not stored.finished:
-                raise DemurError(
-                    f"{stored.rows_file} is missing or not finished: run the command of that "
-                    "folder again to go on."
-                )
-            yield measured, stored
+            yield measured, store.require_stored(measured.key)
 
     def measurements(self) -> list[Measurement]:
         """The measurements that were counted, with their responses and representations.

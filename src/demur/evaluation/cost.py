@@ -24,6 +24,7 @@ from demur.records import (
     Query,
     StoredMeasurement,
     damaged,
+    evenly,
     fingerprint,
     read_record,
     to_plain,
@@ -309,15 +310,15 @@ class _SetCosts:
         """The model's own answers without a prompt, tokenized; refusals and silence left out."""
         if self._answers is None:
             kept = self._read_answers() if self._answers_file.exists() else self._answer()
-            self._answers = []
+            self._answers, judge = [], DefaultRefusalJudge()
             for query, text in zip(kept.queries, kept.texts, strict=True):
-                ids = self._ids(text)
+                ids = () if judge.refuses(text) else self._ids(text)
                 self._answers += [(query, ids)] if ids else []
         return self._answers
 
     def _ids(self, text: str) -> tuple[int, ...]:
         """The first tokens of an answer; none where there is none, or only tokens can write it."""
-        if not text.strip() or DefaultRefusalJudge().refuses(text):
+        if not text.strip():
             return ()
         try:
             return self.meter.model.answer_ids(text)[:ANSWER_TOKENS]
@@ -347,6 +348,4 @@ class _SetCosts:
     @property
     def _chosen(self) -> tuple[Query, ...]:
         """Harmless queries spread evenly over the set, which may lie in groups."""
-        count = len(self.harmless)
-        some = min(count, MOST_ANSWERS)
-        return tuple(self.harmless[place * count // some] for place in range(some))
+        return tuple(evenly(self.harmless, MOST_ANSWERS))

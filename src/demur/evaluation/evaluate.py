@@ -276,7 +276,7 @@ class _Work:
     @property
     def has_answers(self) -> bool:
         """Whether any answer is stored."""
-        return any(file.stat().st_size for file in self.store.path.glob("*.jsonl"))
+        return self.store.has_rows
 
     def is_complete(self, found: Comparison) -> bool:
         """Whether everything that belongs to the figures is there and undamaged.
@@ -286,10 +286,8 @@ class _Work:
         """
         keys = [measured.key for measured in found.measured]
         keys += [outputs.key for outputs in found.outputs]
-        for key in keys:
-            stored = self.store.stored(key)
-            if not stored.read() or not stored.finished:
-                return False
+        if not self.store.has_all(keys):
+            return False
         kept_changes(self.store)
         others = [one.fingerprint for one in self.chosen.other_judges]
         return found.has_all_files and [one.fingerprint for one in found.agreements] == others

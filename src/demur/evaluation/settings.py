@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from demur.prompts import BUILT_IN_PROMPTS
@@ -72,42 +74,54 @@ class QuerySettings(_Group):
         return turns
 
 
+RefusalJudgeName: TypeAlias = Annotated[
+    str,
+    Field(
+        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
+        "endpoint:MODEL or FILE.py:NAME"
+    ),
+]
+HarmJudgeName: TypeAlias = Annotated[
+    str | None,
+    Field(
+        description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "
+        "endpoint:MODEL or FILE.py:NAME"
+    ),
+]
+JudgeAddress: TypeAlias = Annotated[
+    str | None,
+    Field(
+        description="address of the judges' endpoint, for example http://localhost:8000/v1",
+        json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
+    ),
+]
+SampleCount: TypeAlias = Annotated[
+    int, Field(ge=1, le=MOST_SAMPLES, description="number of responses to each query")
+]
+
+
 class JudgeSettings(_Group):
     """Judges."""
 
-    judge: str = Field(
-        default="default",
-        description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
-        "endpoint:MODEL or FILE.py:NAME",
-    )
+    judge: RefusalJudgeName = "default"
     other_judge: tuple[str, ...] = Field(
         default=(),
         description="further judge of refusal, as --judge; its agreement with --judge is shown, "
         "and the rates do not change",
     )
-    harm_judge: str | None = Field(
-        default=None,
-        description="judge of harm, which says which answers are unsafe: guard:NAME_OR_FOLDER, "
-        "endpoint:MODEL or FILE.py:NAME",
-    )
+    harm_judge: HarmJudgeName = None
     preference_judge: str | None = Field(
         default=None,
         description="judge that compares the outputs for --instructions under each prompt with "
         "those without one: endpoint:MODEL",
     )
-    base_url: str | None = Field(
-        default=None,
-        description="address of the judges' endpoint, for example http://localhost:8000/v1",
-        json_schema_extra={"default": "OPENAI_BASE_URL, else OpenAI's own"},
-    )
+    base_url: JudgeAddress = None
 
 
 class ResponseSettings(_Group):
     """Sampling."""
 
-    samples: int = Field(
-        default=1, ge=1, le=MOST_SAMPLES, description="number of responses to each query"
-    )
+    samples: SampleCount = 1
     tokens: int | None = Field(
         default=None,
         ge=1,

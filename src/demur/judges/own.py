@@ -12,7 +12,7 @@ from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.default import DefaultRefusalJudge
 from demur.judges.paper import PaperRefusalJudge
-from demur.judges.protocol import Decision
+from demur.judges.protocol import Decision, verdict_of
 from demur.plugins import describe_error, load_plugin, plugin_fingerprint, source_fingerprint
 from demur.plugins.loading import split_spec
 from demur.progress import Progress, SilentProgress
@@ -23,7 +23,6 @@ _MOST_NAME = 80
 _TAKEN_NAMES = (DefaultRefusalJudge.name, PaperRefusalJudge.name)
 _TAKEN_KINDS = ("classifier:", "guard:", "endpoint:")
 _WORDS = [verdict.value for verdict in Verdict]
-_DOES = {None: None, True: Verdict.REFUSES, False: Verdict.ANSWERS}
 
 
 class OwnJudge:
@@ -90,7 +89,7 @@ class OwnJudge:
             DemurError: as for `judge`.
         """
         said = self._judged(queries, responses, progress)
-        return [_DOES[one] if one is None or isinstance(one, bool) else one for one in said]
+        return [one if isinstance(one, Verdict) else verdict_of(one) for one in said]
 
     def _judged(
         self,

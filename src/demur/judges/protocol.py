@@ -170,9 +170,14 @@ def verdicts_of(
     able = three_way(judge)
     if able is not None:
         return able.verdicts(queries, responses, progress)
-    meaning: dict[Decision, Verdict | None]
-    meaning = {None: None, True: Verdict.REFUSES, False: Verdict.ANSWERS}
-    return [meaning[decision] for decision in judge.judge(queries, responses, progress)]
+    return [verdict_of(decision) for decision in judge.judge(queries, responses, progress)]
+
+
+def verdict_of(decision: Decision) -> Verdict | None:
+    """What a judge with two verdicts says of a response: what does not refuse answers."""
+    if decision is None:
+        return None
+    return Verdict.REFUSES if decision else Verdict.ANSWERS
 
 
 def settling(judge: Judge) -> SettlingJudge | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -84,7 +85,7 @@ class Plan:
     judge: Judge
     objects: tuple[str, ...]
 
-    @property
+    @cached_property
     def third_turn(self) -> Queries | None:
         """Some of the held-out queries in the third turn of a conversation; None for none."""
         most = self.settings.queries.third_turn

@@ -347,10 +347,8 @@ def finished_run(folder: WorkFolder[RunRecord]) -> Run | None:
     keys += [one.key for one in run.results.readings]
     if run.results.third_turn is not None:
         keys += [one.key for one in run.results.third_turn.measured]
-    for key in keys:
-        stored = folder.measurements.stored(key)
-        if not stored.read() or not stored.finished:
-            return None
+    if not folder.measurements.has_all(keys):
+        return None
     return run if checkpoints_of(run.path, run.settings).finished == len(run.history) else None
 
 

@@ -13,11 +13,20 @@ from typing import Any, Generic, TypeVar
 
 from demur.errors import DemurError, is_text
 from demur.progress import Progress
-from demur.records.codec import damaged, format_of, read_record, to_plain, write_record
+from demur.records.codec import (
+    damaged,
+    format_of,
+    read_record,
+    stored_content,
+    to_plain,
+    write_record,
+)
+from demur.records.fingerprint import fingerprint
 from demur.records.store import MeasurementStore
 from demur.temporary import is_temporary, remove_leftovers
 
 Settings = TypeVar("Settings")
+Results = TypeVar("Results")
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
@@ -144,6 +153,24 @@ class WorkFolder(Generic[Settings]):
                 f"{path} is not the folder of {_named(kind)} ({what}): check the path."
             )
         return cls(path, read_record(path / SETTINGS, settings_type, kind, in_work=True))
+
+    def results(self, results_type: type[Results], kind: str) -> Results | None:
+        """What `results.json` holds, which marks the work as finished; None where it is missing.
+
+        Raises:
+            DemurError: the file is damaged.
+        """
+        file = self.path / RESULTS
+        if not file.exists():
+            return None
+        return read_record(file, results_type, f"{kind} results", in_work=True)
+
+    def stored_fingerprint(self, kind: str) -> str:
+        """Fingerprint of the settings as they are stored.
+
+        Settings that demur has got since then are not among them.
+        """
+        return fingerprint(f"{kind} settings", settings=stored_content(self.path / SETTINGS))
 
 
 @contextmanager

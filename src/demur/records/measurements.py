@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from demur.errors import DemurError
 from demur.records.codec import to_plain
@@ -16,14 +16,16 @@ from demur.records.responses import NO_ANSWER, REASONING, JudgedResponse, Label
 if TYPE_CHECKING:
     from torch import Tensor
 
+Item = TypeVar("Item")
+
 NO_PROMPT = "none"
 """Name of the condition without a safety prompt."""
 
 
-def evenly(rows: Sequence[int], most: int) -> list[int]:
-    """`most` of the rows at most, evenly spread, in their order."""
-    size = min(len(rows), most)
-    return [rows[place * len(rows) // size] for place in range(size)]
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """`most` of some items at most, evenly spread, in their order."""
+    size = min(len(items), most)
+    return [items[place * len(items) // size] for place in range(size)]
 
 
 @dataclass(frozen=True)

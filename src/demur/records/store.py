@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,9 +189,36 @@ class MeasurementStore:
         """Whether any measurement has begun, so that the folder is one of work."""
         return any(self.path.glob("*.journal"))
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether any response is stored."""
+        return any(file.stat().st_size for file in self.path.glob("*.jsonl"))
+
     def stored(self, key: MeasurementKey) -> StoredMeasurement:
         """The measurement with a key, whether it is there or not; call `read` on it."""
         return StoredMeasurement(self.path, key)
+
+    def has_all(self, keys: Iterable[MeasurementKey]) -> bool:
+        """Whether the measurements with some keys are all there and finished.
+
+        Raises:
+            DemurError: the files of one are damaged.
+        """
+        return all(stored.read() and stored.finished for stored in map(self.stored, keys))
+
+    def require_stored(self, key: MeasurementKey) -> StoredMeasurement:
+        """The finished measurement with a key, as it lies on disk.
+
+        Raises:
+            DemurError: it is missing, unfinished or damaged.
+        """
+        stored = self.stored(key)
+        if not stored.read() or not stored.finished:
+            raise DemurError(
+                f"{stored.rows_file} is missing or not finished: run the command of that folder "
+                "again to go on."
+            )
+        return stored
 
     def find(self, key: MeasurementKey, queries: Queries) -> Measurement | None:
         """The finished measurement with a key; None where there is none.
@@ -208,12 +235,7 @@ class MeasurementStore:
         Raises:
             DemurError: it is missing, unfinished or damaged.
         """
-        stored = self.stored(key)
-        if not stored.read() or not stored.finished:
-            raise DemurError(
-                f"{stored.rows_file} is missing or not finished: run the command of that folder "
-                "again to go on."
-            )
+        stored = self.require_stored(key)
         queries = stored.queries()
         if queries.fingerprint != key.queries:
             raise DemurError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from demur.attacks import NO_ATTACK, Robustness
 from demur.attacks.paired import AnsweredDifference
 from demur.evaluation.answerers.records import short_name
+from demur.evaluation.captions import p_value_text
 from demur.evaluation.figures import RateName
 from demur.report.again import attack_again
 from demur.report.collecting import Collection
@@ -17,7 +18,7 @@ from demur.report.facts import (
     facts_of_settings,
     facts_of_versions,
 )
-from demur.report.subject import Subject, Table, capitalized, p_value_text, rate_text
+from demur.report.subject import Subject, Table, capitalized, rate_text
 
 _FURTHER: tuple[tuple[str, RateName], ...] = (
     ("Deflected", "deflected"),

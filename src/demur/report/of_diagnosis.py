@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from demur.diagnosis import Diagnosis, Headroom, Sheet
+from demur.evaluation.captions import p_value_text
 from demur.geometry import Separation
 from demur.report.again import diagnosis_again
 from demur.report.collecting import Collection
@@ -17,7 +18,7 @@ from demur.report.facts import (
 )
 from demur.report.of_run import ANCHORS, HELD_OUT
 from demur.report.scatter import Scatter
-from demur.report.subject import Arrow, Chart, Subject, Table, p_value_text, rate_text
+from demur.report.subject import Arrow, Chart, Subject, Table, rate_text
 
 
 def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from demur.errors import DemurError
 from demur.evaluation.agreements import Agreement
 from demur.evaluation.answerers.records import short_name
+from demur.evaluation.captions import p_value_text
 from demur.evaluation.comparison import Comparison, Difference, PromptRates
 from demur.evaluation.costs import Cost
 from demur.evaluation.record import EvaluationRecord
@@ -28,7 +29,6 @@ from demur.report.subject import (
     Table,
     capitalized,
     number_of_queries,
-    p_value_text,
     percent,
     rate_text,
 )

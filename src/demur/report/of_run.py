@@ -8,6 +8,7 @@ from pathlib import Path
 from demur.diagnosis.movement import anchors_of
 from demur.diagnosis.settings import FOLDS
 from demur.errors import DemurError
+from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN
 from demur.evaluation.comparison import Comparison
 from demur.optimization import Run
 from demur.records import Label, Measurement
@@ -127,9 +128,7 @@ def _tables(run: Run) -> tuple[Table, ...]:
     first = _table(run, run.comparison, "Refused on held-out queries", [*notes, *in_words])
     if run.third_turn is None:
         return (first,)
-    behind = "Some of the held-out queries, behind two short harmless exchanges"
-    title = "Refused in the third turn of a conversation"
-    return first, _table(run, run.third_turn, title, [behind, *notes[1:]])
+    return first, _table(run, run.third_turn, THIRD_TURN, [capitalized(IN_THIRD_TURN), *notes[1:]])
 
 
 def _table(run: Run, comparison: Comparison, title: str, notes: Sequence[str]) -> Table:

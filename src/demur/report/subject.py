@@ -228,8 +228,3 @@ def capitalized(text: str) -> str:
 def number_of_queries(rate: Rate | None) -> str:
     """The number of queries that a rate is over."""
     return "0" if rate is None else str(rate.queries)
-
-
-def p_value_text(p_value: float) -> str:
-    """A p-value, for people."""
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
