@@ -366,11 +366,14 @@ def files_of_a_run() -> list[str]:
         "safety_prompt/safety_prompt.json",
         "safety_prompt/safety_prompt.safetensors",
         *(f"{which} {kind}" for which in (0, 2, 5) for kind in ("journal", "jsonl", "f32")),
+        *(f"cost {which}" for which in range(4)),  # of each prompt, and the answers
     ]
 
 
 def found(run: Run, name: str) -> Path:
     """The file of a name in `files_of_a_run`; measurements are numbered in the order of work."""
+    if name.startswith("cost "):
+        return sorted((run.path / "costs").iterdir())[int(name.removeprefix("cost "))]
     if name[0].isdigit():
         place, kind = name.split()
         keys = [one.key for one in run.comparison.measured]

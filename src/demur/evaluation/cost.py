@@ -144,12 +144,14 @@ class CostMeter:
         path: folder of an evaluation or a run; divergences are kept in its subfolder `costs`.
         unprompted: condition without a safety prompt.
         progress: reports progress.
+        used: files that the costs so far are kept in, by their names in the folder.
     """
 
     model: MeasuresCost
     path: Path
     unprompted: Condition
     progress: Progress
+    used: set[str] = field(default_factory=set)
 
     def costs(self, queries: Queries, measured: Sequence[Costed]) -> list[Cost]:
         """What each prompt costs on the harmless queries of a set.
@@ -189,12 +191,14 @@ class _SetCosts:
         self.harmless = tuple(self.queries.texts[row] for row in self.rows)
         bare = self._bare
         self.counted = None if bare is None else self._counted(bare)
-        if self._answers_file.exists():
-            self._read_answers()  # a damaged file is noticed even where it is not needed
 
     def cost(self, one: Costed) -> Cost:
         """The cost under one condition."""
+        if one.condition.safety_prompt is not None:
+            self._likeliest()  # so that their file is there, and sound, whatever is stored already
+            self._use(self._answers_file)
         found, file = self._stored(one), self._file(one)
+        self._use(file)
         if found is None:
             found = self._measure(one)
         name, condition = one.name, one.condition.fingerprint
@@ -216,6 +220,9 @@ class _SetCosts:
     def _bare(self) -> Costed | None:
         """The measurement without a safety prompt, where there is one."""
         return next((one for one in self.measured if one.condition.safety_prompt is None), None)
+
+    def _use(self, file: Path) -> None:
+        self.meter.used.add(file.relative_to(self.meter.path).as_posix())
 
     def _counted(self, one: Costed) -> AnswersByQuery:
         return counted_answers(one.responses(), self.meter.model.answer_ids)

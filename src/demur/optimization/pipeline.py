@@ -40,6 +40,7 @@ from demur.records import (
     Queries,
     WorkFolder,
     folders_of_work,
+    list_files,
     write_record,
 )
 
@@ -277,7 +278,8 @@ class _Work:
         self.names[condition.fingerprint] = self.optimized  # also where it was measured before
         measurements = [*before, self.measure_held_out(condition)]
         third_turn = [*third_turn, *self.measure_third_turn([condition])]
-        comparison = compare(measurements, self._costs(measurements, condition), path=path)
+        meter = self._meter()
+        comparison = compare(measurements, self._costs(meter, measurements, condition), path=path)
         results = RunResults(
             run=self.folder.settings.fingerprint,
             figures=comparison.figures,
@@ -286,6 +288,7 @@ class _Work:
             history=trained.history,
             examples=telling_examples(measurements[1], measurements[2]),
             epoch=trained.epoch,
+            files=list_files(path, sorted(meter.used)),
         )
         base_model = hub_model_of(self.model.name, self.model.identity)
         provenance = provenance_of(self.folder.settings, plan.settings, results, base_model)
@@ -295,12 +298,16 @@ class _Work:
         write_record(path / RESULTS, results, RESULTS_FORMAT)
         return Run(path, self.folder.settings, prompt, results)
 
-    def _costs(self, measurements: Sequence[Measurement], optimized: Condition) -> list[Cost]:
-        """What each prompt costs on the harmless held-out queries."""
+    def _meter(self) -> CostMeter:
         from demur.evaluation.answerers.model import ModelAnswerer
 
         model = ModelAnswerer(self.model)
-        meter = CostMeter(model, self.folder.path, self.unprompted, self.progress)
+        return CostMeter(model, self.folder.path, self.unprompted, self.progress)
+
+    def _costs(
+        self, meter: CostMeter, measurements: Sequence[Measurement], optimized: Condition
+    ) -> list[Cost]:
+        """What each prompt costs on the harmless held-out queries."""
         conditions = (self.unprompted, self.plan.basic, optimized)
         return meter.costs(self.plan.held_out, list(map(Costed.of, conditions, measurements)))
 

@@ -12,7 +12,14 @@ from demur.optimization.examples import Example
 from demur.optimization.groups import ResponseSettings, TrainingSettings
 from demur.optimization.settings import StoredMethodSettings, StoredSettings
 from demur.optimization.validation import Validation
-from demur.records import ConditionRecord, MeasurementKey, ModelRecord, fingerprint, to_plain
+from demur.records import (
+    ConditionRecord,
+    ListedFile,
+    MeasurementKey,
+    ModelRecord,
+    fingerprint,
+    to_plain,
+)
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,7 @@ class RunResults:
         history: the epochs.
         examples: responses before and after.
         epoch: the epoch whose prompt is the result; None where it is not that of one epoch.
+        files: files of the costs.
 
     Raises:
         ValueError: the figures are not those of three prompts on queries of both labels, or there
@@ -213,6 +221,7 @@ class RunResults:
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]
     epoch: int | None = None
+    files: tuple[ListedFile, ...] = ()
 
     def __post_init__(self) -> None:
         for figures in (self.figures, self.third_turn):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
 from demur.evaluation.comparison import Comparison, PromptRates
+from demur.evaluation.cost import FOLDER as COSTS
 from demur.evaluation.record import JudgeRecord
 from demur.evaluation.verdict import Verdict, verdict
 from demur.optimization.checkpoints import Checkpoints
@@ -32,6 +33,7 @@ from demur.records import (
     Queries,
     Versions,
     WorkFolder,
+    are_listed,
     damaged,
     read_record,
 )
@@ -61,6 +63,7 @@ KIND = "run"
 RESULTS = "results.json"
 RESULTS_FORMAT = "run results"
 PROMPT = "safety_prompt"
+BESIDE = (COSTS,)
 
 
 class HeldOut(NamedTuple):
@@ -348,6 +351,8 @@ def finished_run(folder: WorkFolder[RunRecord]) -> Run | None:
     if run.results.third_turn is not None:
         keys += [one.key for one in run.results.third_turn.measured]
     if not folder.measurements.has_all(keys):
+        return None
+    if not are_listed(run.path, BESIDE, run.results.files):
         return None
     return run if checkpoints_of(run.path, run.settings).finished == len(run.history) else None
 
