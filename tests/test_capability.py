@@ -246,6 +246,10 @@ def test_a_check_goes_on_after_the_last_task(
         carry_out(plan_of(tasks, *names), model, out)
     file.unlink()
     assert carry_out(plan_of(tasks, *names), model, out) == found
+    whole = file.read_bytes()
+    file.unlink()
+    assert carry_out(plan_of(tasks, *names), model, out) == found
+    assert file.read_bytes() == whole  # made again, though the check has finished
 
 
 def test_the_command(

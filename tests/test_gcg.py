@@ -88,6 +88,9 @@ def test_suffixes_are_searched_under_each_prompt_and_kept(
     next((found.path / "suffixes").iterdir()).unlink()
     attack(model, **arguments, **BUDGET, prompts=prompts)
     assert content(found.path) == whole  # the one that was lost is found again
+    next((found.path / "suffixes").iterdir()).unlink()
+    attack(model, **arguments, **BUDGET, prompts=prompts)
+    assert content(found.path) == whole  # also where the attacks have finished
 
     with pytest.raises(DemurError, match=r"an attack with another gcg steps \(\d+ there, 1 now\)"):
         attack(model, **arguments, **{**BUDGET, "gcg_steps": 1}, prompts=prompts)

@@ -24,6 +24,7 @@ import torch
 from demur.attacks.families.openings import AFFIRMATIVE
 from demur.attacks.protocol import with_text
 from demur.attacks.registry import GCG
+from demur.attacks.results import SUFFIXES
 from demur.attacks.settings import GcgSettings
 from demur.chat import ChatModel
 from demur.chat.engine.forward import embedding_table
@@ -47,7 +48,6 @@ from demur.records import (
 from demur.records.versions import version_of
 from demur.temporary import temporary
 
-SUFFIXES = "suffixes"
 TARGET = AFFIRMATIVE
 """The opening of an answer that suffixes are searched for; it has no content."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demur.attacks.paired import AnsweredDifference
@@ -17,15 +17,19 @@ from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures, PromptRates
 from demur.records import (
     JudgedResponse,
+    ListedFile,
     MeasurementStore,
     Rate,
     WorkFolder,
+    are_listed,
     fingerprint,
+    list_files,
     to_plain,
     write_record,
 )
 
 RESULTS = "results.json"
+SUFFIXES = "suffixes"
 _FORMAT = f"{KIND} results"
 _SETTINGS = f"{KIND} settings"
 
@@ -40,6 +44,7 @@ class AttackResults:
         between_prompts: how prompts differ under each attack.
         by_attacks: how each attack differs from none under each prompt.
         left_out: attacks that were chosen and were not possible.
+        files: files of the suffixes that were searched.
     """
 
     settings: str
@@ -47,6 +52,7 @@ class AttackResults:
     between_prompts: tuple[AnsweredDifference, ...]
     by_attacks: tuple[AnsweredDifference, ...]
     left_out: tuple[LeftOut, ...]
+    files: tuple[ListedFile, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Robustness:
         left_out: attacks that were chosen and were not possible.
         settings: what was attacked, and how.
         path: folder with every judged response.
+        files: files of the suffixes that lie in the folder of finished attacks.
 
     Example:
         >>> robustness = Robustness.load("demur-attacks/my-run")  # doctest: +SKIP
@@ -76,6 +83,7 @@ class Robustness:
     left_out: tuple[LeftOut, ...]
     settings: AttackRecord
     path: Path
+    files: tuple[ListedFile, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -159,6 +167,7 @@ class Robustness:
             self.between_prompts,
             self.by_attacks,
             self.left_out,
+            list_files(self.path, (SUFFIXES,)),
         )
         write_record(self.path / RESULTS, results, _FORMAT)
 
@@ -200,15 +209,19 @@ class Robustness:
             results.left_out,
             folder.settings,
             folder.path,
+            results.files,
         )
 
     def is_complete(self) -> bool:
-        """Whether every measurement that was counted is there.
+        """Whether every measurement that was counted is there, and every suffix, unchanged.
 
         Raises:
             DemurError: one is damaged.
         """
-        return MeasurementStore(self.path).has_all(one.key for one in self.figures.measured)
+        store = MeasurementStore(self.path)
+        return store.has_all(one.key for one in self.figures.measured) and are_listed(
+            self.path, (SUFFIXES,), self.files
+        )
 
     def responses(self) -> Iterator[JudgedResponse]:
         """Every judged response to an attacked query, one at a time; its set is the attack.

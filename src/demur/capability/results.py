@@ -16,9 +16,11 @@ from demur.evaluation.statistics import mean_interval, sign_flip_p_value
 from demur.records import (
     ConditionRecord,
     Interval,
+    ListedFile,
     ModelRecord,
     Versions,
     WorkFolder,
+    are_listed,
     fingerprint,
     to_plain,
     write_record,
@@ -26,6 +28,7 @@ from demur.records import (
 
 KIND = "capability check"
 RESULTS = "results.json"
+SCORES = "scores"
 _FORMAT = f"{KIND} results"
 _Z = 1.959964
 _ROUNDING = 1e-6
@@ -175,12 +178,14 @@ class CapabilityResults:
         before: scores without the prompt.
         after: scores with it.
         versions: versions of the packages that they were made with.
+        files: files of the scores.
     """
 
     check: str
     before: tuple[TaskScores, ...]
     after: tuple[TaskScores, ...]
     versions: Versions
+    files: tuple[ListedFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +213,11 @@ class Capability:
             for before, after in zip(self.results.before, self.results.after, strict=True)
             for one, other in zip(before.metrics, after.metrics, strict=True)
         )
+
+    @property
+    def has_all_files(self) -> bool:
+        """Whether all scores are in the folder, unchanged."""
+        return are_listed(self.path, (SCORES,), self.results.files)
 
     def save(self) -> None:
         """Write `results.json`, which marks the check as finished."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from demur.capability.plan import CapabilityPlan
 from demur.capability.results import (
     KIND,
+    SCORES,
     Capability,
     CapabilityRecord,
     CapabilityResults,
@@ -22,6 +23,7 @@ from demur.records import (
     current_versions,
     damaged,
     fingerprint,
+    list_files,
     read_record,
     write_record,
 )
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from demur.prompts import Condition
 
 CHECKS = Path("demur-capability")
-SCORES = "scores"
 _FORMAT = "capability scores"
 _MOST_NAME = 120
 
@@ -87,7 +88,7 @@ def carry_out(
     )
     path = Path(output) if output is not None else default_output(plan, model)
     found = Capability.find_finished(WorkFolder.check(path, record, KIND))
-    if found is not None:
+    if found is not None and found.has_all_files:
         WorkFolder.start(path, record, KIND)
         progress.message(f"This check is finished already: showing {path}.")
         return found
@@ -137,7 +138,11 @@ class _Work:
             before += first
             after += second
         return CapabilityResults(
-            self.record.fingerprint, tuple(before), tuple(after), current_versions()
+            self.record.fingerprint,
+            tuple(before),
+            tuple(after),
+            current_versions(),
+            list_files(self.path, (SCORES,)),
         )
 
     def _stage(self, task: str, name: str) -> str:
