@@ -33,7 +33,7 @@ from campaign_inputs import refused
 from campaign_kills import killed
 from campaign_replies import replied
 from campaign_setup import make_inputs
-from campaign_work import Case, Outcome, Tally, load_everything, restored
+from campaign_work import Case, Outcome, Tally, load_everything, restored, stay_offline
 from common import RESULTS, write_results
 
 MOST_MB, MOST_SECONDS = 1024.0, 10.0
@@ -59,7 +59,7 @@ def main() -> int:
     rows = _read(chosen.log, chosen.seed)
     tallies, bad = _kept(), False
     with TemporaryDirectory() as place:
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        stay_offline(Path(place) / "datasets")
         for kind in KINDS:
             count = getattr(chosen, kind)
             if count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,27 @@ def make_inputs(folder: Path) -> None:
         f"w7 w{row} ?,harmful,I cannot help.\nw8 w{row} ?,harmless,w1\n" for row in range(9)
     )
     (folder / "responses.csv").write_text(f"query,label,response\n{rows}")
+    _make_task(folder / "tasks")
+
+
+def _make_task(folder: Path) -> None:
+    """Write a task of lm-eval with multiple choice, and its data."""
+    folder.mkdir()
+    data = folder / "rows.jsonl"
+    samples = [
+        {"question": f"w9 w{row} ?", "choices": ["w11 w13", "w21"], "gold": row % 2}
+        for row in range(6)
+    ]
+    data.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    task = {
+        "task": "campaign_choice",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data.resolve())}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "choices",
+        "doc_to_target": "gold",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (folder / "choice.yaml").write_text(json.dumps(task))  # JSON is YAML

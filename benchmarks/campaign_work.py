@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 
@@ -25,6 +27,8 @@ from demur.cli.app import commands
 
 LIMIT_SECONDS = 60.0
 LATE = (
+    "demur.attacks.attacking",
+    *(("demur.capability.harness",) if find_spec("lm_eval") else ()),
     "demur.chat.chosen",
     "demur.diagnosis.work",
     "demur.endpoint.client",
@@ -190,6 +194,9 @@ def _become(arguments: list[str], folder: Path, files: list[Path], prepare: Prep
         for number, file in enumerate(files, start=1):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
         sys.argv = ["demur", *arguments]
+        # After a fork torch makes its thread pool anew at the next call of this. Two threads that
+        # meet in that call fail with "Invalid thread pool", so it comes before there are any.
+        torch.set_num_threads(1)
         if prepare is not None:
             prepare()
         from demur.cli import main
@@ -215,6 +222,15 @@ def load_everything() -> None:
     torch.set_num_threads(1)
 
 
+def stay_offline(cache: Path) -> None:
+    """Keep every command from the hub, and what `datasets` keeps in a folder."""
+    hub: Any = import_module("huggingface_hub.constants")
+    hub.HF_HUB_OFFLINE = True
+    if find_spec("lm_eval"):
+        datasets: Any = import_module("datasets.config")
+        datasets.HF_HUB_OFFLINE, datasets.HF_DATASETS_CACHE = True, cache
+
+
 SAMPLED = ["--samples", "2", "--tokens", "4", "--dtype", "float32"]
 SETS = ["--harmful", "harmful.txt", "--harmless", "harmless.txt"]
 LONG_WORK: dict[str, list[str]] = {
@@ -237,10 +253,19 @@ LONG_WORK: dict[str, list[str]] = {
         *("diagnose", "tiny", "--preset", "quick", "--prompt", "basic.txt", *SAMPLED),
         *("--most-anchors", "12"),
     ],
+    "attack": [
+        *("attack", "--model", "tiny", "--prompt", "none", "--prompt", "basic.txt"),
+        *("--harmful", "harmful.txt", "--attack", "prefill", "--attack", "base64", "--limit", "6"),
+        *SAMPLED,
+    ],
     "files": ["evaluate", "--responses", "responses.csv"],
 }
 """Commands that have a folder of work, by what it holds."""
-
+if find_spec("lm_eval"):  # an extra
+    LONG_WORK["capability"] = [
+        *("capability", "basic.txt", "--model", "tiny", "--include-path", "tasks"),
+        *("--tasks", "campaign_choice", "--limit", "4", "--dtype", "float32"),
+    ]
 
 EXPORT = ["export", "finished", "export", "--model", "tiny", "--to"]
 READERS: dict[str, list[str]] = {
@@ -250,6 +275,10 @@ READERS: dict[str, list[str]] = {
     "push": ["push", "finished", "a/b", "--dry-run", "card"],
     "prompt": ["evaluate", "tiny", "--prompt", "finished", *SETS, *SAMPLED, "--output", "read"],
     "diagnosis": ["diagnose", "tiny", "--run", "finished", "--output", "read"],
+    "attack": [
+        *("attack", "finished", "--attack", "prefill", "--harmful", "harmful.txt", "--limit", "4"),
+        *("--output", "read"),
+    ],
 }
 """Commands that read a finished run."""
 WORKS: dict[str, list[str]] = {
