@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from demur.queries import Conversation, QuerySet, load_query_set
     from demur.report import write_report
     from demur.sharing import push
+    from demur.study import FinishedStudy, Study
 
 __all__ = [
     "ChatModel",
@@ -38,6 +39,7 @@ __all__ = [
     "DemurError",
     "Diagnosis",
     "Dialogue",
+    "FinishedStudy",
     "GateResult",
     "OptimizeSettings",
     "QuerySet",
@@ -46,6 +48,7 @@ __all__ = [
     "Run",
     "SafetyPrompt",
     "Server",
+    "Study",
     "WordingRun",
     "attack",
     "check",
@@ -67,6 +70,7 @@ _HOMES = {
     "DemurError": "demur.errors",
     "Diagnosis": "demur.diagnosis",
     "Dialogue": "demur.chat",
+    "FinishedStudy": "demur.study",
     "GateResult": "demur.gate",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
@@ -75,6 +79,7 @@ _HOMES = {
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
     "Server": "demur.evaluation.answerers.server",
+    "Study": "demur.study",
     "WordingRun": "demur.optimization.wording",
     "attack": "demur.attacks",
     "check": "demur.gate",

@@ -27,6 +27,7 @@ from demur.cli.push import PUSH
 from demur.cli.report import REPORT
 from demur.cli.screen import errors, show_error
 from demur.cli.show import SHOW
+from demur.cli.study import STUDY
 from demur.errors import DemurError, is_text
 from demur.optimization.methods import DEFAULT
 
@@ -56,6 +57,7 @@ def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
         diagnose_command(),
         attack_command(),
         CAPABILITY,
+        STUDY,
         CHAT,
         EXPORT,
         REPORT,

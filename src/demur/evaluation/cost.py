@@ -145,6 +145,7 @@ class CostMeter:
         unprompted: condition without a safety prompt.
         progress: reports progress.
         used: files that the costs so far are kept in, by their names in the folder.
+        lenders: folders of other work, one of which may have the very same file.
     """
 
     model: MeasuresCost
@@ -152,6 +153,26 @@ class CostMeter:
     unprompted: Condition
     progress: Progress
     used: set[str] = field(default_factory=set)
+    lenders: Sequence[Path] = ()
+
+    def borrow(self, file: Path, kind: type[object], format: str) -> None:
+        """Copy a file of costs from another folder, where one has it and it is not here.
+
+        Args:
+            file: the file here, whose name follows from what it holds.
+            kind: type of the record in it.
+            format: what it must hold.
+        """
+        if file.exists():
+            return
+        for lender in self.lenders:
+            other = lender / FOLDER / file.name
+            try:
+                if other.is_file():
+                    write_record(file, read_record(other, kind, format, in_work=True), format)
+                    return
+            except DemurError:  # another folder may hold anything
+                continue
 
     def costs(self, queries: Queries, measured: Sequence[Costed]) -> list[Cost]:
         """What each prompt costs on the harmless queries of a set.
@@ -253,6 +274,7 @@ class _SetCosts:
             DemurError: the file is damaged, or of other queries.
         """
         file = self._file(one)
+        self.meter.borrow(file, Divergences, _FORMAT)
         if not file.exists():
             return None
         kept = read_record(file, Divergences, _FORMAT, in_work=True)
@@ -316,6 +338,7 @@ class _SetCosts:
     def _likeliest(self) -> list[tuple[Query, tuple[int, ...]]]:
         """The model's own answers without a prompt, tokenized; refusals and silence left out."""
         if self._answers is None:
+            self.meter.borrow(self._answers_file, LikeliestAnswers, _ANSWERS_FORMAT)
             kept = self._read_answers() if self._answers_file.exists() else self._answer()
             self._answers, judge = [], DefaultRefusalJudge()
             for query, text in zip(kept.queries, kept.texts, strict=True):

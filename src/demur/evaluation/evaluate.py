@@ -22,7 +22,7 @@ from demur.evaluation.cost import Costed, CostMeter
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import PromptOutputs
 from demur.evaluation.instructions import InstructionChoice
-from demur.evaluation.measuring import complete, key_of
+from demur.evaluation.measuring import borrow, complete, key_of
 from demur.evaluation.outputs import OutputsWork
 from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.recording import default_output, record_of
@@ -195,6 +195,7 @@ def run_evaluation(
     chosen: Chosen,
     output: str | Path | None = None,
     progress: Progress | None = None,
+    lenders: Sequence[Path] = (),
 ) -> Comparison:
     """Measure what was chosen; see `evaluate`.
 
@@ -203,6 +204,8 @@ def run_evaluation(
         chosen: prompts, queries, judges and sampling, as `choose` returns them.
         output: folder of the evaluation, or None for one that is named after its content.
         progress: reports progress.
+        lenders: folders of other work, whose measurements and costs are taken where they are the
+            very same.
 
     Raises:
         DemurError: as for `evaluate`.
@@ -213,7 +216,7 @@ def run_evaluation(
     record = record_of(answerer, chosen, progress)
     path = Path(output) if output is not None else default_output(record)
     folder = WorkFolder.check(path, record, KIND)
-    work = _Work(answerer, chosen, record, folder.path, progress)
+    work = _Work(answerer, chosen, record, folder.path, progress, lenders)
     found = Comparison.find_finished(folder)
     if found is not None and work.is_complete(found):
         WorkFolder.start(path, record, KIND)
@@ -244,12 +247,14 @@ class _Work:
         record: EvaluationRecord,
         path: Path,
         progress: Progress,
+        lenders: Sequence[Path] = (),
     ) -> None:
         self.answerer = answerer
         self.chosen = chosen
         self.record = record
         self.path = path
         self.progress = progress
+        self.lenders = lenders
         self.store = MeasurementStore(path)
         self.tasks = answerer.tasks(
             [
@@ -305,6 +310,7 @@ class _Work:
         asked = self.answerer.takes_queries
         for task in self.tasks:
             key = key_of(task, self._protocol())
+            borrow(task, key, self.store, self.lenders, self.progress)
             stored.append(complete(task, key, chosen.judges, self.store, self.progress))
             tally.add(stored[-1].rows(), task.set if asked else None)
             measured.append(
@@ -344,7 +350,7 @@ class _Work:
             return ()
         conditions, names = self.chosen.conditions, self.chosen.names
         unprompted = Condition(None, conditions[0].system_prompt)
-        meter = CostMeter(self.answerer, self.path, unprompted, self.progress)
+        meter = CostMeter(self.answerer, self.path, unprompted, self.progress, lenders=self.lenders)
         costs: list[Cost] = []
         for number, test_set in enumerate(self.chosen.sets):
             here = stored[number * len(conditions) : (number + 1) * len(conditions)]

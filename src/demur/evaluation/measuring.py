@@ -70,13 +70,7 @@ def measure(
         model, Question(condition, name or condition.name, queries, protocol), description
     )
     key = key_of(task, protocol.fingerprint(judge, harm_judge))
-    lender = store.borrow(key, lenders, task.question.name, queries.name)
-    if lender is not None:
-        copy_changes(store, MeasurementStore(lender))
-        progress.message(
-            f"{queries.name} under {task.question.name} was measured in {lender} already: taking "
-            "it from there."
-        )
+    borrow(task, key, store, lenders, progress)
     stored = complete(task, key, Judges(judge, harm_judge), store, progress)
     return replace(stored.measurement(queries), condition=task.condition)
 
@@ -90,6 +84,34 @@ def key_of(task: Task, protocol: str) -> MeasurementKey:
     """
     identity = task.identity
     return MeasurementKey(identity.condition, identity.queries, identity.model, protocol)
+
+
+def borrow(
+    task: Task,
+    key: MeasurementKey,
+    store: MeasurementStore,
+    lenders: Sequence[Path],
+    progress: Progress,
+) -> None:
+    """Copy a measurement from another folder, where one has the very same and it is not here.
+
+    Args:
+        task: what is answered.
+        key: identity of the measurement.
+        store: where the measurement will lie.
+        lenders: folders of runs, evaluations and diagnoses.
+        progress: receives a message where it is copied.
+    """
+    if not lenders:
+        return
+    name = task.condition.name
+    lender = store.borrow(key, lenders, name, task.set)
+    if lender is None:
+        return
+    copy_changes(store, MeasurementStore(lender))
+    progress.message(
+        f"{task.set} under {name} was measured in {lender} already: taking it from there."
+    )
 
 
 def complete(

@@ -118,7 +118,7 @@ class JudgeSettings(_Group):
     base_url: JudgeAddress = None
 
 
-class ResponseSettings(_Group):
+class AmountSettings(_Group):
     """Sampling."""
 
     samples: SampleCount = 1
@@ -131,6 +131,11 @@ class ResponseSettings(_Group):
             "default": f"{DEFAULT_TOKENS}; {WHOLE_TOKENS} with a judge of harm and for instructions"
         },
     )
+
+
+class ResponseSettings(AmountSettings):
+    """Sampling."""
+
     seed: int = Field(
         default=0,
         ge=0,

@@ -136,6 +136,7 @@ def carry_out(
     *,
     output: str | Path | None = None,
     progress: Progress | None = None,
+    lenders: Sequence[Path] = (),
 ) -> Run:
     """Optimize a safety prompt as planned; see `optimize`.
 
@@ -144,6 +145,8 @@ def carry_out(
         plan: what `plan_of` or `make_plan` returned.
         output: folder of the run, as for `optimize`.
         progress: reports progress.
+        lenders: folders of other work, whose measurements and costs are taken where they are the
+            very same; diagnoses in their usual place are lenders as well.
 
     Raises:
         DemurError: as for `optimize`.
@@ -155,7 +158,7 @@ def carry_out(
     WorkFolder.check(path, record, KIND)
     _check_lengths(model, plan)
     method = plan.new_method()
-    work = _Work(model, plan, WorkFolder(path, record), progress)
+    work = _Work(model, plan, WorkFolder(path, record), progress, lenders)
     method.check(work.context)
     with WorkFolder.alone(path, record, KIND, progress) as work.folder:
         return _carried_out(work, method)
@@ -206,9 +209,15 @@ class _Work:
     """One run that is under way: its folder, and the measurements so far."""
 
     def __init__(
-        self, model: ChatModel, plan: Plan, folder: WorkFolder[RunRecord], progress: Progress
+        self,
+        model: ChatModel,
+        plan: Plan,
+        folder: WorkFolder[RunRecord],
+        progress: Progress,
+        lenders: Sequence[Path] = (),
     ) -> None:
         self.model, self.plan, self.folder, self.progress = model, plan, folder, progress
+        self.lenders = tuple(lenders)
         self.protocol = plan.settings.protocol
         self.unprompted = Condition(None, plan.basic.system_prompt)
         self.readings: list[ReadingRecord] = []
@@ -302,7 +311,9 @@ class _Work:
         from demur.evaluation.answerers.model import ModelAnswerer
 
         model = ModelAnswerer(self.model)
-        return CostMeter(model, self.folder.path, self.unprompted, self.progress)
+        return CostMeter(
+            model, self.folder.path, self.unprompted, self.progress, lenders=self.lenders
+        )
 
     def _costs(
         self, meter: CostMeter, measurements: Sequence[Measurement], optimized: Condition
@@ -335,7 +346,7 @@ class _Work:
             self.plan.judge,
             self.folder.measurements,
             name=self._name(condition),
-            lenders=folders_of_work([DIAGNOSES]),
+            lenders=[*self.lenders, *folders_of_work([DIAGNOSES])],
             progress=self.progress,
             description=description,
         )

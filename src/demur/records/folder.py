@@ -30,7 +30,7 @@ Results = TypeVar("Results")
 
 SETTINGS = "settings.json"
 RESULTS = "results.json"
-KINDS = ("run", "wording run", "evaluation", "diagnosis", "attack", "capability check")
+KINDS = ("run", "wording run", "evaluation", "diagnosis", "attack", "capability check", "study")
 _MOST_SHOWN = 40
 _SECONDS_BETWEEN = 0.2
 _FCNTL: Any = import_module("fcntl") if os.name == "posix" else None

@@ -15,8 +15,8 @@ text `none` means None, and an empty text means an empty tuple.
 
 from demur.settings.commands import command_line, default_text, options_of
 from demur.settings.options import NONE, Option, options_in
-from demur.settings.toml import read_toml, read_toml_text
-from demur.settings.values import build, part_of, values_of
+from demur.settings.toml import load_toml, read_toml, read_toml_text, values_in
+from demur.settings.values import build, part_of, unknown_setting, values_of
 
 __all__ = [
     "NONE",
@@ -24,10 +24,13 @@ __all__ = [
     "build",
     "command_line",
     "default_text",
+    "load_toml",
     "options_in",
     "options_of",
     "part_of",
     "read_toml",
     "read_toml_text",
+    "unknown_setting",
+    "values_in",
     "values_of",
 ]

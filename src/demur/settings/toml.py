@@ -36,20 +36,34 @@ def read_toml(path: str | Path, model: type[BaseModel]) -> dict[str, object]:
     Raises:
         DemurError: the file cannot be read, or has a key that is no setting.
     """
-    document = _load(path)
+    return values_in(load_toml(path), model, str(path))
+
+
+def values_in(
+    table: Mapping[str, Any], model: type[BaseModel], where: str = ""
+) -> dict[str, object]:
+    """Values of settings in a table of a TOML file, by the settings' names.
+
+    Args:
+        table: the table. A key may stand in the table of its group or at the top.
+        model: type of the settings.
+        where: the file, for messages; may be empty.
+
+    Raises:
+        DemurError: a key is no setting, or is there twice.
+    """
     options = options_in(model)
     values: dict[str, object] = {}
-    for key, value in _leaves(document, ()):
+    for key, value in _leaves(table, ()):
         option = next((one for one in options if _is_key(key, one)), None)
         if option is None:
-            raise unknown_setting(".".join(key), [one.key for one in options], str(path))
+            raise unknown_setting(".".join(key), [one.key for one in options], where)
         if option.name in values:
-            raise DemurError(f"{str(path)!r} has {option.name!r} twice: leave one out.")
+            place = f"{where!r} has" if where else "There is"
+            raise DemurError(f"{place} {option.name!r} twice: leave one out.")
         # A number in quotes is one on the command line only.
         if option.kind in (int, float) and any(_is_text(one, option) for one in _several(value)):
-            raise mistake(
-                option, repr(value), f"must be {option.wanted}, without quotes", str(path)
-            )
+            raise mistake(option, repr(value), f"must be {option.wanted}, without quotes", where)
         values[option.name] = value
     return values
 
@@ -68,11 +82,11 @@ def read_toml_text(path: str | Path, key: str) -> str | None:
     Raises:
         DemurError: the file cannot be read.
     """
-    found = _load(path).get(key)
+    found = load_toml(path).get(key)
     return found if isinstance(found, str) else None
 
 
-def _load(path: str | Path) -> dict[str, Any]:
+def load_toml(path: str | Path) -> dict[str, Any]:
     """The content of a TOML file.
 
     Raises:

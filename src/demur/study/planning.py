@@ -1,0 +1,400 @@
+"""What a study will do: its grid, checked before anything slow, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeAlias
+
+from demur.errors import DemurError
+from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.settings import JudgeSettings
+from demur.files import safe_name
+from demur.optimization.plan import Plan, plan_of
+from demur.progress import Progress, SilentProgress
+from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, fingerprint, kind_of
+from demur.records.folder import RESULTS
+from demur.settings import values_of
+from demur.study.outcomes import read_outcomes
+from demur.study.record import (
+    KIND,
+    UNTRAINED,
+    Cell,
+    MethodOf,
+    Outcome,
+    PromptOf,
+    StudyRecord,
+)
+from demur.study.settings import StudyMethod, StudyModel, StudyPrompt, StudySettings
+
+STUDIES = Path("demur-studies")
+
+_LOADED = ("guard:", "classifier:")
+"""What judges begin with that are models, which no plan loads."""
+
+_Pair: TypeAlias = tuple[str, str]  # names of a basic prompt and a method
+_Identity: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a cell or several cells cost.
+
+    Attributes:
+        responses: number of responses to sample for measurements, without those that cells share
+            and that another cell samples. Methods sample more of their own while they prepare.
+        tokens: number of tokens of these responses, at most.
+        trained: number of queries that the training reads, over all epochs, about.
+    """
+
+    responses: int = 0
+    tokens: int = 0
+    trained: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.responses + other.responses,
+            self.tokens + other.tokens,
+            self.trained + other.trained,
+        )
+
+
+@dataclass(frozen=True)
+class CellGroup:
+    """Cells of one model and kind, which differ in prompt and seed.
+
+    Attributes:
+        model: name of the model.
+        kind: `run` or `evaluation`.
+        method: name of the method, or `untrained`.
+        cells: number of cells.
+        done: number of cells that are done.
+        cost: what the cells that are left cost.
+        seconds: seconds that are left, from finished cells of the same kind; None where there is
+            none yet.
+    """
+
+    model: str
+    kind: str
+    method: str
+    cells: int
+    done: int
+    cost: Cost
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One measurement that a cell needs."""
+
+    identity: _Identity
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study that is read and checked; no model is loaded.
+
+    Attributes:
+        settings: everything that the study's file says.
+        record: the cells, and what they are about.
+        path: folder of the study.
+        runs: for names of a basic prompt and a method the plan of a run with the first seed.
+        chosen: what the evaluation of all prompts that are measured as they are measures, with the
+            first seed; judges that are models are not loaded.
+        outcomes: what came of cells so far, by folder.
+    """
+
+    settings: StudySettings
+    record: StudyRecord
+    path: Path
+    runs: Mapping[_Pair, Plan]
+    chosen: Chosen
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether a cell has results; whether they are whole is checked when the work begins."""
+        return (self.path / cell.folder / RESULTS).exists()
+
+    @property
+    def left(self) -> tuple[Cell, ...]:
+        """The cells that are not done."""
+        return tuple(cell for cell in self.record.cells if not self.is_done(cell))
+
+    @cached_property
+    def costs(self) -> Mapping[str, Cost]:
+        """What each cell costs that is not done, by its folder."""
+        seen: set[_Identity] = set()
+        found: dict[str, Cost] = {}
+        for cell in self.record.cells:
+            total = self._training(cell)
+            for one in self._measurements(cell):
+                if one.identity not in seen:
+                    seen.add(one.identity)
+                    total += one.cost
+            found[cell.folder] = Cost() if self.is_done(cell) else total
+        return found
+
+    @property
+    def groups(self) -> list[CellGroup]:
+        """The cells by model, kind and method, with what is left."""
+        cells: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in self.record.cells:
+            cells.setdefault((cell.model, cell.kind, cell.method), []).append(cell)
+        return [self._group(several) for several in cells.values()]
+
+    @property
+    def cost(self) -> Cost:
+        """What all cells that are left cost."""
+        return sum(self.costs.values(), Cost())
+
+    def prompts_of(self, cell: Cell) -> tuple[str, ...]:
+        """What the prompts of an evaluation are loaded by."""
+        if cell.prompt is None:
+            return (NO_PROMPT, *(one.spec for one in self.settings.measured_prompts))
+        basic = next(one for one in self.settings.basic_prompts if one.name == cell.prompt)
+        return (NO_PROMPT, basic.spec, str(self.path / run_of(cell)))
+
+    def __str__(self) -> str:
+        done = len(self.record.cells) - len(self.left)
+        lines = [f"{self.record.name}: {len(self.record.cells)} cells, {done} done"]
+        for one in self.groups:
+            lines.append(
+                f"{one.model}, {one.kind}, {one.method}: {one.cells} cells, {one.done} done, "
+                f"{one.cost.responses} responses, {one.cost.tokens} tokens at most, "
+                f"{one.cost.trained} training queries"
+            )
+        return "\n".join(lines)
+
+    def _group(self, cells: Sequence[Cell]) -> CellGroup:
+        first = cells[0]
+        left = [cell for cell in cells if not self.is_done(cell)]
+        took = [
+            one.seconds
+            for cell in cells
+            if (one := self.outcomes.get(cell.folder)) is not None and one.status == "done"
+        ]
+        known = sum(took) / len(took) * len(left) if took else None
+        return CellGroup(
+            first.model,
+            first.kind,
+            first.method,
+            len(cells),
+            len(cells) - len(left),
+            sum((self.costs[cell.folder] for cell in left), Cost()),
+            0.0 if not left else known,
+        )
+
+    def _training(self, cell: Cell) -> Cost:
+        if cell.kind != "run" or cell.prompt is None:
+            return Cost()
+        plan = self.runs[cell.prompt, cell.method]
+        training, anchors = plan.settings.training, len(plan.anchors)
+        return Cost(trained=training.epochs * min(training.epoch_size or anchors, anchors))
+
+    def _measurements(self, cell: Cell) -> Iterator[_Measured]:
+        """The measurements of a cell; equal ones of several cells are done once."""
+        if cell.kind == "run":
+            assert cell.prompt is not None
+            plan = self.runs[cell.prompt, cell.method]
+            protocol = plan.settings.protocol
+            sets = [plan.held_out, *([] if plan.third_turn is None else [plan.third_turn])]
+            conditions = [NO_PROMPT, plan.basic.fingerprint, cell.folder]
+        else:
+            protocol = self.chosen.protocol
+            sets = [one.queries for one in self.chosen.sets]
+            conditions = [one.fingerprint for one in self.chosen.conditions]
+            if cell.prompt is not None:
+                basic = self.runs[cell.prompt, cell.method].basic
+                conditions = [conditions[0], basic.fingerprint, cell.folder]
+        samples = protocol.sampling.samples
+        limits = (protocol.tokens_harmful, protocol.tokens_harmless)
+        for queries in sets:
+            cost = _sampled(queries, samples, *limits)
+            for condition in conditions:
+                key = (cell.kind, cell.model, cell.seed, condition, queries.fingerprint, samples)
+                yield _Measured((*key, *limits), cost)
+
+
+def plan_study(
+    settings: StudySettings, output: str | Path | None = None, progress: Progress | None = None
+) -> StudyPlan:
+    """Read and check everything that a study names, without loading a model.
+
+    Args:
+        settings: everything that the study's file says.
+        output: folder of the study; by default one below `demur-studies` with the study's name.
+        progress: reports downloads.
+
+    Raises:
+        DemurError: something cannot be read or does not fit together, or the folder holds cells
+            with other settings.
+    """
+    path = STUDIES / safe_name(settings.name) if output is None else Path(output)
+    runs = {
+        (prompt.name, method.name): run_plan(prompt, method, settings)
+        for prompt in settings.basic_prompts
+        for method in settings.methods
+    }
+    first = settings.common.seeds[0]
+    everything = [NO_PROMPT, *(one.spec for one in settings.measured_prompts)]
+    named = settings.evaluation(first, everything)
+    judges = named.judges
+    light = named.model_copy(update={"judges": _light(judges)})
+    chosen = choose(light, everything, progress or SilentProgress())
+    chosen = replace(chosen, settings=named)
+    trained = [one.name for one in chosen.conditions if _is_trained(one)]
+    served = next((one for one in settings.models if one.is_served), None)
+    if served is not None and trained:
+        raise DemurError(
+            f"The prompt {trained[0]!r:.80} is trained, and the model {served.name!r:.80} is "
+            "behind a server, which takes text only: leave one of them out."
+        )
+    record = StudyRecord(
+        name=settings.name,
+        models=tuple(one.name for one in settings.models),
+        prompts=(
+            PromptOf(NO_PROMPT, False),
+            *(PromptOf(one.name, True) for one in settings.basic_prompts),
+            *(PromptOf(one.name, False) for one in settings.prompts),
+        ),
+        methods=tuple(MethodOf(one.name, one.base) for one in settings.methods),
+        seeds=settings.common.seeds,
+        evaluation=named,
+        cells=tuple(_grid(settings, runs, chosen)),
+    )
+    _require_same_cells(path, record)
+    return StudyPlan(settings, record, path, runs, chosen, read_outcomes(path))
+
+
+def run_plan(
+    prompt: StudyPrompt, method: StudyMethod, settings: StudySettings, seed: int | None = None
+) -> Plan:
+    """The plan of a run; a judge that is a model is not loaded, and the default one stands in.
+
+    Args:
+        prompt: basic prompt.
+        method: method with its settings.
+        settings: settings of the study.
+        seed: seed; by default the first one.
+    """
+    chosen = method.settings.model_copy(
+        update={
+            "basic_prompt": prompt.spec,
+            "system_prompt": settings.common.system_prompt,
+            "seed": settings.common.seeds[0] if seed is None else seed,
+        }
+    )
+    light = chosen.model_copy(update={"judge": _light_judge(chosen.judge)})
+    return replace(plan_of(light), settings=chosen)
+
+
+def run_of(cell: Cell) -> str:
+    """The folder of the run whose prompt an evaluation measures."""
+    return cell.folder.replace("evaluations/", "runs/", 1)
+
+
+def _light(judges: JudgeSettings) -> JudgeSettings:
+    """The judges without those that would be loaded."""
+    harm = judges.harm_judge
+    return judges.model_copy(
+        update={
+            "judge": _light_judge(judges.judge),
+            "other_judge": tuple(x for x in judges.other_judge if not x.startswith(_LOADED)),
+            "harm_judge": None if harm is None or harm.startswith(_LOADED) else harm,
+        }
+    )
+
+
+def _light_judge(spec: str) -> str:
+    return "default" if spec.startswith(_LOADED) else spec
+
+
+def _is_trained(condition: object) -> bool:
+    prompt = getattr(condition, "safety_prompt", None)
+    return prompt is not None and bool(prompt.is_trained)
+
+
+def _sampled(queries: Queries, samples: int, harmful: int, harmless: int) -> Cost:
+    count = sum(queries.harmful)
+    rest = len(queries) - count
+    return Cost(len(queries) * samples, (count * harmful + rest * harmless) * samples)
+
+
+def _grid(settings: StudySettings, runs: Mapping[_Pair, Plan], chosen: Chosen) -> Iterator[Cell]:
+    """The cells in the order of the work: a model's cells together, and shared ones first."""
+    contents = {pair: _content_of_run(plan) for pair, plan in runs.items()}
+    measured = _content_of_evaluation(chosen)
+    for model in settings.models:
+        own, folder = _content_of_model(model), safe_name(model.name)
+        for seed in settings.common.seeds:
+            content = fingerprint("cell", model=own, seed=seed, evaluation=measured)
+            place = f"evaluations/{folder}/{UNTRAINED}-seed-{seed}"
+            yield Cell("evaluation", model.name, None, UNTRAINED, seed, place, content)
+            for prompt in settings.basic_prompts:
+                for method in settings.methods:
+                    trained = contents[prompt.name, method.name]
+                    parts = (prompt.name, method.name, seed)
+                    name = f"{safe_name(prompt.name)}-{safe_name(method.name)}-seed-{seed}"
+                    content = fingerprint("cell", model=own, seed=seed, run=trained)
+                    yield Cell("run", model.name, *parts, f"runs/{folder}/{name}", content)
+                    content = fingerprint("cell", run=content, evaluation=_shared(chosen))
+                    place = f"evaluations/{folder}/{name}"
+                    yield Cell("evaluation", model.name, *parts, place, content)
+
+
+def _content_of_model(model: StudyModel) -> str:
+    return fingerprint("model of a study", settings=values_of(model.settings))
+
+
+def _content_of_run(plan: Plan) -> str:
+    chosen = plan.settings.model_dump(mode="json", exclude={"seed", "basic_prompt", "pick"})
+    sets = (plan.anchors, plan.validation, plan.held_out)
+    return fingerprint(
+        "run of a study",
+        basic=plan.basic.fingerprint,
+        queries=[None if one is None else one.fingerprint for one in sets],
+        settings=chosen,
+        pick=plan.settings.pick,
+    )
+
+
+def _shared(chosen: Chosen) -> str:
+    """What the evaluations of all prompts have in common."""
+    settings = chosen.settings
+    return fingerprint(
+        "evaluations of a study",
+        sets=[one.queries.fingerprint for one in chosen.sets],
+        instructions=None if chosen.instructions is None else chosen.instructions.queries.name,
+        judges=settings.judges.model_dump(mode="json"),
+        samples=settings.sampling.samples,
+        tokens=settings.most_tokens,
+        system=None if not chosen.conditions else chosen.conditions[0].system_prompt,
+    )
+
+
+def _content_of_evaluation(chosen: Chosen) -> str:
+    conditions = [one.fingerprint for one in chosen.conditions]
+    return fingerprint("evaluation", conditions=conditions, shared=_shared(chosen))
+
+
+def _require_same_cells(path: Path, record: StudyRecord) -> None:
+    """Check that no cell in the folder was done with other settings.
+
+    Raises:
+        DemurError: one was, or the folder holds something else.
+    """
+    WorkFolder.check(path, record, KIND)
+    if kind_of(path) != KIND:
+        return
+    before = WorkFolder.open(path, StudyRecord, KIND).settings
+    known = {cell.folder: cell.content for cell in before.cells}
+    for cell in record.cells:
+        changed = known.get(cell.folder, cell.content) != cell.content
+        if changed and (path / cell.folder / SETTINGS).exists():
+            raise DemurError(
+                f"{path / cell.folder} was begun with other settings than the study has now: "
+                "choose another --output, or delete that folder."
+            )

@@ -1,0 +1,85 @@
+"""A study: models x prompts x methods x seeds, measured alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from demur.progress import Progress
+from demur.study.planning import StudyPlan, plan_study
+from demur.study.results import FinishedStudy
+from demur.study.settings import StudySettings, read_study, study_settings
+from demur.study.work import do_study
+
+
+class Study:
+    """Models, prompts, methods and seeds; every combination is trained and measured alike.
+
+    Args:
+        name: name of the study.
+        output: folder of the study; by default one below `demur-studies` with the study's name.
+        **given: what a study's file has, with its tables as dictionaries: `models`,
+            `basic_prompts`, `prompts`, `methods`, `seeds`, `training`, `load`, `queries`, `judges`,
+            `sampling`, `system_prompt`.
+
+    Raises:
+        DemurError: there is no such key, or a value is missing or out of range.
+
+    Example:
+        >>> study = Study(
+        ...     "mine",
+        ...     models=["qwen2.5-coder-0.5b"],
+        ...     basic_prompts=["long", "short"],
+        ...     methods={"dro": {}, "likelihood": {"epochs": 2}},
+        ...     seeds=[0, 1],
+        ... )
+        >>> print(study.plan())  # doctest: +SKIP
+        >>> print(study.run().table)  # doctest: +SKIP
+    """
+
+    def __init__(self, name: str = "study", *, output: str | Path | None = None, **given: Any):
+        self.settings: StudySettings = study_settings(given, name)
+        self.output = output
+
+    @classmethod
+    def load(cls, path: str | Path, output: str | Path | None = None) -> Study:
+        """Read a study's file.
+
+        Args:
+            path: TOML file.
+            output: folder of the study, as for `Study`.
+
+        Raises:
+            DemurError: the file cannot be read, has an unknown key, or a value is missing or out
+                of range.
+        """
+        study = cls.__new__(cls)
+        study.settings, study.output = read_study(path), output
+        return study
+
+    def plan(self, progress: Progress | None = None) -> StudyPlan:
+        """The cells with what they cost; no model is loaded and nothing is written.
+
+        Args:
+            progress: reports downloads of query sets.
+
+        Raises:
+            DemurError: something cannot be read or does not fit together.
+        """
+        return plan_study(self.settings, self.output, progress)
+
+    def run(self, progress: Progress | None = None) -> FinishedStudy:
+        """Do what is left, and write tables, figures and pages.
+
+        The same call goes on where an earlier one stopped. A cell that fails does not stop the
+        others: see `failures` of the result.
+
+        Args:
+            progress: reports progress.
+
+        Raises:
+            DemurError: something cannot be read or does not fit together.
+        """
+        plan = self.plan(progress)
+        do_study(plan, progress)
+        return FinishedStudy.load(plan.path)

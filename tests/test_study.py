@@ -1,0 +1,354 @@
+"""Studies of a tiny model: the grid, what cells share, going on, failures, mistakes in the file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demur import ChatModel, Comparison, DemurError, FinishedStudy, Run, Study
+from demur.chat import chosen
+from demur.study.record import Outcome
+from tests.command_line import Result, demur, done, mistake
+from tests.tiny_study import FILE, write_study
+
+FAILING = '''
+from pathlib import Path
+
+from demur.errors import DemurError
+from demur.optimization.methods.dro import DirectedRepresentation
+
+
+class Failing(DirectedRepresentation):
+    """Cannot prepare."""
+
+    name = "failing"
+
+    def prepare(self, context):
+        if not Path(__file__).with_name("idea").exists():
+            raise DemurError("The method has no idea: give it one.")
+        return super().prepare(context)
+'''
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study's file, with all that it names."""
+    return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def counted(written: Path) -> tuple[Path, Result, Counter[str]]:
+    """The folder of a finished study, how the command ended, and how often the model was used."""
+    uses: Counter[str] = Counter()
+    load, sample = chosen.load_chosen, ChatModel.read_and_sample
+
+    def counting_load(*arguments: Any, **options: Any) -> ChatModel:
+        uses["load"] += 1
+        return load(*arguments, **options)
+
+    def counting_sample(
+        self: ChatModel, queries: Any, condition: Any, settings: Any, **more: Any
+    ) -> Any:
+        if settings.temperature:
+            size = f"{len(queries)}, {settings.samples} x {settings.most_tokens}"
+            uses[f"{condition.name}, {size}, {settings.seed}"] += 1
+        return sample(self, queries, condition, settings, **more)
+
+    folder = written.parent / "done"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chosen, "load_chosen", counting_load)
+        patch.setattr(ChatModel, "read_and_sample", counting_sample)
+        result = demur("study", written, "--output", folder)
+    return folder, result, uses
+
+
+@pytest.fixture
+def finished(counted: tuple[Path, Result, Counter[str]], tmp_path: Path) -> Path:
+    """A copy of the finished study."""
+    return shutil.copytree(counted[0], tmp_path / "copy")
+
+
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every model fail to load."""
+
+    def refuse(*_: Any, **__: Any) -> ChatModel:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(chosen, "load_chosen", refuse)
+
+
+def test_every_cell_is_a_folder_that_its_own_commands_know(
+    counted: tuple[Path, Result, Counter[str]],
+) -> None:
+    folder, result, _ = counted
+    assert "10 of 10 cells are done" in done(result)
+    runs = sorted(one.name for one in (folder / "runs" / "tiny").iterdir())
+    assert runs == [f"calm-{method}-seed-{seed}" for method in ("dro", "steep") for seed in (0, 1)]
+    run = Run.load(folder / "runs/tiny/calm-steep-seed-1")
+    assert run.settings.settings.seed == 1
+    assert run.settings.settings.training.learning_rate == 0.05
+    comparison = Comparison.load(folder / "evaluations/tiny/calm-steep-seed-1")
+    assert comparison.settings is not None
+    names = [one.name for one in comparison.settings.conditions]
+    assert names == ["none", "calm.txt", "calm-steep-seed-1"]
+    assert comparison.settings.conditions[2].trained
+    untrained = Comparison.load(folder / "evaluations/tiny/untrained-seed-0")
+    assert untrained.settings is not None
+    assert [one.name for one in untrained.settings.conditions] == ["none", "calm.txt", "brief.txt"]
+    assert (folder / "evaluations/tiny/untrained-seed-0/report.html").is_file()
+
+
+def test_cells_share_the_model_and_the_measurements(
+    counted: tuple[Path, Result, Counter[str]],
+) -> None:
+    uses = Counter(counted[2])
+    assert uses.pop("load") == 1
+    # No prompt and the basic prompt: once a seed for the evaluations, and for the runs once for
+    # the anchors and once for the held-out queries.
+    for name in ("none", "calm.txt"):
+        for seed in (0, 1):
+            assert uses[f"{name}, 10, 2 x 4, {seed}"] == 2, "one of each label's set"
+            assert uses[f"{name}, 24, 4 x 4, {seed}"] == 1
+            assert uses[f"{name}, 20, 4 x 4, {seed}"] == 1
+
+
+def test_a_finished_study_loads_no_model_and_changes_nothing(
+    written: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    before = {one: one.stat().st_mtime_ns for one in finished.rglob("results.json")}
+    assert "10 of 10 cells are done" in done(demur("study", written, "--output", finished))
+    after = {one: one.stat().st_mtime_ns for one in before if one.parent != finished}
+    assert after.items() <= before.items()
+
+
+def test_a_lost_file_is_made_again_and_nothing_else(written: Path, finished: Path) -> None:
+    cell = finished / "evaluations/tiny/calm-dro-seed-1"
+    lost = next((cell / "costs").glob("*.json"))
+    lost.unlink()
+    run = finished / "runs/tiny/calm-dro-seed-1/results.json"
+    before = run.stat().st_mtime_ns
+    done(demur("study", written, "--output", finished))
+    assert lost.is_file()
+    assert run.stat().st_mtime_ns == before
+
+
+def test_a_killed_study_goes_on(written: Path, tmp_path: Path, counted: Any) -> None:
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-m", "demur", "study", str(written), "--output", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    second = folder / "runs/tiny/calm-steep-seed-0"
+    deadline = time.monotonic() + 120
+    while not any(second.glob("measurements/*.journal")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    first = folder / "runs/tiny/calm-dro-seed-0/results.json"
+    before = first.stat().st_mtime_ns
+    assert "10 of 10 cells are done" in done(demur("study", written, "--output", folder))
+    assert first.stat().st_mtime_ns == before
+    for seed in (0, 1):
+        place = f"runs/tiny/calm-steep-seed-{seed}/results.json"
+        assert (folder / place).read_bytes() == (counted[0] / place).read_bytes()
+        place = f"evaluations/tiny/calm-steep-seed-{seed}"
+        killed, whole = Comparison.load(folder / place), Comparison.load(counted[0] / place)
+        assert (killed.rates, killed.costs) == (whole.rates, whole.costs)
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(
+    written: Path, finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(FAILING)
+    more = f'\n[methods.broken]\nmethod = "{tmp_path}/own.py:Failing"\n'
+    file = tmp_path / "more.toml"
+    file.write_text(FILE.format(folder=written.parent) + more)
+    result = demur("study", file, "--output", finished)
+    assert result.status == 1
+    assert "10 of 14 cells are done" in result.out
+    lines = [line for line in result.out.splitlines() if line.startswith("failed")]
+    assert len(lines) == 4
+    assert lines[0] == (
+        "failed  run: tiny, calm, broken, seed 0: The method has no idea: give it one"
+    )
+    assert "because its run failed" in lines[1]
+    study = FinishedStudy.load(finished)
+    assert [cell.method for cell, _ in study.failures] == ["broken"] * 4
+    (tmp_path / "idea").touch()
+    assert "14 of 14 cells are done" in done(demur("study", file, "--output", finished))
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_once(
+    written: Path, finished: Path, tmp_path: Path
+) -> None:
+    text = FILE.format(folder=written.parent)
+    text = text.replace("models = [", f'models = ["{tmp_path}/missing", ')
+    file = tmp_path / "more.toml"
+    file.write_text(text)
+    result = demur("study", file, "--output", finished)
+    assert result.status == 1
+    assert "10 of 20 cells are done" in result.out
+    assert result.out.count("missing") >= 10
+
+
+def test_a_study_may_grow(
+    written: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "more.toml"
+    file.write_text(FILE.format(folder=written.parent).replace("[0, 1]", "[0, 1, 2]"))
+    plan = Study.load(file, finished).plan()
+    assert [cell.seed for cell in plan.left] == [2] * 5
+    assert "15 of 15 cells are done" in done(demur("study", file, "--output", finished))
+    no_model(monkeypatch)
+    done(demur("study", file, "--output", finished))
+
+
+def test_a_cell_with_other_settings_is_refused_before_a_model_is_loaded(
+    written: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    file = tmp_path / "other.toml"
+    text = FILE.format(folder=written.parent)
+    file.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.04"))
+    told = mistake(demur("study", file, "--output", finished))
+    assert "calm-steep-seed-0 was begun with other settings" in told
+    calm = tmp_path / "calm.txt"
+    calm.write_text("w1 w3 .")
+    file.write_text(text.replace(f"{written.parent}/calm.txt", str(calm)))
+    assert "was begun with other settings" in mistake(demur("study", file, "--output", finished))
+
+
+def test_the_plan_counts_what_is_left_and_writes_nothing(written: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    shown = done(demur("study", written, "--output", folder, "--plan"))
+    assert "10 cells" in shown
+    assert "not known" in shown
+    assert not folder.exists()
+    plan = Study.load(written, folder).plan()
+    # Evaluations: three prompts and two trained ones with each of two seeds, 20 queries, 2 samples.
+    # Runs: two prompts, shared by both methods, and a trained one each; 20 queries, 4 samples.
+    assert plan.cost.responses == 2 * (3 + 2) * 20 * 2 + 2 * (2 + 2) * 20 * 4
+    assert plan.cost.tokens == 4 * plan.cost.responses
+    assert plan.cost.trained == 4 * 2 * 24
+
+
+def test_the_plan_of_a_finished_study_knows_its_times(written: Path, finished: Path) -> None:
+    shutil.rmtree(finished / "runs/tiny/calm-dro-seed-0")
+    plan = Study.load(written, finished).plan()
+    group = next(one for one in plan.groups if (one.kind, one.method) == ("run", "dro"))
+    assert (group.cells, group.done) == (2, 1)
+    assert group.seconds is not None
+    assert group.seconds > 0
+    assert plan.cost.responses == 3 * 20 * 4
+
+
+def test_a_study_in_python_is_that_of_the_file(written: Path, finished: Path) -> None:
+    folder = written.parent
+    study = Study(
+        "mine",
+        output=finished,
+        models=[folder / "tiny"],
+        basic_prompts=[folder / "calm.txt"],
+        prompts={"brief": str(folder / "brief.txt")},
+        seeds=(0, 1),
+        load={"dtype": "float32"},
+        queries={
+            "harmful": [str(folder / "test-harmful.txt")],
+            "harmless": [str(folder / "test-harmless.txt")],
+        },
+        sampling={"samples": 2, "tokens": 4},
+        judges={"judge": "paper"},
+        training={
+            "preset": "quick",
+            "judge": "paper",
+            "harmful": [str(folder / "harmful.txt")],
+            "harmless": [str(folder / "harmless.txt")],
+            "held_out_harmful": [str(folder / "test-harmful.txt")],
+            "held_out_harmless": [str(folder / "test-harmless.txt")],
+            "samples": 4,
+            "tokens": 4,
+            "epochs": 2,
+            "batch": 8,
+            "most_anchors": 12,
+            "most_held_out": 10,
+            "third_turn": 0,
+        },
+        methods={"dro": {}, "steep": {"method": "dro", "learning_rate": 0.05}},
+    )
+    assert not study.plan().left
+    found = study.run()
+    assert len(found.outcomes) == 10
+    assert all(isinstance(one, Outcome) and one.status == "done" for one in found.outcomes)
+
+
+MISTAKES = {
+    "mods = ['a']": "There is no setting 'mods' (in {file}): write 'models'.",
+    "models = ['a']\nseed = 3": "A study has no 'seed' (in {file}): write seeds",
+    "models = []": "There are no models (in {file}): give models",
+    "models = ['a']\nseeds = [0, 0]": "--seeds 0 0 (in {file}): must be whole numbers",
+    "models = ['a']\nseeds = ['x']": "--seeds ['x'] (in {file}): must be a whole number",
+    "models = ['a/b', 'c/b']": "has two that are called 'b': give them names of their own",
+    "models = ['a']\nmethods = ['dro']": "have nothing to start from: give basic_prompts.",
+    "models = ['a']\nbasic_prompts = ['long']\nmethods = ['dra']": "There is no method 'dra'",
+    "models = ['a']\nbasic_prompts = ['lon']": "lon",
+    "models = ['a']\nprompts = ['none']": "is measured in every study: leave it out.",
+    "models = ['a']\n[queries]\nharmfull = ['x']": "write 'queries.harmful'",
+    "models = ['a']\n[training]\nepochs = 3": "[training] (in {file}) is for methods",
+    "models = ['a']\nbasic_prompts = ['long']\nmethods = ['dro']\n[training]\nepoch = 3": (
+        "There is no setting 'epoch' (in [training] of {file}): write 'epochs'."
+    ),
+    "models = ['a']\nbasic_prompts = ['long']\n[methods.dro]\nopenings = 3": (
+        "There is no setting 'openings' (in [methods.dro] of {file})"
+    ),
+    "models = ['a']\nbasic_prompts = ['long']\n[methods.dro]\nepochs = 0": (
+        "--epochs 0 (in [methods.dro] of {file}): must be 1 to 100000."
+    ),
+    "models = ['a']\nbasic_prompts = ['long']\n[methods.dro]\nseed = 1": (
+        "belongs to the study: write seeds at the top."
+    ),
+    "models = ['a']\nbasic_prompts = ['long']\n[methods.dro]\npreset = 'quik'": (
+        "There is no preset 'quik' (did you mean 'quick'?)"
+    ),
+    "[models.a]\ndtyp = 'x'": (
+        "There is no setting 'dtyp' (in [models.a] of {file}): write 'dtype'."
+    ),
+    "models = ['a']\n[load]\ndtype = 'float33'": "--dtype float33 (in [models.a] of {file})",
+    "[models.a]\nendpoint = 'http://localhost:1/v1'\n[methods.dro]\n": "nothing to start from",
+    "basic_prompts = ['long']\nmethods = ['dro']\n[models.a]\nendpoint = 'http://localhost:1/v1'": (
+        "is behind a server, where nothing can be trained"
+    ),
+    "models = ['a'": "cannot be read as TOML",
+    "models = ['a']\njudge = 'papr'": "There is no",
+}
+
+
+@pytest.mark.parametrize("text", list(MISTAKES))
+def test_mistakes_in_the_file_are_told_in_one_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_model(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(text.replace("'", '"'))
+    told = mistake(demur("study", "s.toml"))
+    assert MISTAKES[text].format(file="s.toml") in told
+    assert not (tmp_path / "demur-studies").exists()
+
+
+def test_mistakes_in_python_are_told_alike() -> None:
+    with pytest.raises(DemurError, match="There is no setting 'modles': write 'models'"):
+        Study(modles=["a"])
+
+
+def test_a_folder_of_something_else_is_refused(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "holds something else" in mistake(demur("study", written, "--output", tmp_path))
