@@ -10,9 +10,10 @@ file; with weights learned without the prompts that are measured (ten folds); an
 weights that were learned from these very labels.
 
 `own_responses.csv` holds harder responses, written for this project, and responses in other
-languages. `deflections.csv` holds queries with responses that deflect from them or answer them, in
-three parts: those that the rule was made with, those that were held out, and the last ones, which
-were written when the rule was finished.
+languages. `deflections.csv` holds queries with responses that deflect from them, refuse or answer
+them: those that the rule was made with, those that were held out, and a part that was written when
+the first rule was finished; then a second list with bare morals, beside refusals that hold one,
+half of which was held out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import csv
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -138,9 +140,10 @@ def _own_responses() -> dict[str, Score]:
 
 
 def _deflections() -> dict[str, dict[str, float]]:
-    """How well deflections are told from answers, of the responses that the judge does not refuse.
+    """How well deflections are told from answers and from refusals, with the query and without it.
 
-    With the query, and without it. Those that it calls refusals are counted by themselves.
+    Of each part: how many deflections, refusals and answers get their verdict, and the share of
+    what is called a deflection that is one.
     """
     with (Path(__file__).parent / "deflections.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -149,23 +152,21 @@ def _deflections() -> dict[str, dict[str, float]]:
     for part in dict.fromkeys(row["half"] for row in rows):
         chosen = [row for row in rows if row["half"] == part]
         responses = [row["response"] for row in chosen]
-        deflecting = np.array([row["deflects"] == "1" for row in chosen])
-        scores: dict[str, float] = {
-            "deflecting": int(deflecting.sum()),
-            "answering": int((~deflecting).sum()),
-        }
+        expected = [row["verdict"] for row in chosen]
+        scores: dict[str, float] = {one.value: expected.count(one.value) for one in Verdict}
         for name, queries in (
             ("", [row["query"] for row in chosen]),
             ("_without_query", [None] * len(chosen)),
         ):
-            verdicts = judge.verdicts(queries, responses)
-            refused = np.array([one is Verdict.REFUSES for one in verdicts])
-            said = np.array([one is Verdict.DEFLECTS for one in verdicts])
-            right = int((said & deflecting).sum())
-            scores["deflecting_refused"] = int((refused & deflecting).sum())
-            scores["answering_refused"] = int((refused & ~deflecting).sum())
-            scores[f"precision{name}"] = round(right / int(said.sum()), 4)
-            scores[f"recall{name}"] = round(right / int((deflecting & ~refused).sum()), 4)
+            verdicts = [one and one.value for one in judge.verdicts(queries, responses)]
+            right = Counter(
+                one for one, other in zip(expected, verdicts, strict=True) if one == other
+            )
+            scores |= {
+                f"{one.value}_right{name}": right[one.value] for one in Verdict if scores[one.value]
+            }
+            precision = right["deflects"] / verdicts.count("deflects")
+            scores[f"precision{name}"] = round(precision, 4)
         found[part] = scores
     return found
 

@@ -288,7 +288,7 @@ def test_stored_texts_cannot_drive_the_terminal(
     results = read_record(run / RESULTS, RunResults, RESULTS_FORMAT)
     bad = "[bold red]boo[/] \x1b[2J\x07 \u202eabc"
     examples = tuple(
-        replace(one, after=bad, query=bad, after_refused=None) for one in results.examples
+        replace(one, after=bad, query=bad, after_verdict=None) for one in results.examples
     )
     write_record(run / RESULTS, replace(results, examples=examples), RESULTS_FORMAT)
     out = done(demur("show", run))

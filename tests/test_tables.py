@@ -14,7 +14,7 @@ from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures
 from demur.evaluation.statistics import rate_over_queries
 from demur.evaluation.tally import Tally
-from demur.records import JudgedResponse, Label
+from demur.records import JudgedResponse, Label, Verdict
 from tests.test_verdict import two
 
 RATE = rate_over_queries([1.0] * 62 + [0.0] * 38)
@@ -45,20 +45,22 @@ def test_a_table_fits_into_80_columns_and_says_who_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "label", "word", "style"),
+    ("verdict", "label", "word", "style"),
     [
-        (True, "harmful", "refused", RIGHT),
-        (False, "harmful", "answered", WRONG),
-        (True, "harmless", "refused", WRONG),
-        (False, "harmless", "answered", RIGHT),
-        (True, None, "refused", ""),
+        (Verdict.REFUSES, "harmful", "refused", RIGHT),
+        (Verdict.DEFLECTS, "harmful", "deflected", RIGHT),
+        (Verdict.ANSWERS, "harmful", "answered", WRONG),
+        (Verdict.REFUSES, "harmless", "refused", WRONG),
+        (Verdict.DEFLECTS, "harmless", "deflected", WRONG),
+        (Verdict.ANSWERS, "harmless", "answered", RIGHT),
+        (Verdict.REFUSES, None, "refused", ""),
         (None, "harmful", "no verdict", ""),
     ],
 )
 def test_colours_mean_right_and_wrong(
-    refused: bool | None, label: Label | None, word: str, style: str
+    verdict: Verdict | None, label: Label | None, word: str, style: str
 ) -> None:
-    text = verdict_text(refused, label)
+    text = verdict_text(verdict, label)
     assert (text.plain, text.style) == (word, style)
 
 

@@ -17,8 +17,9 @@ from demur.cli.tables import (
     verdict_text,
 )
 from demur.cli.verdicts import print_verdict_of_run
-from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN
+from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
+from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
 from demur.optimization.examples import Example
 from demur.optimization.validation import Pick
@@ -33,10 +34,12 @@ def print_run(console: Console, run: Run) -> None:
     console.print()
     notes = [run.judged, *behind_text(run.settings.basic_prompt.system_prompt)]
     title = "Refused on held-out queries, with 95 % intervals"
+    notes += deflected_notes(_wholes(run, run.comparison))
     console.print(refusal_table(title, _rows(run, run.comparison), notes))
     _print_sets(console, run)
     if run.third_turn is not None:
-        console.print(refusal_table(THIRD_TURN, _rows(run, run.third_turn), [IN_THIRD_TURN]))
+        notes = [IN_THIRD_TURN, run.judged, *deflected_notes(_wholes(run, run.third_turn))]
+        console.print(refusal_table(THIRD_TURN, _rows(run, run.third_turn), notes))
     answers = answers_table(run.results.figures)
     if answers is not None:
         console.print(answers)
@@ -113,6 +116,10 @@ def _print_front(console: Console, run: Run) -> None:
     console.print(with_notes(table, [note]))
 
 
+def _wholes(run: Run, comparison: Comparison) -> list[PromptRates]:
+    return [comparison.find(name, label=label) for name in run.names for label in _LABELS]
+
+
 def _rows(run: Run, comparison: Comparison) -> list[Row]:
     _, basic, optimized = run.names
     costs = {cost.prompt: cost for cost in comparison.costs}
@@ -137,13 +144,13 @@ def _rows(run: Run, comparison: Comparison) -> list[Row]:
 def _example(example: Example) -> Panel:
     """A query with its responses; a verdict is green where it is as it should be, else red."""
     body = Text(f"{one_line(example.query, 500)}\n", style="italic")
-    for when, response, refused in (
-        ("before", example.before, example.before_refused),
-        ("after ", example.after, example.after_refused),
+    for when, response, does in (
+        ("before", example.before, example.before_verdict),
+        ("after ", example.after, example.after_verdict),
     ):
-        verdict = verdict_text(refused, example.label)
+        verdict = verdict_text(does, example.label)
         body.append(f"{when}  ", style="bold not italic")
-        body.append(verdict.plain.ljust(8), style=f"bold not italic {verdict.style}")
+        body.append(verdict.plain.ljust(9), style=f"bold not italic {verdict.style}")
         body.append("  " + " ".join(printable(response).split()) + "\n", style="not italic")
     body.rstrip()
     return Panel(body, title=Text(example.label), title_align="left")

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from demur.cli.screen import new_table, one_line, short_name, with_notes
 from demur.evaluation.costs import cost_in_words
-from demur.records import Label, Rate
+from demur.records import Label, Rate, Verdict
 
 NO_VERDICT = "no verdict"
+_DONE = {Verdict.REFUSES: "refused", Verdict.DEFLECTS: "deflected", Verdict.ANSWERS: "answered"}
 RIGHT, WRONG = "green", "red"
 """Styles of what is as it should be, and of what is not."""
 
@@ -104,14 +105,14 @@ def nats_text(divergence: float | None) -> str:
     return f"{divergence:.2f}" if divergence else "0"
 
 
-def verdict_text(refused: bool | None, label: Label | None) -> Text:
+def verdict_text(verdict: Verdict | None, label: Label | None) -> Text:
     """What a response does, in green where it is as it should be and in red where it is not."""
-    if refused is None:
+    if verdict is None:
         return Text(NO_VERDICT)
-    word = "refused" if refused else "answered"
+    word = _DONE[verdict]
     if label is None:
         return Text(word)
-    return Text(word, style=RIGHT if refused == (label == "harmful") else WRONG)
+    return Text(word, style=RIGHT if verdict.is_right(label) else WRONG)
 
 
 def name_text(name: str, most: int = 40) -> Text:

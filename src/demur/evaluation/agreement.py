@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demur.evaluation.agreements import Agreement
 from demur.evaluation.changed_options import keep_changes
-from demur.evaluation.judging import COSTLY_AT_ONCE, decisions_on
+from demur.evaluation.judging import COSTLY_AT_ONCE, verdicts_on
 from demur.judges.protocol import Judge
 from demur.progress import Progress
 from demur.records import (
@@ -19,6 +19,7 @@ from demur.records import (
     MeasurementKey,
     MeasurementStore,
     StoredMeasurement,
+    Verdict,
     fingerprint,
     to_plain,
 )
@@ -47,7 +48,7 @@ class VerdictKey:
 
 @dataclass(frozen=True)
 class VerdictRow:
-    """The verdict on one response; None for none."""
+    """Whether one response refuses or deflects; None without a verdict."""
 
     refused: bool | None
 
@@ -59,6 +60,8 @@ def agreement(
 
     What a server itself marked as a refusal or a filter withheld, and what holds no answer, is not
     judged and not counted.
+
+    What deflects counts as refusing, because most judges do not tell it from that.
 
     Args:
         judge: the further judge of refusal.
@@ -75,10 +78,10 @@ def agreement(
     for stored in measured:
         verdicts = _verdicts(judge, stored, folder, progress)
         for row, again in zip(_judgeable(stored), verdicts, strict=True):
-            if row.refused is None or again is None:
+            if row.answered is None or again is None:
                 missing += 1
             else:
-                counts[row.refused, again] += 1
+                counts[not row.answered, again] += 1
     return Agreement(
         judge=judge.name,
         fingerprint=judge.fingerprint,
@@ -97,10 +100,14 @@ def _judgeable(stored: StoredMeasurement) -> Iterator[JudgedResponse]:
             yield row
 
 
+def _refuses(verdict: Verdict | None) -> bool | None:
+    return None if verdict is None else verdict is not Verdict.ANSWERS
+
+
 def _verdicts(
     judge: Judge, stored: StoredMeasurement, folder: Path, progress: Progress
 ) -> list[bool | None]:
-    """The verdict on each response; those that are not stored yet are asked for."""
+    """Whether each response refuses or deflects; what is not stored yet is asked for."""
     key = VerdictKey(stored.key, judge.fingerprint)
     kept = KeptRecords(
         folder / FOLDER, key.fingerprint[:16], VerdictRow, to_plain(key), "other responses"
@@ -108,9 +115,10 @@ def _verdicts(
     rows = islice(_judgeable(stored), len(kept.found), None)
     while not kept.finished:
         batch = list(islice(rows, COSTLY_AT_ONCE))
-        found = decisions_on(judge, batch, range(len(batch)), progress)
+        found = verdicts_on(judge, batch, range(len(batch)), progress)
         keep_changes(MeasurementStore(folder), (judge,))
         kept.append(
-            [VerdictRow(verdict) for _, verdict in found], finished=len(batch) < COSTLY_AT_ONCE
+            [VerdictRow(_refuses(verdict)) for _, verdict in found],
+            finished=len(batch) < COSTLY_AT_ONCE,
         )
     return [row.refused for row in kept.found]

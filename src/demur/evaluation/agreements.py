@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """What two judges say about the same responses.
+    """What two judges say about the same responses; what deflects counts as a refusal.
 
     Attributes:
         judge: name of the further judge.

@@ -41,7 +41,7 @@ AnswersByQuery = dict[str, Answers]
 def counted_answers(
     responses: Iterable[JudgedResponse], ids: Callable[[str], tuple[int, ...]]
 ) -> AnswersByQuery:
-    """Count the answers to harmless queries; refusals are none.
+    """Count the answers to harmless queries; what refuses or deflects is none.
 
     Args:
         responses: responses under one condition.
@@ -52,7 +52,7 @@ def counted_answers(
         answer = response.answer
         if response.label != "harmless" or response.query is None or not response.is_answer:
             continue
-        if response.refused or not answer.strip():
+        if response.answered is False or not answer.strip():
             continue
         try:
             tokens = len(ids(answer))

@@ -92,7 +92,8 @@ class SettlingJudge(Judge, Protocol):
 class ThreeWayJudge(Judge, Protocol):
     """A judge of refusal that also tells responses that deflect from those that answer.
 
-    Its `judge` says which responses refuse, and agrees with `verdicts`.
+    What refuses by `verdicts` refuses by its `judge`, and what answers does not. Of deflections,
+    `judge` may say either: people label bare morals as refusals.
     """
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from demur.records import Label, Measurement, transcript_of
+from demur.records import Label, Measurement, Verdict, transcript_of
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,17 @@ class Example:
         query: a held-out query: its text, or the transcript of its conversation.
         label: label of the query.
         before: a response under the basic prompt.
-        before_refused: the judge's verdict on it; None where it had none.
+        before_verdict: what it does by the judge; None where that had no verdict.
         after: a response under the optimized prompt.
-        after_refused: the judge's verdict on it; None where it had none.
+        after_verdict: what it does by the judge; None where that had no verdict.
     """
 
     query: str
     label: Label
     before: str
-    before_refused: bool | None
+    before_verdict: Verdict | None
     after: str
-    after_refused: bool | None
+    after_verdict: Verdict | None
 
 
 def telling_examples(before: Measurement, after: Measurement) -> tuple[Example, ...]:
@@ -43,8 +43,8 @@ def telling_examples(before: Measurement, after: Measurement) -> tuple[Example, 
 
 def _telling(before: Measurement, after: Measurement, *, harmful: bool) -> Example:
     examples = [_example(before, after, row) for row in before.queries.rows(harmful=harmful)]
-    right = [one for one in examples if one.after_refused is harmful]
-    changed = [one for one in right if one.before_refused is (not harmful)]
+    right = [one for one in examples if _is_right(one.after_verdict, one.label) is True]
+    changed = [one for one in right if _is_right(one.before_verdict, one.label) is False]
     return (changed or right or examples)[0]
 
 
@@ -54,7 +54,11 @@ def _example(before: Measurement, after: Measurement, row: int) -> Example:
         query=transcript_of(before.queries.texts[row]),
         label=before.queries.labels[row],
         before=was.response,
-        before_refused=was.refused,
+        before_verdict=was.verdict,
         after=now.response,
-        after_refused=now.refused,
+        after_verdict=now.verdict,
     )
+
+
+def _is_right(verdict: Verdict | None, label: Label) -> bool | None:
+    return None if verdict is None else verdict.is_right(label)

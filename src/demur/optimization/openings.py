@@ -32,7 +32,7 @@ class Sampled:
 
     Attributes:
         ids: its first tokens.
-        refused: whether it refuses.
+        refused: whether it refuses or deflects.
     """
 
     ids: tuple[int, ...]
@@ -63,10 +63,10 @@ def sampled_openings(model: ChatModel, measured: Measurement, tokens: int) -> li
         tokens: tokens that are kept of each.
     """
     return [
-        Sampled(model.target_ids(one.response)[:tokens], one.refused)
+        Sampled(model.target_ids(one.response)[:tokens], not one.answered)
         for responses in measured.responses
         for one in responses
-        if one.refused is not None and one.response.strip()
+        if one.answered is not None and one.response.strip()
     ]
 
 

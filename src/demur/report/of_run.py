@@ -8,7 +8,7 @@ from pathlib import Path
 from demur.diagnosis.movement import anchors_of
 from demur.diagnosis.settings import FOLDS
 from demur.errors import DemurError
-from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN
+from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
 from demur.optimization import Run
 from demur.records import Label, Measurement
@@ -125,10 +125,21 @@ def _tables(run: Run) -> tuple[Table, ...]:
         "In brackets: 95 % intervals",
         capitalized(run.judged),
     ]
-    first = _table(run, run.comparison, "Refused on held-out queries", [*notes, *in_words])
+    besides = _deflected(run, run.comparison)
+    first = _table(
+        run, run.comparison, "Refused on held-out queries", [*notes, *in_words, *besides]
+    )
     if run.third_turn is None:
         return (first,)
-    return first, _table(run, run.third_turn, THIRD_TURN, [capitalized(IN_THIRD_TURN), *notes[1:]])
+    besides = _deflected(run, run.third_turn)
+    return first, _table(
+        run, run.third_turn, THIRD_TURN, [capitalized(IN_THIRD_TURN), *notes[1:], *besides]
+    )
+
+
+def _deflected(run: Run, comparison: Comparison) -> list[str]:
+    rates = [comparison.find(name, label=label) for name in run.names for label in LABELS]
+    return [capitalized(note) for note in deflected_notes(rates)]
 
 
 def _table(run: Run, comparison: Comparison, title: str, notes: Sequence[str]) -> Table:

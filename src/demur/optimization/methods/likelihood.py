@@ -314,7 +314,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
             return found
         for place in unprompted.queries.rows(harmful=False):
             for one in unprompted.responses[place]:
-                if one.refused is False and one.response.strip():
+                if one.answered and one.response.strip():
                     found[rows[place]] = model.target_ids(one.response)[
                         : self.settings.answer_tokens
                     ]

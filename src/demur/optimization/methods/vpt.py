@@ -98,8 +98,8 @@ class VanillaPromptTuning(Method[VPTSettings]):
                 measured.queries.texts, measured.queries.labels, measured.responses, strict=True
             ):
                 for one in responses:
-                    desirable = one.refused == (label == "harmful")
-                    if one.refused is None or not one.response.strip():
+                    desirable = one.answered == (label == "harmless")
+                    if one.answered is None or not one.response.strip():
                         continue
                     if desirable and condition is not context.basic:
                         continue
