@@ -17,11 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from demur.chat import ChatModel, Condition
 from demur.chat.engine import Engine, Inputs, Read, TargetTokens
 from demur.chat.engine.packing import Packing
-from demur.chat.engine.suffix_attention import suffix_attention
 from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
 from demur.prompts import SafetyPrompt
-from tests.test_attention import states, under_the_mask
+from tests.test_attention import attention, states, under_the_mask
 from tests.test_engine import conversations, random_prompt
 from tests.tiny import (
     ARCHITECTURES,
@@ -367,7 +366,7 @@ def test_attention_of_branches_is_attention_under_the_mask(
     value = states(heads[1], total, 5, seed=2)
     wanted = torch.randn(heads[0], row, 5, generator=torch.Generator().manual_seed(3))
     expected = under_the_mask(query, key, value, packing)
-    found = suffix_attention(query, key, value, packing, most_scores=most_scores)
+    found = attention(query, key, value, packing, most_scores=most_scores)
     torch.testing.assert_close(found, expected)
     for one, other in zip(
         torch.autograd.grad(found, (query, key, value), wanted),

@@ -8,14 +8,18 @@ other names: a part that is not found is run as it is, and a size that is not fo
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 _FEED_FORWARD = ("mlp", "feed_forward", "block_sparse_moe")
 _INNER_SIZES = ("intermediate_size", "ffn_dim", "n_inner")
+_EPSILONS = ("variance_epsilon", "eps")
 _NO_LIMIT = 10**9
 
 
@@ -130,3 +134,22 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
         values = value if isinstance(value, (list, tuple, set)) else [value]
         ends.update(each for each in values if isinstance(each, int) and 0 <= each < size)
     return frozenset(ends)
+
+
+def root_mean_square_norm(module: torch.nn.Module) -> tuple[Tensor, float] | None:
+    """The factors (d,) and the epsilon of what looks like a root mean square norm, or None."""
+    weights = list(module.named_parameters())
+    if "RMSNorm" not in type(module).__name__ or [name for name, _ in weights] != ["weight"]:
+        return None
+    epsilon = next(
+        (getattr(module, name) for name in _EPSILONS if hasattr(module, name)),
+        None,
+    )
+    ((_, weight),) = weights
+    return (weight, float(epsilon)) if epsilon is not None and weight.dim() == 1 else None
+
+
+def code_of(model: PreTrainedModel) -> list[ModuleType]:
+    """The Python modules in which the parts of a model are written."""
+    names = dict.fromkeys(type(module).__module__ for module in model.modules())
+    return [sys.modules[name] for name in names if name in sys.modules]

@@ -61,6 +61,8 @@ def grouped_sdpa(
         and kwargs.get("dropout", 0.0) == 0.0
     )
     if simple and packing is not None:
+        if key.requires_grad and key.device.type in ("cpu", "cuda"):
+            return suffix_attention(query, key, value, packing, scaling), None
         attended = _packed_attention(query[0], key[0], value[0], packing, scaling)[None]
     elif simple and query.shape[1] != key.shape[1]:
         assert attention_mask is not None
@@ -99,8 +101,6 @@ def _packed_attention(
     query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None
 ) -> Tensor:
     """(Hq, T, D) queries of a packed row on its (Hkv, P + S, D) keys; returns (Hq, T, D)."""
-    if key.requires_grad and key.device.type == "cpu":
-        return suffix_attention(query, key, value, packing, scaling)
     sizes = [packing.prefix, packing.total]
     keys, values = torch.split(key, sizes, dim=1), torch.split(value, sizes, dim=1)
     prefix, own = (keys[0], values[0]), (keys[1], values[1])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.lean import lean
 from demur.chat.engine.reading import prefix_states, read_part, read_targets, read_with_prefix
 from demur.chat.engine.targets import Read, TokenReader
 
@@ -48,12 +49,13 @@ def gradient_of(
         The loss, and its gradient (L, d) float32 on the CPU.
     """
     leaf = prompt.detach().clone().requires_grad_()
-    if len(parts) == 1 and inputs.prefix:
-        (rows,) = parts
-        positions = read_with_prefix(head.model, inputs.select(rows), leaf)
-        loss = _share(partial_loss, read_targets(head, positions, inputs, rows, reader), rows)
-    else:
-        loss = _in_parts(head, inputs, leaf, parts, partial_loss, reader)
+    with lean(head.model):
+        if len(parts) == 1 and inputs.prefix:
+            (rows,) = parts
+            positions = read_with_prefix(head.model, inputs.select(rows), leaf)
+            loss = _share(partial_loss, read_targets(head, positions, inputs, rows, reader), rows)
+        else:
+            loss = _in_parts(head, inputs, leaf, parts, partial_loss, reader)
     gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return loss, gradient.float().cpu()
 
