@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect capability reference format clean
+.PHONY: demo test lint types unit inspect capability reference package docs format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -38,6 +38,14 @@ capability: .venv/installed-lm-eval
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
 	$(BIN)/python -m pytest -m reference
+
+# The source archive and the wheel, which is built from it, tried in an empty environment.
+package: .venv/installed-dev
+	rm -rf dist build/package
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/package
+	build/package/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/package/bin/python tests/package/installed.py src/demur
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

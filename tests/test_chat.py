@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from demur import ChatModel, Condition, DemurError, Dialogue, SafetyPrompt
 from demur.chat.engine import SamplingSettings
-from demur.cli.app import app
+from demur.cli.app import build_app
 from demur.cli.talk import Talk
 from demur.prompts import Provenance
 from demur.records import ModelRecord
@@ -221,7 +221,7 @@ def test_what_the_model_says_cannot_drive_the_terminal(
 
 def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
     options = ["--tokens", "5", "--temperature", "0", "--dtype", "float32"]
-    found = CliRunner().invoke(app, ["chat", str(saved), *options], input="w10 w11\n")
+    found = CliRunner().invoke(build_app(), ["chat", str(saved), *options], input="w10 w11\n")
     assert found.exit_code == 0, found.output
     settings = SamplingSettings(most_tokens=5, temperature=0.0)
     model = ChatModel.load(saved, dtype="float32")
@@ -231,7 +231,7 @@ def test_the_command_answers_what_comes_through_a_pipe(saved: Path) -> None:
 def test_a_line_of_a_pipe_that_is_not_answered_is_in_the_status(saved: Path) -> None:
     options = ["--tokens", "5", "--temperature", "0", "--dtype", "float32"]
     lines = "w10\n/nonsense\nw11\n"
-    found = CliRunner().invoke(app, ["chat", str(saved), *options], input=lines)
+    found = CliRunner().invoke(build_app(), ["chat", str(saved), *options], input=lines)
     assert found.exit_code == 2
     assert sum(map(bool, found.stdout.splitlines())) == 2
     assert "There is no command /nonsense" in found.stderr
@@ -266,7 +266,7 @@ def test_a_model_that_a_prompt_names_is_never_a_path(
     SafetyPrompt("mine", None, torch.ones(2, 4), Provenance(model=record)).save(tmp_path / "mine")
     loaded: list[object] = []
     monkeypatch.setattr(ChatModel, "load", lambda *args, **_: loaded.append(args))
-    result = CliRunner().invoke(app, ["chat", "--prompt", str(tmp_path / "mine")])
+    result = CliRunner().invoke(build_app(), ["chat", "--prompt", str(tmp_path / "mine")])
     assert isinstance(result.exception, DemurError)
     assert "give that model's folder or file" in str(result.exception)
     assert not loaded

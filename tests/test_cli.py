@@ -422,4 +422,4 @@ def test_the_help_has_no_types_that_say_nothing() -> None:
 def test_the_usage_says_which_arguments_are_required() -> None:
     assert "Usage: demur push [OPTIONS] RUN NAME" in done(demur("push", "--help"))
     assert "Usage: demur optimize [OPTIONS] [MODEL]" in done(demur("optimize", "--help"))
-    assert "Commands" in done(demur())
+    assert "Make and measure" in done(demur())

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.checkpoint import weight_files
-from demur.cli.app import app
+from demur.cli.app import build_app
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, unlikely_row
 from demur.exports.modelfile import Layout, modelfile
@@ -387,7 +387,7 @@ def test_a_template_that_changes_later_turns_has_no_modelfile() -> None:
 
 def run(*arguments: str | Path) -> tuple[int, str]:
     """The command as a user runs it; its status and what it said."""
-    result = CliRunner().invoke(app, ["export", *map(str, arguments)])
+    result = CliRunner().invoke(build_app(), ["export", *map(str, arguments)])
     said = str(result.exception) if isinstance(result.exception, DemurError) else result.output
     return (2 if isinstance(result.exception, DemurError) else result.exit_code), said
 

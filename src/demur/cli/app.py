@@ -5,32 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
-from demur.cli.attack import attack_command
-from demur.cli.benchmarks import BENCHMARKS_COMMAND
-from demur.cli.capability import CAPABILITY
-from demur.cli.chat import CHAT
-from demur.cli.command import Command, without_types
-from demur.cli.compare import COMPARE
-from demur.cli.diagnose import diagnose_command
-from demur.cli.evaluate import evaluate_command
-from demur.cli.export import EXPORT
 from demur.cli.interrupts import INTERRUPTED, MESSAGE, Interrupts
-from demur.cli.mistakes import PROGRAM, UsageError, explained
-from demur.cli.optimize import method_in, optimize_command
-from demur.cli.pull import PULL
-from demur.cli.push import PUSH
-from demur.cli.report import REPORT
 from demur.cli.screen import errors, show_error
-from demur.cli.show import SHOW
-from demur.cli.study import STUDY
+from demur.cli.usage import PROGRAM, without_types
+from demur.cli.verbs import OPTIMIZE, SUMMARIES, VERBS, Verb, verb_of
 from demur.errors import DemurError, is_text
-from demur.optimization.methods import DEFAULT
 
+if TYPE_CHECKING:
+    from demur.cli.command import Command
+
+COMPLETION = f"_{PROGRAM.upper()}_COMPLETE"
 HELP = "Optimize a chat model's safety prompt; the weights never change."
 
 
@@ -42,33 +31,6 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def commands(method: str = DEFAULT) -> tuple[Command[Any], ...]:
-    """All commands, in the order of the help.
-
-    Args:
-        method: method whose settings are options of `optimize`: a name, or `FILE.py:CLASS`.
-
-    Raises:
-        DemurError: there is no such method.
-    """
-    return (
-        optimize_command(method),
-        evaluate_command(),
-        diagnose_command(),
-        attack_command(),
-        CAPABILITY,
-        STUDY,
-        CHAT,
-        EXPORT,
-        REPORT,
-        SHOW,
-        COMPARE,
-        PUSH,
-        PULL,
-        BENCHMARKS_COMMAND,
-    )
-
-
 class _Root(TyperGroup):
     """The group of all commands."""
 
@@ -77,11 +39,20 @@ class _Root(TyperGroup):
         return without_types(super().get_params(ctx))
 
 
-def build_app(method: str = DEFAULT) -> typer.Typer:
+def commands() -> tuple[Command[Any], ...]:
+    """All commands, in the order of the help; `optimize` with the options of its default method."""
+    return tuple(verb.load() for verb in VERBS)
+
+
+def build_app(*whole: str, method: str | None = None) -> typer.Typer:
     """The application with all its commands.
 
     Args:
-        method: as for `commands`.
+        whole: names of the commands that are asked for. Of the others only the names and what the
+            list of commands says are there, because their modules take time to import. All where
+            none is named.
+        method: method whose settings are options of `optimize`: a name, or `FILE.py:CLASS`. None
+            means the default one.
 
     Raises:
         DemurError: there is no such method.
@@ -89,7 +60,6 @@ def build_app(method: str = DEFAULT) -> typer.Typer:
     app = typer.Typer(
         cls=_Root,
         help=HELP,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -102,12 +72,20 @@ def build_app(method: str = DEFAULT) -> typer.Typer:
         ),
     ) -> None: ...
 
-    for command in commands(method):
-        command.add_to(app)
+    for verb in VERBS:
+        if whole and verb.name not in whole:
+            _list(app, verb)
+            continue
+        settings = [method] if method is not None and verb.name == OPTIMIZE else []
+        verb.load(*settings).add_to(app, verb.group)
     return app
 
 
-app = build_app()
+def _list(app: typer.Typer, verb: Verb) -> None:
+    """Make a command a line in the list of commands, and no more."""
+
+    @app.command(verb.name, help=SUMMARIES[verb.name], rich_help_panel=verb.group)
+    def _() -> None: ...
 
 
 def main() -> None:
@@ -167,11 +145,21 @@ def _explained_system_error(error: OSError) -> str:
 
 def _run(arguments: list[str]) -> int:
     """Run a command line, and return its status."""
-    method = method_in(arguments)
-    chosen = app if method == DEFAULT else build_app(method)
+    verb = verb_of(arguments[0])
+    arguments = [verb, *arguments[1:]]
+    method = None
+    if verb == OPTIMIZE:
+        from demur.cli.optimize import method_in
+
+        method = method_in(arguments)
+    completes = COMPLETION in os.environ  # a shell asks what can follow, and runs `demur` alone
+    app = build_app(*([] if completes else [verb]), method=method)
     try:
-        status = chosen(args=arguments, prog_name=PROGRAM, standalone_mode=False)
-    except UsageError as error:
-        verbs = [str(one.name) for one in chosen.registered_commands]
-        raise explained(error, arguments, verbs) from None
+        status = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except Exception as error:
+        from demur.cli.mistakes import UsageError, explained
+
+        if not isinstance(error, UsageError):
+            raise
+        raise explained(error, arguments, [one.name for one in VERBS]) from None
     return status if isinstance(status, int) else 0

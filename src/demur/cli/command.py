@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
+from demur.cli.usage import without_types
 from demur.errors import DemurError, did_you_mean
 from demur.settings import Option, build, default_text, options_in
 
@@ -51,11 +52,16 @@ class Command(Generic[Settings]):
     settle: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
 
-    def add_to(self, app: typer.Typer) -> None:
-        """Make the command one of an application's."""
+    def add_to(self, app: typer.Typer, group: str | None = None) -> None:
+        """Make the command one of an application's.
+
+        Args:
+            app: the application.
+            group: title under which its help lists the command.
+        """
         paragraphs = inspect.cleandoc(self.help).split("\n\n")
         text = "\n\n".join(escape(" ".join(part.split())) for part in paragraphs)
-        app.command(self.verb, cls=self._kind(), help=text)(self._function())
+        app.command(self.verb, cls=self._kind(), help=text, rich_help_panel=group)(self._function())
 
     def choose(self, given: Mapping[str, object], config: Path | None = None) -> Settings:
         """Checked settings: those given win over the file, and the file wins over the preset.
@@ -140,17 +146,6 @@ class Command(Generic[Settings]):
         invoke.__signature__ = signature  # type: ignore[attr-defined]
         invoke.__annotations__ = {one.name: one.annotation for one in parameters}
         return invoke
-
-
-def without_types(parameters: list[Any]) -> list[Any]:
-    """Parameters of typer whose help leaves out types that say nothing.
-
-    An argument is shown by its name, and a switch takes no value.
-    """
-    for one in parameters:
-        if one.param_type_name == "argument" or one.name in ("help", "version"):
-            vars(one).update(display_type_rich=lambda ctx: None)
-    return parameters
 
 
 def _config_parameter(recorded: bool) -> inspect.Parameter:

@@ -8,10 +8,9 @@ from typing import Any
 
 import typer
 
-from demur.cli.optimize import VERB, methods_with
+from demur.cli.usage import PROGRAM
+from demur.cli.verbs import OPTIMIZE
 from demur.errors import DemurError, first_line
-
-PROGRAM = "demur"
 
 # Typer brings its own click in some versions and imports it in others, so that only the class that
 # it exports itself can be named.
@@ -38,7 +37,7 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption" and isinstance(option, str):
         known = [] if context is None else _options(context.command)
-        methods = methods_with(option) if verb == VERB else ()
+        methods = _methods_with(option) if verb == OPTIMIZE else ()
         if methods:
             return DemurError(
                 f"{command} has {option!r} only with --method {' or '.join(methods)}: give the "
@@ -49,6 +48,12 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
         return DemurError(f"{command} has no option {option!r:.60}: {fix}.")
     told = first_line(Exception(getattr(error, "message", "") or str(error)))
     return DemurError(f"{told[:1].upper()}{told[1:]}: {see}.")
+
+
+def _methods_with(option: str) -> tuple[str, ...]:
+    from demur.cli.optimize import methods_with
+
+    return methods_with(option)
 
 
 def _write(given: str, known: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from demur.cli.command import CONFIG, PRESET, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
+from demur.cli.verbs import OPTIMIZE
 from demur.cli.wording import wording_command
 from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.errors import DemurError
@@ -22,8 +23,6 @@ from demur.optimization.wording import TEXT
 from demur.optimization.wording.settings import KIND as WORDING
 from demur.records import format_of
 from demur.settings import build, options_in, part_of, read_toml_text, values_of
-
-VERB = "optimize"
 
 HELP = f"""Optimize a basic safety prompt and measure it before and after.
 
@@ -43,7 +42,7 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         DemurError: there is no such method.
     """
     if method == TEXT:
-        return wording_command(VERB)
+        return wording_command(OPTIMIZE)
     kind = cast(
         type[WorkOptions],
         create_model("OptimizeOptions", __base__=(WorkOptions, settings_type(method))),
@@ -54,7 +53,7 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         return settled(values)
 
     return Command(
-        verb=VERB,
+        verb=OPTIMIZE,
         settings=kind,
         run=run_optimize,
         help=HELP,
@@ -107,7 +106,7 @@ def method_in(arguments: Sequence[str]) -> str:
     Args:
         arguments: the command line, without the name of the program.
     """
-    if not arguments or arguments[0] != VERB:
+    if not arguments or arguments[0] != OPTIMIZE:
         return DEFAULT
     config = _value_of(f"--{CONFIG}", arguments)
     named, preset = (_value_of(f"--{name}", arguments) for name in ("method", PRESET))

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from demur.cli.plain import PlainConsole, plain
-from demur.settings import command_line
 
 console = PlainConsole()
 errors = PlainConsole(stderr=True)
@@ -65,6 +64,8 @@ def show_path(text: str, path: Path) -> None:
 
 def show_command(text: str, verb: str, items: Sequence[str], console: Console = console) -> None:
     """Print a line of text and a command of demur below it, quoted for a shell."""
+    from demur.settings import command_line
+
     console.print(text)
     console.print(Text(printable(command_line(verb, items)), style="bold"), soft_wrap=True)
 

@@ -24,10 +24,11 @@ class ShowOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: str = Field(
+    folder: str | None = Field(
+        default=None,
         description="folder of a finished run, evaluation, diagnosis, attack or capability check; "
         "or a safety prompt: a folder, or organisation/name on the hub",
-        json_schema_extra={"argument": True},
+        json_schema_extra={"argument": True, "default": "a list of what lies here"},
     )
     format: TableFormat = Field(
         default="table", description="of attacks, how the rates are printed"
@@ -39,6 +40,9 @@ def run_show(options: ShowOptions) -> None:
     """Print what is in a folder or on the hub, and check it where that is asked for."""
     from demur.records import kind_of
 
+    if options.folder is None:
+        _show_list(options)
+        return
     path = Path(options.folder)
     kind = kind_of(path, finished=True)
     require_finished(path, kind)
@@ -67,6 +71,14 @@ def run_show(options: ShowOptions) -> None:
         _show_capability(path)
     else:
         _show_prompt(options.folder)
+
+
+def _show_list(options: ShowOptions) -> None:
+    from demur.cli.listing import print_work
+
+    if options != ShowOptions():
+        raise DemurError("Nothing says what is to be shown: give a folder as well.")
+    print_work(console, Path())
 
 
 def _show_run(path: Path) -> None:
@@ -125,7 +137,7 @@ SHOW = Command(
     settings=ShowOptions,
     run=run_show,
     help="""Print the results of a run, an evaluation, a diagnosis, an attack, a capability
-    check or a prompt again.
+    check or a prompt again; without a folder, list what is here.
 
     With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
     evaluate` does; nothing is measured.""",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
-from demur.records import SETTINGS, WorkFolder, kind_of
+from demur.records import RESULTS, SETTINGS, WorkFolder, kind_of
 
 if TYPE_CHECKING:
     from demur.attacks import Robustness
@@ -100,8 +100,6 @@ def require_finished(path: Path, kind: str | None) -> None:
     Raises:
         DemurError: the work is not finished.
     """
-    from demur.evaluation.comparison import RESULTS
-
     if (path / RESULTS).exists() or kind not in ("run", "evaluation", "diagnosis", "attack"):
         return
     from demur.attacks import AttackRecord

@@ -23,7 +23,7 @@ from demur.records.conversations import (
     with_tools,
 )
 from demur.records.fingerprint import fingerprint, tensor_fingerprint
-from demur.records.folder import SETTINGS, WorkFolder, folders_of_work, kind_of
+from demur.records.folder import RESULTS, SETTINGS, WorkFolder, folders_of_work, kind_of
 from demur.records.listing import ListedFile, are_listed, list_files
 from demur.records.measurements import (
     NO_PROMPT,
@@ -57,6 +57,7 @@ __all__ = [
     "NO_PROMPT",
     "REASONING",
     "REFUSAL",
+    "RESULTS",
     "SETTINGS",
     "ConditionRecord",
     "Conversation",

@@ -1,0 +1,91 @@
+"""What commands there are. A command's module is imported when the command is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from demur.cli.command import Command
+
+OPTIMIZE = "optimize"
+MEASURE, USE, LOOK = "Make and measure", "Use a prompt", "Look at results, and fetch things"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command by its name.
+
+    Attributes:
+        name: the verb.
+        group: title under which the help lists it.
+        module: module of the command, below `demur.cli`.
+        command: name there of the command, or of a function that returns it.
+        aliases: other words for it that people try.
+    """
+
+    name: str
+    group: str
+    module: str
+    command: str
+    aliases: tuple[str, ...] = ()
+
+    def load(self, *settings: str) -> Command[Any]:
+        """The command itself.
+
+        Args:
+            settings: what its function takes: of `optimize` the name of the method.
+
+        Raises:
+            DemurError: there is no such method.
+        """
+        found = getattr(import_module(f"demur.cli.{self.module}"), self.command)
+        command: Command[Any] = found(*settings) if callable(found) else found
+        return command
+
+
+VERBS = (
+    Verb(OPTIMIZE, MEASURE, "optimize", "optimize_command", ("train", "tune", "run", "optimise")),
+    Verb("evaluate", MEASURE, "evaluate", "evaluate_command", ("eval", "measure", "test", "judge")),
+    Verb("diagnose", MEASURE, "diagnose", "diagnose_command", ("diagnosis", "analyze", "analyse")),
+    Verb("attack", MEASURE, "attack", "attack_command", ("redteam", "red-team", "jailbreak")),
+    Verb("capability", MEASURE, "capability", "CAPABILITY", ("capabilities", "lm-eval")),
+    Verb("compare", MEASURE, "compare", "COMPARE", ("diff",)),
+    Verb("study", MEASURE, "study", "STUDY", ("sweep", "grid")),
+    Verb("chat", USE, "chat", "CHAT", ("talk",)),
+    Verb("export", USE, "export", "EXPORT", ("convert", "save")),
+    Verb("push", USE, "push", "PUSH", ("upload", "publish", "share")),
+    Verb("show", LOOK, "show", "SHOW", ("list", "ls", "print", "results")),
+    Verb("report", LOOK, "report", "REPORT", ("html",)),
+    Verb("pull", LOOK, "pull", "PULL", ("download", "fetch")),
+    Verb("benchmarks", LOOK, "benchmarks", "BENCHMARKS_COMMAND", ("benchmark", "datasets")),
+)
+"""All commands, in the order of the help."""
+SUMMARIES = {
+    OPTIMIZE: "Optimize a basic safety prompt and measure it before and after.",
+    "evaluate": "Compare safety prompts on the same queries, measure a server, or judge responses.",
+    "diagnose": "See where a model places harmful and harmless queries, and how safety prompts "
+    "move them.",
+    "attack": "Attack the prompts of a run, and show how often each attack succeeds.",
+    "capability": "Check what a safety prompt costs in ability: short tasks of lm-eval, before and "
+    "after.",
+    "compare": "Compare two finished evaluations of different days, paired by query.",
+    "study": "Train and measure every combination of models, prompts, methods and seeds.",
+    "chat": "Talk to a model, and switch its safety prompt while you do.",
+    "export": "Write an optimized prompt in a form that other engines load.",
+    "push": "Push a run's safety prompt to the hub, with a model card.",
+    "show": "Print the results of a run, an evaluation, a diagnosis, an attack, a capability check "
+    "or a prompt again; without a folder, list what is here.",
+    "report": "Write one HTML file that shows runs, diagnoses, evaluations and attacks side by "
+    "side.",
+    "pull": "Fetch a model of the catalog ahead of time.",
+    "benchmarks": "List the public benchmarks that demur knows by name, and whether their files "
+    "are here.",
+}
+"""What `demur --help` says of each: the first paragraph of its own help."""
+
+
+def verb_of(word: str) -> str:
+    """The name of the command that a word stands for; the word itself where there is none."""
+    return next((verb.name for verb in VERBS if word in verb.aliases), word)
