@@ -258,7 +258,7 @@ def test_a_template_that_loses_a_turn_is_not_exported(tmp_path: Path) -> None:
         CONTENT, "{% if loop.index0 < 2 or loop.last %}{{ message.content }}{% endif %}"
     )
     model, _, saved = made(tmp_path, NAMES[0], template=losing)
-    with pytest.raises(DemurError, match="loses a text of a conversation of user, assistant, user"):
+    with pytest.raises(DemurError, match=r"with several turns, the text .* is lost"):
         export(saved, "transformers", tmp_path / "out", model=model)
     assert not (tmp_path / "out").exists()
 
@@ -489,7 +489,7 @@ def test_a_user_cannot_write_a_safety_token(template: str | None, tmp_path: Path
         "{% set content = m.content if m.content is string else m.content"
         " | map(attribute='text') | join('') %}"
     )
-    tokenizer.chat_template = tokenizer.chat_template.partition('{{ "" }}')[0] + (
+    tokenizer.chat_template = tokenizer.chat_template.partition("{%- set safety_rendered")[0] + (
         f"{{% for m in messages %}}{joining}{{{{ content }}}} {{% endfor %}}"
     )
     in_parts: list[dict[str, Any]] = [{"role": "user", "content": parts}]

@@ -92,6 +92,18 @@ class GgufHeader:
         return found if isinstance(found, str) and found.strip() else None
 
     @property
+    def templates(self) -> dict[str, str]:
+        """All chat templates by name; the one of most conversations is the `default`."""
+        key = "tokenizer.chat_template"
+        return {
+            name.removeprefix(key).lstrip(".") or "default": text
+            for name, text in self.values.items()
+            if (name == key or name.startswith(f"{key}."))
+            and isinstance(text, str)
+            and text.strip()
+        }
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Ids of the tokens that end a text, a turn or a message."""
         found = [self.values.get(f"tokenizer.ggml.{name}") for name in _ENDS]

@@ -47,7 +47,7 @@ def write_from_folder(
         DemurError: the tokenizer or a tensor cannot be written, or the place cannot.
     """
     tables = Tables.of(model)
-    tokenizer = TokenizerMetadata(vocabulary.opening.tokenizer, _ends(model), model.name)
+    tokenizer = TokenizerMetadata(vocabulary.opening, _ends(model), model.name)
     size = table_size(tables.rows, vocabulary)
     parts = with_prompt(_parts(model, layout, tables), vocabulary, size, layout.architecture)
     writer = gguf.GGUFWriter(None, layout.architecture)

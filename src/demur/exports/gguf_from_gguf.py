@@ -87,4 +87,4 @@ def _write_metadata(
             value = size
         items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, value, kind, sub_type=items)
-    writer.add_chat_template(opening.tokenizer.chat_template)
+    writer.add_chat_template(opening.named_templates)

@@ -17,6 +17,7 @@ from gguf import TokenType
 
 from demur.errors import DemurError
 from demur.exports.gguf_file import padding_names
+from demur.exports.opening import Opening
 from demur.exports.template_check import messages_of, rendered
 
 _GPT2 = "gpt2"
@@ -54,7 +55,7 @@ class TokenizerMetadata:
     """The tokenizer of an exported model, as GGUF files say it.
 
     Args:
-        tokenizer: tokenizer with the safety tokens and the template that opens with them.
+        opening: tokenizer with the safety tokens, and the templates that open with them.
         ends: ids that end an answer, beside the tokenizer's own.
         name: name of the model, for messages.
 
@@ -62,8 +63,9 @@ class TokenizerMetadata:
         DemurError: llama.cpp would cut some text into other tokens.
     """
 
-    def __init__(self, tokenizer: Any, ends: list[int], name: str) -> None:
-        self._tokenizer, self._name = tokenizer, name
+    def __init__(self, opening: Opening, ends: list[int], name: str) -> None:
+        tokenizer = opening.tokenizer
+        self._opening, self._tokenizer, self._name = opening, tokenizer, name
         own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         self._ends = list(dict.fromkeys([*own, *ends]))
         if not self._ends:
@@ -113,7 +115,7 @@ class TokenizerMetadata:
         else:
             writer.add_token_merges([" ".join(pair) for pair in self._merges])
         self._add_special(writer)
-        writer.add_chat_template(self._tokenizer.chat_template)
+        writer.add_chat_template(self._opening.named_templates)
 
     def _add_special(self, writer: Any) -> None:
         tokenizer = self._tokenizer
@@ -145,7 +147,7 @@ class TokenizerMetadata:
     @cached_property
     def _conversation(self) -> str:
         template = self._tokenizer.chat_template
-        (found,) = rendered(self._tokenizer, [messages_of([("user", _TRIED)])], template, {})
+        (found,) = rendered(self._tokenizer, [(messages_of([("user", _TRIED)]), {})], template)
         return "" if found is None else found.text
 
     @cached_property

@@ -54,7 +54,9 @@ class Layout:
         turns = [("user", first), ("assistant", answer), ("user", second)]
         more = [("system", system), *turns, ("assistant", answer + last), ("user", last)]
         found = rendered(
-            tokenizer, [messages_of(turns), messages_of(more)], tokenizer.chat_template, options
+            tokenizer,
+            [(messages_of(turns), options), (messages_of(more), options)],
+            tokenizer.chat_template,
         )
         plain = _split(found[0], [first, answer, second])
         longer = _split(found[1], [system, first, answer, second, answer + last, last])

@@ -4,104 +4,189 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerBase
 
 from demur.chat import ChatModel
-from demur.chat.templates import TemplateArguments
+from demur.chat.gguf_header import read_header
+from demur.chat.rendering import ChatRenderer
 from demur.errors import DemurError
-from demur.exports.template_check import TemplateCheck
+from demur.exports.template_check import TemplateCheck, Trial
+from demur.exports.template_forms import FORMS, TOOLS, Form, with_tools
+from demur.exports.template_rewriting import WAYS, Way, switches
 from demur.prompts import SafetyPrompt
 
-# The empty expression keeps Jinja from eating white space that a template begins with.
-_END = '{{ "" }}'
-
-# The messages as demur reads them: the text of all system messages by itself, and the text of every
-# other message in one piece. Engines send texts as parts too, of which many templates read the
-# first one only, and several system messages, of which some templates keep the last.
-#
-# Engines take the name of a token for the token wherever it stands in the rendered text. So in a
-# message, what all names have in common is replaced. Of such a message only the content is kept.
-# Its parts are looked at together, because a template may join them.
-_PLAIN_MESSAGES = """\
-{%- set safety_plain = namespace(system=[], messages=[], text="", others=[]) -%}
-{%- for message in messages -%}
-{%- set safety_plain.text = "" -%}
-{%- set safety_plain.others = [] -%}
-{%- if message["content"] is string -%}
-{%- set safety_plain.text = message["content"] -%}
-{%- else -%}
-{%- for part in message["content"] or [] -%}
-{%- if part["type"] == "text" -%}
-{%- set safety_plain.text = safety_plain.text + part["text"] -%}
-{%- else -%}
-{%- set safety_plain.others = safety_plain.others + [part] -%}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{%- set safety_named = safety_mark in safety_plain.text or safety_mark in (message | tojson) -%}
-{%- set safety_plain.text = safety_plain.text.split(safety_mark) | join("safety ") -%}
-{%- if message["role"] in ["system", "developer"] -%}
-{%- if safety_plain.text | trim -%}
-{%- set safety_plain.system = safety_plain.system + [safety_plain.text | trim] -%}
-{%- endif -%}
-{%- elif not safety_named and (safety_plain.others or message | length > 2 and \
-message["role"] != "user") -%}
-{%- set safety_plain.messages = safety_plain.messages + [message] -%}
-{%- elif safety_plain.others -%}
-{%- set safety_plain.messages = safety_plain.messages + [{"role": message["role"], \
-"content": safety_plain.others + [{"type": "text", "text": safety_plain.text}]}] -%}
-{%- else -%}
-{%- set safety_plain.messages = safety_plain.messages \
-+ [{"role": message["role"], "content": AS_CONTENT(safety_plain.text)}] -%}
-{%- endif -%}
-{%- endfor -%}
-{%- set safety_content = ([safety_tokens] + safety_plain.system) | join("\\n\\n") -%}
-"""
-
-_SYSTEM_ROLE = """\
-{%- set messages = [{"role": "system", "content": AS_CONTENT(safety_content)}] \
-+ safety_plain.messages -%}
-"""
-
-_NO_SYSTEM_ROLE = """\
-{%- set messages = safety_plain.messages -%}
-{%- if messages and messages[0]["role"] == "user" -%}
-{%- set safety_first = messages[0]["content"] -%}
-{%- if safety_first is string -%}
-{%- set safety_content = AS_CONTENT(safety_content + "\\n\\n" + safety_first) -%}
-{%- elif safety_first | length == 1 and safety_first[0]["type"] == "text" -%}
-{%- set safety_content = \
-[{"type": "text", "text": safety_content + "\\n\\n" + safety_first[0]["text"]}] -%}
-{%- else -%}
-{%- set safety_content = [{"type": "text", "text": safety_content + "\\n\\n"}] + safety_first -%}
-{%- endif -%}
-{%- set messages = [{"role": "user", "content": safety_content}] + messages[1:] -%}
-{%- else -%}
-{%- set messages = [{"role": "user", "content": AS_CONTENT(safety_content)}] + messages -%}
-{%- endif -%}
-"""
+_MAIN, _WITH_TOOLS = "default", "tool_use"
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The safety tokens in a tokenizer of their own, with a template that opens with them.
+    """The safety tokens in a tokenizer of their own, with templates that open with them.
 
     Attributes:
-        tokenizer: a copy of the model's, with the tokens and the template.
+        tokenizer: a copy of the model's, with the tokens and the main template.
         first_id: the first token's id; the others follow it.
         system_role: whether the model's own template has a system message.
+        more: further templates by name, for example `tool_use`, which some engines take where a
+            conversation offers tools.
+        left_out: what is wrong with each further template that cannot open with the tokens.
     """
 
     tokenizer: Any
     first_id: int
     system_role: bool
+    more: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """All templates by name; the main one is the `default`."""
+        return {_MAIN: str(self.tokenizer.chat_template), **self.more}
+
+    @property
+    def named_templates(self) -> list[dict[str, str]]:
+        """All templates, as `GGUFWriter` takes them."""
+        return [{"name": name, "template": text} for name, text in self.templates.items()]
+
+
+@dataclass(frozen=True)
+class SafetyTokens:
+    """A tokenizer with the safety tokens of a prompt.
+
+    Attributes:
+        prompt: trained safety prompt.
+        tokenizer: a copy of a model's tokenizer, with the tokens.
+        names: a name for each row of the prompt; other prompts' tokens have other names.
+        ids: ids of the tokens, one behind the other.
+    """
+
+    prompt: SafetyPrompt
+    tokenizer: Any
+    names: Sequence[str]
+    ids: Sequence[int]
+
+    @classmethod
+    def added(
+        cls, tokenizer: PreTrainedTokenizerBase, prompt: SafetyPrompt, model_name: str
+    ) -> SafetyTokens:
+        """Add the tokens of a prompt to a copy of a tokenizer.
+
+        Raises:
+            DemurError: the tokenizer's ids have a gap.
+        """
+        copied: Any = copy.deepcopy(tokenizer)
+        names = safety_token_names(prompt)
+        added = [AddedToken(name, special=True, normalized=False) for name in names]
+        copied.add_tokens(added, special_tokens=True)
+        ids = copied.convert_tokens_to_ids(names)
+        if ids != list(range(ids[0], ids[0] + len(ids))):
+            raise DemurError(
+                f"The tokenizer of {model_name} gives new tokens no ids in a row: "
+                "export to peft instead."
+            )
+        return cls(prompt, copied, names, ids)
+
+
+@dataclass(frozen=True)
+class OpenedTemplate:
+    """A template that opens every conversation with safety tokens.
+
+    Attributes:
+        template: the Jinja chat template.
+        way: how the tokens come in front.
+        trials: what it did with every form of a conversation.
+    """
+
+    template: str
+    way: Way
+    trials: Sequence[Trial]
+
+
+def open_template(
+    renderer: ChatRenderer,
+    tokens: SafetyTokens,
+    name: str,
+    *,
+    may_think: bool = True,
+    forms: Sequence[Form] = FORMS,
+) -> OpenedTemplate:
+    """Let a chat template open every conversation with safety tokens.
+
+    It is tried on all forms of a conversation that engines send: texts and parts, with and without
+    system messages of an application, one or several of them, in front or later, with tools, with
+    an answer in front. The token ids must be those that demur itself uses. A text that writes the
+    name of a safety token must not become the token.
+
+    Args:
+        renderer: renderer with the template.
+        tokens: the safety tokens.
+        name: name of the model, for messages.
+        may_think: whether an engine may turn on the thinking that the template leaves out by
+            default. llama.cpp does that by itself.
+        forms: forms of a conversation that an engine renders with this template.
+
+    Raises:
+        DemurError: in no way all conversations are what they should be.
+    """
+    renderer.render_text("?", tools=TOOLS if all(form.offers_tools for form in forms) else ())
+    assignments = switches(renderer.options, may_think)
+    fewest: list[Trial] | None = None
+    for way in WAYS:
+        template = way.template(renderer.template, tokens.names, _mark(tokens.prompt), assignments)
+        check = TemplateCheck(
+            renderer, tokens.prompt, tokens.tokenizer, template, tokens.ids, tokens.names
+        )
+        trials = check.trials(forms)
+        wrong = [trial for trial in trials if trial.outcome == "wrong"]
+        if not wrong:
+            if check.lets_users_write_tokens(forms[0].options):
+                raise DemurError(
+                    f"The chat template of {name} lets a user write safety tokens: "
+                    "export to peft instead."
+                )
+            return OpenedTemplate(template, way, trials)
+        if fewest is None or len(wrong) < len(fewest):
+            fewest = wrong
+    assert fewest
+    raise DemurError(
+        f"The chat template of {name} cannot open every conversation with the safety prompt. In "
+        f"one with {fewest[0].form.name}, {fewest[0].problem}: export to peft instead."
+    )
+
+
+def make_opening(model: ChatModel, prompt: SafetyPrompt, *, may_think: bool = True) -> Opening:
+    """Add the safety tokens to a copy of the tokenizer and write the templates.
+
+    Args:
+        model: base model.
+        prompt: trained safety prompt.
+        may_think: whether an engine may turn on the thinking that the template leaves out by
+            default.
+
+    Raises:
+        DemurError: the tokenizer's ids have a gap, or no template gives the same ids.
+    """
+    tokens = SafetyTokens.added(model.engine.tokenizer, prompt, model.name)
+    main = open_template(model.renderer, tokens, model.name, may_think=may_think)
+    tokens.tokenizer.chat_template = main.template
+    more: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for name, template in _further_templates(model).items():
+        try:
+            renderer = ChatRenderer(model.engine.tokenizer, template=template)
+            forms = with_tools(FORMS) if name == _WITH_TOOLS else FORMS
+            title = f"{model.name} for {name}"
+            opened = open_template(renderer, tokens, title, may_think=may_think, forms=forms)
+            more[name] = opened.template
+        except DemurError as error:
+            left_out[name] = str(error)
+    return Opening(
+        tokens.tokenizer, tokens.ids[0], main.way.place == "system message", more, left_out
+    )
 
 
 def safety_token_names(prompt: SafetyPrompt) -> list[str]:
@@ -116,77 +201,14 @@ def _mark(prompt: SafetyPrompt) -> str:
     return f"safety-{digest}-"
 
 
-def make_opening(model: ChatModel, prompt: SafetyPrompt, *, may_think: bool = True) -> Opening:
-    """Add the safety tokens to a copy of the tokenizer and write the template.
-
-    The template is tried on all forms of a conversation that engines send: texts and parts, with
-    and without system messages of an application, one or several of them, in front or later. The
-    token ids must be those that demur itself uses. A text that writes the name of a safety token
-    must not become the token.
-
-    Args:
-        model: base model.
-        prompt: trained safety prompt.
-        may_think: whether an engine may turn on the thinking that the template leaves out by
-            default. llama.cpp does that by itself.
-
-    Raises:
-        DemurError: the tokenizer's ids have a gap, or no template gives the same ids.
-    """
-    tokenizer: Any = copy.deepcopy(model.engine.tokenizer)
-    names = safety_token_names(prompt)
-    tokenizer.add_tokens(
-        [AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True
-    )
-    ids = tokenizer.convert_tokens_to_ids(names)
-    if ids != list(range(ids[0], ids[0] + len(ids))):
-        raise DemurError(
-            f"The tokenizer of {model.name} gives new tokens no ids in a row: "
-            "export to peft instead."
-        )
-    switches = _switches(model.renderer.options, may_think)
-    for rewriting, as_parts in product((_SYSTEM_ROLE, _NO_SYSTEM_ROLE), (False, True)):
-        switches = _switches(model.renderer.options, may_think)
-        template = _template(
-            model, names, _mark(prompt), switches + _rewritten(rewriting, as_parts)
-        )
-        check = TemplateCheck(model, prompt, tokenizer, template, ids)
-        if check.gives_the_same_ids():
-            check.require_whole_conversations()
-            check.require_no_more(names)
-            tokenizer.chat_template = template
-            return Opening(tokenizer, ids[0], rewriting is _SYSTEM_ROLE)
-    raise DemurError(
-        f"The chat template of {model.name} does not let another message stand in front exactly: "
-        "export to peft instead."
-    )
-
-
-def _template(model: ChatModel, names: Sequence[str], mark: str, before: str) -> str:
-    opening = f"{{%- set safety_tokens = {json.dumps(''.join(names))} -%}}\n"
-    opening += f"{{%- set safety_mark = {json.dumps(mark)} -%}}\n"
-    return opening + before + _END + model.renderer.template
-
-
-def _switches(options: TemplateArguments, may_think: bool) -> str:
-    """What turns thinking off: by default, or whatever an engine says."""
-    assignments = [
-        (name, f"{{%- set {name} = {_jinja(value)} -%}}")
-        for name, value in options.items()
-        if name != "date_string"
-    ]
-    if may_think:
-        return "".join(
-            f"{{%- if {name} is not defined -%}}{each}{{%- endif -%}}" for name, each in assignments
-        )
-    return "".join(each for _, each in assignments)
-
-
-def _rewritten(rewriting: str, as_parts: bool) -> str:
-    """The messages as the model's template takes them."""
-    content = r'[{"type": "text", "text": \1}]' if as_parts else r"\1"
-    return re.sub(r"AS_CONTENT\((.*?)\)", content, _PLAIN_MESSAGES + rewriting)
-
-
-def _jinja(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else json.dumps(value)
+def _further_templates(model: ChatModel) -> dict[str, str]:
+    """Templates of a model beside its main one; none where another main one was given."""
+    found = {}
+    if model.gguf is not None:
+        found = read_header(model.gguf, model.name).templates
+    elif isinstance(model.engine.tokenizer.chat_template, dict):
+        found = dict(model.engine.tokenizer.chat_template)
+    own = found.pop(_MAIN, None)
+    if own is None or not model.renderer.template.startswith(own.removesuffix("\n")):
+        return {}
+    return found

@@ -78,8 +78,9 @@ def _opening(model: ChatModel, condition: Condition, template: str) -> int:
         DemurError: it does not.
     """
     tokenizer = model.engine.tokenizer
-    conversations = [messages_of([("user", query)]) for query in _QUERIES]
-    renderings = rendered(tokenizer, conversations, template, model.renderer.options)
+    options = model.renderer.options
+    conversations = [(messages_of([("user", query)]), options) for query in _QUERIES]
+    renderings = rendered(tokenizer, conversations, template)
     openings: set[tuple[int, ...]] = set()
     for query, rendering in zip(_QUERIES, renderings, strict=True):
         inputs = model.inputs([query, query], condition)

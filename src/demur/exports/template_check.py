@@ -5,35 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from demur.chat import ChatModel
 from demur.chat.bounded import OutOfBounds, bounded_text
+from demur.chat.rendering import ChatRenderer
 from demur.chat.templates import TemplateArguments, pin_clock
 from demur.errors import DemurError
+from demur.exports.template_forms import FORMS, QUERIES, SYSTEM, TOOLS, Form, Turns
 from demur.prompts import SafetyPrompt
+from demur.records import tool_names
 
-Turns = Sequence[tuple[str, str]]
-"""Roles and texts of messages."""
+_PARTS = (0, 1, 2)
 
-_QUERIES = ("How do I kill a process?", "Name a tree.", "1 + 1 = ?")
-_SYSTEM, _MORE = "You work for a bakery.\nAnswer in one sentence.", "Today is a holiday."
-_FIRST, _LAST = ("user", _QUERIES[0]), ("user", _QUERIES[1])
-_ANSWER = ("assistant", "With its number.")
-_SYSTEMS: Sequence[tuple[Turns, str | None]] = (
-    ([], None),
-    ([("system", _SYSTEM)], _SYSTEM),
-    ([("developer", _SYSTEM)], _SYSTEM),
-    ([("system", " ")], None),
-    ([("system", _SYSTEM), ("system", _MORE)], f"{_SYSTEM}\n\n{_MORE}"),
-)
-_LONGER: Sequence[Turns] = (
-    [_FIRST, _ANSWER, _LAST],
-    [("system", _SYSTEM), _FIRST, _ANSWER, _LAST],
-    [_FIRST, _ANSWER, ("system", _SYSTEM), _LAST],
-    [("system", _SYSTEM), _FIRST, _ANSWER, ("system", _MORE), _LAST],
-    [_ANSWER, _LAST],
-)
+Outcome = Literal["as in the run", "whole", "refused by the template", "wrong"]
+"""What becomes of one form of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -50,83 +35,118 @@ class Rendering:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What a template did with one form of a conversation.
+
+    Attributes:
+        form: the form, with its texts as plain texts and as parts.
+        outcome: `as in the run`: the tokens are those that demur uses; `whole`: a conversation
+            that demur does not send keeps every text and all safety tokens; `refused by the
+            template`: it ends in an error, as it does in the model's own template; `wrong`.
+        problem: what is wrong, as the end of a sentence; empty where nothing is.
+    """
+
+    form: Form
+    outcome: Outcome
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class TemplateCheck:
     """Tries of a template that opens conversations with safety tokens.
 
     Attributes:
-        model: base model, which tells the ids that the template must give.
+        renderer: renderer with the model's own template, which tells the right ids.
         prompt: trained safety prompt.
         tokenizer: tokenizer that has the safety tokens.
         template: template to try.
         ids: ids of the safety tokens, in their order.
+        names: names of the safety tokens.
     """
 
-    model: ChatModel
+    renderer: ChatRenderer
     prompt: SafetyPrompt
     tokenizer: Any
     template: str
     ids: Sequence[int]
+    names: Sequence[str]
 
-    def gives_the_same_ids(self) -> bool:
-        """Whether queries, alone and behind system messages, become the ids that demur uses.
-
-        Messages come as texts and as parts. System messages are one or two, and may be blank.
-        """
-        tries = [
-            ([*before, ("user", query)], self._wanted(query, system_prompt))
-            for query in _QUERIES
-            for before, system_prompt in _SYSTEMS
+    def trials(self, forms: Sequence[Form] = FORMS) -> list[Trial]:
+        """A trial of each form."""
+        found = self._exported([(form, form.options) for form in forms])
+        base = self._base(forms)
+        return [
+            self._trial(form, unchanged, renderings)
+            for form, unchanged, renderings in zip(forms, base, found, strict=True)
         ]
-        found = self._render([turns for turns, _ in tries], self.template)
-        return all(
-            rendering is not None and rendering.ids == wanted
-            for (_, wanted), both in zip(tries, found, strict=True)
-            for rendering in both
-        )
 
-    def require_whole_conversations(self) -> None:
-        """Check longer conversations: every text is there, and the safety tokens once.
-
-        A conversation that the template of the base model does not render is left out.
-
-        Raises:
-            DemurError: a text or a safety token is lost.
-        """
-        alone = [[turn for turn in turns if turn[0] != "system"] for turns in _LONGER]
-        base = self._render(alone, self.model.renderer.template)
-        found = self._render(_LONGER, self.template)
-        for turns, others, unchanged, both in zip(_LONGER, alone, base, found, strict=True):
-            if not any(_holds(rendering, others) for rendering in unchanged):
-                continue
-            if not all(_holds(one, turns) and self._has_tokens_once(one) for one in both):
-                roles = ", ".join(role for role, _ in turns)
-                raise DemurError(
-                    f"The chat template of {self.model.name} loses a text of a conversation of "
-                    f"{roles}: export to peft instead."
-                )
-
-    def require_no_more(self, names: Sequence[str]) -> None:
-        """Check that a text with the names of the tokens adds none of them.
+    def lets_users_write_tokens(self, options: TemplateArguments) -> bool:
+        """Whether a message with the names of the tokens adds one of them.
 
         Args:
-            names: names of the safety tokens.
-
-        Raises:
-            DemurError: it does.
+            options: variables that an engine gives the template.
         """
-        user = ("user", f"{''.join(names)} {_QUERIES[0]} {names[-1]}")
-        tries = [[user], [("system", f"{_SYSTEM} {names[0]}"), user]]
-        for both in self._render(tries, self.template):
-            if not all(self._has_tokens_once(rendering) for rendering in both):
-                raise DemurError(
-                    f"The chat template of {self.model.name} lets a user write safety tokens: "
-                    "export to peft instead."
-                )
-
-    def _wanted(self, query: str, system_prompt: str | None) -> list[int]:
-        conversation = self.model.renderer.render(
-            query, self.prompt.text, system_prompt, prompt_rows=self.prompt.rows
+        user = ("user", f"{''.join(self.names)} {QUERIES[0]} {self.names[-1]}")
+        ways: list[Turns] = [[user], [("system", f"{SYSTEM} {self.names[0]}"), user]]
+        forms = [Form("names", turns) for turns in ways]
+        return not all(
+            self._has_tokens_once(rendering)
+            for each in self._exported([(form, options) for form in forms])
+            for rendering in each
         )
+
+    def _trial(
+        self, form: Form, base: Rendering | None, found: Sequence[Rendering | None]
+    ) -> Trial:
+        whole = [one for one in found if one is not None]
+        required = [*form.system_texts, *self._required(form, base)]
+        for rendering in whole:
+            if problem := self._lost(rendering, required):
+                return Trial(form, "wrong", problem)
+        wanted = self._wanted(form)
+        if len(whole) < len(found):
+            if wanted is None and base is None and not whole:
+                return Trial(form, "refused by the template")
+            return Trial(form, "wrong", "it ends in an error")
+        if any(one.ids != whole[0].ids for one in whole):
+            return Trial(form, "wrong", "parts become other tokens than texts")
+        if wanted is None:
+            return Trial(form, "whole")
+        if whole[0].ids != wanted:
+            return Trial(form, "wrong", "it becomes other tokens than in the run")
+        return Trial(form, "as in the run")
+
+    def _required(self, form: Form, base: Rendering | None) -> list[str]:
+        """What the model's own template keeps of a conversation without system messages."""
+        if base is None:
+            return []
+        tools = tool_names(TOOLS) if form.offers_tools else []
+        return [text for text in [*form.other_texts, *tools] if text in base.text]
+
+    def _lost(self, rendering: Rendering, texts: Sequence[str]) -> str:
+        if not self._has_tokens_once(rendering):
+            return "the safety prompt does not stand in it once"
+        lost = next((text for text in texts if text not in rendering.text), None)
+        return "" if lost is None else f"the text {lost!r} is lost"
+
+    def _wanted(self, form: Form) -> list[int] | None:
+        """The ids that demur uses; None where it sends no such conversation."""
+        history = form.exchanges
+        if history is None:
+            return None
+        try:
+            conversation = self.renderer.render(
+                form.others[-1][1],
+                self.prompt.text,
+                form.system_prompt,
+                prompt_rows=self.prompt.rows,
+                history=history,
+                tools=TOOLS if form.offers_tools else (),
+            )
+        except OutOfBounds:
+            raise
+        except DemurError:
+            return None
         assert conversation.prompt_span is not None
         start, end = conversation.prompt_span
         return [*conversation.token_ids[:start], *self.ids, *conversation.token_ids[end:]]
@@ -136,49 +156,64 @@ class TemplateCheck:
         found = [] if rendering is None else [one for one in rendering.ids if one in ours]
         return found == list(self.ids)
 
-    def _render(
-        self, conversations: Sequence[Turns], template: str
-    ) -> list[tuple[Rendering | None, Rendering | None]]:
-        """Each conversation with messages of text, and with messages of parts.
+    def _exported(
+        self, forms: Sequence[tuple[Form, TemplateArguments]]
+    ) -> list[list[Rendering | None]]:
+        """Each form under the template, as text and as parts.
 
-        An engine passes no variables, so those of demur are left out, except for the date.
+        An engine passes no variables of demur's, so they are left out, except for the date.
         """
-        options = self.model.renderer.options
-        date = {name: options[name] for name in ("date_string",) if name in options}
+        known = self.renderer.options
+        date = {name: known[name] for name in ("date_string",) if name in known}
         found = rendered(
             self.tokenizer,
-            [messages_of(turns, parts) for turns in conversations for parts in (False, True)],
-            template,
-            date if template == self.template else options,
+            [
+                (form.messages(parts), {**date, **options})
+                for form, options in forms
+                for parts in _PARTS
+            ],
+            self.template,
         )
-        return list(zip(found[::2], found[1::2], strict=True))
+        size = len(_PARTS)
+        return [found[start : start + size] for start in range(0, len(found), size)]
 
-
-def _holds(rendering: Rendering | None, turns: Turns) -> bool:
-    return rendering is not None and all(content in rendering.text for _, content in turns)
+    def _base(self, forms: Sequence[Form]) -> list[Rendering | None]:
+        """Each form without its system messages under the model's own template."""
+        found = rendered(
+            self.tokenizer,
+            [
+                (form.messages(parts, systems=False), {**self.renderer.options, **form.options})
+                for form in forms
+                for parts in (0, 1)
+            ],
+            self.renderer.template,
+        )
+        return [
+            max(
+                (one for one in both if one is not None),
+                key=lambda one: sum(text in one.text for text in form.other_texts),
+                default=None,
+            )
+            for form, both in zip(forms, zip(found[::2], found[1::2], strict=True), strict=True)
+        ]
 
 
 def messages_of(turns: Turns, as_parts: bool = False) -> list[dict[str, Any]]:
     """Messages as engines send them: their content is text, or a list with one part."""
-    return [
-        {"role": role, "content": [{"type": "text", "text": text}] if as_parts else text}
-        for role, text in turns
-    ]
+    return Form("messages", turns).messages(int(as_parts))
 
 
 def rendered(
     tokenizer: Any,
-    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    conversations: Sequence[tuple[Sequence[Mapping[str, Any]], TemplateArguments]],
     template: str,
-    options: TemplateArguments,
 ) -> list[Rendering | None]:
     """Conversations under a template, each up to where the answer begins.
 
     Args:
         tokenizer: tokenizer of the model.
-        conversations: messages of each.
+        conversations: messages of each, with the variables that it is rendered with.
         template: Jinja chat template, which runs in a process with limits.
-        options: variables that it is rendered with.
 
     Returns:
         A rendering of each; None where the template fails.
@@ -186,12 +221,15 @@ def rendered(
     Raises:
         OutOfBounds: the template takes too long, or needs too much memory.
     """
+    pinned = pin_clock(template)
 
-    def render(messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]] | None:
+    def render(
+        messages: Sequence[Mapping[str, Any]], options: TemplateArguments
+    ) -> tuple[str, list[int]] | None:
         try:
             text = tokenizer.apply_chat_template(
                 messages,
-                chat_template=pin_clock(template),
+                chat_template=pinned,
                 add_generation_prompt=True,
                 tokenize=False,
                 **options,
@@ -203,7 +241,7 @@ def rendered(
         return text, tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def work() -> str:
-        return json.dumps([render(messages) for messages in conversations])
+        return json.dumps([render(*each) for each in conversations])
 
     try:
         found = json.loads(bounded_text(work, "The model's chat template"))

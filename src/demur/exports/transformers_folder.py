@@ -58,7 +58,10 @@ def write_transformers_folder(
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     _write_ends(folder, model)
-    vocabulary.opening.tokenizer.save_pretrained(folder)
+    opening = vocabulary.opening
+    if opening.more:
+        opening.tokenizer.chat_template = opening.templates
+    opening.tokenizer.save_pretrained(folder)
 
 
 def _write_config(source: Path, folder: Path, tied: bool, vocabulary: int) -> None:

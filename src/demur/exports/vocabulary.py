@@ -47,6 +47,11 @@ class Vocabulary:
         """
         assert prompt.embeddings is not None
         opening = make_opening(model, prompt, may_think=may_think)
+        for name, problem in opening.left_out.items():
+            progress.message(
+                f"The template {name!r:.60} is left out of the export, and conversations get the "
+                f"main one in its place. {problem}"
+            )
         rows = _stored_rows(model.engine.model.get_input_embeddings(), prompt.embeddings)
         with progress.stage("Making sure that the prompt is never emitted", 1) as stage:
             unlikely = head_row(model, prompt)
