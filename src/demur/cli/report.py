@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from demur.cli.command import Command
 from demur.cli.screen import show_path
 from demur.cli.work import require_finished
+from demur.errors import DemurError
 
 
 class ReportOptions(BaseModel):
@@ -18,7 +19,7 @@ class ReportOptions(BaseModel):
 
     folders: tuple[Path, ...] = Field(
         min_length=1,
-        description="folders of finished runs, diagnoses, evaluations and attacks",
+        description="folders of finished runs, diagnoses, evaluations and attacks, or of one study",
         json_schema_extra={"argument": True},
     )
     output: Path | None = Field(
@@ -35,9 +36,27 @@ def run_report(options: ReportOptions) -> None:
     from demur.records import kind_of
     from demur.report import write_report
 
-    for folder in map(Path, options.folders):
-        require_finished(folder, kind_of(folder, finished=True))
+    kinds = {folder: kind_of(folder, finished=True) for folder in map(Path, options.folders)}
+    for folder, kind in kinds.items():
+        require_finished(folder, kind)
+        if kind == "study" and (len(kinds) > 1 or options.output is not None):
+            raise DemurError(
+                f"{folder} is a study, whose pages lie in its folder: give it alone, without "
+                "--output."
+            )
+    (first, kind), *_ = kinds.items()
+    if kind == "study":
+        show_path("Open in a browser:", _study_pages(first))
+        return
     show_path("Open in a browser:", write_report(options.folders, options.output))
+
+
+def _study_pages(folder: Path) -> Path:
+    """Write the pages of a study again."""
+    from demur.cli.stages import TerminalProgress
+    from demur.study import FinishedStudy
+
+    return FinishedStudy.load(folder).write(TerminalProgress())
 
 
 REPORT = Command(
@@ -46,5 +65,6 @@ REPORT = Command(
     run=run_report,
     help="""Write one HTML file that shows runs, diagnoses, evaluations and attacks side by side.
 
-    The file works offline in any browser and sends no requests.""",
+    The file works offline in any browser and sends no requests. Of a study, all tables, figures and
+    pages in its folder are written again.""",
 )

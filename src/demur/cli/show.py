@@ -26,8 +26,8 @@ class ShowOptions(BaseModel):
 
     folder: str | None = Field(
         default=None,
-        description="folder of a finished run, evaluation, diagnosis, attack or capability check; "
-        "or a safety prompt: a folder, or organisation/name on the hub",
+        description="folder of a finished run, evaluation, diagnosis, attack, capability check or "
+        "study; or a safety prompt: a folder, or organisation/name on the hub",
         json_schema_extra={"argument": True, "default": "a list of what lies here"},
     )
     format: TableFormat = Field(
@@ -69,6 +69,8 @@ def run_show(options: ShowOptions) -> None:
         _show_attacks(path, options.format)
     elif kind == "capability check":
         _show_capability(path)
+    elif kind == "study":
+        _show_study(path)
     else:
         _show_prompt(options.folder)
 
@@ -123,6 +125,13 @@ def _show_capability(path: Path) -> None:
     from demur.cli.capability import print_capability
 
     print_capability(console, Capability.load(path))
+
+
+def _show_study(path: Path) -> None:
+    from demur.cli.study import print_study
+    from demur.study import FinishedStudy
+
+    print_study(console, FinishedStudy.load(path))
 
 
 def _show_prompt(spec: str) -> None:

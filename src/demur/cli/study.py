@@ -15,12 +15,15 @@ from demur.cli.screen import (
     console,
     new_table,
     one_line,
+    print_again,
     printable,
     short_name,
     show_path,
     with_notes,
 )
 from demur.cli.stages import TerminalProgress, duration
+from demur.errors import DemurError
+from demur.study.formats import CAPTIONS
 
 if TYPE_CHECKING:
     from demur.study import FinishedStudy, StudyPlan
@@ -34,7 +37,8 @@ The file says what there is; `docs/study.md` describes it. The same command goes
 one stopped, after a kill as well, and does only what is missing. A cell that fails does not stop
 the others; the exit status is 1 then.
 
-With --plan, the grid is checked and printed with what it costs, and nothing is done."""
+With --plan, the grid is checked and printed with what it costs, and nothing is done. With --report,
+tables, figures and pages are made again from what is stored, without a model."""
 
 
 class StudyOptions(BaseModel):
@@ -43,7 +47,7 @@ class StudyOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: Path = Field(
-        description="TOML file of the study",
+        description="TOML file of the study; with --report its folder will do",
         json_schema_extra={"argument": True},
     )
     output: Path | None = Field(
@@ -54,6 +58,9 @@ class StudyOptions(BaseModel):
     plan: bool = Field(
         default=False, description="print the cells with what they cost, and do nothing"
     )
+    report: bool = Field(
+        default=False, description="write tables, figures and pages again, and do nothing else"
+    )
 
 
 def run_study(options: StudyOptions) -> None:
@@ -61,15 +68,38 @@ def run_study(options: StudyOptions) -> None:
     from demur.study import FinishedStudy, Study, do_study
 
     progress = TerminalProgress()
+    if options.plan and options.report:
+        raise DemurError("--plan and --report exclude each other: leave one out.")
+    if options.report:
+        finished = FinishedStudy.load(folder_of(options))
+        finished.write(progress)
+        print_study(console, finished)
+        return
     plan = Study.load(options.study, options.output).plan(progress)
     if options.plan:
         print_plan(console, plan)
         return
     do_study(plan, progress)
     finished = FinishedStudy.load(plan.path)
+    finished.write(progress, pages=False)
     print_study(console, finished)
     if finished.failures:
         raise typer.Exit(FAILED)
+
+
+def folder_of(options: StudyOptions) -> Path:
+    """The folder of a study, which is named itself or by the study's file.
+
+    Raises:
+        DemurError: the file cannot be read.
+    """
+    from demur.study import Study
+
+    if options.study.is_dir():
+        if options.output is not None:
+            raise DemurError(f"{options.study} is the folder of a study: leave --output out.")
+        return options.study
+    return Study.load(options.study, options.output).path
 
 
 def print_plan(console: Console, plan: StudyPlan) -> None:
@@ -115,16 +145,38 @@ def _together(plan: StudyPlan) -> str:
 
 
 def print_study(console: Console, study: FinishedStudy) -> None:
-    """Print what came of a study, the cells that failed, and how to go on."""
-    cells = len(study.record.cells)
-    failures = study.failures
-    show_path(f"{cells - len(failures)} of {cells} cells are done. The results are in:", study.path)
+    """Print the means, the ranks, where the results are, and the cells that failed."""
+    from demur.study.formats import wide_tables
+
+    console.print()
+    for one in wide_tables(study.table):
+        if one.caption == CAPTIONS["wrong at least once"]:
+            continue  # it is in the files
+        table = new_table(one.caption)
+        for name in ("model", "prompt"):
+            table.add_column(name, overflow="fold")
+        for name in one.columns:
+            table.add_column(Text(printable(name)), justify="right", overflow="fold")
+        for model, arm, cells in one.rows:
+            table.add_row(
+                Text(short_name(model, 24)),
+                Text(printable(arm.title)),
+                *(Text(cell.replace(" to ", "-")) for cell in cells),
+            )
+        console.print(with_notes(table, [one.note]))
+    if study.table.ranks:
+        best = study.table.ranks[0]
+        told = f"Best mean rank: {best.arm.title}, {best.mean:.2f} of {best.arms}."
+        console.print(Text(printable(told)), soft_wrap=True)
+    failures, count = study.failures, len(study.record.cells)
     for cell, reason in failures:
         line = Text("failed  ", style="red")
         line.append(printable(f"{cell.title}: {one_line(reason, 300)}"), style="default")
         console.print(line, soft_wrap=True)
+    console.print(f"{len(study.done)} of {count} cells are done.")
     if failures:
         console.print("Run the same command again to try the failed cells once more.")
+    print_again(console, study.path, "All responses, tables and figures")
 
 
 STUDY = Command(verb="study", settings=StudyOptions, run=run_study, help=HELP)

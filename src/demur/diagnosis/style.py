@@ -107,9 +107,11 @@ def label_components(axes: Axes, explained_variance: tuple[float, float]) -> Non
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a `png` or `svg` file, without a date in it."""
+    """A figure as the bytes of a `png`, `svg` or `pdf` file, without a date in it."""
     target = io.BytesIO()
-    figure.draw_without_rendering()  # the layout settles at the second attempt
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()  # the layout settles at the second attempt
+    dates = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}
+    metadata = {dates[kind]: None}
     figure.savefig(target, format=kind, dpi=200, facecolor="white", metadata=metadata)
     return target.getvalue()

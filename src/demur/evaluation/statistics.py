@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from fractions import Fraction
 from statistics import NormalDist, fmean, stdev
 
 from demur.errors import DemurError
@@ -14,6 +16,11 @@ _ROUNDING = 1e-9
 
 _DRAWS = 100_000
 """Sign flips drawn where there are too many to count; the least p-value is one in so many."""
+
+
+_MOST_PARTS = 10_000
+_MOST_STEPS = 50_000
+"""Largest denominator of a step, and largest sum in steps, that are computed exactly."""
 
 
 def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -136,8 +143,9 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
     If two prompts do the same, each query's difference is as likely to have the other sign. The
     p-value is the share of all sign assignments whose sum is at least as far from 0 as the sum
     observed (two-sided). Where all differences are of one size, as with single responses, this is
-    McNemar's exact test and computed exactly; elsewhere 100,000 assignments are drawn with a fixed
-    seed, the observed one counts as one more, and a p-value near 0.05 is accurate to about 0.0015.
+    McNemar's exact test. It is exact as well where they are whole multiples of one step, as with
+    several responses to each query. Elsewhere 100,000 assignments are drawn with a fixed seed, the
+    observed one counts as one more, and a p-value near 0.05 is accurate to about 0.0015.
 
     Args:
         differences: for each query that both prompts were measured on, in [-1, 1]. Zeros say
@@ -160,6 +168,10 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
         from scipy.stats import binomtest
 
         return float(binomtest(int((signed > 0).sum()), signed.size).pvalue)
+    steps = _whole_steps(sizes.tolist())
+    if steps is not None and sum(map(operator.mul, steps, counts.tolist())) <= _MOST_STEPS:
+        share = abs(float(signed.sum())) / (float(sizes[0]) / steps[0])
+        return _exact_p_value(steps, counts.tolist(), round(share))
     # Differences of one size can be flipped together: how many stay positive is binomial.
     draws = numpy.random.default_rng(0)
     sums = numpy.zeros(_DRAWS)
@@ -167,6 +179,38 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
         sums += size * (2 * draws.binomial(count, 0.5, _DRAWS) - count)
     as_far = numpy.abs(sums) >= abs(float(signed.sum())) - _ROUNDING * signed.size
     return float((1 + as_far.sum()) / (1 + _DRAWS))
+
+
+def _whole_steps(sizes: Sequence[float]) -> list[int] | None:
+    """Sizes as whole multiples of one step; None where there is no such step."""
+    parts = [Fraction(size).limit_denominator(_MOST_PARTS) for size in sizes]
+    if any(abs(float(part) - size) > _ROUNDING for part, size in zip(parts, sizes, strict=True)):
+        return None
+    denominator = math.lcm(*(part.denominator for part in parts))
+    whole = [part.numerator * (denominator // part.denominator) for part in parts]
+    common = math.gcd(*whole)
+    return [one // common for one in whole]
+
+
+def _exact_p_value(steps: Sequence[int], counts: Sequence[int], observed: int) -> float:
+    """The share of sign assignments whose sum is at least as far from 0.
+
+    Args:
+        steps: sizes of the differences in whole steps.
+        counts: number of differences of each size.
+        observed: how far from 0 the sum is, in steps.
+    """
+    import numpy
+    from scipy.stats import binom
+
+    # How likely each sum is, from the lowest one on, two steps apart.
+    likely = numpy.ones(1)
+    for step, count in zip(steps, counts, strict=True):
+        part = numpy.zeros(count * step + 1)
+        part[::step] = binom.pmf(numpy.arange(count + 1), count, 0.5)
+        likely = numpy.convolve(likely, part)
+    sums = 2 * numpy.arange(likely.size) - (likely.size - 1)
+    return min(1.0, float(likely[numpy.abs(sums) >= observed].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

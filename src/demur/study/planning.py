@@ -232,7 +232,7 @@ def plan_study(
         DemurError: something cannot be read or does not fit together, or the folder holds cells
             with other settings.
     """
-    path = STUDIES / safe_name(settings.name) if output is None else Path(output)
+    path = folder_of(settings, output)
     runs = {
         (prompt.name, method.name): run_plan(prompt, method, settings)
         for prompt in settings.basic_prompts
@@ -267,6 +267,16 @@ def plan_study(
     )
     _require_same_cells(path, record)
     return StudyPlan(settings, record, path, runs, chosen, read_outcomes(path))
+
+
+def folder_of(settings: StudySettings, output: str | Path | None = None) -> Path:
+    """The folder of a study.
+
+    Args:
+        settings: everything that the study's file says.
+        output: the folder that was chosen, or None for one with the study's name.
+    """
+    return STUDIES / safe_name(settings.name) if output is None else Path(output)
 
 
 def run_plan(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.progress import Progress
-from demur.study.planning import StudyPlan, plan_study
+from demur.study.planning import StudyPlan, folder_of, plan_study
 from demur.study.results import FinishedStudy
 from demur.study.settings import StudySettings, read_study, study_settings
 from demur.study.work import do_study
@@ -34,7 +34,7 @@ class Study:
         ...     seeds=[0, 1],
         ... )
         >>> print(study.plan())  # doctest: +SKIP
-        >>> print(study.run().table)  # doctest: +SKIP
+        >>> print(study.run())  # doctest: +SKIP
     """
 
     def __init__(self, name: str = "study", *, output: str | Path | None = None, **given: Any):
@@ -56,6 +56,11 @@ class Study:
         study = cls.__new__(cls)
         study.settings, study.output = read_study(path), output
         return study
+
+    @property
+    def path(self) -> Path:
+        """The folder of the study."""
+        return folder_of(self.settings, self.output)
 
     def plan(self, progress: Progress | None = None) -> StudyPlan:
         """The cells with what they cost; no model is loaded and nothing is written.
@@ -82,4 +87,6 @@ class Study:
         """
         plan = self.plan(progress)
         do_study(plan, progress)
-        return FinishedStudy.load(plan.path)
+        finished = FinishedStudy.load(plan.path)
+        finished.write(progress, pages=False)
+        return finished

@@ -1,0 +1,279 @@
+"""The figures of a study as text, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from demur.markdown import escaped
+from demur.study.record import UNTRAINED
+from demur.study.rows import Arm
+from demur.study.table import Group, PairedTest, StudyFigure, StudyMeasure, StudyTable
+
+STAR = "*"
+CAPTIONS: dict[StudyMeasure, str] = {
+    "refused": "Refused, in percent",
+    "answered": "Answered, in percent",
+    "complied harmfully": "Complied with harmfully, in percent",
+    "wrong at least once": "Queries with at least one wrong response, in percent",
+}
+NOTE = (
+    "Means over seeds and queries with 95 % bootstrap intervals over both. A star: differs from "
+    "the basic prompt (a basic prompt: from no prompt) by more than chance, paired test with "
+    "Holm's correction for all {count} tests of the study."
+)
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+@dataclass(frozen=True)
+class WideTable:
+    """The means of one measure: a row an arm and model, a column a group of queries.
+
+    Attributes:
+        caption: title of the table.
+        columns: names of the columns behind model, prompt and method.
+        rows: model, arm and the cells of each row.
+        note: how to read it.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, Arm, tuple[str, ...]], ...]
+    note: str
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Names of all columns."""
+        return ("model", "prompt", "method", *self.columns)
+
+    @property
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        """All cells of each row."""
+        for model, arm, cells in self.rows:
+            yield (model, arm.prompt, _method(arm), *cells)
+
+
+def wide_tables(table: StudyTable) -> list[WideTable]:
+    """A table for each measure."""
+    return [_wide(table, measure) for measure in table.measures]
+
+
+def _wide(table: StudyTable, measure: StudyMeasure) -> WideTable:
+    known = {(one.set, one.label) for one in table.figures if one.measure == measure}
+    groups = [group for group in table.groups if group in known]
+    stars = {
+        (one.model, one.second, (one.set, one.label))
+        for one in table.tests
+        if one.measure == measure and one.more_than_chance and _is_first(one.first, one.second)
+    }
+    rows = []
+    for model in table.models:
+        for arm in table.arms:
+            found = [table.find(model, arm, group, measure) for group in groups]
+            if any(found):
+                marks = [STAR if (model, arm, group) in stars else "" for group in groups]
+                cells = (_cell(*pair) for pair in zip(found, marks, strict=True))
+                rows.append((model, arm, tuple(cells)))
+    tests = sum(one.measure == measure for one in table.tests)
+    return WideTable(
+        CAPTIONS[measure],
+        tuple(title_of(group) for group in groups),
+        tuple(rows),
+        NOTE.format(count=tests) if tests else NOTE.partition(" A star")[0],
+    )
+
+
+def _is_first(first: Arm, second: Arm) -> bool:
+    """Whether an arm is what another one is marked against."""
+    return first.method == UNTRAINED and (second.method != UNTRAINED or first.prompt == "none")
+
+
+def title_of(group: Group) -> str:
+    """What a group of queries is called."""
+    return f"{group[0]}, {group[1]}"
+
+
+def _cell(figure: StudyFigure | None, mark: str) -> str:
+    if figure is None:
+        return ""
+    low, high = 100 * figure.interval.low, 100 * figure.interval.high
+    return f"{100 * figure.mean:.1f}{mark} ({low:.1f} to {high:.1f})"
+
+
+def _method(arm: Arm) -> str:
+    return "" if arm.method == UNTRAINED else arm.method
+
+
+def plain_table(table: StudyTable) -> str:
+    """All means as text for a terminal."""
+    parts: list[str] = []
+    for one in wide_tables(table):
+        rows = [one.header, *one.texts]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        parts.append("\n".join([one.caption, *lines]))
+    return "\n\n".join(parts)
+
+
+def markdown(table: StudyTable) -> str:
+    """All means, the ranks and the differences that are more than chance, as Markdown."""
+    parts: list[str] = []
+    for one in wide_tables(table):
+        rows = [[escaped(cell) for cell in row] for row in one.texts]
+        parts += [f"### {one.caption}", _markdown_table(one.header, rows), escaped(one.note)]
+    if table.ranks:
+        header, ranks = rank_rows(table)
+        ranked = [[escaped(cell) for cell in row] for row in ranks]
+        parts += ["### Mean ranks", _markdown_table(header, ranked)]
+        parts.append("1 is best: most harmful and fewest harmless queries refused.")
+    shown = [one for one in table.tests if one.more_than_chance]
+    count = len(table.tests)
+    parts.append(f"### Differences more than chance: {len(shown)} of {count} tests")
+    if shown:
+        rows = [[escaped(cell) for cell in row] for row in map(test_cells, shown)]
+        parts.append(_markdown_table(TEST_HEADER, rows))
+    return "\n\n".join(parts) + "\n"
+
+
+TEST_HEADER = ("model", "queries", "measure", "from", "to", "points", "95 % interval", "p")
+
+
+def test_cells(one: PairedTest) -> tuple[str, ...]:
+    """A test as the cells of a row."""
+    low, high = 100 * one.interval.low, 100 * one.interval.high
+    return (
+        one.model,
+        title_of((one.set, one.label)),
+        one.measure,
+        one.first.title,
+        one.second.title,
+        f"{100 * one.difference:+.1f}",
+        f"{low:+.1f} to {high:+.1f}",
+        f"{one.adjusted_p_value:.2g}",
+    )
+
+
+def rank_rows(table: StudyTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and rows of the ranks."""
+    header = ("prompt", "method", "mean rank", "harmful", "harmless")
+    rows: list[tuple[str, ...]] = [
+        (
+            one.arm.prompt,
+            _method(one.arm),
+            f"{one.mean:.2f} of {one.arms}",
+            "" if one.harmful is None else f"{one.harmful:.2f}",
+            "" if one.harmless is None else f"{one.harmless:.2f}",
+        )
+        for one in table.ranks
+    ]
+    return header, rows
+
+
+def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def latex(table: StudyTable) -> str:
+    """All means as LaTeX tables, which need the package booktabs."""
+    parts = ["% Needs \\usepackage{booktabs}."]
+    parts += [_latex_table(one, len(table.models) > 1) for one in wide_tables(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(table: WideTable, several: bool) -> str:
+    columns = len(table.columns)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.caption)}. {_latex(table.note)}}}",
+        rf"\begin{{tabular}}{{ll{'r' * columns}}}",
+        r"\toprule",
+        " & ".join(("prompt", "method", *map(_latex, table.columns))) + r" \\",
+    ]
+    before = ""
+    for model, arm, cells in table.rows:
+        if model != before:
+            lines.append(r"\midrule")
+            if several:
+                lines.append(
+                    rf"\multicolumn{{{columns + 2}}}{{l}}{{\textit{{{_latex(model)}}}}} \\"
+                )
+        before = model
+        shown = [_latex(arm.prompt), _latex(_method(arm)), *map(_latex_cell, cells)]
+        lines.append(" & ".join(shown) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+def _latex_cell(cell: str) -> str:
+    mean, _, interval = cell.partition(" ")
+    if not interval:
+        return ""
+    mark = r"$^{*}$" if mean.endswith(STAR) else ""
+    low, _, high = interval.strip("()").partition(" to ")
+    return rf"{mean.rstrip(STAR)}{mark} {{\scriptsize [{low}, {high}]}}"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(one, one if one.isprintable() else " ") for one in text)
+
+
+def figures_csv(table: StudyTable) -> bytes:
+    """Every mean, a row each."""
+    header = (
+        *("model", "prompt", "method", "set", "label", "measure"),
+        *("mean", "low", "high", "seeds", "queries"),
+    )
+    rows = (
+        (
+            *(one.model, *one.arm, one.set, one.label, one.measure),
+            *(one.mean, one.interval.low, one.interval.high, one.seeds, one.queries),
+        )
+        for one in table.figures
+    )
+    return _csv(header, rows)
+
+
+def tests_csv(table: StudyTable) -> bytes:
+    """Every paired test, a row each."""
+    header = (
+        *("model", "set", "label", "measure"),
+        *("first_prompt", "first_method", "second_prompt", "second_method"),
+        *("difference", "low", "high", "queries", "p", "adjusted_p"),
+    )
+    rows = (
+        (
+            *(one.model, one.set, one.label, one.measure, *one.first, *one.second),
+            *(one.difference, one.interval.low, one.interval.high),
+            *(one.queries, one.p_value, one.adjusted_p_value),
+        )
+        for one in table.tests
+    )
+    return _csv(header, rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")
