@@ -23,7 +23,6 @@ from demur.cli.screen import (
 )
 from demur.cli.stages import TerminalProgress, duration
 from demur.errors import DemurError
-from demur.study.formats import CAPTIONS
 
 if TYPE_CHECKING:
     from demur.study import FinishedStudy, StudyPlan
@@ -146,7 +145,7 @@ def _together(plan: StudyPlan) -> str:
 
 def print_study(console: Console, study: FinishedStudy) -> None:
     """Print the means, the ranks, where the results are, and the cells that failed."""
-    from demur.study.formats import wide_tables
+    from demur.study.formats import CAPTIONS, wide_tables
 
     console.print()
     for one in wide_tables(study.table):
