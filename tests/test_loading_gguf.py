@@ -9,14 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 import transformers
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, modeling_gguf_pytorch_utils
 
 from demur import ChatModel, DemurError
 from demur.chat import dequantize
 from demur.chat.catalog import CATALOG, CatalogModel
+from demur.chat.gguf_header import read_header
+from demur.chat.gguf_reading import read_fast
 from demur.chat.loading import load_model
 from tests.tiny_checkpoints import loading_failure, save_llama_gguf
 
@@ -69,6 +72,23 @@ def test_a_gguf_file_is_dequantized_once(
     assert second.tokenizer(text)["input_ids"] == first.tokenizer(text)["input_ids"]
     assert second.tokenizer.chat_template == first.tokenizer.chat_template
     assert second.tokenizer.special_tokens_map == first.tokenizer.special_tokens_map
+
+
+def test_another_file_can_be_read_meanwhile(gguf_file: Path, saved: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    save_llama_gguf(other, saved, {"llama.context_length": 77})
+    reader = gguf.GGUFReader
+    own = modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(other))
+    with read_fast(gguf_file, read_header(gguf_file, "tiny"), "tiny"):
+        assert modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(other)) == own
+        assert (
+            modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(gguf_file))["config"][
+                "max_position_embeddings"
+            ]
+            == 128
+        )
+    assert own["config"]["max_position_embeddings"] == 77
+    assert gguf.GGUFReader is reader
 
 
 def test_a_damaged_copy_is_made_again(gguf_file: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """GGUF files: unpacked once into a dense copy in the cache, opened from there ever after.
 
-Unpacking takes most of a minute. Opening the copy maps it into memory instead of reading it, and
+Unpacking takes seconds. Opening the copy maps it into memory instead of reading it, and
 takes a fraction of a second.
 """
 
@@ -10,6 +10,9 @@ import hashlib
 import importlib
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,8 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.configuration import load_config
 from demur.chat.download import alone, file_sha256
-from demur.chat.gguf_header import damaged
+from demur.chat.gguf_header import damaged, read_header
+from demur.chat.gguf_reading import read_fast
 from demur.chat.weight_checks import check_complete, check_numbers
 from demur.errors import DemurError, first_line
 from demur.files import cache_directory, require_cache_space, write_json
@@ -82,22 +86,39 @@ def dequantized_folder(
         temporary = folder.with_name(folder.name + ".new")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
+        header = read_header(file, name)
         try:
             with progress.stage(f"Unpacking {name} (once)", 2) as stage:
                 stage.note("reading")
-                model, tokenizer = _unpack(file, name, dtype)
-                stage.advance()
-                stage.note("writing")
-                size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-                require_cache_space(root, size, f"The unpacked copy of {name}")
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
-                _record_states(temporary, folder)
+                with read_fast(file, header, name):
+                    with _explained(name):
+                        model = _unpack(file, name, dtype)
+                    stage.advance()
+                    stage.note("writing")
+                    states = _write(model, file, name, temporary)
+                write_json(_states_file(folder), states)
                 temporary.replace(folder)
                 stage.advance()
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _write(
+    model: PreTrainedModel, file: Path, name: str, folder: Path
+) -> dict[str, dict[str, object]]:
+    """Write a model and the tokenizer of its GGUF file; the states of the files by their names."""
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    require_cache_space(folder.parent, size, f"The unpacked copy of {name}")
+    model.save_pretrained(folder)
+    with ThreadPoolExecutor(1) as other:
+        # Meanwhile the tokenizer is made, which keeps one thread busy.
+        weights = other.submit(_states_of, list(folder.iterdir()))
+        with _explained(name):
+            tokenizer = _tokenizer(file)
+        tokenizer.save_pretrained(folder)
+        states = weights.result()
+    return states | _states_of([one for one in folder.iterdir() if one.name not in states])
 
 
 def _is_usable(folder: Path) -> bool:
@@ -122,9 +143,8 @@ def _states_file(folder: Path) -> Path:
     return folder.with_name(folder.name + ".states.json")
 
 
-def _record_states(written: Path, folder: Path) -> None:
-    states = {file.name: {**_state(file), "sha256": _sha256(file)} for file in written.iterdir()}
-    write_json(_states_file(folder), states)
+def _states_of(files: Sequence[Path]) -> dict[str, dict[str, object]]:
+    return {file.name: {**_state(file), "sha256": _sha256(file)} for file in files}
 
 
 def _is_unchanged(file: Path, recorded: dict[str, object]) -> bool:
@@ -145,32 +165,11 @@ def _sha256(file: Path) -> str:
     return file_sha256(file, SilentStage())
 
 
-def _unpack(
-    file: Path, name: str, dtype: torch.dtype
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    transformers: Any = importlib.import_module("transformers")  # hardly typed
-    if not transformers.utils.is_accelerate_available():
-        raise DemurError(
-            f"Unpacking the GGUF file {name} needs accelerate: run `pip install accelerate`."
-        )
-    options: dict[str, Any] = {}
-    if hasattr(transformers, "GgufConfig"):  # before it existed, GGUF was always dequantized
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    folder, gguf_file = str(file.parent), file.name
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn the errors of readers into one line, with the model's name."""
     try:
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            folder,
-            gguf_file=gguf_file,
-            dtype=dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
-        check_complete(loading, name)
-        check_numbers(model, name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            folder, gguf_file=gguf_file, local_files_only=True
-        )
+        yield
     except (DemurError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -183,7 +182,37 @@ def _unpack(
             f"{name} cannot be read: the GGUF file is damaged or transformers does not know its "
             f"kind ({first_line(error)}); download it again or choose another."
         ) from error
-    return model, tokenizer
+
+
+def _unpack(file: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+    transformers: Any = importlib.import_module("transformers")  # hardly typed
+    if not transformers.utils.is_accelerate_available():
+        raise DemurError(
+            f"Unpacking the GGUF file {name} needs accelerate: run `pip install accelerate`."
+        )
+    options: dict[str, Any] = {}
+    if hasattr(transformers, "GgufConfig"):  # before it existed, GGUF was always dequantized
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model: PreTrainedModel
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        str(file.parent),
+        gguf_file=file.name,
+        dtype=dtype,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    check_complete(loading, name)
+    check_numbers(model, name)
+    return model
+
+
+def _tokenizer(file: Path) -> PreTrainedTokenizerBase:
+    transformers: Any = importlib.import_module("transformers")
+    tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+        str(file.parent), gguf_file=file.name, local_files_only=True
+    )
+    return tokenizer
 
 
 def open_dequantized(

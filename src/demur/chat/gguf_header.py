@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from demur.errors import DemurError
 
-_Scalar: TypeAlias = int | float | str
+Scalar: TypeAlias = int | float | str
 _FORMATS = {
     0: "B",
     1: "b",
@@ -75,7 +75,7 @@ class GgufHeader:
         size: size of the file in bytes.
     """
 
-    values: dict[str, _Scalar]
+    values: dict[str, Scalar]
     tensors: tuple[GgufTensor, ...]
     data: int
     size: int
@@ -138,6 +138,26 @@ def read_header(file: Path, name: str) -> GgufHeader:
                 return _Reader(data).header()
             except (struct.error, ValueError, OverflowError, IndexError) as error:
                 raise damaged(name, "its header cannot be read") from error
+
+
+def read_values(file: Path, name: str) -> dict[str, Scalar | list[Scalar]]:
+    """All metadata of a file whose header was read, with the values of its arrays.
+
+    Args:
+        file: the file.
+        name: name of the model in messages.
+
+    Raises:
+        DemurError: a text is not UTF-8, or an array is of no kind that can be read.
+    """
+    with (
+        file.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        try:
+            return _Reader(data).values()
+        except (struct.error, ValueError, OverflowError, IndexError, KeyError) as error:
+            raise damaged(name, "its header cannot be read") from error
 
 
 def damaged(name: str, how: str) -> DemurError:
@@ -218,12 +238,23 @@ class _Reader:
         self._data = data
         self._place = 4
 
+    def values(self) -> dict[str, Scalar | list[Scalar]]:
+        """The metadata, arrays and all."""
+        self._place += 4
+        _, keys = self._number("Q"), self._number("Q")
+        found: dict[str, Scalar | list[Scalar]] = {}
+        for _ in self._times(keys):
+            key = self._text()
+            kind = self._number("I")
+            found[key] = self._array() if kind == _ARRAY else self._value(kind)
+        return found
+
     def header(self) -> GgufHeader:
         version = self._number("I")
         if version not in (2, 3):
             raise ValueError(f"version {version}")
         tensors, keys = self._number("Q"), self._number("Q")
-        values: dict[str, _Scalar] = {}
+        values: dict[str, Scalar] = {}
         for _ in self._times(keys):
             key = self._text()
             kind = self._number("I")
@@ -251,7 +282,7 @@ class _Reader:
         assert isinstance(found, (int, float))
         return found
 
-    def _value(self, kind: int) -> _Scalar:
+    def _value(self, kind: int) -> Scalar:
         if kind == _STRING:
             return self._text()
         if kind not in _FORMATS:
@@ -264,6 +295,25 @@ class _Reader:
             raise ValueError("a text is longer than the file")
         self._place += length
         return self._data[self._place - length : self._place].decode("utf-8", "replace")
+
+    def _array(self) -> list[Scalar]:
+        kind, length = self._number("I"), self._number("Q")
+        if kind == _STRING:
+            return self._texts(length)
+        code = f"<{length}{_FORMATS[kind]}"
+        found = struct.unpack_from(code, self._data, self._place)
+        self._place += struct.calcsize(code)
+        return list(found)
+
+    def _texts(self, count: int) -> list[Scalar]:
+        data, place, unpack = self._data, self._place, struct.Struct("<Q").unpack_from
+        found: list[Scalar] = []
+        for _ in self._times(count):
+            start = place + 8
+            place = start + unpack(data, place)[0]
+            found.append(data[start:place].decode())
+        self._place = place
+        return found
 
     def _skip_array(self) -> int:
         """Read over an array; return its length."""

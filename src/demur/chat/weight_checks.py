@@ -16,6 +16,7 @@ from demur.errors import DemurError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+_WITH_EXTREMES = torch.float32, torch.bfloat16, torch.float16, torch.float64
 _NO_FRACTIONS = ("I", "U", "BOOL", "C")  # the beginnings of the names of safetensors' formats
 
 
@@ -67,9 +68,7 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
     for key, weight in model.named_parameters():
         if not weight.is_floating_point() or weight.device.type == "meta":
             continue
-        # A sum reads each weight once; it may be too large where each weight is a number.
-        total = weight.detach().sum(dtype=torch.float32)
-        if not bool(total.isfinite()) and not bool(weight.isfinite().all()):
+        if not _all_finite(weight.detach()):
             raise DemurError(
                 f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
                 "get its weights again."
@@ -83,6 +82,16 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
                 f"{name} has tables that are not numbers ({key} holds NaN or infinity), made of "
                 "settings that cannot be right; download it again."
             )
+
+
+def _all_finite(weights: torch.Tensor) -> bool:
+    if not weights.numel():
+        return True
+    if weights.dtype not in _WITH_EXTREMES:
+        # A sum reads each weight once; it may be too large where each weight is a number.
+        return bool(weights.sum(dtype=torch.float32).isfinite() or weights.isfinite().all())
+    least, most = torch.aminmax(weights)  # both NaN where one weight is
+    return bool(least.isfinite() & most.isfinite())
 
 
 def _without_weights(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
