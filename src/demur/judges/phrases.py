@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _TABLES = [
     Path(__file__).with_name(name)
@@ -26,6 +27,9 @@ _SPELLINGS = (
     *(("n't", " not"), ("let's", "let us"), ("it's", "it is"), ("that's", "that is")),
     ("there's", "there is"),
 )
+_SPLIT = ("can not", "cannot")
+"""The one of them that has no apostrophe."""
+
 _CONTRACTION = re.compile("'(?:m|re|ll|d|ve|s)")
 _CONTRACTED = {
     "'m": " am",
@@ -119,22 +123,20 @@ def read_words(text: str) -> list[str]:
     text = text.lower()
     if not text.isascii():
         text = text.translate(_QUOTES)
-    for spelling, replacement in _SPELLINGS:
-        text = text.replace(spelling, replacement)
-    text = _CONTRACTION.sub(_spell_out, text)
+    if "'" in text or "`" in text:
+        for spelling, replacement in _SPELLINGS:
+            text = text.replace(spelling, replacement)
+        text = _CONTRACTION.sub(_spell_out, text)
+    else:
+        text = text.replace(*_SPLIT)
     text = text.translate(_SEPARATORS).replace(".", " . ").replace(":", " : ")
     return [START, *text.split()]
 
 
-class _Node:
-    """A place in the phrases: what may follow some words, and which families end with them."""
+_Node = tuple[tuple[int, ...], Callable[[str], Any]]
+"""A place in the phrases: which families end there, and the node behind a further word, or None.
 
-    __slots__ = ("ends", "following")
-
-    def __init__(self, ends: tuple[int, ...]) -> None:
-        self.ends = ends
-        self.following: dict[str, _Node] = {}
-
+Plain tuples and bound methods, because judging is little else than stepping from node to node."""
 
 _Place = tuple[int, int, tuple[str, ...]]
 """A pattern, one of its parts, and the words that are still to come of an option of it."""
@@ -182,7 +184,8 @@ class PhraseFinder:
         node = self._nodes.get(key)
         if node is not None:
             return node
-        node = self._nodes[key] = _Node(key[1])
+        behind: dict[str, _Node] = {}
+        node = self._nodes[key] = (key[1], behind.get)
         following: dict[str, tuple[set[_Place], set[int]]] = {}
         for pattern, part, option in places:
             next_places, next_ends = following.setdefault(option[0], (set(), set()))
@@ -192,7 +195,7 @@ class PhraseFinder:
                 more, over = self._after(pattern, part + 1)
                 next_places |= more
                 next_ends |= over
-        node.following = {word: self._node(*reached) for word, reached in following.items()}
+        behind.update((word, self._node(*reached)) for word, reached in following.items())
         return node
 
     def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
@@ -208,22 +211,25 @@ class PhraseFinder:
         early: set[int] = set()
         late: set[int] = set()
         ended = [*words, "", ""]  # no phrase has an empty word: a walk ends here at the latest
-        for place, start in enumerate(map(self._starts.following.get, words)):
+        fillers = _FILLERS
+        for place, start in enumerate(map(self._starts[1], words)):
             if start is None:
                 continue
-            node: _Node | None = start
+            ends, following = start
             at = place + 1
-            while node is not None:
-                if node.ends:
-                    (early if place < opening else late).update(node.ends)
-                if not node.following:
-                    break
+            while True:
+                if ends:
+                    (early if place < opening else late).update(ends)
                 word = ended[at]
-                following = node.following.get(word)
-                if following is None and word in _FILLERS:
+                node = following(word)
+                if node is None:
+                    if word not in fillers:
+                        break
                     at += 1
-                    following = node.following.get(ended[at])
-                node = following
+                    node = following(ended[at])
+                    if node is None:
+                        break
+                ends, following = node
                 at += 1
         return early, late
 

@@ -30,7 +30,7 @@ class TermFinder:
             *self._pairs.intersection(pairwise(words)),
         ]
         # In whatever order the sets give them, this sum is the same.
-        return fsum([self._weights[term] for term in found])
+        return fsum(map(self._weights.__getitem__, found))
 
 
 def read_terms(text: str) -> dict[Term, float]:
