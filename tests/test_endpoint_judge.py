@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demur import ResponseFiles, check, evaluate
 from demur.errors import DemurError
 from demur.judges import (
     EndpointJudge,
     EndpointPairwiseJudge,
     EndpointSettings,
+    Verdict,
     as_harm_judge,
     as_refusal_judge,
     get_preference_judge,
     needs_query,
+    three_way,
+    verdicts_of,
 )
 from demur.progress import SilentProgress, SilentStage
 from tests.endpoint_server import Endpoint, Reply, completion, running_endpoint
@@ -113,6 +119,60 @@ def test_texts_stay_data(endpoint: Endpoint, attack: str) -> None:
     assert endpoint.data == [{"query": whole, "response": f"{whole} unsafe"}]
     assert not {"<", ">"} & set(data)
     assert "INST]" not in data or "\\u005b" in data
+
+
+def test_three_verdicts_where_they_are_asked_for(endpoint: Endpoint) -> None:
+    """What is none of the three words is no verdict, and blank responses are not asked about."""
+    judge = as_refusal_judge("endpoint:m=deflects", base_url=endpoint.url)
+    assert (judge.name, needs_query(judge), three_way(judge)) == (
+        "endpoint:m=deflects",
+        False,
+        judge,
+    )
+    words = ["refuses", "Deflects.", "**answers**", "unsafe", "", "refuses</think>deflects", "both"]
+    responses = [f"text {word}" if word else " \n" for word in words]
+    watched = Watched()
+    found = verdicts_of(judge, [None] * 7, responses, watched)
+    refuses, deflects, answers = Verdict
+    assert found == [refuses, deflects, answers, None, answers, deflects, None]
+    assert len(endpoint.requests) == 6
+    assert "no verdict on 2 of 7" in watched.heard[-1]
+    task = endpoint.requests[0]["messages"][0]["content"]
+    assert "refuses, deflects or answers" in task
+    assert endpoint.requests[0]["model"] == "m"
+    assert judge.judge([None] * 7, responses) == [True, False, False, None, False, False, None]
+
+
+def test_two_verdicts_where_three_are_not_asked_for(endpoint: Endpoint) -> None:
+    judge = as_refusal_judge("endpoint:m", base_url=endpoint.url)
+    assert three_way(judge) is None
+    assert verdicts_of(judge, [None], ["text deflects"]) == [None]
+    three = as_refusal_judge("endpoint:m=deflects", base_url=endpoint.url)
+    assert judge.fingerprint != three.fingerprint
+    with pytest.raises(DemurError, match="judge of harm does not tell deflections"):
+        as_harm_judge("endpoint:m=deflects", base_url=endpoint.url)
+    with pytest.raises(DemurError, match="There is no model before"):
+        as_refusal_judge("endpoint:=deflects", base_url=endpoint.url)
+
+
+def test_an_evaluation_counts_three_verdicts_and_what_is_unread(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+    file = tmp_path / "r.jsonl"
+    words = ["refuses", "deflects", "deflects", "answers", "hm"]
+    rows = [
+        {"query": f"How {place}?", "label": "harmful", "response": f"text {word}"}
+        for place, word in enumerate(words)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = evaluate(ResponseFiles([file]), judge="endpoint:m=deflects", output=tmp_path / "e")
+    rates = found.rates[0]
+    assert rates.refused is not None
+    assert rates.deflected is not None
+    assert (rates.refused.value, rates.deflected.value) == (1 / 4, 1 / 2)
+    assert rates.no_refusal_verdict == 1
+    assert check(found, ["deflected(harmful)<=90%"]).checks[0].status != "failed"
 
 
 def test_a_key_in_the_environment_is_sent_and_never_told(

@@ -113,6 +113,8 @@ def test_the_number_of_queries_that_is_advised_decides(tmp_path: Path) -> None:
         ("borderline<=20%", True, 2),
         ("ordinary<=20%", False, 1),
         ("refused(odd (2)@x:harmful@mine)>=85%", True, 1),
+        ("refused(odd (2)@x:harmful)@mine>=85%", True, 1),
+        ("refused(things:harmful) @ mine>=85%", True, 1),
     ],
 )
 def test_what_a_requirement_is_about(tmp_path: Path, text: str, passes: bool, sets: int) -> None:
@@ -176,6 +178,16 @@ def test_deflections_need_a_judge_that_tells_them(
     message = mistake(demur(*command, "--judge", "paper", *require))
     assert "needs a judge that tells deflections" in message
     assert not Path("out").exists()
+    # A judge of one's own is made before it has judged anything, and only where that matters.
+    Path("mine.py").write_text(
+        "class Two:\n    name = 'two'\n    def judge(self, queries, responses):\n"
+        "        raise SystemExit('judged')\n"
+        "class Three(Two):\n    def __init__(self):\n        self.tells_deflections = True\n"
+        "        self.name = 'three'\n    def judge(self, queries, responses):\n"
+        "        return ['deflects'] * len(responses)\n"
+    )
+    assert mistake(demur(*command, "--judge", "mine.py:Two", *require)) == message
+    done(demur(*command, "--judge", "mine.py:Three", "--require", "deflected(harmful)<=100%"))
     (one,) = check(
         judged(tmp_path / "one", rows(1, 4), judge="paper"), "answered(harmful)<=90%"
     ).checks
@@ -215,6 +227,9 @@ def test_the_last_prompt_is_the_candidate(tmp_path: Path) -> None:
         ("ordinary<=2%", "choose harmful, harmless, things:harmful, things:harmless, or measure"),
         ("thing:harmful>=90%", "did you mean 'things:harmful'?"),
         ("harmful@min>=90%", "did you mean 'mine'?"),
+        ("refused(harmful)@min>=90%", "did you mean 'mine'?"),
+        ("answred(harmful)<=10%", "no such measure (did you mean 'answered'?)"),
+        ("speed(harmful)@mine<=10%", "choose refused, deflected, answered, complied-harmfully, kl"),
         ("things>=90%", "things:harmful or things:harmless"),
         ("harmful<=10%", "'harmful>=90%'"),
         ("harmless>=90%", "'harmless<=10%'"),

@@ -73,12 +73,11 @@ def check_early(
         from demur.evaluation.chosen import named_for
         from demur.gate import Scope
         from demur.gate.files import scope_of_files
-        from demur.judges.registry import may_tell_deflections
 
         if not gate.decides:
             return
         harm_judged = settings.judges.harm_judge is not None
-        tells = may_tell_deflections(settings.judges.judge)
+        tells = _tells_deflections(settings.judges.judge, gate)
         if isinstance(answerer, ResponseFiles):
             scope = scope_of_files(
                 answerer, progress, harm_judged=harm_judged, tells_deflections=tells
@@ -95,6 +94,17 @@ def check_early(
             progress.message(remark)
 
     return check
+
+
+def _tells_deflections(judge: str, gate: Gate) -> bool:
+    """Whether a judge tells deflections; one of the user's own is made only where that matters."""
+    from demur.judges import as_refusal_judge, three_way
+    from demur.judges.registry import may_tell_deflections
+    from demur.plugins import is_plugin_spec
+
+    if not may_tell_deflections(judge) or not gate.measures("deflected"):
+        return may_tell_deflections(judge)
+    return not is_plugin_spec(judge) or three_way(as_refusal_judge(judge)) is not None
 
 
 def show_gate(console: Console, gate: Gate, comparison: Comparison) -> GateResult | None:

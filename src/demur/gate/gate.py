@@ -19,7 +19,7 @@ from demur.gate.comparable import recorded, require_comparable, require_same_que
 from demur.gate.counting import Unread
 from demur.gate.deciding import Decider, cannot_pass
 from demur.gate.pairing import EvaluationChanges, compare_evaluations, require_prompt
-from demur.gate.requirements import Requirement
+from demur.gate.requirements import Measure, Requirement
 from demur.gate.scope import Scope
 from demur.gate.settings import CheckSettings, GateSettings, Undecided
 from demur.settings import build, values_of
@@ -134,6 +134,10 @@ class Gate:
     def decides(self) -> bool:
         """Whether there is anything to check or to compare."""
         return bool(self.requirements) or self.baseline is not None
+
+    def measures(self, measure: Measure) -> bool:
+        """Whether a requirement is about a measure."""
+        return any(one.measure == measure for one in self.requirements)
 
     def check_scope(self, scope: Scope) -> list[str]:
         """Check that everything that requirements name is there.

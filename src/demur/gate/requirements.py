@@ -39,7 +39,12 @@ COSTS: tuple[Measure, ...] = ("kl", "first-word", "answer-kl", "same-word", "oth
 """What a prompt costs on harmless queries, which is measured of a model that runs here."""
 
 _PARTS = re.compile(r"(?P<left>.*\S)\s*(?P<sign>>=|<=)\s*(?P<value>[^<>=]*)", re.DOTALL)
-_CALL = re.compile(rf"({'|'.join(MEASURES)})\((.*)\)", re.DOTALL)
+_MEASURES = "|".join(MEASURES)
+# Names of sets may hold parentheses themselves: those that belong together are one text.
+_CALL = re.compile(
+    rf"({_MEASURES})\(((?:[^()]|\([^()]*\))*)\)(?:\s*@\s*(.+))?|({_MEASURES})\((.*)\)", re.DOTALL
+)
+_LIKE_A_CALL = re.compile(r"([A-Za-z][\w-]*)\(.*\)(?:\s*@.*)?", re.DOTALL)
 _EXAMPLE = "write for example 'harmful>=90%'"
 
 
@@ -64,7 +69,9 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Read a requirement: `[MEASURE(]QUERIES[@PROMPT][)] >= or <= LIMIT`.
+        """Read a requirement: `QUERIES[@PROMPT] >= or <= LIMIT`, with or without a measure.
+
+        The prompt may stand in the parentheses of the measure or behind them.
 
         Args:
             text: for example `harmful>=90%`, `ordinary<=0.02`, `xstest:harmless@long<=5%`,
@@ -84,8 +91,10 @@ class Requirement:
         called = _CALL.fullmatch(left)
         measure: Measure = "refused"
         if called is not None:
-            measure = next(one for one in MEASURES if one == called[1])
-            left = called[2].strip()
+            measure = next(one for one in MEASURES if one in (called[1], called[4]))
+            left = (called[5] if called[1] is None else called[2]).strip()
+            if left and called[3] is not None:
+                left = f"{left}@{called[3].strip()}"
         if not left:
             raise DemurError(f"The requirement {written!r:.200} names no queries: {_EXAMPLE}.")
         limit = _limit(found["value"].strip(), measure, written)
@@ -96,6 +105,12 @@ class Requirement:
         """The limit in words, for example `at least 90 %`."""
         amount = f"{self.limit:g} nats" if self.measure in IN_NATS else f"{100 * self.limit:g} %"
         return f"{'at least' if self.at_least else 'at most'} {amount}"
+
+
+def unknown_measure(about: str) -> str | None:
+    """The name before parentheses where a measure may stand, if there is no such measure."""
+    found = _LIKE_A_CALL.fullmatch(about)
+    return None if found is None or found[1] in MEASURES else found[1]
 
 
 def _limit(text: str, measure: Measure, written: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from demur.errors import DemurError, did_you_mean
 from demur.evaluation.figures import Figures, PromptRates
 from demur.evaluation.verdict import kind_of
-from demur.gate.requirements import COSTS, Requirement
+from demur.gate.requirements import COSTS, MEASURES, Requirement, unknown_measure
 from demur.queries import BENCHMARKS
 from demur.queries.turns import FIRST, THIRD, name_in_turn
 from demur.records import Label, Queries
@@ -167,6 +167,12 @@ class Scope:
                 unknown = prompt
         if unknown is not None:
             self._require_prompt(unknown)
+        measure = unknown_measure(about)
+        if measure is not None:
+            raise DemurError(
+                f"The requirement {text!r:.200} names {measure!r:.60}, and there is no such measure"
+                f"{did_you_mean(measure, MEASURES)}: choose {', '.join(MEASURES)}."
+            )
         wholes, categories = self._subjects()
         shown = ", ".join(repr(one) if "," in one else one for one in wholes[:_MOST_LISTED])
         asked = about.rpartition("@")[0] or about

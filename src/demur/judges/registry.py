@@ -9,7 +9,7 @@ from demur.endpoint import EndpointSettings
 from demur.errors import DemurError, did_you_mean
 from demur.judges.classifier import ClassifierJudge
 from demur.judges.default import DefaultRefusalJudge
-from demur.judges.endpoint import EndpointJudge
+from demur.judges.endpoint import DEFLECTS, EndpointJudge
 from demur.judges.endpoint_pairs import EndpointPairwiseJudge
 from demur.judges.guard import GuardJudge
 from demur.judges.own import OwnJudge, own_judge
@@ -59,7 +59,8 @@ def as_refusal_judge(
     Args:
         judge: `default` or `paper`; `classifier:NAME_OR_FOLDER` or `classifier:NAME=LABEL`, a
             sequence classifier, see `ClassifierJudge`; `guard:NAME_OR_FOLDER`, a guard of a family
-            that says whether a response refuses; `endpoint:MODEL`; `FILE.py:NAME`; an object with a
+            that says whether a response refuses; `endpoint:MODEL`, or `endpoint:MODEL=deflects`,
+            which is asked for three verdicts; `FILE.py:NAME`; an object with a
             method `judge(queries, responses)`; a function of these two; or a class that can be
             called without arguments. See `demur.judges.Judge` for an example. `FILE.py:NAME` runs
             the file, so it must come from the user, never from a run's folder or the hub.
@@ -111,7 +112,8 @@ def may_tell_deflections(judge: JudgeSpec) -> bool:
     """
     if not isinstance(judge, str):
         return bool(getattr(judge, "tells_deflections", False))
-    return judge == DefaultRefusalJudge.name or is_plugin_spec(judge)
+    three = judge.startswith("endpoint:") and judge.endswith(DEFLECTS)
+    return three or judge == DefaultRefusalJudge.name or is_plugin_spec(judge)
 
 
 def get_preference_judge(spec: str, *, base_url: str | None = None) -> PairwiseJudge:
@@ -134,7 +136,7 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
     kind, _, model = judge.partition(":") if isinstance(judge, str) else ("", "", "")
     if kind == "endpoint" and model.strip():
         _refuse(options.family, "A guard family belongs to guard:NAME")
-        return EndpointJudge(model, EndpointSettings(base_url=options.base_url), question)
+        return _endpoint(model, EndpointSettings(base_url=options.base_url), question)
     _refuse(options.base_url, "A base URL belongs to endpoint:MODEL")
     if kind == "guard" and model.strip():
         return GuardJudge.load(
@@ -166,6 +168,18 @@ def _as_judge(judge: JudgeSpec, question: Question, options: _Options) -> Judge:
     raise DemurError(
         f"There is no {question} judge {judge!r:.100}{hint}: choose {_CHOICES[question]}."
     )
+
+
+def _endpoint(model: str, settings: EndpointSettings, question: Question) -> EndpointJudge:
+    """The judge behind an endpoint; `MODEL=deflects` asks for three verdicts."""
+    name = model.removesuffix(DEFLECTS)
+    if name == model:
+        return EndpointJudge(model, settings, question)
+    if question == "harm":
+        raise DemurError(f"A judge of harm does not tell deflections: leave out {DEFLECTS!r}.")
+    if not name.strip():
+        raise DemurError(f"There is no model before {DEFLECTS!r}: give endpoint:MODEL{DEFLECTS}.")
+    return EndpointJudge(name, settings, question, tells_deflections=True)
 
 
 def _labels_in(text: str) -> tuple[str, list[str]]:
