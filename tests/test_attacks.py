@@ -360,6 +360,7 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
     for shown in ("Harmful queries that are answered", "Where the attacks are", "2404.02151"):
         assert shown in page
     assert "both.html" in done(demur("report", "o", "o", "--output", "both.html"))
+    SafetyPrompt("mine", "Be careful.").save("saved")
     missing = ["attack", "--model", "no-such-model"]
     for given, message in (
         (["--attack", "prefil"], "There is no attack 'prefil' (did you mean 'prefill'?)"),
@@ -370,6 +371,9 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
         (["--served-model", "x"], "Without --endpoint"),
         (["--endpoint", "http://127.0.0.1:9/v1"], "With --endpoint"),
         (["no-such-run"], "no-such-run is not the folder of a run"),
+        (["q.txt"], "q.txt is a safety prompt and not a run: give it with --prompt"),
+        (["saved"], "saved is a safety prompt and not a run: give it with --prompt"),
+        (["long"], "long is a safety prompt and not a run: give it with --prompt"),
     ):
         assert message in mistake(demur(*missing, *given))
     (Path("o") / "results.json").unlink()
@@ -381,6 +385,24 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
     unfinished = mistake(demur("show", "o"))
     assert re.search(r"go on with `demur attack .*--model .*tiny.* --output o`", unfinished)
     assert "has no rows of attacks" in mistake(demur("show", "long", "--format", "csv"))
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_name_becomes_a_formula_of_a_spreadsheet(
+    tiny: Path, arguments: dict[str, Any], name: str
+) -> None:
+    """Nor does that of an attack, or of a prompt."""
+    Path(f"{name}.txt").write_text("Be careful.")
+    Path("mine.py").write_text(
+        f"class Mine:\n    name = {name!r}\n    def apply(self, query):\n        return query\n"
+    )
+    command = ["attack", "--model", tiny, "--dtype", "float32", "--harmful", "q.txt"]
+    command += ["--tokens", "2", "--attack", "mine.py:Mine", f"--prompt=./{name}.txt"]
+    table = done(demur(*command, "--output", "o", "--format", "csv"))
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert {row["prompt"] for row in rows} == {f"'{name}.txt"}
+    assert {row["attack"] for row in rows} == {NO_ATTACK, f"'{name}"}
+    assert all(0 <= float(row["answered"]) <= 1 for row in rows)
 
 
 def test_a_server_is_attacked_without_openings(arguments: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from demur.evaluation.chosen import Given as GivenToEvaluate
 from demur.judges.protocol import JudgeSpec
 from demur.optimization import Run
 from demur.progress import Progress
-from demur.prompts import Condition, SafetyPrompt
+from demur.prompts import BASIC_PROMPTS, Condition, SafetyPrompt
+from demur.prompts.storage import JSON_FILE
 from demur.queries import QueryChoice, as_query_set, join_query_sets, labelled
 from demur.records import Queries, Query, identity_of, kind_of
 
@@ -221,7 +222,15 @@ def _run(folder: str | None) -> Run | None:
             f"{folder:.200} is the run of a wording for a model behind an endpoint: give its "
             "prompt with --prompt, and the server with --endpoint."
         )
+    if _is_prompt(folder):
+        raise DemurError(f"{folder:.200} is a safety prompt and not a run: give it with --prompt.")
     return Run.load(folder)
+
+
+def _is_prompt(name: str) -> bool:
+    """Whether a name that was given for a run is a safety prompt as `--prompt` takes it."""
+    path = Path(name)
+    return name in ("none", *BASIC_PROMPTS) or path.is_file() or (path / JSON_FILE).exists()
 
 
 def _prompts_of(run: Run) -> tuple[PromptChoice, ...]:

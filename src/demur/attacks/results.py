@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from demur.records import (
     to_plain,
     write_record,
 )
+from demur.spreadsheets import csv_text
 
 RESULTS = "results.json"
 SUFFIXES = "suffixes"
@@ -239,12 +238,12 @@ class Robustness:
         return [_row(rates) for rates in self.figures.rates]
 
     def as_csv(self) -> str:
-        """The rows as CSV."""
-        rows, text = self.rows(), io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        """The rows as CSV.
+
+        A name that a spreadsheet would take for a formula gets an apostrophe in front.
+        """
+        rows = self.rows()
+        return csv_text(list(rows[0]), [list(row.values()) for row in rows])
 
     def __str__(self) -> str:
         rows: list[Sequence[str]] = [("attack", *self.prompts)]

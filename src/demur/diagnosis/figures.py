@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from demur.diagnosis.layers import first_good_layer
-from demur.diagnosis.plane import Boundary, FloatArray, Group, Plane, groups_csv, safe_cell
+from demur.diagnosis.plane import Boundary, FloatArray, Group, Plane, groups_csv
 from demur.diagnosis.sheet import Sheet
 from demur.diagnosis.style import (
     NEUTRAL,
@@ -26,6 +24,7 @@ from demur.diagnosis.style import (
 )
 from demur.files import write_bytes
 from demur.records import Label
+from demur.spreadsheets import csv_text, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,17 +195,14 @@ def _layer_series(sheet: Sheet) -> list[tuple[str, str, list[float | None]]]:
 
 
 def _layers_csv(sheet: Sheet) -> bytes:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["layer", "what", "condition", "auc"])
+    rows: list[tuple[int, str, str, float]] = []
     for layer in sheet.layers:
         for condition, auc in zip(sheet.conditions, layer.harmfulness, strict=True):
-            name = safe_cell(condition.condition)
             if auc is not None:
-                writer.writerow([layer.layer, "harmfulness", name, f"{auc:.6g}"])
+                rows.append((layer.layer, "harmfulness", condition.condition, rounded(auc)))
         if layer.refusal is not None:
-            writer.writerow([layer.layer, "refusal", "all", f"{layer.refusal:.6g}"])
-    return table.getvalue().encode()
+            rows.append((layer.layer, "refusal", "all", rounded(layer.refusal)))
+    return csv_text(("layer", "what", "condition", "auc"), rows).encode()
 
 
 def _scatter(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from demur.diagnosis.readings import Readings, directions_of
 from demur.geometry import Directions
 from demur.records import Label, Measurement, transcript_of
+from demur.spreadsheets import Cell, csv_text, rounded
 
 FloatArray = NDArray[numpy.float64]
 
@@ -113,24 +112,10 @@ def groups_csv(groups: Sequence[Group]) -> bytes:
 
     A cell that a spreadsheet would take for a formula gets an apostrophe in front.
     """
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["condition", "label", "query", "component_1", "component_2", "refused"])
-    for group in groups:
-        for text, point, refused in zip(group.texts, group.points, group.refusal, strict=True):
-            writer.writerow(
-                [
-                    safe_cell(group.condition),
-                    group.label,
-                    safe_cell(text),
-                    f"{point[0]:.6g}",
-                    f"{point[1]:.6g}",
-                    f"{refused:.6g}",
-                ]
-            )
-    return table.getvalue().encode()
-
-
-def safe_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    columns = ("condition", "label", "query", "component_1", "component_2", "refused")
+    rows: list[tuple[Cell, ...]] = [
+        (group.condition, group.label, text, *(rounded(float(one)) for one in (*point, refused)))
+        for group in groups
+        for text, point, refused in zip(group.texts, group.points, group.refusal, strict=True)
+    ]
+    return csv_text(columns, rows).encode()
