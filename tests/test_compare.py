@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from demur import Comparison, DemurError, check, compare_evaluations
+from demur.prompts import load_basic_prompt
 from demur.records import fingerprint
 from demur.records.codec import canonical
 from tests.command_line import demur, done, mistake
@@ -241,6 +242,44 @@ def test_evaluations_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     line = mistake(demur(*other, "--output=new", *gate))
     assert "The queries of 'q.txt' are others than in the baseline" in line
     assert not Path("new").exists()
+
+
+def test_costs_are_set_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = save_tiny_model(tmp_path / "tiny")
+    Path("h.txt").write_text("\n".join(f"w8 w{row} ?" for row in range(12)))
+    evaluate = ["evaluate", tiny, "--dtype=float32", "--tokens=8", "--harmless=h.txt"]
+    evaluate += ["--prompt=none", "--prompt=mine.txt"]
+    texts = (load_basic_prompt("plain").text, "w5 w6 w9 w1 w1 w1 w1 w1 w2")
+    for day, text in zip(("june", "july"), texts, strict=True):
+        Path("mine.txt").write_text(text or "")
+        done(demur(*evaluate, f"--output={day}"))
+    changes = compare_evaluations("june", "july")
+    june, july = (Comparison.load(day).costs for day in ("june", "july"))
+    # Nothing changed without a prompt, and the rows of the other one are the figures of each day.
+    assert {one.prompt for one in changes.costs} == {"mine.txt"}
+    found = {one.figure: one for one in changes.costs}
+    assert (found["KL cost (nats)"].before, found["KL cost (nats)"].after) == (
+        str(june[1]),
+        str(july[1]),
+    )
+    assert {"KL a token (nats)", "same word likeliest", "first word changed"} < set(found)
+    lower, higher = june[1].interval, july[1].interval
+    assert lower is not None
+    assert higher is not None
+    apart = higher.low > lower.high or higher.high < lower.low
+    assert (found["KL cost (nats)"].told == "within chance") != apart
+    # The other way round, what costs more costs less.
+    back = {one.figure: one for one in compare_evaluations("july", "june").costs}
+    opposite = {True: False, False: True, None: None}
+    assert {name: opposite[one.is_worse] for name, one in found.items()} == {
+        name: one.is_worse for name, one in back.items()
+    }
+    assert any(one.is_worse is not None for one in found.values())
+    out = done(demur("compare", "june", "july", "--summary", "s.md"))
+    for shown in ("Cost on harmless queries: july compared with june", "KL a token (nats)"):
+        assert shown in out
+    assert "| prompt | harmless queries | cost | before | after |" in Path("s.md").read_text()
 
 
 def test_a_set_of_the_baseline_that_is_left_out_is_a_mistake(

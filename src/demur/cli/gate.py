@@ -171,6 +171,8 @@ def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> 
         console.print(_table(one, changes))
         for group in one.groups:
             _print_queries(console, group, listed)
+    if changes.costs:
+        console.print(_costs_table(changes))
     for remark in changes.remarks:
         console.print(Text(printable(remark)))
     for one in changes.prompts:
@@ -209,6 +211,28 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
             "this prompt (Holm)"
         ],
     )
+
+
+def _costs_table(changes: EvaluationChanges) -> Group:
+    """What the prompts cost, before and after."""
+    from demur.gate.costs import APART
+
+    before, after = (short_name(name, 24) for name in changes.names)
+    table = new_table(f"Cost on harmless queries: {after} compared with {before}")
+    table.add_column("", overflow="fold")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    shown = ""
+    for one in changes.costs:
+        title = f"{short_name(one.prompt)}, {short_name(one.set)}"
+        if title != shown:
+            table.add_section()
+            table.add_row(Text(title, style="bold"))
+        style = "" if one.is_worse is None else WRONG if one.is_worse else RIGHT
+        table.add_row(one.figure, one.before, one.after, Text(one.told, style=style))
+        shown = title
+    return with_notes(table, [f"in brackets: 95 % intervals; {APART}"])
 
 
 def _told(group: GroupChange) -> Text:

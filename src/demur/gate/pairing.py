@@ -12,6 +12,7 @@ from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.statistics import holm, rate_over_queries, sign_flip_p_value
 from demur.gate.changed import Changed, GroupChange, PromptChange
 from demur.gate.comparable import differences, recorded, require_comparable
+from demur.gate.costs import CostChange, cost_changes
 from demur.gate.counting import (
     Counted,
     CountedMeasure,
@@ -32,12 +33,14 @@ class EvaluationChanges:
         after: folder of the evaluation after.
         prompts: the changes under each pair of prompts.
         remarks: what else differs, a sentence each.
+        costs: how the costs on harmless queries changed, where both evaluations measured them.
     """
 
     before: Path
     after: Path
     prompts: tuple[PromptChange, ...]
     remarks: tuple[str, ...]
+    costs: tuple[CostChange, ...] = ()
 
     def find(self, prompt: str) -> PromptChange:
         """The changes under a prompt of the evaluation after.
@@ -61,6 +64,7 @@ class EvaluationChanges:
         for one in self.prompts:
             lines += [str(group) for group in one.groups]
             lines += [str(one.verdict)]
+        lines += map(str, self.costs)
         return "\n".join(lines)
 
 
@@ -104,7 +108,8 @@ def compare_evaluations(
     require_comparable(first, second)
     pairs = pair_prompts(old, new, candidate, baseline_prompt)
     harm = first.harm_judge is not None and second.harm_judge is not None
-    pairing = _Pairing(counted(old), counted(new), _same_sets(first, second), harm, unread)
+    renamed = _same_sets(first, second)
+    pairing = _Pairing(counted(old), counted(new), renamed, harm, unread)
     changes = [pairing.change(*pair) for pair in pairs]
     found = tuple(change for change in changes if change.groups)
     if not found:
@@ -114,7 +119,8 @@ def compare_evaluations(
         )
     remarks = [*differences(first, second), *_prompt_remarks(first, second, pairs)]
     remarks += pairing.remarks(pairs)
-    return EvaluationChanges(old.folder, new.folder, found, tuple(remarks))
+    costs = cost_changes(old.costs, new.costs, pairs, renamed)
+    return EvaluationChanges(old.folder, new.folder, found, tuple(remarks), costs)
 
 
 def pair_prompts(

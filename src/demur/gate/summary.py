@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from demur.evaluation.figures import PromptRates
 from demur.gate.changed import Changed, GroupChange, PromptChange
+from demur.gate.costs import APART
 from demur.gate.gate import GateResult
 from demur.gate.pairing import EvaluationChanges
 from demur.markdown import escaped
@@ -58,7 +59,24 @@ def markdown_changes(changes: EvaluationChanges, listed: int) -> str:
         parts.append(f"**{escaped(_pair(one))}.** {escaped(one.verdict.sentence)}")
         parts.append(_changes(one.groups))
         parts += [text for group in one.groups if (text := _queries(group, listed))]
+    if changes.costs:
+        parts += [_costs(changes), f"In brackets: 95 % intervals; {APART}."]
     return "\n\n".join(parts)
+
+
+def _costs(changes: EvaluationChanges) -> str:
+    rows = [
+        (
+            escaped(one.prompt),
+            escaped(one.set),
+            one.figure,
+            one.before,
+            one.after,
+            f"**{one.told}**" if one.is_worse else one.told,
+        )
+        for one in changes.costs
+    ]
+    return _table(("prompt", "harmless queries", "cost", "before", "after", ""), rows)
 
 
 def _checks(result: GateResult) -> str:
