@@ -87,6 +87,21 @@ def test_what_is_written_rightly_is_read_whole(
         ("id\ttext\n1\tHow\tthen?\n", "line 2 has 3 cells and the header 2: put texts that hold a"),
         ("text\nHow, then?\n", "line 2 has 2 cells and the header 1"),
         ("text,\nHow, then,\n", "line 2 has 3 cells and the header 2"),
+        # The same in a row that lacks a cell, so that the number is right by accident.
+        (
+            "id,text,note\n1,a,b\n2,How, then?\n",
+            "line 3 has a space behind a comma, as within a te",
+        ),
+        ("text,note\nNo, never\n", "line 2 has a space behind a comma"),
+        ('text,note\nNo, never\n"a, b",c\n', "line 2 has a space behind a comma"),
+        (
+            "id;text;note\n1;How; then?\n",
+            "behind a semicolon, as within a text: put texts that hold",
+        ),
+        (
+            "text,\na,\nHow,then\n",
+            "line 3 has text in column 2, which has no name: name it, or put",
+        ),
         # A row that is too short, a text over two lines without quotes.
         ("id,text\n1,a\n2\n", "line 3 has 1 cell and the header 2: give every row 2 cells"),
         ("id,text\n1,a\nb\n", "line 3 has 1 cell and the header 2"),
@@ -94,6 +109,18 @@ def test_what_is_written_rightly_is_read_whole(
         (
             'id,text\n1,"How, then\n2,Why\n3,So"\n4,a\n',
             "line 2 opens a quote that is closed only on line 4, and what is between looks like",
+        ),
+        (
+            'label,text\nharmful,"How\nharmless,Why\nharmful,So"\nharmless,a\n',
+            "line 2 opens a quote that is closed only on line 4, and what is between looks like",
+        ),
+        (
+            'kind,text\n1,a\n0,"How\n1,Why\n0,So"\n1,b\n0,c\n',
+            "line 3 opens a quote that is closed only on line 5, and what is between looks like",
+        ),
+        (
+            'label,text\nharmful,a\nharmless,"How\nharmful,Why\nharmless,So"\n',
+            "line 3 opens a quote that is closed only on line 5, and what is between looks like",
         ),
         ('text,label\n"How,harmful\nWhy,harmful\nSo",harmful\n', "looks like rows: close it"),
         ('id,text\n1,a\n2,"b\n3,c\n', "line 3 opens a quote that is never closed: close it"),
@@ -157,14 +184,24 @@ def test_what_is_no_damage(tmp_path: Path) -> None:
         ("text\r\n1st\r\n2nd", ["1st", "2nd"]),
         ("text,,\na,,\n", ["a"]),
         ("ü,text\né,日本\n", ["日本"]),
+        # A space behind a delimiter, where that is the column's way, or is in quotes.
+        ("id, text\n1, How then?\n", [" How then?"]),
+        ('id,text\n1, How?\n2," How, then?"\n', [" How?", " How, then?"]),
+        ('id,text\n1," How?"\n', [" How?"]),
+        ("id\ttext\n1\t How?\n", [" How?"]),
+        ("id,text, \n1,a, \n", ["a"]),
+        (",text\n1,a\n", ["a"]),
+        ('kind,text\nharmful,a\nx,"Harmful, say\nand so on"\n', ["a", "Harmful, say\nand so on"]),
     ):
         path = tmp_path / "t.csv"
         path.write_bytes(content.encode())
         if texts is None:
             assert "no column 'text'" in complaints(path)
         else:
-            assert list(as_queries(path)) == texts, content
-            assert as_responses(path) == texts, content
+            assert list(as_queries(path)) == [text.strip() for text in texts], content
+            assert [text.strip() for text in as_responses(path)] == [
+                text.strip() for text in texts
+            ], content
             shutil.rmtree(tmp_path / "out")
 
 

@@ -17,12 +17,15 @@ from demur.errors import DemurError, did_you_mean
 from demur.limits import MOST_CELLS, MOST_LINES_TOGETHER, MOST_TEXT_CHARACTERS
 from demur.reading.files import TextFile
 from demur.reading.row import Row, listed
+from demur.reading.shifted import Shifts
 
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _DECLARED = re.compile(r"sep=([,;\t|])\s*", re.IGNORECASE)
 _DOUBLED = 'write a quote within a text as ""'
 _LEAST_END = 4  # a delimiter and three letters
 _MOST_DIGITS = 20
+_MOST_REMEMBERED = 1000
+_LONGEST_FIRST = 80
 _NOT_ESCAPED = ', not as \\"'
 
 
@@ -73,13 +76,19 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
     else:
         delimiter = _delimiter_of(first, column)
     reader = _Reader(chain((first,), lines), delimiter, file.name, skipped)
-    header = tuple(cell.strip() for cell in next(reader, (0, []))[1])
+    written = next(reader, (0, []))[1]
+    header = tuple(cell.strip() for cell in written)
     for name, times in Counter(header).items():
         if name and times > 1:
             raise DemurError(f"{file.name} has more than one column {name!r:.80}: rename one.")
     if column is not None:
         _require_column(column, header, file.name)
-    return Table(file.name, header, _checked(reader, header, file.name))
+    records = _checked(reader, header, file.name)
+    # Texts do not hold tabs, so that a space behind one says nothing.
+    if delimiter != "\t":
+        shifts = Shifts(written, file.name, _DELIMITERS[delimiter])
+        records = _unshifted(records, reader, shifts)
+    return Table(file.name, header, records)
 
 
 def read_table_columns(file: TextFile, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -143,11 +152,30 @@ def _checked(reader: _Reader, header: Sequence[str], name: str) -> Iterator[tupl
         yield number, cells
 
 
+def _unshifted(
+    records: Iterator[tuple[int, list[str]]], reader: _Reader, shifts: Shifts
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows, none of which has cells in the wrong columns."""
+    for number, cells in records:
+        shifts.check(number, cells, reader.quoted)
+        yield number, cells
+    shifts.finish()
+
+
 class _Reader:
-    """The rows of a table that are not blank, each with the line that it begins on."""
+    """The rows of a table that are not blank, each with the line that it begins on.
+
+    Attributes:
+        delimiter: what stands between the cells.
+        quoted: whether each cell of the last row stands in quotes.
+    """
 
     def __init__(self, lines: Iterator[str], delimiter: str, name: str, skipped: int) -> None:
         self.delimiter = delimiter
+        self.quoted: list[bool] = []
+        self._firsts: set[str] = set()
+        self._numbers: set[str] = set()
+        self._multiline: list[tuple[int, int, set[str]]] = []
         self._lines = lines
         self._name = name
         self._number = skipped
@@ -167,13 +195,19 @@ class _Reader:
             if line.strip():
                 begun, self._escaped = self._number, '\\"' in line
                 return begun, self._cells(line)
+        for opened, closed, firsts in self._multiline:
+            if firsts <= self._firsts:
+                self._escaped = False
+                raise DemurError(self._rows_within(opened, closed))
         raise StopIteration
 
     def _cells(self, line: str) -> list[str]:
         cells: list[str] = []
+        self.quoted = []
         at = 0
         while True:
-            if line.startswith('"', at):
+            self.quoted.append(line.startswith('"', at))
+            if self.quoted[-1]:
                 opened = self._number
                 cell, line, at = self._quoted(line, at + 1)
                 if self._number > opened:
@@ -185,6 +219,8 @@ class _Reader:
                 cell = cell if end >= 0 else cell.rstrip("\r\n")
                 self._check_plain(cell)
             cells.append(cell)
+            if len(cells) == 1:
+                self._remember(cell)
             if not line.startswith(self.delimiter, at):
                 return cells
             if len(cells) > MOST_CELLS:
@@ -193,6 +229,15 @@ class _Reader:
                     "that this is the right file."
                 )
             at += 1
+
+    def _remember(self, first: str) -> None:
+        """Keep the first cell of a row; of numbers those that repeat, since others only count."""
+        if len(first) > _LONGEST_FIRST or len(self._firsts) > _MOST_REMEMBERED:
+            return
+        if not first.isdecimal() or first in self._numbers:
+            self._firsts.add(first)
+        elif len(self._numbers) < _MOST_REMEMBERED:
+            self._numbers.add(first)
 
     def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
         """A cell in quotes, with the line that it ends on and the place behind it."""
@@ -237,6 +282,7 @@ class _Reader:
         """Check that a quote which is closed some lines on did not swallow whole rows.
 
         It did where the lines go on counting as the first cell does, or all end as the row does.
+        Where they begin as other rows do, is known once those are read.
         """
         lines = [line.rstrip("\r") for line in cell.split("\n")]
         number = before[0].strip() if before else ""
@@ -250,11 +296,18 @@ class _Reader:
         )
         ends = len(after) >= _LEAST_END and all(line.endswith(after) for line in lines[:-1])
         if counts or ends:
-            raise DemurError(
-                f"{self._name} line {opened} opens a quote that is closed only on line "
-                f"{self._number}, and what is between looks like rows: close it"
-                f"{self.about_backslashes or f', and {_DOUBLED}'}."
-            )
+            raise DemurError(self._rows_within(opened, self._number))
+        begun = {_first_cell(line, self.delimiter) for line in lines[1:]}
+        if number and "" not in begun and len(self._multiline) < _MOST_REMEMBERED:
+            self._multiline.append((opened, self._number, begun))
+
+    def _rows_within(self, opened: int, closed: int) -> str:
+        """What to say of a quote that swallowed rows."""
+        return (
+            f"{self._name} line {opened} opens a quote that is closed only on line {closed}, and "
+            "what is between looks like rows: close it"
+            f"{self.about_backslashes or f', and {_DOUBLED}'}."
+        )
 
     def _check_plain(self, cell: str) -> None:
         """Check a cell without quotes around it."""
@@ -269,3 +322,10 @@ class _Reader:
                 f"{self._name} line {self._number} has a quote within a text that is not in "
                 f"quotes: put the text in quotes, and {_DOUBLED}."
             )
+
+
+def _first_cell(line: str, delimiter: str) -> str:
+    """The first cell of a line that looks like a row; empty where it looks like a text."""
+    first, found, rest = line.partition(delimiter)
+    is_row = found and len(first) <= _LONGEST_FIRST and not rest.startswith(" ")
+    return first if is_row else ""
