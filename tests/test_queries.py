@@ -20,6 +20,8 @@ import pytest
 from demur.errors import DemurError
 from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
 from demur.records import text_of
+from tests.command_line import demur, done, mistake
+from tests.tiny import save_tiny_model
 
 LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
@@ -400,3 +402,26 @@ def test_built_in_queries_are_not_those_of_published_sets(reference: Path) -> No
         own = set(words(text))
         nearest = max(jaccard(own, other) for other in published)
         assert nearest < 0.7, text  # 1 would be equal but for case; measured: at most 0.47
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "diagnose", "optimize"])
+def test_a_query_of_both_labels_is_named(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of a query that is harmful and harmless mean nothing."""
+    monkeypatch.chdir(tmp_path)
+    tiny = save_tiny_model(tmp_path / "tiny")
+    queries = [f"w1 w{row} ?" for row in range(20)]
+    Path("q.txt").write_text("\n".join(queries))
+    arguments: list[object] = [verb, tiny, "--harmful", "q.txt", "--harmless"]
+    same = demur(*arguments, "q.txt", *(["--tokens", "1"] if verb == "evaluate" else []))
+    if verb == "evaluate":  # each label has rates of its own
+        assert "20 queries are in a harmful set and in a harmless one, for example 'w1" in same.err
+        assert done(same)
+        return
+    assert mistake(same) == (
+        "error: The query 'w1 w0 ?' is among the harmful queries and among the harmless ones, as "
+        "19 others are: give each query one label."
+    )
+    Path("h.txt").write_text("\n".join([*queries[:1], *(f"w2 w{row} ?" for row in range(20))]))
+    assert "harmless ones: give each query one label." in mistake(demur(*arguments, "h.txt"))

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from demur.diagnosis.settings import ProbeSettings
 from demur.geometry import LEAST_FITTED
 from demur.optimization.recorded import QueriesRecord
-from demur.queries import QueryChoice, QuerySet, as_query_set, join_query_sets, labelled
+from demur.queries import (
+    QueryChoice,
+    QuerySet,
+    as_query_set,
+    join_query_sets,
+    labelled,
+    require_one_label,
+)
 from demur.records import Label, Queries, Query, text_of
 
 FITTING = "probe"
@@ -66,6 +73,7 @@ def choose_fitting(
     )
     if min(map(len, chosen)) < LEAST_FITTED:
         return None
+    require_one_label(*chosen)
     return Fitting(labelled(FITTING, *chosen), (chosen[0].name, chosen[1].name))
 
 

@@ -28,7 +28,14 @@ from demur.prompts import (
     load_system_prompt,
 )
 from demur.queries import QuerySet, require
-from demur.queries.choosing import OWN_NAME, QueryChoice, as_query_set, join_query_sets, labelled
+from demur.queries.choosing import (
+    OWN_NAME,
+    QueryChoice,
+    as_query_set,
+    join_query_sets,
+    labelled,
+    require_one_label,
+)
 from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries, Query
 from demur.settings import build, options_in, values_of
 
@@ -197,6 +204,7 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     harmless = _set(settings, given.harmless, "harmless")
     system = settings.system_prompt
     judge = as_refusal_judge(settings.judge if given.judge is None else given.judge)
+    require_one_label(harmful, harmless)
     anchors = labelled(ANCHORS, harmful, harmless)
     fitting = _fitting(settings, given, anchors.texts)
     conditions = _conditions(prompts, None if system is None else load_system_prompt(system))

@@ -22,10 +22,11 @@ from demur.queries import (
     load_benchmark,
     load_suite,
     name_in_turn,
+    of_both_labels,
     offering,
     read_tools,
 )
-from demur.records import NO_PROMPT, Conversation, Label, Queries
+from demur.records import NO_PROMPT, Conversation, Label, Queries, text_of
 
 EVALUATIONS = Path("demur-evaluations")
 
@@ -151,6 +152,12 @@ def choose_sets(
     if progress is not None:
         for remark in dict.fromkeys(side.remark for side in sides if side.remark):
             progress.message(remark)
+        both = of_both_labels(sides)
+        if both:
+            progress.message(
+                f"{len(both)} {'query is' if len(both) == 1 else 'queries are'} in a harmful set "
+                f"and in a harmless one, for example {text_of(both[0])!r:.80}: each counts in both."
+            )
     if tools is not None:
         listed = None if tools == BUILT_IN_TOOLS else read_tools(tools)
         sides = [offering(side, listed, seed) for side in sides]

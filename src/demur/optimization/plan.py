@@ -36,6 +36,7 @@ from demur.queries import (
     mix_conversations,
     queries_in_turn,
     require,
+    require_one_label,
 )
 from demur.queries.turns import THIRD
 from demur.records import Label, ModelRecord, Queries, text_of
@@ -357,6 +358,7 @@ def _held_out_sets(held_out: object) -> list[QuerySet]:
 
 def _joined(harmful: QuerySet, harmless: QuerySet) -> Queries:
     """The queries of both labels, the harmful ones first."""
+    require_one_label(harmful, harmless)
     name = " and ".join(dict.fromkeys((harmful.name, harmless.name)))
     return labelled(name, harmful, harmless)
 

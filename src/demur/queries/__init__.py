@@ -12,6 +12,8 @@ from demur.queries.choosing import (
     as_query_set,
     join_query_sets,
     labelled,
+    of_both_labels,
+    require_one_label,
 )
 from demur.queries.instructions import load_instructions
 from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
@@ -55,8 +57,10 @@ __all__ = [
     "load_tools",
     "mix_conversations",
     "name_in_turn",
+    "of_both_labels",
     "offering",
     "queries_in_turn",
     "read_tools",
     "require",
+    "require_one_label",
 ]

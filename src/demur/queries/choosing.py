@@ -11,7 +11,7 @@ from demur.limits import MOST_QUERY_CHARACTERS
 from demur.queries.loading import is_name_of_set, load_query_set
 from demur.queries.query_set import QuerySet
 from demur.reading import check_text
-from demur.records import Conversation, Label, Queries, Query
+from demur.records import Conversation, Label, Queries, Query, identity_of, text_of
 
 QueryChoice = str | PathLike[str] | QuerySet | Sequence[str] | Sequence[Query] | Sequence[QuerySet]
 """A set by name (as `load_query_set` takes it), a `QuerySet`, the queries as texts and
@@ -122,6 +122,37 @@ def labelled(name: str, *sets: QuerySet) -> Queries:
         ),
         remarks=tuple(dict.fromkeys(one.remark for one in sets if one.remark)),
     )
+
+
+def of_both_labels(sets: Sequence[QuerySet]) -> list[Query]:
+    """The queries that are in a harmful set and in a harmless one, in the order of the latter."""
+    harmful = {identity_of(query) for one in sets if one.label == "harmful" for query in one.texts}
+    return [
+        query
+        for one in sets
+        if one.label == "harmless"
+        for query in one.texts
+        if identity_of(query) in harmful
+    ]
+
+
+def require_one_label(*sets: QuerySet) -> None:
+    """Check that no query is harmful and harmless, where sets of both labels are set apart.
+
+    Raises:
+        DemurError: one is.
+    """
+    both = of_both_labels(sets)
+    if both:
+        raise DemurError(
+            f"The query {text_of(both[0])!r:.80} is among the harmful queries and among the "
+            f"harmless ones{_and_more(len(both))}: give each query one label."
+        )
+
+
+def _and_more(count: int) -> str:
+    more = count - 1
+    return "" if not more else f", as {more} other{'s are' if more > 1 else ' is'}"
 
 
 def _listed(choice: object, label: Label) -> list[object]:

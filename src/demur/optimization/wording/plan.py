@@ -33,6 +33,7 @@ from demur.queries import (
     join_query_sets,
     labelled,
     require,
+    require_one_label,
 )
 from demur.records import Label, Queries, ServerRecord
 from demur.settings import build, values_of
@@ -356,6 +357,7 @@ def _mixed(queries: QuerySet) -> QuerySet:
 
 
 def _joined(harmful: QuerySet, harmless: QuerySet) -> Queries:
+    require_one_label(harmful, harmless)
     name = " and ".join(dict.fromkeys((harmful.name, harmless.name)))
     return labelled(name, harmful, harmless)
 
