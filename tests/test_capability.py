@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +18,7 @@ from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.progress import SilentProgress
 from tests.command_line import demur, mistake
+from tests.endpoint_server import running_socket
 from tests.tiny import save_tiny_model
 
 try:
@@ -323,3 +326,59 @@ def test_the_interval_of_paired_samples() -> None:
     student = paired_interval([0.5, -0.25, 0.25])
     assert student is not None
     assert student.low < 1 / 6 < student.high
+
+
+def test_a_hub_that_fails_is_given_up_in_seconds(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package `datasets` would ask for most of a minute."""
+    (tasks / "hub.yaml").write_text(
+        "task: tiny_hub\ndataset_path: org/rows\ntest_split: test\noutput_type: generate_until\n"
+        'doc_to_text: "{{question}}"\ndoc_to_target: w1\nmetric_list:\n  - metric: exact_match\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    asked: list[str] = []
+
+    def fail(connection: socket.socket) -> None:
+        asked.append("once")
+        connection.sendall(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with running_socket(fail) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url.removesuffix("/v1"))
+        begun = time.monotonic()
+        arguments = ["--include-path", tasks, "--tasks", "tiny_hub"]
+        said = mistake(demur("capability", "long", *arguments))
+    assert "Cannot load dataset 'org/rows', because the hub does not answer (" in said
+    assert said.endswith("or give a task of your own with --include-path.")
+    assert 0 < len(asked) < 5
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("{{question", "cannot be loaded (TemplateSyntaxError: "),
+        ("{{nothing}}", "cannot be loaded (UndefinedError: "),
+    ],
+)
+def test_a_broken_task_is_not_said_to_be_a_broken_connection(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tasks / "answers.yaml"
+    file.write_text(file.read_text().replace("{{question}}", change))
+    arguments = ["--include-path", tasks, "--tasks", "tiny_answers"]
+    said = mistake(demur("capability", "long", *arguments))
+    assert message in said
+    assert said.endswith(": correct its YAML file if it is yours, or choose another task.")
+
+
+def test_answers_that_have_no_room_are_said_to_be_the_tasks(
+    model: ChatModel, tasks: Path, tmp_path: Path
+) -> None:
+    file = tasks / "answers.yaml"
+    file.write_text(file.read_text().replace("max_gen_toks: 5", "max_gen_toks: 5000"))
+    with pytest.raises(DemurError, match="This task lets an answer have 5000 tokens, which"):
+        carry_out(plan_of(tasks, "tiny_answers"), model, tmp_path / "out")

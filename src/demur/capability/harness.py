@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Any
 from unittest.mock import patch
 
 from demur.errors import DemurError, did_you_mean, first_line
+from demur.reading import without_waiting
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 try:
+    import datasets
     import lm_eval
     from datasets.utils.tqdm import (
         are_progress_bars_disabled,
@@ -37,6 +39,7 @@ from demur.capability.language_model import ConditionedModel
 from demur.capability.results import MetricValues, TaskScores
 
 VERSION = str(lm_eval.__version__)
+_OWN_TASK = "give a task of your own with --include-path"
 _NO_TASK = "give another --tasks, or the folder of its YAML file with --include-path"
 
 
@@ -78,8 +81,7 @@ class Harness:
                 _quiet(),
                 _explained(
                     f"The task {name!r:.100} cannot be loaded",
-                    "its data comes from the hub, so check the connection, HF_ENDPOINT and "
-                    "HF_HUB_OFFLINE, or give a task of your own with --include-path",
+                    "correct its YAML file if it is yours, or choose another task",
                 ),
             ):
                 self._manager.load([name])
@@ -164,12 +166,32 @@ def _quiet() -> Iterator[None]:
         with (
             patch.object(lm_eval_task, "tqdm", lambda items, **_: items),
             patch.object(evaluator, "get_git_commit_hash", lambda: None),
+            patch.object(datasets, "load_dataset", _explaining(datasets.load_dataset)),
         ):
             yield
     finally:
         logger.setLevel(before)
         if bars:
             enable_progress_bars()
+
+
+class _NoDataError(Exception):
+    """The data of a task cannot be loaded; the message says why."""
+
+
+def _explaining(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The loading of a data set, which is given up soon where the hub does not answer."""
+
+    def load_dataset(path: str, *more: Any, **options: Any) -> Any:
+        try:
+            with without_waiting(datasets, str(path), _OWN_TASK):
+                return load(path, *more, **options)
+        except DemurError:
+            raise
+        except Exception as error:  # of a dozen kinds
+            raise _NoDataError(f"{type(error).__name__}: {first_line(error):.200}") from error
+
+    return load_dataset
 
 
 @contextmanager
@@ -179,6 +201,11 @@ def _explained(what: str, fix: str) -> Iterator[None]:
         yield
     except DemurError:
         raise
+    except _NoDataError as error:
+        raise DemurError(
+            f"{what} ({error}): its data cannot be had, so check its path, the connection, "
+            f"HF_ENDPOINT and HF_HUB_OFFLINE, or {_OWN_TASK}."
+        ) from error
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {first_line(error):.200}"
         raise DemurError(f"{what} ({reason}): {fix}.") from error

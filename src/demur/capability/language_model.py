@@ -14,6 +14,7 @@ from lm_eval.api.model import LM
 from torch import Tensor
 
 from demur.chat import ChatModel
+from demur.chat.batches import NoRoomError
 from demur.chat.engine import SamplingSettings, TargetTokens, log_probability
 from demur.errors import DemurError
 from demur.progress import Progress
@@ -148,9 +149,16 @@ class ConditionedModel(LM):
                     "one."
                 )
             queries.append(query)
-        read = self.model.read_and_sample(
-            queries, self.condition, settings, settled=lambda text: any(s in text for s in stops)
-        )
+        try:
+            read = self.model.read_and_sample(
+                queries, self.condition, settings, settled=lambda t: any(s in t for s in stops)
+            )
+        except NoRoomError as error:
+            raise DemurError(
+                f"This task lets an answer have {settings.most_tokens} tokens, which leaves no "
+                f"room for its questions in the {self.model.context_length} of {self.model.name}: "
+                "choose another task, or a model with a longer context."
+            ) from error
         return [_until(answer.text, stops) for (answer,) in read.samples]
 
 

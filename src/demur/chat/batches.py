@@ -63,6 +63,10 @@ def inputs_of(
     return Inputs.from_conversations(conversations, trained=trained, targets=targets)
 
 
+class NoRoomError(DemurError):
+    """A conversation fits into the context, and its longest answer does not."""
+
+
 def too_long(
     query: Query, asked: int, answer: int, context_length: int, name: str, prompt: int = 0
 ) -> DemurError:
@@ -94,7 +98,7 @@ def too_long(
     # Where most of the room is for the answer, that is what is too long.
     fix = f"ask for at most {room} (--tokens)"
     fix = fix if answer > asked else f"shorten or drop it, or {fix}"
-    return DemurError(
+    return NoRoomError(
         f"{shown} and its answer may have {answer}, together more than the {context_length} of "
         f"{name}: {fix}."
     )

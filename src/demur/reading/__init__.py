@@ -5,7 +5,7 @@ are read row by row by the same reader, strictly. A row that is damaged is an er
 no text is shortened, merged or dropped.
 """
 
-from demur.reading.data_sets import FORM, HUB_PREFIX, DataSet
+from demur.reading.data_sets import FORM, HUB_PREFIX, DataSet, without_waiting
 from demur.reading.files import NoWatch, TextFile, Watch
 from demur.reading.given import GivenRequest, GivenResponse
 from demur.reading.messages import check_query
@@ -41,4 +41,5 @@ __all__ = [
     "read_requests",
     "read_table_columns",
     "read_text_lines",
+    "without_waiting",
 ]

@@ -140,16 +140,12 @@ def _load(spec: DataSet) -> Any:
             f"{spec.name!r:.300} {problem}: give the folder of a data set, or a file without "
             f"{HUB_PREFIX!r}."
         )
-    unreached = None if is_here else _unreached(spec.name)
     try:
-        with _quiet(datasets, offline=unreached is not None):
+        with without_waiting(datasets, spec.name, "give a file"):
             loaded = datasets.load_dataset(spec.name, spec.config, split=spec.split)
+    except DemurError:
+        raise
     except Exception as error:  # the package raises a dozen kinds, for the network as for the name
-        if unreached is not None:
-            raise DemurError(
-                f"Cannot load dataset {spec.dataset!r:.200}, because {unreached} and it was not "
-                f"fetched before: {_CONNECT}, or give a file."
-            ) from error
         raise DemurError(
             f"Cannot load dataset {spec.dataset!r:.200} ({first_line(error):.300}): "
             f"{_fix(datasets, spec)}."
@@ -165,6 +161,35 @@ def _load(spec: DataSet) -> Any:
         f"Dataset {spec.dataset!r:.200} has the splits {listed(splits)}: choose one with "
         f"{HUB_PREFIX}{spec.dataset}@SPLIT:COLUMN."
     )
+
+
+@contextmanager
+def without_waiting(datasets: Any, name: str, otherwise: str) -> Iterator[None]:
+    """Load a data set without the minutes in which the package asks a silent hub again.
+
+    Where the hub does not answer, what was fetched before is used.
+
+    Args:
+        datasets: the package.
+        name: the data set, a folder here, or a format of the package such as `json`.
+        otherwise: what can be done where the hub does not answer, for messages.
+
+    Raises:
+        DemurError: the hub does not answer and the data set was not fetched before; or the hub says
+            that there is none, or not for this user. Other errors of the package are left alone.
+    """
+    formats = getattr(getattr(datasets, "packaged_modules", None), "_PACKAGED_DATASETS_MODULES", {})
+    unreached = None if _exists(name) or name in formats else _unreached(name)
+    try:
+        with _quiet(datasets, offline=unreached is not None):
+            yield
+    except Exception as error:  # of a dozen kinds
+        if unreached is None:
+            raise
+        raise DemurError(
+            f"Cannot load dataset {name!r:.200}, because {unreached} and it was not fetched "
+            f"before: {_CONNECT}, or {otherwise}."
+        ) from error
 
 
 def _fix(datasets: Any, spec: DataSet) -> str:
