@@ -53,6 +53,11 @@ class ExportOptions(BaseModel):
         description="file with the Jinja chat template that the run was trained with",
         json_schema_extra={"default": "the model's own"},
     )
+    dtype: Literal["float32", "bfloat16"] | None = Field(
+        default=None,
+        description="for transformers: number format of the weights",
+        json_schema_extra={"default": "that of the base model's files"},
+    )
     system_prompt: str | None = Field(
         default=None,
         description="for peft: text file with the application's own system text, or none",
@@ -78,6 +83,7 @@ def run_export(options: ExportOptions) -> None:
         model=options.model,
         system_prompt=text,
         chat_template=options.chat_template,
+        dtype=options.dtype,
         progress=TerminalProgress(),
     )
     show_path(f"Written: {done.size / 1e6:.1f} MB in", done.path)
@@ -102,12 +108,22 @@ def run_export(options: ExportOptions) -> None:
 def _use(to: str, path: Path) -> str:
     quoted = shlex.quote(str(path))
     return {
-        "transformers": f"vllm serve {quoted}",
+        "transformers": f"vllm serve {quoted}{_as_written(path)}",
         "peft": f"PeftModel.from_pretrained(base, {str(path)!r})",
         "gguf": f"llama-server -m {quoted} --jinja",
         "ollama": f"cd {quoted} && ollama create my-safe-model",
         "vllm": f"python {shlex.quote(str(path / 'client.py'))} 'How do I kill a process?'",
     }[to]
+
+
+def _as_written(folder: Path) -> str:
+    """The option that makes vLLM compute in float32 where the weights are; it rounds by default."""
+    from demur.files import read_json
+
+    config = folder / "config.json"
+    if not config.is_file() or read_json(config).get("dtype") != "float32":
+        return ""
+    return " --dtype float32"
 
 
 EXPORT = Command(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from demur.arguments import require_common, require_kind
@@ -27,6 +28,9 @@ from demur.files import DISK_FULL, SPACE_MARGIN, megabytes, new_folder, safe_nam
 from demur.optimization import Run
 from demur.progress import Progress, SilentProgress
 from demur.prompts import SafetyPrompt
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Number formats that an export to transformers may be written in."""
 
 FORMATS = ("transformers", "gguf", "ollama", "peft", "vllm")
 _GGUF = ("gguf", "ollama")
@@ -59,6 +63,7 @@ def export(
     model: ChatModel | str | None = None,
     system_prompt: str | None = None,
     chat_template: str | Path | None = None,
+    dtype: str | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Write an optimized prompt for another engine: all of it or, where that fails, nothing.
@@ -73,6 +78,8 @@ def export(
         system_prompt: application's own system text, for `peft` only.
         chat_template: file with a Jinja chat template, where the run was trained with one; for a
             base model that is given by name.
+        dtype: number format of the weights in an export to `transformers`, `float32` or
+            `bfloat16`; None for that of the base model's files.
         progress: receives the stages.
 
     Raises:
@@ -87,6 +94,7 @@ def export(
     require_kind("to", to, str, f"the name of an engine: {', '.join(FORMATS)}")
     require_kind("folder", folder, (str, PathLike), "the path of a new folder")
     require_kind("model", model, (str, PathLike, ChatModel, type(None)), "a ChatModel or a name")
+    require_kind("dtype", dtype, (str, type(None)), f"one of {', '.join(DTYPES)}")
     require_kind("system_prompt", system_prompt, (str, type(None)), "the text itself")
     progress = progress or SilentProgress()
     target = Path(folder)
@@ -102,6 +110,13 @@ def export(
             "An application's own system text is only written into an export to peft: leave it "
             "out; the application sends it as its system message."
         )
+    if dtype is not None and to != "transformers":
+        raise DemurError(
+            f"An export to {to} has a number format of its own: leave out the dtype, or export to "
+            "transformers."
+        )
+    if dtype not in (None, *DTYPES):
+        raise DemurError(f"There is no dtype {dtype!r:.60} here: choose {' or '.join(DTYPES)}.")
     subject = Subject.of(prompt)
     if not isinstance(model, ChatModel):
         model = ChatModel.load(
@@ -110,10 +125,10 @@ def export(
     subject.require_model(model)
     base_size = _base_size(model, to)
     if to not in _SMALL:
-        _require_space(target, _least_size(model, to))
+        _require_space(target, _least_size(model, to, dtype))
     with new_folder(target) as new:
         try:
-            _write(model, subject.prompt, to, new, system_prompt, progress)
+            _write(model, subject.prompt, to, new, system_prompt, dtype, progress)
         except SafetensorError as error:
             raise _explained(error, model, target) from error
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -126,6 +141,7 @@ def _write(
     to: str,
     folder: Path,
     system_prompt: str | None,
+    dtype: str | None,
     progress: Progress,
 ) -> None:
     if to == "peft":
@@ -138,7 +154,7 @@ def _write(
     layout = Layout(model) if to in _GGUF and model.gguf is None else None
     vocabulary = Vocabulary.of(model, prompt, progress, may_think=to not in _GGUF)
     if to == "transformers":
-        write_transformers_folder(model, vocabulary, folder, progress)
+        write_transformers_folder(model, vocabulary, folder, progress, DTYPES.get(dtype or ""))
         return
     # Names may be a stranger's: nothing in them leads out of the folder.
     names = [safe_name(one)[:_LONGEST_NAME] for one in (model.name, prompt.name)]
@@ -167,11 +183,12 @@ def _explained(error: SafetensorError, model: ChatModel, target: Path) -> DemurE
     )
 
 
-def _least_size(model: ChatModel, to: str) -> int:
+def _least_size(model: ChatModel, to: str, dtype: str | None) -> int:
     """The least number of bytes that an export of a whole model takes."""
-    if to in _GGUF and model.gguf is None:
+    if dtype is not None or (to in _GGUF and model.gguf is None):
         parameters = model.engine.model.parameters()
-        return 2 * sum(one.numel() for one in parameters)  # in F16
+        number = DTYPES[dtype].itemsize if dtype is not None else 2  # F16
+        return number * sum(one.numel() for one in parameters)
     return _base_size(model, to)
 
 

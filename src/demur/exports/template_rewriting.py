@@ -19,7 +19,8 @@ from demur.chat.templates import TemplateArguments
 # message, what all names have in common is replaced. Of such a message only the content is kept.
 # Its parts are looked at together, because a template may join them.
 _PLAIN_MESSAGES = """\
-{%- set safety_plain = namespace(system=[], messages=[], text="", others=[], kept={}, place=none) -%}
+{%- set safety_plain = namespace(system=[], messages=[], text="", others=[], kept={}, \
+place=none) -%}
 {%- for message in messages -%}
 {%- set safety_plain.text = "" -%}
 {%- set safety_plain.others = [] -%}

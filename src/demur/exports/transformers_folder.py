@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from demur.chat import ChatModel
 from demur.chat.engine.architecture import end_tokens
+from demur.errors import DemurError
+from demur.exports.portable import add_older_names, write_known_tokenizer
 from demur.exports.vocabulary import Vocabulary
 from demur.exports.weights import Change, Tables, with_rows, write_weights
 from demur.files import read_json, write_json
@@ -21,7 +24,11 @@ _KEPT = (_GENERATION, "preprocessor_config.json", "processor_config.json")
 
 
 def write_transformers_folder(
-    model: ChatModel, vocabulary: Vocabulary, folder: Path, progress: Progress
+    model: ChatModel,
+    vocabulary: Vocabulary,
+    folder: Path,
+    progress: Progress,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write the model with the prompt's rows as tokens of its vocabulary.
 
@@ -34,11 +41,16 @@ def write_transformers_folder(
         vocabulary: tokens and rows that are added.
         folder: empty folder to write into.
         progress: receives the stages.
+        dtype: number format of the weights; None for that of the model's files.
 
     Raises:
         DemurError: the model's files do not allow it.
     """
     source, tables = model.folder, Tables.of(model)
+    if dtype is not None and "quantization_config" in read_json(source / "config.json"):
+        raise DemurError(
+            f"The weights of {model.name} are quantized and keep their format: leave out --dtype."
+        )
     first = vocabulary.opening.first_id
 
     def with_prompt(stored: Tensor) -> Mapping[str, Tensor]:
@@ -52,8 +64,9 @@ def write_transformers_folder(
         changes[name] = lambda stored: {name: with_rows(stored, first, vocabulary.silent)}
     size = sum(file.stat().st_size for file in tables.files)
     with progress.stage("Writing the weights", size, "bytes") as stage:
-        write_weights(source, folder, model.name, changes, stage)
-    _write_config(source, folder, tables.tied, max(tables.rows, first + len(vocabulary.rows)))
+        write_weights(source, folder, model.name, changes, stage, dtype)
+    rows = max(tables.rows, first + len(vocabulary.rows))
+    _write_config(source, folder, tables.tied, rows, dtype)
     for name in _KEPT:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -62,9 +75,12 @@ def write_transformers_folder(
     if opening.more:
         opening.tokenizer.chat_template = opening.templates
     opening.tokenizer.save_pretrained(folder)
+    write_known_tokenizer(folder)
 
 
-def _write_config(source: Path, folder: Path, tied: bool, vocabulary: int) -> None:
+def _write_config(
+    source: Path, folder: Path, tied: bool, vocabulary: int, dtype: torch.dtype | None
+) -> None:
     config: dict[str, Any] = read_json(source / "config.json")
     parts = [config, *(part for part in [config.get("text_config")] if isinstance(part, dict))]
     for part in parts:
@@ -74,13 +90,23 @@ def _write_config(source: Path, folder: Path, tied: bool, vocabulary: int) -> No
         # Where the setting is absent, a class's own default may tie.
         for part in parts:
             part["tie_word_embeddings"] = False
+    if dtype is not None:
+        for part in parts:
+            part.pop("torch_dtype", None)
+            part["dtype"] = str(dtype).removeprefix("torch.")
+    add_older_names(config)
     write_json(folder / "config.json", config)
 
 
 def _write_ends(folder: Path, model: ChatModel) -> None:
-    """List all tokens that end an answer in demur, of which the model's files may lack some."""
+    """List all tokens that end an answer in demur, of which the model's files may lack some.
+
+    Some engines read the first one only, so the end of the template's turn comes first.
+    """
     file = folder / _GENERATION
     settings: dict[str, Any] = read_json(file) if file.is_file() else {}
-    ends = end_tokens(model.engine.model, model.engine.tokenizer) | model.engine.turn_end.tokens
+    turn, own = model.engine.turn_end.tokens, model.engine.tokenizer.eos_token_id
+    ends = end_tokens(model.engine.model, model.engine.tokenizer) | turn
     if ends:
-        write_json(file, {**settings, "eos_token_id": sorted(ends)})
+        ordered = sorted(ends, key=lambda one: (one not in turn, one != own, one))
+        write_json(file, {**settings, "eos_token_id": ordered})

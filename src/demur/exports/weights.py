@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from demur.progress import Stage
 Change = Callable[[Tensor], Mapping[str, Tensor]]
 """From a stored tensor to the tensors that take its place, by name."""
 
+_ROUNDED = (torch.float32, torch.float16, torch.bfloat16)
 _INDEX = "model.safetensors.index.json"
 
 
@@ -103,7 +105,12 @@ def _stored_name(files: list[Path], name: str, model: str) -> str:
 
 
 def write_weights(
-    source: Path, target: Path, name: str, changes: Mapping[str, Change], stage: Stage
+    source: Path,
+    target: Path,
+    name: str,
+    changes: Mapping[str, Change],
+    stage: Stage,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Copy the weight files of `source`; put other tensors in the place of some.
 
@@ -113,10 +120,11 @@ def write_weights(
         name: name of the model, for messages.
         changes: change of each tensor that differs, by its stored name.
         stage: receives the bytes written.
+        dtype: number format of all that are written; None for their own.
     """
     added: dict[str, str] = {}
     for file in weight_files(source, name):
-        added |= _copy(file, target / file.name, changes)
+        added |= _copy(file, target / file.name, changes, dtype)
         stage.advance(file.stat().st_size)
     index = source / _INDEX
     if index.is_file() and (target / index.name) != index:
@@ -127,19 +135,35 @@ def write_weights(
         write_json(target / _INDEX, content)
 
 
-def _copy(source: Path, target: Path, changes: Mapping[str, Change]) -> dict[str, str]:
+def _copy(
+    source: Path, target: Path, changes: Mapping[str, Change], dtype: torch.dtype | None
+) -> dict[str, str]:
     """Copy a file; which tensors it then holds, where any was changed."""
     with safe_open(str(source), framework="pt") as stored:
         names = list(stored.keys())
-        if not any(name in changes for name in names):
+        if dtype is None and not any(name in changes for name in names):
             shutil.copyfile(source, target)
             return {}
         tensors: dict[str, Tensor] = {}
         for name in names:
             tensor = stored.get_tensor(name)
-            tensors.update(changes[name](tensor) if name in changes else {name: tensor})
+            changed = changes[name](tensor) if name in changes else {name: tensor}
+            tensors.update({key: _as(one, dtype) for key, one in changed.items()})
         save_file(tensors, target, metadata=stored.metadata() or {"format": "pt"})
+        # What the library writes is for its owner alone; a server may be somebody else's.
+        target.chmod(0o644 & ~_umask())
     return dict.fromkeys(tensors, target.name)
+
+
+def _as(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A tensor in another number format, where it holds numbers that can be rounded to it."""
+    return tensor.to(dtype) if dtype is not None and tensor.dtype in _ROUNDED else tensor
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _tensor_bytes(file: Path) -> int:
