@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerBase
 
 from demur.chat import ChatModel
 from demur.chat.gguf_header import read_header
@@ -70,9 +69,7 @@ class SafetyTokens:
     ids: Sequence[int]
 
     @classmethod
-    def added(
-        cls, tokenizer: PreTrainedTokenizerBase, prompt: SafetyPrompt, model_name: str
-    ) -> SafetyTokens:
+    def added(cls, tokenizer: Any, prompt: SafetyPrompt, model_name: str) -> SafetyTokens:
         """Add the tokens of a prompt to a copy of a tokenizer.
 
         Raises:
