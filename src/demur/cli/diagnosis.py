@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line, print_again, printable, short_name
+from demur.cli.screen import new_table, one_line, print_again, printable, short_name, with_notes
 from demur.cli.tables import rate_text
 from demur.diagnosis import Diagnosis, Headroom, Sheet
 from demur.records import Rate
@@ -25,7 +25,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     for statement in diagnosis.verdict:
         console.print(Text(printable(statement)))
     console.print()
-    console.print(_conditions(sheet))
+    console.print(with_notes(_conditions(sheet), [diagnosis.judged]))
     console.print(_movements(sheet))
     if len(sheet.conditions) > 2:
         console.print(_angles(sheet))

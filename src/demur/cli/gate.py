@@ -208,7 +208,8 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
         table,
         [
             "refused, unless it says otherwise; p of the paired test, adjusted for all tests of "
-            "this prompt (Holm)"
+            "this prompt (Holm)",
+            changes.judged,
         ],
     )
 

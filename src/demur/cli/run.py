@@ -80,7 +80,7 @@ def _print_sets(console: Console, run: Run) -> None:
                 cells = [rate_text(one.refused, 0) for one in found]
                 table.add_row(Text(f"{short_name(category)}, {label}"), *cells)
     if table.row_count:
-        console.print(table)
+        console.print(with_notes(table, [run.judged]))
 
 
 def _print_front(console: Console, run: Run) -> None:

@@ -104,7 +104,7 @@ def print_wording_run(console: Console, run: WordingRun) -> None:
     )
     for line in _search_lines(run):
         console.print(line)
-    print_figures(console, run.comparison)
+    print_figures(console, run.comparison, [run.comparison.judged])
     print_again(console, run.path, "All responses and the wordings that were tried")
     console.print("Use the prompt as the system message, or in Python with:")
     console.print(Text(f"SafetyPrompt.load({str(run.path)!r})", style="bold"), soft_wrap=True)

@@ -240,6 +240,11 @@ class Diagnosis:
         return tuple(map(store.require, self.settings.held_out))
 
     @property
+    def judged(self) -> str:
+        """The judge and the limit of tokens, for example `judge: paper, 16 tokens`."""
+        return self.settings.settings.sampling.judged_by(self.settings.judge.name)
+
+    @property
     def changed_options(self) -> tuple[ChangedOptions, ...]:
         """How requests to judges behind endpoints were changed, because of what those do not take.
 

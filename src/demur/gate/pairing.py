@@ -34,6 +34,7 @@ class EvaluationChanges:
         prompts: the changes under each pair of prompts.
         remarks: what else differs, a sentence each.
         costs: how the costs on harmless queries changed, where both evaluations measured them.
+        judged: the judge and the limit of tokens of both.
     """
 
     before: Path
@@ -41,6 +42,7 @@ class EvaluationChanges:
     prompts: tuple[PromptChange, ...]
     remarks: tuple[str, ...]
     costs: tuple[CostChange, ...] = ()
+    judged: str = ""
 
     def find(self, prompt: str) -> PromptChange:
         """The changes under a prompt of the evaluation after.
@@ -120,7 +122,7 @@ def compare_evaluations(
     remarks = [*differences(first, second), *_prompt_remarks(first, second, pairs)]
     remarks += pairing.remarks(pairs)
     costs = cost_changes(old.costs, new.costs, pairs, renamed)
-    return EvaluationChanges(old.folder, new.folder, found, tuple(remarks), costs)
+    return EvaluationChanges(old.folder, new.folder, found, tuple(remarks), costs, new.judged)
 
 
 def pair_prompts(

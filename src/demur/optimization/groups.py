@@ -158,6 +158,15 @@ class ResponseSettings(Group):
         description="probability that the likeliest tokens, which may be drawn, reach together",
     )
 
+    def judged_by(self, judge: str) -> str:
+        """Who judged what, as tables say it, for example `judge: paper, 16 tokens`."""
+        from demur.evaluation.captions import judged_text
+
+        harmful, harmless = (
+            self.tokens or one for one in (self.tokens_harmful, self.tokens_harmless)
+        )
+        return judged_text(judge, harmful, self.samples, harmless)
+
     @model_validator(mode="after")
     def _fit_together(self) -> ResponseSettings:
         if self.kept_samples is not None and self.kept_samples > self.samples:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from demur.errors import DemurError
-from demur.evaluation.captions import judged_text
 from demur.evaluation.comparison import Comparison, PromptRates
 from demur.evaluation.cost import FOLDER as COSTS
 from demur.evaluation.record import JudgeRecord
@@ -176,10 +175,7 @@ class Run:
     @property
     def judged(self) -> str:
         """The judge and the limit of tokens, for example `judge: paper, 16 tokens`."""
-        sampling = self.settings.settings.sampling
-        tokens = sampling.tokens or sampling.tokens_harmful
-        harmless = sampling.tokens or sampling.tokens_harmless
-        return judged_text(self.settings.judge.name, tokens, sampling.samples, harmless)
+        return self.settings.settings.sampling.judged_by(self.settings.judge.name)
 
     @property
     def front(self) -> tuple[int, ...]:

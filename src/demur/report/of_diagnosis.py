@@ -18,7 +18,7 @@ from demur.report.facts import (
 )
 from demur.report.of_run import ANCHORS, HELD_OUT
 from demur.report.scatter import Scatter
-from demur.report.subject import Arrow, Chart, Subject, Table, rate_text
+from demur.report.subject import Arrow, Chart, Subject, Table, capitalized, rate_text
 
 
 def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
@@ -45,7 +45,7 @@ def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
         kind="diagnosis",
         title=f"{Path(record.model.name).name}, diagnosed",
         verdict=diagnosis.verdict,
-        tables=_tables(sheet),
+        tables=_tables(sheet, diagnosis.judged),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
@@ -66,8 +66,8 @@ def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
     )
 
 
-def _tables(sheet: Sheet) -> tuple[Table, ...]:
-    tables = [_conditions(sheet), _movements(sheet)]
+def _tables(sheet: Sheet, judged: str) -> tuple[Table, ...]:
+    tables = [_conditions(sheet, judged), _movements(sheet)]
     if sheet.angles:
         tables.append(_angles(sheet))
     if sheet.misplaced:
@@ -77,7 +77,7 @@ def _tables(sheet: Sheet) -> tuple[Table, ...]:
     return tuple(tables)
 
 
-def _conditions(sheet: Sheet) -> Table:
+def _conditions(sheet: Sheet, judged: str) -> Table:
     return Table(
         title="Anchor queries: do harmful and harmless part, and are they refused?",
         columns=("prompt", "AUC", "accuracy", "refusal AUC", "harmful refused", "harmless refused"),
@@ -94,7 +94,7 @@ def _conditions(sheet: Sheet) -> Table:
         ),
         note="AUC and accuracy: how well a linear boundary parts harmful from harmless queries "
         "that it was not fitted to. Refusal AUC: the same for refused and answered. In brackets: "
-        "95 % intervals. Variance along the components: "
+        f"95 % intervals. {capitalized(judged)}. Variance along the components: "
         + ", ".join(f"{100 * share:.0f} %" for share in sheet.explained_variance)
         + ".",
     )
