@@ -16,7 +16,7 @@ import transformers
 from transformers import LlamaForCausalLM, modeling_gguf_pytorch_utils
 
 from demur import ChatModel, DemurError
-from demur.chat import dequantize
+from demur.chat import checkpoint, dequantize
 from demur.chat.catalog import CATALOG, CatalogModel
 from demur.chat.gguf_header import read_header
 from demur.chat.gguf_reading import read_fast
@@ -72,6 +72,17 @@ def test_a_gguf_file_is_dequantized_once(
     assert second.tokenizer(text)["input_ids"] == first.tokenizer(text)["input_ids"]
     assert second.tokenizer.chat_template == first.tokenizer.chat_template
     assert second.tokenizer.special_tokens_map == first.tokenizer.special_tokens_map
+
+
+def test_a_gpu_that_is_too_small_is_refused_before_anything_is_read(
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_model(gguf_file, dtype="float32", device="cpu")
+    (weights,) = (tmp_path / "cache").rglob("*.safetensors")
+    size = weights.stat().st_size
+    monkeypatch.setattr(checkpoint, "available_memory", lambda device: size - 1)
+    with pytest.raises(DemurError, match=r"tiny does not fit into memory .*choose a smaller model"):
+        dequantize.open_dequantized(weights.parent, "tiny", torch.float32, torch.device("cuda"))
 
 
 def test_another_file_can_be_read_meanwhile(gguf_file: Path, saved: Path, tmp_path: Path) -> None:

@@ -8,17 +8,23 @@ import platform
 import resource
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from demur import ChatModel, Condition, DemurError, SafetyPrompt, optimize
 from demur.chat import hardware
 from demur.chat.allocator import keep_freed_memory
 from demur.chat.engine import Engine, Read, SamplingSettings, memory
 from tests.test_engine import QUERIES, conversations, random_prompt
-from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
+from tests.test_operations import conversations as many_conversations
+from tests.tiny import ARCHITECTURES, save_tiny_model, tiny_model, tiny_tokenizer
 
 NAME = "llama, grouped attention"
 
@@ -176,3 +182,78 @@ def test_leaves_an_allocator_alone_that_the_user_set_up(
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     keep_freed_memory()
+
+
+@pytest.mark.parametrize("targets", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_peak_of_a_step_is_known_before_it(dtype: torch.dtype, targets: int) -> None:
+    config = Qwen2Config(
+        vocab_size=512,
+        hidden_size=256,
+        intermediate_size=1400,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model: Any = Qwen2ForCausalLM(config)
+    model.eval().requires_grad_(False).to(dtype)
+    engine = Engine(model, tiny_tokenizer())
+    inputs, prompt = many_conversations(40, targets), torch.randn(32, 256)
+
+    def step() -> None:
+        engine.prompt_gradient(
+            inputs,
+            prompt,
+            lambda read, _: read.representations.square().sum() - read.token_values.sum(),
+        )
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    assert profiler.profiler is not None
+    events: Any = profiler.profiler.kineto_results.events()
+    changes = sorted((one.start_ns(), one.nbytes()) for one in events if one.name() == "[memory]")
+    peak = max(accumulate(size for _, size in changes))
+    estimated = memory.step_bytes(model, inputs, range(len(inputs)))
+    assert estimated / 2 < peak < estimated
+
+
+def test_a_device_that_is_too_small_is_refused_before_work_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ChatModel.load(save_tiny_model(tmp_path / "model"), dtype="float32", device="cpu")
+    prompt = SafetyPrompt("long", "w3 w4 w5 w7 w8 w9 w10 w11 w13 w14")
+    read: list[object] = []
+    model.engine.model.register_forward_pre_hook(lambda *given: read.append(given))
+    with_free(monkeypatch, 50_000)
+    with pytest.raises(DemurError) as raised:
+        optimize(model, basic_prompt=prompt, output=tmp_path / "run", preset="quick")
+    message = str(raised.value)
+    assert "needs" in message
+    assert "cpu has 5e-05 GB free: shorten" in message
+    assert "load the model in bfloat16" in message
+    assert not read
+    torch.nn.Module.to(model.engine.model, torch.bfloat16)
+    with pytest.raises(DemurError, match=r"free: shorten .*, or choose a smaller model or another"):
+        optimize(model, basic_prompt=prompt, output=tmp_path / "run", preset="quick")
+    assert not read
+
+
+def test_training_needs_more_than_sampling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ChatModel.load(save_tiny_model(tmp_path / "model"), dtype="float32", device="cpu")
+    condition = Condition(SafetyPrompt("long", "w3 w4 w5"))
+    queries = [" ".join(f"w{place}" for place in range(13, 18))] * 3
+    queries.append(" ".join(queries * 3))
+    network, inputs = model.engine.model, model.inputs(queries, condition)
+    sampling = memory.sampling_bytes(network, inputs, 1)
+    training = memory.step_bytes(network, inputs, [3])
+    assert sampling < training
+    with_free(monkeypatch, training - 1)
+    model.require_room(queries, condition, 1)
+    with pytest.raises(DemurError, match="for the longest query alone"):
+        model.require_room(queries, condition, 1, trained=True)
+    with_free(monkeypatch, training)
+    model.require_room(queries, condition, 1, trained=True)
+    with_free(monkeypatch, 0)
+    with pytest.raises(DemurError, match=r"ask for fewer than 99 new tokens \(--tokens\)"):
+        model.require_room(queries, condition, 99)

@@ -21,6 +21,7 @@ import torch
 from demur.chat.checkpoint import (
     freeze,
     out_of_memory,
+    require_memory,
     samples_of,
     weight_files,
 )
@@ -224,7 +225,10 @@ def open_dequantized(
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     config = load_config(folder, name, trust_remote_code=False)
     weights: dict[str, torch.Tensor] = {}
-    for file in weight_files(folder, name):
+    files = weight_files(folder, name)
+    if device.type != "cpu":
+        require_memory(sum(file.stat().st_size for file in files), device, name)
+    for file in files:
         weights.update(load_file(file))
     # Given a state dict, from_pretrained takes its tensors as they are instead of copying them.
     model, loading = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(

@@ -25,6 +25,7 @@ from demur.chat.engine import (
 from demur.chat.engine.architecture import context_length
 from demur.chat.engine.capability import check_sharing
 from demur.chat.engine.forward import embedding_table
+from demur.chat.engine.memory import require_room
 from demur.chat.engine.sampler import Settled
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.model_inputs import ModelInputs
@@ -365,6 +366,32 @@ class ChatModel(ModelInputs):
         trained = Condition(SafetyPrompt("training", text, prompt), condition.system_prompt)
         inputs = self.inputs(queries, trained, targets=self._all_ids(targets))
         return self.engine.prompt_gradient(inputs, prompt, partial_loss, reader)
+
+    def require_room(
+        self,
+        queries: Sequence[Query],
+        condition: Condition | None = None,
+        new_tokens: int = 0,
+        *,
+        trained: bool = False,
+        opening: str | None = None,
+    ) -> None:
+        """Check, before work starts, that the context and the device are large enough for it.
+
+        Args:
+            queries: N queries.
+            condition: what stands before every query; nothing by default.
+            new_tokens: number of tokens of the responses to come, at most.
+            trained: whether the condition's prompt is trained, which takes more memory.
+            opening: what every answer is made to begin with; nothing by default.
+
+        Raises:
+            DemurError: a query, with the tokens to come, is longer than the context, or the longest
+                alone does not fit into the memory that the device has free.
+        """
+        inputs = self.inputs(queries, condition, new_tokens, opening=opening)
+        network = self.engine.model
+        require_room(network, self.name, inputs, new_tokens=new_tokens, trained=trained)
 
     def next_token_logits(self, representations: Tensor) -> Tensor:
         """What the model would say next at representations (N, d): logits (N, V) float32."""

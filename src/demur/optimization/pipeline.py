@@ -196,13 +196,15 @@ def default_output(model: ChatModel, plan: Plan) -> Path:
 
 
 def _check_lengths(model: ChatModel, plan: Plan) -> None:
-    """Check that all queries with their responses fit into the model's context."""
+    """Check that all queries with their responses fit into the model's context and memory."""
     protocol = plan.settings.protocol
     for queries in (plan.anchors, plan.validation, plan.held_out, plan.third_turn):
         if queries is None:
             continue
         for condition in (Condition(None, plan.basic.system_prompt), plan.basic):
-            model.inputs(queries.texts, condition, protocol.sampling.most_tokens)
+            trained = queries is plan.anchors and condition is plan.basic
+            tokens = protocol.sampling.most_tokens
+            model.require_room(queries.texts, condition, tokens, trained=trained)
 
 
 class _Work:

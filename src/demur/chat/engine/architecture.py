@@ -34,6 +34,7 @@ class Shape:
             are chosen for it.
         key_value: width of the keys (or values) of all heads of a layer.
         vocabulary: number of logits at a position.
+        heads: number of heads that query in a layer.
     """
 
     layers: int
@@ -41,6 +42,7 @@ class Shape:
     inner: int
     key_value: int
     vocabulary: int
+    heads: int
 
 
 def text_config(model: PreTrainedModel) -> Any:
@@ -65,6 +67,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
         inner=inner * int(experts),
         key_value=int(key_value_heads * head_width),
         vocabulary=int(config.vocab_size),
+        heads=int(heads),
     )
 
 

@@ -93,7 +93,7 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.turn_end = turn_end
-        room = room_for(model)
+        room = self._room = room_for(model)
         self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
         use_grouped_attention(model)
         self.verdict = judge_paths(model, prefix_sharing, name)
@@ -339,7 +339,11 @@ class Engine:
             parts = parts_of(inputs, range(len(inputs)), most_tokens, self._window)
             return gradient_of(self.head, inputs, prompt, parts, partial_loss, reader)
 
-        result, self.most_trained = halving(attempt, self.most_trained)
+        width = len(inputs.prefix) + max(inputs.lengths)
+        most = min(self.most_trained, self._room.trained_at(self.model, width))
+        result, fitting = halving(attempt, most)
+        if fitting < most:
+            self.most_trained = fitting
         return result
 
     def _shareable(self, inputs: Inputs) -> bool:

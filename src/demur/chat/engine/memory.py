@@ -1,19 +1,23 @@
 """How much work fits in memory at once, estimated before the first batch.
 
 The estimates are rough and on the safe side; where they are wrong, `buckets.halving` takes over.
+Where not even one conversation fits, that is an error before the work starts.
 They are powers of two with a ceiling, so that a machine with memory to spare always cuts its work
 the same way and results stay equal to the last bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
 from demur.chat.engine.architecture import shape_of
 from demur.chat.engine.forward import input_device
+from demur.chat.engine.inputs import Inputs
 from demur.chat.hardware import available_memory
+from demur.errors import DemurError
 
 SHARE = 0.5
 """Share of the free memory that a batch may take."""
@@ -36,11 +40,18 @@ class Room:
         read: number of tokens that may be read together.
         trained: number of tokens that may be read together where a gradient is wanted.
         logits: number of logits that may be computed together to score tokens.
+        free: bytes that a batch may take.
     """
 
     read: int
     trained: int
     logits: int
+    free: float
+
+    def trained_at(self, model: PreTrainedModel, width: int) -> int:
+        """`trained` where a token sees `width` others, whose scores are kept as well."""
+        most = self.free / activation_bytes(model, width)
+        return min(self.trained, _power_of_two(most, MOST_TRAINED))
 
 
 def room_for(model: PreTrainedModel) -> Room:
@@ -53,6 +64,7 @@ def room_for(model: PreTrainedModel) -> Room:
         read=_power_of_two(free / reading, MOST_READ),
         trained=_power_of_two(free / activations, MOST_TRAINED),
         logits=_power_of_two(free / (4 * _COPIES_OF_LOGITS), MOST_LOGITS),
+        free=free,
     )
 
 
@@ -69,15 +81,84 @@ def cache_bytes(model: PreTrainedModel) -> int:
     return 2 * shape.layers * shape.key_value * model.dtype.itemsize
 
 
-def activation_bytes(model: PreTrainedModel) -> int:
+def activation_bytes(model: PreTrainedModel, width: int = 0) -> int:
     """Bytes of one token's activations in all layers, where all are kept for a gradient.
+
+    Args:
+        model: the model.
+        width: tokens that the token sees, itself included.
 
     In each layer about ten tensors of the hidden width (norms, projections, residuals) and four of
     the inner width of the feed-forward part; for Qwen2.5-Coder-0.5B in float32 that makes 2.7 MB,
-    where 2.3 MB were measured.
+    where 2.3 MB were measured. The shares of attention are float32.
     """
     shape = shape_of(model)
-    return shape.layers * (10 * shape.hidden + 4 * shape.inner) * model.dtype.itemsize
+    states = (10 * shape.hidden + 4 * shape.inner) * model.dtype.itemsize
+    return shape.layers * (states + 4 * shape.heads * width)
+
+
+def step_bytes(model: PreTrainedModel, inputs: Inputs, rows: Sequence[int]) -> int:
+    """Bytes that a training step on some conversations takes beside the weights.
+
+    Args:
+        model: the model.
+        inputs: the conversations, with their targets.
+        rows: places of those that are read together.
+    """
+    lengths = [inputs.lengths[row] for row in rows]
+    prefix, tokens = len(inputs.prefix), len(inputs.prefix) + sum(lengths)
+    scored = sum(len(target) for row in rows for target in inputs.targets_of(row))
+    logits = 4 * _COPIES_OF_LOGITS * shape_of(model).vocabulary * min(scored, 1)
+    return tokens * activation_bytes(model, prefix + max(lengths)) + logits
+
+
+def sampling_bytes(model: PreTrainedModel, inputs: Inputs, new_tokens: int) -> int:
+    """Bytes beside the weights that it takes to sample one response to the longest conversation."""
+    shape, tokens = shape_of(model), inputs.longest
+    reading = tokens * 2 * activation_bytes(model) // shape.layers
+    kept = (2 * tokens + new_tokens) * cache_bytes(model)  # as it was read, and in its slot
+    return reading + kept + 3 * 4 * shape.vocabulary
+
+
+def require_room(
+    model: PreTrainedModel, name: str, inputs: Inputs, *, new_tokens: int, trained: bool
+) -> None:
+    """Refuse work for which a device is too small, whatever its batches are.
+
+    Args:
+        model: the model.
+        name: name of the model.
+        inputs: the conversations.
+        new_tokens: tokens of a response, at most.
+        trained: whether a gradient is wanted.
+
+    Raises:
+        DemurError: the longest conversation alone does not fit; it says what to change.
+    """
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        return  # spread over several devices, each of which has a share of the work
+    device = input_device(model)
+    longest = inputs.lengths.index(max(inputs.lengths))
+    needed = sampling_bytes(model, inputs, new_tokens)
+    if trained:
+        needed = max(needed, step_bytes(model, inputs, [longest]))
+    free = available_memory(device)
+    if needed <= free:
+        return
+    prefix, own = len(inputs.prefix), max(inputs.lengths)
+    shorter = (
+        f"the safety prompt ({prefix} tokens)" if prefix > own else f"that query ({own} tokens)"
+    )
+    fixes = [f"shorten {shorter}"]
+    if model.dtype.itemsize > 2:
+        fixes.append("load the model in bfloat16 (--dtype)")
+    if new_tokens > inputs.longest and not trained:
+        fixes.append(f"ask for fewer than {new_tokens} new tokens (--tokens)")
+    fixes.append("choose a smaller model or another device")
+    raise DemurError(
+        f"{name} needs {needed / 1e9:.2g} GB beside its weights for the longest query alone, and "
+        f"{device} has {free / 1e9:.2g} GB free: {', '.join(fixes[:-1])}, or {fixes[-1]}."
+    )
 
 
 def _power_of_two(amount: float, most: int) -> int:

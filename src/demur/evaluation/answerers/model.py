@@ -81,7 +81,7 @@ class ModelAnswerer:
                 told.add(condition.fingerprint)
                 self._compare_origin(prompt, progress)
             protocol = task.question.protocol
-            self.model.inputs(
+            self.model.require_room(
                 task.question.queries.texts,
                 condition,
                 protocol.sampling.most_tokens,
