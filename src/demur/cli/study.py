@@ -23,9 +23,11 @@ from demur.cli.screen import (
 )
 from demur.cli.stages import TerminalProgress, duration
 from demur.errors import DemurError
+from demur.files import require_replaceable
 
 if TYPE_CHECKING:
     from demur.study import FinishedStudy, StudyPlan
+    from demur.study.recheck import StudyCheck
 
 FAILED = 1
 """Exit status of a study in which a cell failed."""
@@ -37,7 +39,23 @@ one stopped, after a kill as well, and does only what is missing. A cell that fa
 the others; the exit status is 1 then.
 
 With --plan, the grid is checked and printed with what it costs, and nothing is done. With --report,
-tables, figures and pages are made again from what is stored, without a model."""
+tables, figures and pages are made again from what is stored, without a model.
+
+With --baseline, or requirements in the file, it is a gate: the exit status is 1 where a prompt of a
+model got worse than in an earlier study, or breaks a requirement."""
+
+
+class StudyGate(BaseModel):
+    """Gate: exit status 1 where a check fails."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baseline: Path | None = Field(
+        default=None,
+        description="folder of an earlier study of the same models and prompts to compare with",
+    )
+    summary: Path | None = Field(default=None, description="Markdown file to write")
+    junit: Path | None = Field(default=None, description="JUnit XML file to write")
 
 
 class StudyOptions(BaseModel):
@@ -60,15 +78,19 @@ class StudyOptions(BaseModel):
     report: bool = Field(
         default=False, description="write tables, figures and pages again, and do nothing else"
     )
+    gate: StudyGate = Field(default_factory=StudyGate)
 
 
 def run_study(options: StudyOptions) -> None:
     """Do the study and print what came of it."""
     from demur.study import FinishedStudy, Study, do_study
+    from demur.study.recheck import check_study, require_checkable
 
     progress = TerminalProgress()
     if options.plan and options.report:
         raise DemurError("--plan and --report exclude each other: leave one out.")
+    if (options.plan or options.report) and options.gate != StudyGate():
+        raise DemurError("--plan and --report check nothing: leave the options of the gate out.")
     if options.report:
         finished = FinishedStudy.load(folder_of(options))
         finished.write(progress)
@@ -78,11 +100,36 @@ def run_study(options: StudyOptions) -> None:
     if options.plan:
         print_plan(console, plan)
         return
+    chosen = plan.settings.common.gate
+    place = options.gate.baseline
+    before = None if place is None else FinishedStudy.load(place)
+    decides = before is not None or bool(chosen.require)
+    if not decides and options.gate != StudyGate():
+        raise DemurError("There is nothing to check: give --baseline, or require in the file.")
+    require_checkable(plan, before)
+    files = {
+        "summary": options.gate.summary or chosen.summary,
+        "junit": options.gate.junit or chosen.junit,
+    }
+    for wanted in filter(None, files.values()):
+        require_replaceable(wanted)
     do_study(plan, progress)
     finished = FinishedStudy.load(plan.path)
     finished.write(progress, pages=False)
     print_study(console, finished)
-    if finished.failures:
+    passed = True
+    if decides:
+        check = check_study(finished, chosen, before)
+        print_check(console, check)
+        for file, write in (
+            (files["summary"], check.write_summary),
+            (files["junit"], check.write_junit),
+        ):
+            if file is not None:
+                write(file)
+                show_path("Written:", file)
+        passed = check.passed
+    if finished.failures or not passed:
         raise typer.Exit(FAILED)
 
 
@@ -176,6 +223,24 @@ def print_study(console: Console, study: FinishedStudy) -> None:
     if failures:
         console.print("Run the same command again to try the failed cells once more.")
     print_again(console, study.path, "All responses, tables and figures")
+
+
+def print_check(console: Console, check: StudyCheck) -> None:
+    """Print for each model and prompt what it came to, what failed, and the result."""
+    console.print()
+    for one in check.prompts:
+        failed = any(map(check.result.fails, one.checks))
+        line = Text("failed  " if failed else "passed  ", style="red" if failed else "green")
+        line.append(printable(f"{one.title}: {one.told}"), style="default")
+        console.print(line, soft_wrap=True)
+        for single in one.checks:
+            if check.result.fails(single):
+                told = f"  {single.status}: {single.name}, {single.about}: {single.found}"
+                console.print(Text(printable(told)), soft_wrap=True)
+    for remark in check.remarks:
+        console.print(Text(printable(remark), style="dim"), soft_wrap=True)
+    style = "bold green" if check.passed else "bold red"
+    console.print(Text(printable(check.sentence), style=style), soft_wrap=True)
 
 
 STUDY = Command(verb="study", settings=StudyOptions, run=run_study, help=HELP)

@@ -11,7 +11,7 @@ from demur.lazy import lazy_names
 if TYPE_CHECKING:
     from demur.gate.changed import Changed, GroupChange, PromptChange
     from demur.gate.checks import Check
-    from demur.gate.gate import Gate, GateResult, as_gate_settings, check
+    from demur.gate.gate import Gate, GateResult, as_gate_settings, check, not_worse
     from demur.gate.pairing import EvaluationChanges, compare_evaluations
     from demur.gate.requirements import Requirement
     from demur.gate.scope import Scope
@@ -34,6 +34,7 @@ else:
             "as_gate_settings": "demur.gate.gate",
             "check": "demur.gate.gate",
             "compare_evaluations": "demur.gate.pairing",
+            "not_worse": "demur.gate.gate",
         },
     )
 
@@ -52,4 +53,5 @@ __all__ = [
     "as_gate_settings",
     "check",
     "compare_evaluations",
+    "not_worse",
 ]

@@ -207,7 +207,7 @@ class Gate:
                 unread=settings.unread,
             )
             if settings.fail_if_worse:
-                checks += _not_worse(changes, candidate)
+                checks += not_worse(changes, candidate)
         return GateResult(
             comparison, candidate, tuple(checks), changes, settings.undecided, settings.listed
         )
@@ -299,8 +299,13 @@ def _load(baseline: str | Path) -> Comparison:
         raise DemurError(f"The baseline cannot be used. {error}") from error
 
 
-def _not_worse(changes: EvaluationChanges, candidate: str) -> list[Check]:
-    """A check for each set, label and measure of the candidate."""
+def not_worse(changes: EvaluationChanges, candidate: str) -> list[Check]:
+    """Whether a prompt got worse: a check for each set, label and measure.
+
+    Args:
+        changes: how an evaluation differs from an earlier one.
+        candidate: name of the prompt in the later one.
+    """
     name = f"not worse than {changes.names[0]}"
     found = [one for one in changes.prompts if one.after == candidate]
     groups = [group for one in found for group in one.groups if group.label is not None]

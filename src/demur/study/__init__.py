@@ -1,7 +1,8 @@
 """Studies: models x prompts x methods x seeds, to tables, tests and figures.
 
 `settings` reads the file, `planning` makes the cells and says what they cost, `work` does them, and
-`results` reads what came of them.
+`results` reads what came of them and makes tables, figures and pages. `recheck` compares a study
+with an earlier one.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
     from demur.study.planning import StudyPlan, plan_study
+    from demur.study.recheck import StudyCheck, check_study
     from demur.study.record import KIND
     from demur.study.results import FinishedStudy
     from demur.study.settings import StudySettings, read_study
@@ -21,6 +23,8 @@ else:
         {
             "KIND": "demur.study.record",
             "FinishedStudy": "demur.study.results",
+            "StudyCheck": "demur.study.recheck",
+            "check_study": "demur.study.recheck",
             "Study": "demur.study.study",
             "StudyPlan": "demur.study.planning",
             "StudySettings": "demur.study.settings",
@@ -34,8 +38,10 @@ __all__ = [
     "KIND",
     "FinishedStudy",
     "Study",
+    "StudyCheck",
     "StudyPlan",
     "StudySettings",
+    "check_study",
     "do_study",
     "plan_study",
     "read_study",

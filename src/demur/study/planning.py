@@ -14,27 +14,25 @@ from demur.evaluation.settings import JudgeSettings
 from demur.files import safe_name
 from demur.optimization.plan import Plan, plan_of
 from demur.progress import Progress, SilentProgress
-from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, fingerprint, kind_of
+from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
 from demur.records.folder import RESULTS
-from demur.settings import values_of
+from demur.study.grid import Pair, grid_of, run_of
 from demur.study.outcomes import read_outcomes
 from demur.study.record import (
     KIND,
-    UNTRAINED,
     Cell,
     MethodOf,
     Outcome,
     PromptOf,
     StudyRecord,
 )
-from demur.study.settings import StudyMethod, StudyModel, StudyPrompt, StudySettings
+from demur.study.settings import StudyMethod, StudyPrompt, StudySettings
 
 STUDIES = Path("demur-studies")
 
 _LOADED = ("guard:", "classifier:")
 """What judges begin with that are models, which no plan loads."""
 
-_Pair: TypeAlias = tuple[str, str]  # names of a basic prompt and a method
 _Identity: TypeAlias = tuple[object, ...]
 
 
@@ -110,7 +108,7 @@ class StudyPlan:
     settings: StudySettings
     record: StudyRecord
     path: Path
-    runs: Mapping[_Pair, Plan]
+    runs: Mapping[Pair, Plan]
     chosen: Chosen
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
 
@@ -263,7 +261,7 @@ def plan_study(
         methods=tuple(MethodOf(one.name, one.base) for one in settings.methods),
         seeds=settings.common.seeds,
         evaluation=named,
-        cells=tuple(_grid(settings, runs, chosen)),
+        cells=tuple(grid_of(settings, runs, chosen)),
     )
     _require_same_cells(path, record)
     return StudyPlan(settings, record, path, runs, chosen, read_outcomes(path))
@@ -301,11 +299,6 @@ def run_plan(
     return replace(plan_of(light), settings=chosen)
 
 
-def run_of(cell: Cell) -> str:
-    """The folder of the run whose prompt an evaluation measures."""
-    return cell.folder.replace("evaluations/", "runs/", 1)
-
-
 def _light(judges: JudgeSettings) -> JudgeSettings:
     """The judges without those that would be loaded."""
     harm = judges.harm_judge
@@ -331,63 +324,6 @@ def _sampled(queries: Queries, samples: int, harmful: int, harmless: int) -> Cos
     count = sum(queries.harmful)
     rest = len(queries) - count
     return Cost(len(queries) * samples, (count * harmful + rest * harmless) * samples)
-
-
-def _grid(settings: StudySettings, runs: Mapping[_Pair, Plan], chosen: Chosen) -> Iterator[Cell]:
-    """The cells in the order of the work: a model's cells together, and shared ones first."""
-    contents = {pair: _content_of_run(plan) for pair, plan in runs.items()}
-    measured = _content_of_evaluation(chosen)
-    for model in settings.models:
-        own, folder = _content_of_model(model), safe_name(model.name)
-        for seed in settings.common.seeds:
-            content = fingerprint("cell", model=own, seed=seed, evaluation=measured)
-            place = f"evaluations/{folder}/{UNTRAINED}-seed-{seed}"
-            yield Cell("evaluation", model.name, None, UNTRAINED, seed, place, content)
-            for prompt in settings.basic_prompts:
-                for method in settings.methods:
-                    trained = contents[prompt.name, method.name]
-                    parts = (prompt.name, method.name, seed)
-                    name = f"{safe_name(prompt.name)}-{safe_name(method.name)}-seed-{seed}"
-                    content = fingerprint("cell", model=own, seed=seed, run=trained)
-                    yield Cell("run", model.name, *parts, f"runs/{folder}/{name}", content)
-                    content = fingerprint("cell", run=content, evaluation=_shared(chosen))
-                    place = f"evaluations/{folder}/{name}"
-                    yield Cell("evaluation", model.name, *parts, place, content)
-
-
-def _content_of_model(model: StudyModel) -> str:
-    return fingerprint("model of a study", settings=values_of(model.settings))
-
-
-def _content_of_run(plan: Plan) -> str:
-    chosen = plan.settings.model_dump(mode="json", exclude={"seed", "basic_prompt", "pick"})
-    sets = (plan.anchors, plan.validation, plan.held_out)
-    return fingerprint(
-        "run of a study",
-        basic=plan.basic.fingerprint,
-        queries=[None if one is None else one.fingerprint for one in sets],
-        settings=chosen,
-        pick=plan.settings.pick,
-    )
-
-
-def _shared(chosen: Chosen) -> str:
-    """What the evaluations of all prompts have in common."""
-    settings = chosen.settings
-    return fingerprint(
-        "evaluations of a study",
-        sets=[one.queries.fingerprint for one in chosen.sets],
-        instructions=None if chosen.instructions is None else chosen.instructions.queries.name,
-        judges=settings.judges.model_dump(mode="json"),
-        samples=settings.sampling.samples,
-        tokens=settings.most_tokens,
-        system=None if not chosen.conditions else chosen.conditions[0].system_prompt,
-    )
-
-
-def _content_of_evaluation(chosen: Chosen) -> str:
-    conditions = [one.fingerprint for one in chosen.conditions]
-    return fingerprint("evaluation", conditions=conditions, shared=_shared(chosen))
 
 
 def _require_same_cells(path: Path, record: StudyRecord) -> None:

@@ -25,7 +25,8 @@ from demur.records import MeasurementStore, WorkFolder, write_record
 from demur.records.folder import RESULTS
 from demur.records.kept import KeptRecords
 from demur.report import write_report
-from demur.study.planning import StudyPlan, run_of, run_plan
+from demur.study.grid import run_of
+from demur.study.planning import StudyPlan, run_plan
 from demur.study.record import (
     KIND,
     OUTCOMES,

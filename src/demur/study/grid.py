@@ -1,0 +1,85 @@
+"""The cells of a study: what each is, where it lies, and what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from demur.evaluation.chosen import Chosen
+from demur.files import safe_name
+from demur.optimization.plan import Plan
+from demur.records import fingerprint
+from demur.settings import values_of
+from demur.study.record import UNTRAINED, Cell
+from demur.study.settings import StudyModel, StudySettings
+
+Pair: TypeAlias = tuple[str, str]
+"""Names of a basic prompt and a method."""
+
+
+def run_of(cell: Cell) -> str:
+    """The folder of the run whose prompt an evaluation measures."""
+    return cell.folder.replace("evaluations/", "runs/", 1)
+
+
+def grid_of(settings: StudySettings, runs: Mapping[Pair, Plan], chosen: Chosen) -> Iterator[Cell]:
+    """The cells in the order of the work: a model's cells together, and shared ones first.
+
+    Args:
+        settings: everything that the study's file says.
+        runs: for names of a basic prompt and a method the plan of a run with the first seed.
+        chosen: what the evaluation of all prompts that are measured as they are measures.
+    """
+    contents = {pair: _content_of_run(plan) for pair, plan in runs.items()}
+    measured = _content_of_evaluation(chosen)
+    for model in settings.models:
+        own, folder = _content_of_model(model), safe_name(model.name)
+        for seed in settings.common.seeds:
+            content = fingerprint("cell", model=own, seed=seed, evaluation=measured)
+            place = f"evaluations/{folder}/{UNTRAINED}-seed-{seed}"
+            yield Cell("evaluation", model.name, None, UNTRAINED, seed, place, content)
+            for prompt in settings.basic_prompts:
+                for method in settings.methods:
+                    trained = contents[prompt.name, method.name]
+                    parts = (prompt.name, method.name, seed)
+                    name = f"{safe_name(prompt.name)}-{safe_name(method.name)}-seed-{seed}"
+                    content = fingerprint("cell", model=own, seed=seed, run=trained)
+                    yield Cell("run", model.name, *parts, f"runs/{folder}/{name}", content)
+                    content = fingerprint("cell", run=content, evaluation=_shared(chosen))
+                    place = f"evaluations/{folder}/{name}"
+                    yield Cell("evaluation", model.name, *parts, place, content)
+
+
+def _content_of_model(model: StudyModel) -> str:
+    return fingerprint("model of a study", settings=values_of(model.settings))
+
+
+def _content_of_run(plan: Plan) -> str:
+    chosen = plan.settings.model_dump(mode="json", exclude={"seed", "basic_prompt", "pick"})
+    sets = (plan.anchors, plan.validation, plan.held_out)
+    return fingerprint(
+        "run of a study",
+        basic=plan.basic.fingerprint,
+        queries=[None if one is None else one.fingerprint for one in sets],
+        settings=chosen,
+        pick=plan.settings.pick,
+    )
+
+
+def _shared(chosen: Chosen) -> str:
+    """What the evaluations of all prompts have in common."""
+    settings = chosen.settings
+    return fingerprint(
+        "evaluations of a study",
+        sets=[one.queries.fingerprint for one in chosen.sets],
+        instructions=None if chosen.instructions is None else chosen.instructions.queries.name,
+        judges=settings.judges.model_dump(mode="json"),
+        samples=settings.sampling.samples,
+        tokens=settings.most_tokens,
+        system=None if not chosen.conditions else chosen.conditions[0].system_prompt,
+    )
+
+
+def _content_of_evaluation(chosen: Chosen) -> str:
+    conditions = [one.fingerprint for one in chosen.conditions]
+    return fingerprint("evaluation", conditions=conditions, shared=_shared(chosen))
