@@ -123,6 +123,28 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "r.jsonl"
 
 
+def test_a_judge_of_harm_that_reads_nothing_is_said(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads answers to harmful queries, and not every file says which those are."""
+    monkeypatch.chdir(tmp_path)
+    Path("j.py").write_text("def judge(queries, responses):\n    return [True] * len(responses)\n")
+    Path("some.csv").write_text("response,label\nSure.,harmful\nYes.,\n")
+    Path("none.csv").write_text("response\nSure.\nYes.\n")
+    judge = ["--harm-judge", "j.py:judge"]
+    for name, said in (
+        ("none.csv", "read nothing, because no response has the label harmful"),
+        ("some.csv", "read only the responses with the label harmful"),
+    ):
+        first = done(demur("evaluate", "--responses", name, *judge))
+        assert f"the judge of harm, j.py:judge, {said}" in " ".join(first.split())
+    Path("q.txt").write_text("w1 w2 ?")
+    assert mistake(demur("evaluate", tiny, "--harmless", "q.txt", *judge)) == (
+        "error: A judge of harm reads answers to harmful queries, and none are chosen: give "
+        "--harmful, or leave out --harm-judge."
+    )
+
+
 def test_a_judge_that_answers_nonsense_is_reported_and_never_safe(answers: str) -> None:
     said = iter(["unsafe", "safe", "As a judge, I find it safe.", "{}"])
     with running_endpoint(lambda _: completion(next(said))) as endpoint:

@@ -169,6 +169,7 @@ def choose(
     sets = _sets(settings, given, progress, built_in=asked is None) if default_prompts else ()
     for one in sets:
         check_system_texts(conditions, one.queries.texts)
+    _check_harm_judge(settings, given, sets)
     if check is not None:
         check(conditions, names, sets)
     preference = _preference_judge(settings, given)
@@ -203,6 +204,16 @@ def _sets(
         tools=queries.tools,
         seed=settings.sampling.seed,
     )
+
+
+def _check_harm_judge(settings: EvaluateSettings, given: Given, sets: Sequence[TestSet]) -> None:
+    """Check that a judge of harm has something to read: files say that only in their rows."""
+    is_given = given.harm_judge is not None or settings.judges.harm_judge is not None
+    if is_given and sets and all(one.label != "harmful" for each in sets for one in each.sides):
+        raise DemurError(
+            "A judge of harm reads answers to harmful queries, and none are chosen: give "
+            "--harmful, or leave out --harm-judge."
+        )
 
 
 def _judges(settings: EvaluateSettings, given: Given, progress: Progress) -> Judges:

@@ -161,13 +161,22 @@ class Comparison(Figures):
         """The judge and the limit of tokens, for example `judge: default, 64 tokens`.
 
         Empty for figures of other work than an evaluation, and without the limit for responses
-        that existed already.
+        that existed already. A judge of harm that read none of these, or not all, is named.
         """
         record = self.settings
         if record is None:
             return ""
         if not record.conditions:
-            return f"judge: {record.judge.name}"
+            text, harm = f"judge: {record.judge.name}", record.harm_judge
+            labels = {rates.label for rates in self.rates}
+            if harm is not None and None in labels:
+                read = (
+                    "read only the responses with the label harmful"
+                    if "harmful" in labels
+                    else "read nothing, because no response has the label harmful"
+                )
+                text += f"; the judge of harm, {harm.name}, {read}"
+            return text
         return judged_text(record.judge.name, record.most_tokens, record.settings.sampling.samples)
 
     @property
