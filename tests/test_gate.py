@@ -461,3 +461,25 @@ def test_a_server_is_checked_as_it_is_served(
         assert demur(*evaluate, "--require=q.txt>=99%").status == 1
         assert len(server.requests) == asked
     assert demur(*evaluate[:1], "--instructions=built-in", "--require=harmful>=1%").status == 2
+
+
+def test_a_page_does_not_take_the_place_of_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of results above all: what was measured would be gone."""
+    monkeypatch.chdir(tmp_path)
+    judged(Path("a"), rows(8, 10))
+    judged(Path("b"), rows(9, 10))
+    results = Path("a/out/results.json").read_bytes()
+    compare, require = ["compare", "a/out", "b/out"], ["--require", "harmful>=10%"]
+    for arguments in (
+        [*compare, "--summary", "a/out/results.json"],
+        [*compare, *require, "--junit", "a/out/results.json"],
+        ["report", "a/out", "--output", "a/out/results.json"],
+        ["evaluate", "--responses", "a/answers.jsonl", "--summary", "a/out/results.json"],
+    ):
+        said = mistake(demur(*arguments))
+        assert said == "error: a/out/results.json is there and holds data: give another path."
+    assert Path("a/out/results.json").read_bytes() == results
+    for _ in range(2):  # a page of before is replaced
+        done(demur(*compare, "--summary", "s.md"))

@@ -527,6 +527,22 @@ def test_batches_of_openai(tmp_path: Path) -> None:
     )
 
 
+def test_queries_that_a_filter_blocked_in_a_batch_are_counted_as_such(tmp_path: Path) -> None:
+    azure = {"code": "content_filter", "message": "The response was filtered."}
+    inner = {"code": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+    rows = [
+        answered(0, response={"status_code": 400, "body": {"error": azure}}),
+        answered(1, response=None, error=azure),
+        answered(2, response={"status_code": 400, "body": {"error": inner}}),
+        answered(3, response={"status_code": 400, "body": {"error": {"code": "bad"}}}),
+        answered(4, assistant(REFUSAL)),
+    ]
+    comparison = judged(write(tmp_path / "out.jsonl", rows))
+    (rates,) = comparison.rates
+    assert (rates.filtered, rates.no_answer) == (3, 1)
+    assert rate(comparison, "out").value == 1
+
+
 def test_batches_with_system_texts_and_of_the_api_of_responses(tmp_path: Path) -> None:
     said = [{"role": "system", "content": "Be kind."}, user("a")]
     asked = batch(tmp_path / "in.jsonl", [said])

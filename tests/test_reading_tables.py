@@ -140,6 +140,13 @@ def test_what_is_written_rightly_is_read_whole(
         ('id,text\n1,"Say \\"hi\\", then?"\n', 'as "", not as \\", and put the whole text in quo'),
         ('id,text\n1,"\\", b\n', "has 3 cells and the header 2"),
         ('text\n"a \\""\n"b"\n', "not as"),
+        # Values that are missing, as programs write them.
+        (
+            "id,text\n1,a\n2,nan\n",
+            "line 3: 'text' is nan, as programs write a value",
+        ),
+        ("id,text\n1,a\n2,None\n", "drop the row, or give the texts as JSON if one says that."),
+        ("id\ttext\n1\ta\n2\t\\N\n", "line 3: 'text' is \\N, as programs write"),
         # Headers.
         ("id,text,text\n1,a,b\n", "has more than one column 'text': rename one."),
         ("id,id,text\n1,2,a\n", "has more than one column 'id': rename one."),

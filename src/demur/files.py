@@ -20,6 +20,9 @@ from demur.limits import MOST_RECORD_BYTES
 from demur.temporary import remove_leftovers, temporary
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DATA = frozenset(
+    (".json", ".jsonl", ".journal", ".f32", ".safetensors", ".gguf", ".csv", ".tsv", ".parquet")
+)
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
@@ -89,6 +92,21 @@ def require_replaceable(path: Path) -> None:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
     what = kinds.get(stat.S_IFMT(mode), "a device or socket")
     raise DemurError(f"{path} is {what} and no regular file: give another path.")
+
+
+def require_no_data(path: Path) -> None:
+    """Check that a page for people does not take the place of data, such as `results.json`.
+
+    Raises:
+        DemurError: there is a file of data, or something else than a regular file.
+    """
+    require_replaceable(path)
+    try:
+        is_data = path.suffix.lower() in _DATA and path.stat().st_size > 0
+    except OSError:  # there is nothing, or writing says what is wrong
+        return
+    if is_data:
+        raise DemurError(f"{path} is there and holds data: give another path.")
 
 
 def append_bytes(path: Path, data: bytes, *, at: int) -> None:

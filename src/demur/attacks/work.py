@@ -274,8 +274,8 @@ class _Work:
         if self.plan.with_gcg and self._attacks_with_gradients is None:
             left_out.append(LeftOut(GCG, "It needs the gradients of a model that runs here."))
         if len(possible) == 1 and self._attacks_with_gradients is None:
-            reasons = " ".join(dict.fromkeys(one.reason for one in left_out))
-            raise DemurError(f"None of the attacks is possible here. {reasons}")
+            reasons = " ".join(f"{one.attack}: {one.reason}" for one in left_out)
+            raise DemurError(f"None of the attacks is possible here: choose others. {reasons}")
         for one in left_out:
             self.progress.message(f"The attack {one.attack} is left out: {one.reason}")
         return tuple(possible), tuple(left_out)

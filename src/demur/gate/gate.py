@@ -12,7 +12,7 @@ from demur.evaluation.chosen import Chosen
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.recording import renewed
-from demur.files import require_replaceable, write_bytes
+from demur.files import require_no_data, write_bytes
 from demur.gate.changed import GroupChange
 from demur.gate.checks import Check, Status
 from demur.gate.comparable import recorded, require_comparable, require_same_queries
@@ -231,7 +231,7 @@ class Gate:
             raise DemurError("--summary and --junit name one file: give two.")
         for file in (settings.summary, settings.junit):
             if file is not None:
-                require_replaceable(file)
+                require_no_data(file)
 
 
 def check(

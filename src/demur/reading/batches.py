@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from demur.endpoint.complaints import complaint_in
 from demur.errors import DemurError
 from demur.limits import MOST_QUERY_CHARACTERS
 from demur.reading.given import GivenRequest, GivenResponse, response_of_choice
 from demur.reading.messages import Messages, check_query, read_messages
 from demur.reading.row import Row
 from demur.reading.text import check_text
-from demur.records import Query
+from demur.records import FILTERED, Query
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class BatchAnswers:
         status = row.get("response", "status_code")
         if row.get("error") is not None or status not in (200, None):
             code = row.get("error", "code") or status
+            if _is_filtered(row, status):
+                return [GivenResponse(None, end=FILTERED, request=request)]
             return [GivenResponse(None, end=f"failed: {code!s:.40}", request=request)]
         body = row.get("response", "body")
         if not isinstance(body, Mapping):
@@ -103,6 +106,14 @@ class BatchAnswers:
             response_of_choice(choice, row.place, "finish_reason", request=request)
             for choice in choices
         ]
+
+
+def _is_filtered(row: Row, status: object) -> bool:
+    """Whether a filter blocked the query of a failed request."""
+    bodies = [{"error": row.get("error")}, row.get("response", "body")]
+    number = status if isinstance(status, int) and status != 200 else 400
+    found = [complaint_in(number, body) for body in bodies]
+    return any(one is not None and one.is_filter for one in found)
 
 
 def _of_output(body: Mapping[str, Any], place: str, request: str | None) -> GivenResponse:

@@ -10,6 +10,8 @@ from demur.errors import DemurError, did_you_mean
 from demur.reading.text import check_text
 
 _LISTED_COLUMNS = 12
+_MISSING = ("NULL", "None", "NaN", "nan", "<NA>", "\\N")
+"""What programs write into a table where they have no text, which has no other way to say so."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class Row:
             raise DemurError(
                 f"{self.place} has no column {field!r:.80}{did_you_mean(field, self.columns)}: its "
                 f"columns are {listed(self.columns)}."
+            )
+        if self.in_table and found[0] in _MISSING:
+            raise DemurError(
+                f"{self.place}: {field!r:.80} is {found[0]}, as programs write a value that is "
+                "missing: drop the row, or give the texts as JSON if one says that."
             )
         return found[0]
 

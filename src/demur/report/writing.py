@@ -19,7 +19,7 @@ from demur.capability import KIND as CAPABILITY
 from demur.diagnosis import Diagnosis
 from demur.errors import DemurError
 from demur.evaluation.comparison import RESULTS, Comparison
-from demur.files import write_bytes
+from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.records import SETTINGS, kind_of
@@ -82,6 +82,7 @@ def write_report(
         other = f"give a file for the report, for example {target / REPORT}"
         fix = other if output is not None else f"delete it, or {other}"
         raise DemurError(f"{target} is a folder: {fix}.")
+    require_no_data(target)
     subjects = [_subject(one, place) for one, place in zip(opened, places, strict=True)]
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
     write_bytes(target, _plain_text(_page(subjects)).encode("utf-8", "replace"))
