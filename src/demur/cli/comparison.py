@@ -206,7 +206,7 @@ def answers_table(figures: Figures) -> Group | None:
         [
             f"KL a token, same word: along the first {ANSWER_TOKENS} tokens of the model's own "
             f"answers without a prompt to {read} queries",
-            "tokens: mean length of the answers that do not refuse"
+            "tokens: mean length of the answers that neither refuse nor deflect"
             + (f"; {cut} of {of} were cut at their limit" if cut else ""),
         ],
     )
@@ -276,7 +276,7 @@ def _agreements_table(figures: Figures, notes: Sequence[str]) -> Group | None:
             str(one.first),
             str(one.no_verdict),
         )
-    note = "only it, only the first: responses that one judge alone calls refusals"
+    note = "only it, only the first: responses that one judge alone calls refusals or deflections"
     return with_notes(table, [*notes[:1], note])
 
 

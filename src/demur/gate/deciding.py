@@ -69,6 +69,8 @@ class Decider:
             if unread
             else ""
         )
+        if measure == "refused" and rates.deflected is not None and rates.deflected.value:
+            note += f"; {100 * rates.deflected.value:.1f} % more are deflected"
         if worst is None or best is None:
             return _check(target, "undecided", f"no response has a verdict{note}", _READ)
         requirement = target.requirement

@@ -34,9 +34,9 @@ def answers_tables(costs: Sequence[Cost]) -> list[Table]:
             rows=tuple(map(_row, shown)),
             note="KL a token, same word likeliest: along the first "
             f"{ANSWER_TOKENS} tokens of the model's own answers without a prompt; 0 and 100 % are "
-            "no change. Tokens: mean length of the answers that do not refuse, and the change "
-            "from no prompt. Cut: answers that did not end by themselves. In brackets: 95 % "
-            "intervals.",
+            "no change. Tokens: mean length of the answers that neither refuse nor deflect, and "
+            "the change from no prompt. Cut: answers that did not end by themselves. In brackets: "
+            "95 % intervals.",
             words=("prompt",),
         )
     ]

@@ -228,8 +228,8 @@ def _agreements(agreements: Sequence[Agreement]) -> Table:
             )
             for one in agreements
         ),
-        note="Only it, only the first: responses that one of the two alone calls refusals. Kappa "
-        "is Cohen's.",
+        note="Only it, only the first: responses that one of the two alone calls refusals or "
+        "deflections. Kappa is Cohen's.",
         words=("judge",),
     )
 
