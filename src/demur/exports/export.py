@@ -159,11 +159,13 @@ def _write(
     # Names may be a stranger's: nothing in them leads out of the folder.
     names = [safe_name(one)[:_LONGEST_NAME] for one in (model.name, prompt.name)]
     file = folder / f"{'-'.join(one for one in names if one) or 'model'}.gguf"
+    # Ollama would put a second one before that of the template.
+    adds_first = to != "ollama"
     if layout is not None:
-        write_from_folder(model, layout, file, vocabulary, progress)
+        write_from_folder(model, layout, file, vocabulary, progress, adds_first=adds_first)
     else:
         assert model.gguf is not None
-        write_from_gguf(model.gguf, file, vocabulary, prompt, progress)
+        write_from_gguf(model.gguf, file, vocabulary, prompt, progress, adds_first=adds_first)
     if to == "ollama":
         tokenizer, ends = vocabulary.opening.tokenizer, model.engine.turn_end.tokens
         text = modelfile(file.name, tokenizer, model.name, model.renderer.options, ends)

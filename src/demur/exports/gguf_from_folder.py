@@ -32,7 +32,13 @@ _STRIPPED = ("phi-3", "phi3")
 
 
 def write_from_folder(
-    model: ChatModel, layout: Layout, file: Path, vocabulary: Vocabulary, progress: Progress
+    model: ChatModel,
+    layout: Layout,
+    file: Path,
+    vocabulary: Vocabulary,
+    progress: Progress,
+    *,
+    adds_first: bool = True,
 ) -> None:
     """Write a model of safetensors with the prompt's rows as tokens of its vocabulary.
 
@@ -42,6 +48,7 @@ def write_from_folder(
         file: file to write.
         vocabulary: tokens and rows that are added.
         progress: receives the bytes written.
+        adds_first: whether an engine may put the first token before texts, as the tokenizer does.
 
     Raises:
         DemurError: the tokenizer or a tensor cannot be written, or the place cannot.
@@ -57,7 +64,7 @@ def write_from_folder(
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     layout.add_to(writer, size)
-    tokenizer.add_to(writer, size)
+    tokenizer.add_to(writer, size, adds_first=adds_first)
     write_file(writer, file, parts, progress)
 
 

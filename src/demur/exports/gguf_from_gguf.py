@@ -25,11 +25,18 @@ _CONTROL = int(gguf.TokenType.CONTROL)
 _TOKENS = "tokenizer.ggml.tokens"
 _NEW_ITEMS = {"tokenizer.ggml.token_type": _CONTROL, "tokenizer.ggml.scores": -1000.0}
 _TEMPLATE = "tokenizer.chat_template"
+_ADDS_FIRST = "tokenizer.ggml.add_bos_token"
 _ALIGNMENT = "general.alignment"
 
 
 def write_from_gguf(
-    base: Path, file: Path, vocabulary: Vocabulary, prompt: SafetyPrompt, progress: Progress
+    base: Path,
+    file: Path,
+    vocabulary: Vocabulary,
+    prompt: SafetyPrompt,
+    progress: Progress,
+    *,
+    adds_first: bool = True,
 ) -> None:
     """Write the base with the prompt's rows as tokens of its vocabulary.
 
@@ -39,6 +46,7 @@ def write_from_gguf(
         vocabulary: tokens and rows that are added.
         prompt: prompt that the tokens are named after.
         progress: receives the bytes written.
+        adds_first: whether an engine may put the first token before texts, where the base lets it.
 
     Raises:
         DemurError: the file is no language model's, or the place cannot be written.
@@ -51,7 +59,9 @@ def write_from_gguf(
         raise DemurError(f"{base} holds no language model with its tokenizer: export to peft.")
     writer = gguf.GGUFWriter(None, architecture)
     size = table_size(len(tokens), vocabulary)
-    _write_metadata(reader, writer, size, vocabulary.opening, safety_token_names(prompt))
+    _write_metadata(
+        reader, writer, size, vocabulary.opening, safety_token_names(prompt), adds_first
+    )
     write_file(writer, file, with_prompt(parts, vocabulary, size, architecture), progress)
 
 
@@ -66,7 +76,12 @@ def _value(reader: Any, name: str) -> Any:
 
 
 def _write_metadata(
-    reader: Any, writer: Any, size: int, opening: Opening, names: list[str]
+    reader: Any,
+    writer: Any,
+    size: int,
+    opening: Opening,
+    names: list[str],
+    adds_first: bool,
 ) -> None:
     """Copy the metadata; lengthen the lists of tokens and exchange the template."""
     skipped = ("GGUF.", "general.architecture", _ALIGNMENT, _TEMPLATE)
@@ -74,6 +89,8 @@ def _write_metadata(
         writer.add_custom_alignment(int(reader.alignment))
     for field in reader.fields.values():
         kind, value = field.types[0], field.contents()
+        if field.name == _ADDS_FIRST and not adds_first:
+            continue
         if field.name.startswith(skipped) or (kind == gguf.GGUFValueType.ARRAY and not value):
             continue  # the format has no way to write an empty list
         if field.name == _TOKENS:
@@ -88,3 +105,5 @@ def _write_metadata(
         items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(field.name, value, kind, sub_type=items)
     writer.add_chat_template(opening.named_templates)
+    if not adds_first:
+        writer.add_add_bos_token(False)

@@ -86,12 +86,14 @@ class TokenizerMetadata:
         else:
             self._pre, self._scores = self._find_pre_tokenizer(state), {}
 
-    def add_to(self, writer: Any, rows: int) -> None:
+    def add_to(self, writer: Any, rows: int, *, adds_first: bool = True) -> None:
         """Write the metadata.
 
         Args:
             writer: `GGUFWriter` to add to.
             rows: number of rows of the model's tables, which is the number of tokens listed.
+            adds_first: whether an engine may put the first token before texts, as the tokenizer
+                does.
 
         Raises:
             DemurError: there are more tokens than rows, or two of one name.
@@ -114,10 +116,10 @@ class TokenizerMetadata:
             writer.add_add_space_prefix(False)
         else:
             writer.add_token_merges([" ".join(pair) for pair in self._merges])
-        self._add_special(writer)
+        self._add_special(writer, adds_first)
         writer.add_chat_template(self._opening.named_templates)
 
-    def _add_special(self, writer: Any) -> None:
+    def _add_special(self, writer: Any, may_add: bool) -> None:
         tokenizer = self._tokenizer
         for kind in ("bos", "unk", "pad"):
             place = getattr(tokenizer, f"{kind}_token_id")
@@ -130,7 +132,7 @@ class TokenizerMetadata:
         # Where a conversation does not open with the first token, llama.cpp must not add it. Where
         # it does, llama.cpp sees that and adds no second one.
         adds_first = tokenizer(_TRIED)["input_ids"][:1] == [tokenizer.bos_token_id]
-        opens = adds_first and self._conversation.startswith(tokenizer.bos_token)
+        opens = may_add and adds_first and self._conversation.startswith(tokenizer.bos_token)
         writer.add_add_bos_token(opens)
         writer.add_add_eos_token(False)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from demur.chat.templates import TemplateArguments
@@ -23,8 +23,11 @@ class Layout:
 
     Attributes:
         opening: text before the first user message, without a system message.
+        opening_answer: the same where an answer comes first; None where the template takes none.
         before_system: text before the application's own system message.
         after_system: text between the system message and the first user message.
+        after_system_answer: text between the system message and an answer that comes first; None
+            where the template takes none.
         after_user: text between a user message and the answer that was given to it.
         after_assistant: text between an answer and the next user message.
         before_answer: text between the last user message and the answer to come, where a template
@@ -37,6 +40,8 @@ class Layout:
     after_user: str
     after_assistant: str
     before_answer: str
+    opening_answer: str | None = None
+    after_system_answer: str | None = None
 
     @classmethod
     def of(cls, tokenizer: Any, name: str, options: TemplateArguments) -> Layout:
@@ -53,9 +58,11 @@ class Layout:
         system, first, answer, second, last = _MARKS
         turns = [("user", first), ("assistant", answer), ("user", second)]
         more = [("system", system), *turns, ("assistant", answer + last), ("user", last)]
+        begun = [("assistant", answer), ("user", first)]
+        conversations = [turns, more, begun, [("system", system), *begun]]
         found = rendered(
             tokenizer,
-            [(messages_of(turns), options), (messages_of(more), options)],
+            [(messages_of(one), options) for one in conversations],
             tokenizer.chat_template,
         )
         plain = _split(found[0], [first, answer, second])
@@ -66,6 +73,9 @@ class Layout:
                 "export to gguf instead."
             )
         layout = cls(plain[0], longer[0], longer[1], plain[1], plain[2], plain[3])
+        layout = layout._with_answer_first(
+            _split(found[2], [answer, first]), _split(found[3], [system, answer, first])
+        )
         again = [longer[2], longer[4], longer[3], longer[5], longer[6]]
         wanted = [layout.after_user] * 2 + [layout.after_assistant] * 2 + [layout.before_answer]
         if again != wanted:
@@ -77,17 +87,33 @@ class Layout:
 
     def render(self, turns: Sequence[tuple[str, str]], system: str | None = None) -> str:
         """A conversation of user and assistant turns as the Go template renders it."""
-        text = self.opening
-        if system is not None:
-            text = self.before_system + system + self.after_system
+        answered = turns[0][0] == "assistant"
+        opening = self.opening_answer if answered else self.opening
+        after = self.after_system_answer if answered else self.after_system
+        text = opening if system is None else f"{self.before_system}{system}{after}"
+        if text is None or after is None:
+            raise ValueError("the template takes no answer in the first place")
         users = [place for place, (role, _) in enumerate(turns) if role == "user"]
         for place, (role, content) in enumerate(turns):
             if role == "user":
-                after = self.before_answer if place == users[-1] else self.after_user
-                text += (self.after_assistant if place != users[0] else "") + content + after
+                end = self.before_answer if place == users[-1] else self.after_user
+                text += (self.after_assistant if place else "") + content + end
             else:
                 text += content
         return text
+
+    def _with_answer_first(self, plain: list[str] | None, longer: list[str] | None) -> Layout:
+        """The layout with what comes before an answer in the first place, where that is regular."""
+        if plain is None or longer is None:
+            return self
+        regular = (
+            plain[1:] == [self.after_assistant, self.before_answer]
+            and longer[2:] == [self.after_assistant, self.before_answer]
+            and longer[0] == self.before_system
+        )
+        if not regular:
+            return self
+        return replace(self, opening_answer=plain[0], after_system_answer=longer[1])
 
 
 def modelfile(
@@ -110,27 +136,47 @@ def modelfile(
         DemurError: a Modelfile cannot say what the template does.
     """
     layout = Layout.of(tokenizer, name, options or {})
-    if any(mark in part for part in vars(layout).values() for mark in ("{{", '"""')):
+    parts = [part for part in vars(layout).values() if part is not None]
+    if any(mark in part for part in parts for mark in ("{{", '"""')):
         raise DemurError(f"The chat template of {name} cannot be quoted: export to gguf instead.")
-    template = (
-        f"{{{{ if .System }}}}{layout.before_system}{{{{ .System }}}}{layout.after_system}"
-        f"{{{{ else }}}}{layout.opening}{{{{ end }}}}"
-        "{{ $last := -1 }}{{ range $i, $m := .Messages }}"
-        '{{ if eq $m.Role "user" }}{{ $last = $i }}{{ end }}{{ end }}'
-        "{{ $seen := false }}{{ range $i, $m := .Messages }}"
-        f'{{{{ if eq $m.Role "user" }}}}{{{{ if $seen }}}}{layout.after_assistant}{{{{ end }}}}'
-        f"{{{{ $m.Content }}}}{{{{ if eq $i $last }}}}{layout.before_answer}"
-        f"{{{{ else }}}}{layout.after_user}{{{{ end }}}}{{{{ $seen = true }}}}"
-        '{{ else if eq $m.Role "assistant" }}{{ $m.Content }}{{ end }}{{ end }}'
-    )
+    template = _go_template(layout)
     lines = [f"FROM ./{file_name}", f'TEMPLATE """{template}"""']
     stops = [tokenizer.eos_token, *tokenizer.convert_ids_to_tokens(sorted(ends))]
+    # What stands before the first query stays when a long conversation is cut in its middle.
+    kept = len(tokenizer(layout.opening, add_special_tokens=False)["input_ids"])
+    lines.append(f"PARAMETER num_keep {kept}")
     lines += [
         f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}"
         for stop in dict.fromkeys(stops)
         if stop
     ]
     return "\n".join(lines) + "\n"
+
+
+def _go_template(layout: Layout) -> str:
+    """The layout in Ollama's language.
+
+    An answer in the first place that the model's own template does not take ends in an error:
+    `index` finds no such place in the text.
+    """
+    refused = "{{ index .Messages 1000000000 }}"
+    before_answer = refused if layout.opening_answer is None else layout.opening_answer
+    after_system = refused if layout.after_system_answer is None else layout.after_system_answer
+    return (
+        '{{ $first := "" }}{{ $last := -1 }}{{ range $i, $m := .Messages }}'
+        '{{ if eq $m.Role "user" }}{{ $last = $i }}{{ end }}'
+        '{{ if and (eq $first "") (or (eq $m.Role "user") (eq $m.Role "assistant")) }}'
+        "{{ $first = $m.Role }}{{ end }}{{ end }}"
+        '{{ $seen := eq $first "assistant" }}'
+        f"{{{{ if .System }}}}{layout.before_system}{{{{ .System }}}}"
+        f"{{{{ if $seen }}}}{after_system}{{{{ else }}}}{layout.after_system}{{{{ end }}}}"
+        f"{{{{ else if $seen }}}}{before_answer}{{{{ else }}}}{layout.opening}{{{{ end }}}}"
+        "{{ range $i, $m := .Messages }}"
+        f'{{{{ if eq $m.Role "user" }}}}{{{{ if $seen }}}}{layout.after_assistant}{{{{ end }}}}'
+        f"{{{{ $m.Content }}}}{{{{ if eq $i $last }}}}{layout.before_answer}"
+        f"{{{{ else }}}}{layout.after_user}{{{{ end }}}}{{{{ $seen = true }}}}"
+        '{{ else if eq $m.Role "assistant" }}{{ $m.Content }}{{ end }}{{ end }}'
+    )
 
 
 def _split(rendering: Rendering | None, marks: Sequence[str]) -> list[str] | None:

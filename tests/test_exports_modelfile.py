@@ -1,0 +1,142 @@
+"""The Modelfile's template in Go, in which Ollama renders, beside the model's own template."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gguf import GGUFReader
+
+from demur import ChatModel, SafetyPrompt
+from demur.exports import export
+from demur.exports.modelfile import Layout, modelfile
+from demur.prompts import Provenance
+from tests.test_exports import CHATML, NO_SYSTEM_ROLE, THINKS
+from tests.tiny import tiny_tokenizer
+from tests.tiny_gguf import save_exact, tokenizer_like
+
+ALTERNATING = (
+    "{% set turns = messages | rejectattr('role', 'equalto', 'system') | list %}"
+    "{% if turns[0].role != 'user' %}{{ raise_exception('a user begins') }}{% endif %}" + CHATML
+)
+IN_USER = NO_SYSTEM_ROLE.replace("{{ raise_exception('no system role') }}", "")
+TURNS: list[list[tuple[str, str]]] = [
+    [("user", "one")],
+    [("user", "one"), ("assistant", "two"), ("user", "three")],
+    [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "2"), ("user", "5")],
+]
+BEGUN: list[list[tuple[str, str]]] = [
+    [("assistant", "two"), ("user", "three")],
+    [("assistant", "two"), ("user", "three"), ("assistant", "four"), ("user", "five")],
+]
+PROGRAM = """\
+package main
+
+import ("encoding/json"; "fmt"; "os"; "text/template")
+
+type Message struct { Role, Content string }
+type Conversation struct { System string; Messages []Message }
+
+func main() {
+	text, _ := os.ReadFile(os.Args[1])
+	data, _ := os.ReadFile(os.Args[2])
+	var conversations []Conversation
+	if err := json.Unmarshal(data, &conversations); err != nil { panic(err) }
+	parsed := template.Must(template.New("").Option("missingkey=zero").Parse(string(text)))
+	out, _ := os.Create(os.Args[3])
+	for _, one := range conversations {
+		rendered := &Text{}
+		failed := parsed.Execute(rendered, one) != nil
+		line, _ := json.Marshal(map[string]any{"text": rendered.text, "failed": failed})
+		fmt.Fprintln(out, string(line))
+	}
+}
+
+type Text struct { text string }
+
+func (t *Text) Write(data []byte) (int, error) { t.text += string(data); return len(data), nil }
+"""
+
+
+def in_go(text: str, conversations: Sequence[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
+    """What Go makes of conversations; the template is that of a Modelfile."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed")
+    found = re.search(r'TEMPLATE """(.*?)"""\n', text, re.DOTALL)
+    assert found is not None
+    files = [place / name for name in ("main.go", "template", "conversations", "result")]
+    for file, content in zip(files, (PROGRAM, found[1], json.dumps(conversations)), strict=False):
+        file.write_text(content)
+    subprocess.run([go, "run", *map(str, files)], check=True, cwd=place)
+    return [json.loads(line) for line in files[3].read_text().splitlines()]
+
+
+def conversation(turns: Sequence[tuple[str, str]], system: str | None) -> dict[str, Any]:
+    messages = [{"Role": role, "Content": text} for role, text in turns]
+    if system is None:
+        return {"System": "", "Messages": messages}
+    return {"System": system, "Messages": [{"Role": "system", "Content": system}, *messages]}
+
+
+@pytest.mark.parametrize("template", [CHATML, IN_USER, THINKS, ALTERNATING])
+def test_go_renders_what_the_models_own_template_renders(template: str, tmp_path: Path) -> None:
+    tokenizer: Any = tiny_tokenizer()
+    tokenizer.chat_template = template
+    begun = [] if template == ALTERNATING else BEGUN
+    cases = [(turns, system) for turns in [*TURNS, *begun] for system in (None, "zero")]
+    layout = Layout.of(tokenizer, "test", {})
+    wanted = []
+    for turns, system in cases:
+        messages = [{"role": role, "content": text} for role, text in turns]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        wanted.append({"text": text, "failed": False})
+        assert layout.render(turns, system) == text
+    asked = [conversation(*case) for case in cases]
+    assert in_go(modelfile("model.gguf", tokenizer, "test"), asked, tmp_path) == wanted
+
+
+def test_an_answer_in_the_first_place_never_lands_in_the_users_turn(tmp_path: Path) -> None:
+    tokenizer: Any = tiny_tokenizer()
+    tokenizer.chat_template = ALTERNATING
+    layout = Layout.of(tokenizer, "test", {})
+    for system in (None, "zero"):
+        with pytest.raises(ValueError, match="no answer in the first place"):
+            layout.render(BEGUN[0], system)
+    asked = [conversation(turns, system) for turns in BEGUN for system in (None, "zero")]
+    found = in_go(modelfile("model.gguf", tokenizer, "test"), asked, tmp_path)
+    assert all(one["failed"] for one in found)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_first_token_comes_once_and_the_opening_is_kept(tmp_path: Path) -> None:
+    """Ollama puts the first token before what a template writes, where the file asks for that."""
+    tokenizer = tokenizer_like("llama-bpe")
+    base = save_exact(tmp_path / "base", "llama", tokenizer)
+    for place in ("folder", "file"):
+        model = ChatModel.load(base, dtype="float32")
+        rows = torch.randn(4, model.width).half().float()
+        prompt = SafetyPrompt(place, "You are kind", rows, Provenance(model=model.record))
+        for to in ("gguf", "ollama"):
+            done = export(prompt, to, tmp_path / f"{place}-{to}", model=model)
+            (file,) = done.path.glob("*.gguf")
+            field = GGUFReader(file).get_field("tokenizer.ggml.add_bos_token")
+            assert field is not None
+            assert field.contents() is (to == "gguf")
+        text = (done.path / "Modelfile").read_text()
+        assert text.count("<s>") == text.split("PARAMETER")[0].count("<s>") > 0
+        opening = model.renderer.render("x", "You are kind", prompt_rows=4)
+        kept = re.search(r"PARAMETER num_keep (\d+)", text)
+        assert kept is not None
+        assert opening.prompt_span is not None
+        assert opening.prompt_span[1] < int(kept[1]) < len(opening.token_ids)
+        (base,) = (tmp_path / "folder-gguf").iterdir()
