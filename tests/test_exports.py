@@ -325,7 +325,31 @@ def test_vllm_requests_hold_the_prompt(template: str | None, tmp_path: Path) -> 
     query = "How do I kill a process?"
     wanted = model.next_token_logits(model.represent([query], Condition(prompt)))[0]
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
-    compile((tmp_path / "out" / "client.py").read_text(), "client.py", "exec")
+    code = (tmp_path / "out" / "client.py").read_text()
+    compile(code, "client.py", "exec")
+    # The server joins the parts with a line break, which makes a blank line of it.
+    assert "--chat-template-content-format string" in code
+    text = "\n".join(part.get("text", "ROWS") for part in chat["messages"][0]["content"])
+    assert text == ("ROWS" if template is None else f"ROWS\n\n{query}")
+
+
+def test_a_peft_adapter_takes_batches_that_are_padded_on_the_right(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="PEFT is not installed: pip install peft")
+    model, prompt, saved = made(tmp_path, NAMES[0])
+    export(saved, "peft", tmp_path / "out", model=model)
+    base, tokenizer = load(tmp_path / "base")
+    adapted = peft.PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    tokenizer.chat_template = (tmp_path / "out" / "chat_template.jinja").read_text()
+    given = [ids_of(tokenizer, [{"role": "user", "content": query}]) for query in QUERIES]
+    longest = max(map(len, given))
+    batch = torch.tensor([ids + [0] * (longest - len(ids)) for ids in given])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in given])
+    with torch.no_grad():
+        found = adapted(batch, attention_mask=mask).logits
+    wanted = model.next_token_logits(model.represent(QUERIES, Condition(prompt)))
+    for row, ids in enumerate(given):
+        logits = found[row, len(ids) - 1 - longest]
+        torch.testing.assert_close(logits, wanted[row], atol=1e-4, rtol=1e-4)
 
 
 CHATML = (

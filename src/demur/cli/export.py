@@ -21,6 +21,8 @@ _RAW = (
 _CAUTIONS = {
     "transformers": _RAW,
     "gguf": _RAW,
+    "peft": "In batches, pad on the right or send conversations of one length: behind virtual "
+    "tokens, PEFT counts padding on the left as positions.",
     "ollama": "Take <|safety- out of what users write: Ollama takes the name of a safety token for "
     "the token.",
 }

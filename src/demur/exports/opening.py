@@ -33,6 +33,7 @@ class Opening:
         more: further templates by name, for example `tool_use`, which some engines take where a
             conversation offers tools.
         left_out: what is wrong with each further template that cannot open with the tokens.
+        as_parts: whether the model's own template takes the content of messages as parts alone.
     """
 
     tokenizer: Any
@@ -40,6 +41,7 @@ class Opening:
     system_role: bool
     more: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    as_parts: bool = False
 
     @property
     def templates(self) -> dict[str, str]:
@@ -181,9 +183,8 @@ def make_opening(model: ChatModel, prompt: SafetyPrompt, *, may_think: bool = Tr
             more[name] = opened.template
         except DemurError as error:
             left_out[name] = str(error)
-    return Opening(
-        tokens.tokenizer, tokens.ids[0], main.way.place == "system message", more, left_out
-    )
+    system_role = main.way.place == "system message"
+    return Opening(tokens.tokenizer, tokens.ids[0], system_role, more, left_out, main.way.as_parts)
 
 
 def safety_token_names(prompt: SafetyPrompt) -> list[str]:

@@ -25,9 +25,11 @@ _QUERY = "How do I kill a process?"
 _TOKENS = 256
 
 _CLIENT = '''\
-"""A chat behind the safety prompt, on a server started with
+"""A chat behind the safety prompt: python client.py QUERY [SYSTEM TEXT OF THE APPLICATION].
 
-    vllm serve MODEL --enable-prompt-embeds
+It asks a server (vLLM 0.21 or later) that was started with
+
+    vllm serve MODEL --enable-prompt-embeds --chat-template-content-format FORMAT
 """
 
 import json
@@ -36,9 +38,19 @@ from pathlib import Path
 
 from openai import OpenAI
 
+query = sys.argv[1]
+system = sys.argv[2] if len(sys.argv) > 2 else None
 client = OpenAI(base_url="http://localhost:8000/v1", api_key="none")
 request = json.loads(Path(__file__).with_name("chat.json").read_text())
-request["messages"][-1]["content"][-1]["text"] = SEPARATORsys.argv[1]
+opening = request["messages"][0]["content"]
+BLANK_LINE = SEPARATOR  # between the safety prompt and a text; the server adds what is missing
+if request["messages"][0]["role"] == "system":
+    if system is not None:
+        opening.append({"type": "text", "text": BLANK_LINE + system})
+    request["messages"][-1]["content"][-1]["text"] = query
+else:
+    text = query if system is None else f"{system}\\n\\n{query}"
+    opening[-1]["text"] = BLANK_LINE + text
 model = client.models.list().data[0].id
 answer = client.chat.completions.create(model=model, **request)
 print(answer.choices[0].message.content)
@@ -82,14 +94,20 @@ def write_vllm_payload(
     """
     assert prompt.embeddings is not None
     rows = {"type": "prompt_embeds", "data": encode(prompt.embeddings)}
-    separator = "" if opening.system_role else "\n\n"
-    query = [{"type": "text", "text": separator + _QUERY}]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": [rows, *query]}]
-    if opening.system_role:
-        messages = [{"role": "system", "content": [rows]}, {"role": "user", "content": query}]
+    # In the format of strings the server joins parts with a line break.
+    blank_line = "\n\n" if opening.as_parts else "\n"
+    query = [{"type": "text", "text": _QUERY}]
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": [rows]},
+        {"role": "user", "content": query},
+    ]
+    if not opening.system_role:
+        query = [{"type": "text", "text": blank_line + _QUERY}]
+        messages = [{"role": "user", "content": [rows, *query]}]
     write_json(folder / "chat.json", {"messages": messages, "max_tokens": _TOKENS})
     whole = conversation_embeddings(model, _QUERY, Condition(prompt))
     completion = {"prompt_embeds": encode(whole), "max_tokens": _TOKENS}
     write_json(folder / "completions.json", completion)
-    code = _CLIENT.replace("SEPARATOR", f"{separator!r} + " if separator else "")
+    code = _CLIENT.replace("SEPARATOR", repr(blank_line))
+    code = code.replace("FORMAT", "openai" if opening.as_parts else "string")
     write_bytes(folder / "client.py", code.encode())
