@@ -20,7 +20,7 @@ from demur import (
 )
 from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures
-from tests.command_line import demur, done
+from tests.command_line import demur, done, mistake
 from tests.test_optimize import HARMFUL, HARMLESS, TEXT
 from tests.tiny import save_tiny_model
 
@@ -149,3 +149,25 @@ def test_every_table_says_which_judge_and_how_many_tokens(
         evaluate(ResponseFiles([f"{name}.jsonl"]), output=name)
     assert compare_evaluations("one", "two").judged == Comparison.load("two").judged
     assert "judge: default" in " ".join(done(demur("show", "one")).split())
+
+
+def test_the_costs_of_two_runs_are_set_side_by_side(model: ChatModel, run: tuple[Run, Any]) -> None:
+    found, judge = run
+    if not isinstance(judge, str):
+        pytest.skip("one judge is enough")
+    again = {**SETTINGS, "learning_rate": 0.02, "epochs": 2}
+    prompts: dict[str, Any] = {"basic_prompt": "basic.txt", "judge": judge, "tokens": TOKENS}
+    queries = {"harmful": "bad.txt", "harmless": "good.txt"}
+    other = optimize(model, **prompts, **queries, **again, output="other")
+    shown = " ".join(done(demur("compare", "run", "other")).split())
+    assert "Cost on harmless queries: other compared with run" in shown
+    for one in (found, other):
+        assert str(one.comparison.costs[-1]) in shown
+    assert "demur evaluate --prompt run --prompt other" in shown
+    assert "is compared with itself" in mistake(demur("compare", "run", "run"))
+    line = mistake(demur("compare", "run", "other", "--require", "harmful>=10%"))
+    assert "put both runs into one with demur evaluate" in line
+    optimize(model, **prompts, **queries, **{**again, "most_held_out": 8}, output="fewer")
+    assert "nothing can be set side by side" in " ".join(
+        done(demur("compare", "run", "fewer")).split()
+    )

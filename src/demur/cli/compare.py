@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.cli.command import Command
-from demur.cli.gate import gate_of, leave, show_gate
-from demur.cli.screen import console
+from demur.cli.gate import costs_table, gate_of, leave, show_gate
+from demur.cli.screen import console, show_command
 from demur.cli.work import require_finished
+from demur.errors import DemurError
 from demur.gate.settings import CheckSettings
+
+if TYPE_CHECKING:
+    from demur.evaluation.comparison import Comparison
+    from demur.gate.costs import CostChange
+    from demur.optimization import Run
+    from demur.records import ModelRecord
 
 HELP = """Compare two finished evaluations of different days, paired by query.
 
 It shows what changed, which queries are refused now and were not, and which no longer, and whether
-that is more than chance. The two are never pooled. Nothing is measured.
+that is more than chance. The two are never pooled. Nothing is measured. Of two runs it shows what
+their prompts cost.
 
 With --require and --fail-if-worse it is a gate: the exit status is 1 where a check fails."""
 
@@ -26,10 +36,12 @@ class CompareOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: Path = Field(
-        description="folder of the earlier evaluation", json_schema_extra={"argument": True}
+        description="folder of the earlier evaluation, or of a run",
+        json_schema_extra={"argument": True},
     )
     after: Path = Field(
-        description="folder of the later evaluation", json_schema_extra={"argument": True}
+        description="folder of the later evaluation, or of another run",
+        json_schema_extra={"argument": True},
     )
     gate: CheckSettings = Field(default_factory=CheckSettings)
 
@@ -40,13 +52,62 @@ def run_compare(options: CompareOptions) -> None:
     from demur.gate import as_gate_settings
     from demur.records import kind_of
 
-    found: list[Comparison] = []
-    for folder in (options.before, options.after):
-        require_finished(folder, kind_of(folder, finished=True))
-        found.append(Comparison.load(folder))
+    folders = (options.before, options.after)
+    kinds = [kind_of(folder, finished=True) for folder in folders]
+    for folder, kind in zip(folders, kinds, strict=True):
+        require_finished(folder, kind)
+    if kinds == ["run", "run"]:
+        _compare_runs(options)
+        return
+    found = [Comparison.load(folder) for folder in folders]
     before, after = found
     gate = gate_of(as_gate_settings(options.gate), before)
     leave(show_gate(console, gate, after))
+
+
+def _compare_runs(options: CompareOptions) -> None:
+    """Print what the prompts of two runs cost, and how to compare their refusals.
+
+    Raises:
+        DemurError: options of the gate are given, or the runs have no cost in common.
+    """
+    from demur.gate.costs import cost_changes
+    from demur.optimization import Run
+
+    if options.gate != CheckSettings():
+        raise DemurError(
+            "Requirements are about evaluations: put both runs into one with demur evaluate "
+            f"--prompt {options.before} --prompt {options.after}."
+        )
+    before, after = Run.load(options.before), Run.load(options.after)
+    if before.path.resolve() == after.path.resolve():
+        raise DemurError(f"{before.path} is compared with itself: give two runs.")
+    old, new = before.comparison, after.comparison
+    costs: tuple[CostChange, ...] = ()
+    if _queries(old) == _queries(new) and _model(before) == _model(after):
+        costs = cost_changes(old.costs, new.costs, zip(before.names, after.names, strict=True), {})
+    console.print()
+    if costs:
+        console.print(costs_table((before.path.resolve().name, after.path.resolve().name), costs))
+    else:
+        console.print(
+            "The two runs have other models, held-out queries or no different costs: nothing can "
+            "be set side by side."
+        )
+    show_command(
+        "Compare their refusals on the same queries with:",
+        "evaluate",
+        ["--prompt", str(options.before), "--prompt", str(options.after)],
+    )
+
+
+def _model(run: Run) -> ModelRecord:
+    """The model of a run, whatever it is called."""
+    return replace(run.settings.model, name="")
+
+
+def _queries(comparison: Comparison) -> set[str]:
+    return {one.key.queries for one in comparison.measured}
 
 
 COMPARE = Command(verb="compare", settings=CompareOptions, run=run_compare, help=HELP)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         GroupChange,
         PromptChange,
     )
+    from demur.gate.costs import CostChange
     from demur.progress import Progress
     from demur.prompts import Condition
 
@@ -172,7 +173,7 @@ def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> 
         for group in one.groups:
             _print_queries(console, group, listed)
     if changes.costs:
-        console.print(_costs_table(changes))
+        console.print(costs_table(changes.names, changes.costs))
     for remark in changes.remarks:
         console.print(Text(printable(remark)))
     for one in changes.prompts:
@@ -214,18 +215,23 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
     )
 
 
-def _costs_table(changes: EvaluationChanges) -> Group:
-    """What the prompts cost, before and after."""
+def costs_table(names: tuple[str, str], costs: Sequence[CostChange]) -> Group:
+    """What prompts cost, before and after.
+
+    Args:
+        names: names of the two folders.
+        costs: how the costs changed.
+    """
     from demur.gate.costs import APART
 
-    before, after = (short_name(name, 24) for name in changes.names)
+    before, after = (short_name(name, 24) for name in names)
     table = new_table(f"Cost on harmless queries: {after} compared with {before}")
     table.add_column("", overflow="fold")
     for name in ("before", "after"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     shown = ""
-    for one in changes.costs:
+    for one in costs:
         title = f"{short_name(one.prompt)}, {short_name(one.set)}"
         if title != shown:
             table.add_section()
