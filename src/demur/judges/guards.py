@@ -206,6 +206,7 @@ def find_guard_family(model_name: str, template: str | None, family: str | None)
         if template is not None and row.marker in template:
             return row
     raise DemurError(
-        f"{model_name!r:.200} is not a guard model that demur knows: give its family, one of "
-        f"{known}."
+        f"{model_name!r:.200} is not a guard model that demur knows, by its name or its chat "
+        f"template: give one of the families {known}, or in Python name its family with "
+        "as_harm_judge(..., family=...)."
     )
