@@ -352,3 +352,27 @@ def test_mistakes_in_python_are_told_alike() -> None:
 def test_a_folder_of_something_else_is_refused(written: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "holds something else" in mistake(demur("study", written, "--output", tmp_path))
+
+
+def test_outputs_for_instructions_are_shared_as_well(written: Path, tmp_path: Path) -> None:
+    folder = written.parent
+    text = FILE.format(folder=folder).replace("[0, 1]", "[0]")
+    text = text.replace("[queries]", f'[queries]\ninstructions = "{folder}/test-harmless.txt"')
+    file = tmp_path / "small.toml"
+    file.write_text(text[: text.index("[methods.steep]")])
+    uses: Counter[str] = Counter()
+    sample = ChatModel.read_and_sample
+
+    def counting(self: ChatModel, queries: Any, condition: Any, settings: Any, **more: Any) -> Any:
+        uses[f"{condition.name}, {settings.samples}, {settings.temperature}"] += 1
+        return sample(self, queries, condition, settings, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChatModel, "read_and_sample", counting)
+        done(demur("study", file, "--output", tmp_path / "out"))
+    assert uses["none, 1, 1.0"] == uses["calm.txt, 1, 1.0"] == 1
+    outputs = [
+        len(list((tmp_path / "out/evaluations/tiny" / name / "outputs").glob("*.json")))
+        for name in ("untrained-seed-0", "calm-dro-seed-0")
+    ]
+    assert outputs == [3, 3]

@@ -170,6 +170,9 @@ def test_a_finished_study_is_checked_again_without_asking(study: Work, server: E
         ("", ["--summary", "x.md"], "There is nothing to check: give --baseline, or require"),
         ("", ["--plan", "--baseline", "june"], "--plan and --report check nothing"),
         ('[gate]\nrequire = ["harmful>90"]', [], "harmful>90"),
+        ('[gate]\nrequire = ["xstest>=90%"]', [], "xstest"),
+        ('[gate]\nrequire = ["kl(harmless)<=0.2"]', [], "kl"),
+        ('[gate]\nrequire = ["harmful>90"]', ["--plan"], "harmful>90"),
         ('[gate]\ncandidate = "x"', [], "A study checks every prompt"),
     ],
 )

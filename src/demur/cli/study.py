@@ -98,6 +98,7 @@ def run_study(options: StudyOptions) -> None:
         return
     plan = Study.load(options.study, options.output).plan(progress)
     if options.plan:
+        require_checkable(plan, None)
         print_plan(console, plan)
         return
     chosen = plan.settings.common.gate

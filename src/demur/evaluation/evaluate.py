@@ -269,7 +269,13 @@ class _Work:
             None
             if chosen.instructions is None
             else OutputsWork.of(
-                chosen.instructions, chosen, answerer, short_name(record.answerer), path, progress
+                chosen.instructions,
+                chosen,
+                answerer,
+                short_name(record.answerer),
+                path,
+                progress,
+                lenders,
             )
         )
 

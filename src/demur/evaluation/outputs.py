@@ -12,7 +12,7 @@ from demur.evaluation.chosen import Chosen
 from demur.evaluation.figures import PromptOutputs
 from demur.evaluation.instructions import Instructions
 from demur.evaluation.judging import Judges, NotJudged
-from demur.evaluation.measuring import complete, key_of
+from demur.evaluation.measuring import borrow, complete, key_of
 from demur.evaluation.preferences import PreferenceKey, Preferences
 from demur.evaluation.wins import PromptWins
 from demur.files import safe_name
@@ -35,6 +35,7 @@ class OutputsWork:
         model: short name of the model.
         path: folder of the evaluation; outputs are kept in its subfolder `outputs`.
         progress: reports progress.
+        lenders: folders of other work, one of which may have the very same outputs.
     """
 
     instructions: Instructions
@@ -44,6 +45,7 @@ class OutputsWork:
     model: str
     path: Path
     progress: Progress
+    lenders: Sequence[Path] = ()
 
     @classmethod
     def of(
@@ -54,6 +56,7 @@ class OutputsWork:
         model: str,
         path: Path,
         progress: Progress,
+        lenders: Sequence[Path] = (),
     ) -> OutputsWork:
         """The work that an evaluation asks for.
 
@@ -78,6 +81,7 @@ class OutputsWork:
             model=model,
             path=path,
             progress=progress,
+            lenders=lenders,
         )
 
     def run(self) -> tuple[PromptOutputs, ...]:
@@ -86,6 +90,7 @@ class OutputsWork:
         store = MeasurementStore(self.path)
         for task in self.tasks:
             key = key_of(task, self.protocol)
+            borrow(task, key, store, self.lenders, self.progress)
             stored = complete(task, key, Judges(NotJudged()), store, self.progress)
             file = f"{FOLDER}/{stored.rows_file.stem}.json"
             outputs = AlpacaOutputs(

@@ -68,11 +68,13 @@ def _content_of_run(plan: Plan) -> str:
 
 def _shared(chosen: Chosen) -> str:
     """What the evaluations of all prompts have in common."""
-    settings = chosen.settings
+    settings, asked = chosen.settings, chosen.instructions
     return fingerprint(
         "evaluations of a study",
         sets=[one.queries.fingerprint for one in chosen.sets],
-        instructions=None if chosen.instructions is None else chosen.instructions.queries.name,
+        instructions=None
+        if chosen.instructions is None
+        else chosen.instructions.queries.fingerprint,
         judges=settings.judges.model_dump(mode="json"),
         samples=settings.sampling.samples,
         tokens=settings.most_tokens,

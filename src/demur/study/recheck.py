@@ -17,11 +17,13 @@ from demur.gate import (
     GateResult,
     GateSettings,
     PromptChange,
+    Scope,
     compare_evaluations,
     not_worse,
 )
 from demur.gate.settings import CheckSettings
 from demur.gate.summary import markdown_changes
+from demur.judges.registry import may_tell_deflections
 from demur.markdown import escaped
 from demur.settings import build, values_of
 from demur.study.planning import StudyPlan
@@ -121,7 +123,18 @@ def require_checkable(plan: StudyPlan, before: FinishedStudy | None) -> None:
         DemurError: a requirement cannot be read, or the two have no evaluation in common or measure
             otherwise.
     """
-    Gate(_requirements(plan.settings.common.gate, None))
+    gate = Gate(_requirements(plan.settings.common.gate, None))
+    if gate.requirements:
+        judges = plan.settings.common.judges
+        gate.check_scope(
+            Scope.planned(
+                plan.chosen.names,
+                [one.queries for one in plan.chosen.sets],
+                harm_judged=judges.harm_judge is not None,
+                has_costs=not any(one.is_served for one in plan.settings.models),
+                tells_deflections=may_tell_deflections(judges.judge),
+            )
+        )
     if before is None:
         return
     if before.path.resolve() == plan.path.resolve():

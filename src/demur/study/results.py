@@ -187,6 +187,10 @@ class FinishedStudy:
     def __str__(self) -> str:
         return str(self.table)
 
+    def _repr_markdown_(self) -> str:
+        """The tables, as a notebook shows them."""
+        return formats.markdown(self.table)
+
     @cached_property
     def _by_folder(self) -> Mapping[str, Outcome]:
         return {one.folder: one for one in self.outcomes}

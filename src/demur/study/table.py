@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -163,16 +164,11 @@ class StudyTable:
                 return one
         return None
 
-    @property
+    @cached_property
     def _places(self) -> dict[tuple[str, Arm, Group, StudyMeasure], StudyFigure]:
-        found = self.__dict__.get("_known")
-        if found is None:
-            found = {
-                (one.model, one.arm, (one.set, one.label), one.measure): one for one in self.figures
-            }
-            object.__setattr__(self, "_known", found)
-        places: dict[tuple[str, Arm, Group, StudyMeasure], StudyFigure] = found
-        return places
+        return {
+            (one.model, one.arm, (one.set, one.label), one.measure): one for one in self.figures
+        }
 
     def __str__(self) -> str:
         from demur.study.formats import plain_table
