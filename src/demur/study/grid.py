@@ -72,9 +72,7 @@ def _shared(chosen: Chosen) -> str:
     return fingerprint(
         "evaluations of a study",
         sets=[one.queries.fingerprint for one in chosen.sets],
-        instructions=None
-        if chosen.instructions is None
-        else chosen.instructions.queries.fingerprint,
+        instructions=None if asked is None else asked.queries.fingerprint,
         judges=settings.judges.model_dump(mode="json"),
         samples=settings.sampling.samples,
         tokens=settings.most_tokens,
