@@ -157,8 +157,8 @@ def test_the_costs_of_two_runs_are_set_side_by_side(model: ChatModel, run: tuple
         pytest.skip("one judge is enough")
     again = {**SETTINGS, "learning_rate": 0.02, "epochs": 2}
     prompts: dict[str, Any] = {"basic_prompt": "basic.txt", "judge": judge, "tokens": TOKENS}
-    queries = {"harmful": "bad.txt", "harmless": "good.txt"}
-    other = optimize(model, **prompts, **queries, **again, output="other")
+    prompts |= {"harmful": "bad.txt", "harmless": "good.txt"}
+    other = optimize(model, **prompts, **again, output="other")
     shown = " ".join(done(demur("compare", "run", "other")).split())
     assert "Cost on harmless queries: other compared with run" in shown
     for one in (found, other):
@@ -167,7 +167,7 @@ def test_the_costs_of_two_runs_are_set_side_by_side(model: ChatModel, run: tuple
     assert "is compared with itself" in mistake(demur("compare", "run", "run"))
     line = mistake(demur("compare", "run", "other", "--require", "harmful>=10%"))
     assert "put both runs into one with demur evaluate" in line
-    optimize(model, **prompts, **queries, **{**again, "most_held_out": 8}, output="fewer")
+    optimize(model, **prompts, **{**again, "most_held_out": 8}, output="fewer")
     assert "nothing can be set side by side" in " ".join(
         done(demur("compare", "run", "fewer")).split()
     )
