@@ -363,8 +363,8 @@ def test_a_prompt_is_trained_and_measured_on_conversations(
         for one in (True, False)
     )
     held_out = [
-        QuerySet("o", one.label, (*one.texts, *(f"w1{n} w2 ?" for n in range(4))))
-        for one in HELD_OUT
+        QuerySet("o", one.label, (*one.texts, *(f"w1{n} w{place} ?" for n in range(4))))
+        for place, one in enumerate(HELD_OUT, start=2)
     ]
 
     def work(name: str) -> Any:
