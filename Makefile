@@ -1,7 +1,7 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
 # Three sets of tests run apart from `make test`: `make inspect`, `make capability` and `make
-# reference`.
+# reference`. `make package` builds and tries the wheel, `make docs` builds the site.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,6 +47,10 @@ package: .venv/installed-dev
 	build/package/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	build/package/bin/python tests/package/installed.py src/demur
 
+# The documentation as a site in build/site; a broken link or a bad docstring fails.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -64,6 +68,10 @@ format: .venv/installed-dev
 
 .venv/installed-inspect: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[inspect]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 .venv/installed-lm-eval: .venv/installed-dev

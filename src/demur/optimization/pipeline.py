@@ -86,15 +86,18 @@ def optimize(
         model: model that the prompt is for.
         basic_prompt: where the training starts: `long` (the default), another built-in name, a text
             file, a text prompt on the hub, or a `SafetyPrompt`.
-        harmful, harmless: at least 10 queries each to train on: a built-in set (by default those of
-            the method), a text file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, texts, or `QuerySet`,
+        harmful: at least 10 harmful queries to train on: a built-in set (by default those of the
+            method), a text file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, texts, or `QuerySet`,
             which are joined.
-        validation_harmful, validation_harmless: at least 10 queries each that choose among the
-            epochs, in any form that `harmful` has: the built-in validation set by default. Methods
-            that score no refusals leave them alone.
+        harmless: harmless queries, likewise.
+        validation_harmful: at least 10 harmful queries that choose among the epochs, in any form
+            that `harmful` has: the built-in validation set by default. Methods that score no
+            refusals leave them alone.
+        validation_harmless: harmless queries, likewise.
         held_out: one or two `QuerySet` that only the final measurement reads. A label that is
             missing comes from the method's built-in set.
-        held_out_harmful, held_out_harmless: the same in any form that `harmful` has.
+        held_out_harmful: the same in any form that `harmful` has.
+        held_out_harmless: harmless queries, likewise.
         system_prompt: text file with the application's own system text, which is never trained.
         judge: judge of refusal: a name, `file.py:Name`, an object or a function.
         method: a name in `methods.method_names()`, `file.py:Class`, or a subclass of `Method`; by

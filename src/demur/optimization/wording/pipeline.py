@@ -72,12 +72,15 @@ def optimize_wording(
         server: the model that the prompt is for.
         basic_prompt: where to start: a built-in name of `BASIC_PROMPTS` (by default `long`), a text
             file, a text prompt on the hub, or a `SafetyPrompt` of text.
-        harmful, harmless: queries that the proposer learns from: `training` (the default), a text
+        harmful: harmful queries that the proposer learns from: `training` (the default), a text
             file, `FILE:COLUMN`, `hf:ORG/NAME:COLUMN`, texts, or `QuerySet`.
-        validation_harmful, validation_harmless: queries that choose among the proposals, likewise;
-            by default `validation`.
-        held_out_harmful, held_out_harmless: queries that only the final measurement reads,
-            likewise; by default `test`.
+        harmless: harmless queries, likewise.
+        validation_harmful: queries that choose among the proposals, likewise; by default
+            `validation`.
+        validation_harmless: harmless queries, likewise.
+        held_out_harmful: queries that only the final measurement reads, likewise; by default
+            `test`.
+        held_out_harmless: harmless queries, likewise.
         system_prompt: text file with the application's own system text, which stays as it is.
         judge: judge of refusal: a name, `file.py:Name`, an object or a function.
         output: folder of the run; by default one below `demur-runs`, named after model and prompt.

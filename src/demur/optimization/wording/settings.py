@@ -94,9 +94,12 @@ class QuerySettings(_Group):
     """Queries.
 
     Attributes:
-        harmful, harmless: queries that proposals look at.
-        validation_harmful, validation_harmless: queries that choose among the proposals.
-        held_out_harmful, held_out_harmless: queries that only the final measurement reads.
+        harmful: queries that proposals look at.
+        harmless: harmless queries, likewise.
+        validation_harmful: queries that choose among the proposals.
+        validation_harmless: harmless queries, likewise.
+        held_out_harmful: queries that only the final measurement reads.
+        held_out_harmless: harmless queries, likewise.
         most_training, most_validation, most_held_out: queries of each label, at most.
     """
 
