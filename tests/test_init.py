@@ -1,0 +1,52 @@
+"""`demur init`: files to start from, which the other commands take as they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from demur.cli.init import ANSWER, FILE, PROMPT, REFUSE
+from demur.cli.optimize import optimize_command
+from demur.prompts import load_basic_prompt
+from demur.queries import load_query_set
+from demur.settings import read_toml
+from tests.command_line import demur, done, mistake
+from tests.tiny import save_tiny_model
+
+
+def test_the_files_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_tiny_model(tmp_path / "a tiny model")
+    out = done(demur("init", tmp_path / "my app", "--model", model))
+    assert f"cd '{tmp_path}/my app'" in out
+    monkeypatch.chdir(tmp_path / "my app")
+    assert load_basic_prompt(PROMPT).text == load_basic_prompt("long").text
+    for name in (REFUSE, ANSWER):
+        assert len(load_query_set(name, "harmful")) == 5
+    chosen = optimize_command().choose({}, Path(FILE))
+    assert chosen.load.model == str(model)
+    assert chosen.queries.harmful == ("training", REFUSE)
+    line = next(line for line in out.splitlines() if line.startswith("demur evaluate"))
+    words = ["evaluate", model, *line.split()[2:], "--tokens", 2]
+    assert "my-prompt" in done(demur(*words))
+
+
+def test_each_default_is_the_one_that_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done(demur("init"))
+    text = re.sub(r"^# (\w+ = .*)$", r"\1", Path(FILE).read_text(), flags=re.MULTILINE)
+    Path("all.toml").write_text(text)
+    command = optimize_command()
+    assert len(read_toml(Path("all.toml"), command.settings)) > 40
+    assert command.choose({}, Path("all.toml")) == command.choose({}, Path(FILE))
+
+
+def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
+    (tmp_path / REFUSE).write_text("mine")
+    assert f"{tmp_path / REFUSE} exists already" in mistake(demur("init", tmp_path))
+    assert [one.name for one in tmp_path.iterdir()] == [REFUSE]
+    assert (tmp_path / REFUSE).read_text() == "mine"
+    assert mistake(demur("init", tmp_path / REFUSE))
