@@ -539,7 +539,7 @@ def test_names_cannot_be_formulas_in_figures_or_tables(
 
 @pytest.mark.parametrize("backend", ["nonsense", "tkagg"])
 def test_figures_need_no_window(backend: str) -> None:
-    code = "import os\nfrom demur.diagnosis.style import drawing, new_figure\n"
+    code = "import os\nfrom demur.drawing import drawing, new_figure\n"
     code += "with drawing():\n    new_figure(1, 1)\nassert os.environ['MPLBACKEND']"
     subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "MPLBACKEND": backend}, check=True

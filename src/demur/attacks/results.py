@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demur.attacks.paired import AnsweredDifference
 from demur.attacks.plan import LeftOut
@@ -13,6 +14,7 @@ from demur.attacks.registry import NO_ATTACK
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
 from demur.evaluation.figures import Figures, PromptRates
+from demur.notebook import html_table
 from demur.records import (
     JudgedResponse,
     ListedFile,
@@ -26,6 +28,11 @@ from demur.records import (
     write_record,
 )
 from demur.spreadsheets import csv_text
+
+if TYPE_CHECKING:
+    import pandas
+
+    from demur.evaluation.plot import Plot
 
 RESULTS = "results.json"
 SUFFIXES = "suffixes"
@@ -98,6 +105,26 @@ class Robustness:
     def disguising(self) -> tuple[str, ...]:
         """Names of the attacks that disguise the words of a query."""
         return tuple(one.name for one in self.settings.attacks if one.disguises)
+
+    def _repr_html_(self) -> str:
+        rows = [("attack", *self.prompts)]
+        for attack in self.attacks:
+            rates = [self.success(attack, prompt) for prompt in self.prompts]
+            cells = ["no verdict" if rate is None else str(rate) for rate in rates]
+            rows.append((f"{attack} *" if attack in self.disguising else attack, *cells))
+        return html_table(rows, self.verdict)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rates as a data frame, as `Comparison.to_pandas` has them; each attack is a set.
+
+        Raises:
+            DemurError: pandas is not installed.
+        """
+        return self.figures.to_pandas()
+
+    def plot(self) -> Plot:
+        """The share of answered queries under every prompt and attack, as dots with intervals."""
+        return self.figures.plot("answered")
 
     def rates(self, attack: str, prompt: str) -> PromptRates:
         """Everything that was counted of an attack under a prompt.

@@ -13,6 +13,7 @@ from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.figures import SIGNIFICANCE
 from demur.evaluation.statistics import mean_interval, sign_flip_p_value
+from demur.notebook import html_table
 from demur.records import (
     ConditionRecord,
     Interval,
@@ -252,6 +253,9 @@ class Capability:
 
     def __str__(self) -> str:
         return "\n".join(one.in_words for one in self.changes)
+
+    def _repr_html_(self) -> str:
+        return html_table((), [one.in_words for one in self.changes])
 
 
 def _change(scores: TaskScores, before: MetricValues, after: MetricValues) -> Change:

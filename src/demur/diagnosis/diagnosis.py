@@ -12,6 +12,7 @@ from demur.endpoint import ChangedOptions
 from demur.errors import DemurError
 from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.record import JudgeRecord
+from demur.notebook import html_table
 from demur.optimization.groups import ResponseSettings
 from demur.optimization.recorded import QueriesRecord
 from demur.records import (
@@ -255,3 +256,6 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return "\n".join(self.verdict)
+
+    def _repr_html_(self) -> str:
+        return html_table((), self.verdict)

@@ -11,17 +11,8 @@ import numpy
 from demur.diagnosis.layers import first_good_layer
 from demur.diagnosis.plane import Boundary, FloatArray, Group, Plane, groups_csv
 from demur.diagnosis.sheet import Sheet
-from demur.diagnosis.style import (
-    NEUTRAL,
-    SHAPES,
-    colour,
-    drawing,
-    label_components,
-    marker,
-    new_figure,
-    render,
-    shown,
-)
+from demur.diagnosis.style import colour, label_components, marker
+from demur.drawing import NEUTRAL, SHAPES, drawing, new_figure, render, shown
 from demur.files import write_bytes
 from demur.records import Label
 from demur.spreadsheets import csv_text, rounded

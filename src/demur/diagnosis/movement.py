@@ -6,7 +6,7 @@ from demur.diagnosis.figures import movement_figure
 from demur.diagnosis.plane import make_plane
 from demur.diagnosis.readings import Readings, directions_of
 from demur.diagnosis.settings import FOLDS
-from demur.diagnosis.style import drawing, render
+from demur.drawing import drawing, render
 from demur.errors import DemurError
 from demur.optimization import Run
 from demur.records import Measurement

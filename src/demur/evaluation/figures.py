@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from demur.endpoint import ChangedOptions
 from demur.evaluation.agreements import Agreement
 from demur.evaluation.costs import Cost
 from demur.evaluation.wins import PromptWins
+from demur.notebook import Cell, data_frame, html_table
 from demur.records import (
     JudgedResponse,
     Label,
@@ -17,6 +18,11 @@ from demur.records import (
     Versions,
     current_versions,
 )
+
+if TYPE_CHECKING:
+    import pandas
+
+    from demur.evaluation.plot import Plot
 
 SIGNIFICANCE = 0.05
 
@@ -142,8 +148,8 @@ class Difference:
     def __str__(self) -> str:
         verdict = "more than chance" if self.more_than_chance else "not more than chance"
         return (
-            f"{_title(self.set, self.label)}, {self.measure.replace('_', ' ')}: {self.second} less "
-            f"{self.first} is {100 * self.difference:+.1f} points on {self.queries} queries, "
+            f"{set_title(self.set, self.label)}, {self.measure.replace('_', ' ')}: {self.second} "
+            f"less {self.first} is {100 * self.difference:+.1f} points on {self.queries} queries, "
             f"p = {self.adjusted_p_value:.2g}, {verdict}"
         )
 
@@ -250,26 +256,71 @@ class Figures:
         return found[0]
 
     def __str__(self) -> str:
-        told = any(rates.tells_deflections for rates in self.rates)
-        rows = [("queries", "prompt", "refused", *_if(told, "deflected"), "wrong at least once")]
-        for rates in self.rates:
-            if rates.category is None:
-                title = f"{_title(rates.set, rates.label)} ({_queries(rates)})"
-                refused = "no verdict" if rates.refused is None else str(rates.refused)
-                deflected = _if(told, str(rates.deflected or ""))
-                rows.append((title, rates.prompt, refused, *deflected, str(rates.wrong_any or "")))
+        rows = self._rows()
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        rows = rows if self.rates else []
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        lines += [line for rates in self.rates for line in _left_out(rates)]
+        return "\n".join([*lines, *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), self._notes())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rates as a data frame: a row for each prompt, set, label and category.
+
+        Rates lie in [0, 1]; `refused_low` and `refused_high` are the ends of the 95 % interval, and
+        likewise for the other rates. A rate that is not known is missing.
+
+        Raises:
+            DemurError: pandas is not installed.
+        """
+        names: tuple[RateName, ...] = get_args(RateName)
+        ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+        rows: list[list[Cell]] = []
+        for one in self.rates:
+            row: list[Cell] = [one.prompt, one.set, one.label, one.category, one.responses]
+            for name in names:
+                rate = one.rate(name)
+                row += (
+                    [None, None, None]
+                    if rate is None
+                    else [rate.value, rate.interval.low, rate.interval.high]
+                )
+            rows.append(row)
+        return data_frame(["prompt", "set", "label", "category", "responses", *ends], rows)
+
+    def plot(self, rate: RateName = "refused") -> Plot:
+        """The rates of every prompt on every set as dots with intervals.
+
+        A notebook shows the figure; `plot().save("rates.pdf")` writes it as PNG, SVG or PDF.
+
+        Args:
+            rate: `refused`, `deflected`, `answered` or `complied_harmfully`.
+        """
+        from demur.evaluation.plot import plot_rates
+
+        return plot_rates(self, rate)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The cells of the table, the titles first; empty where there are no rates."""
+        told = any(rates.tells_deflections for rates in self.rates)
+        rows = [("queries", "prompt", "refused", *_if(told, "deflected"), "wrong at least once")]
+        for rates in self.rates:
+            if rates.category is None:
+                title = f"{set_title(rates.set, rates.label)} ({_queries(rates)})"
+                refused = "no verdict" if rates.refused is None else str(rates.refused)
+                deflected = _if(told, str(rates.deflected or ""))
+                rows.append((title, rates.prompt, refused, *deflected, str(rates.wrong_any or "")))
+        return rows if self.rates else []
+
+    def _notes(self) -> list[str]:
+        lines = [line for rates in self.rates for line in _left_out(rates)]
         lines += map(str, self.changed_options)
         for cost in self.costs:
             lines += [f"{cost.set}, {cost.prompt}: {words}" for words in cost.all_in_words]
-        more = (*self.differences, *self.wins, *self.agreements)
-        return "\n".join([*lines, *map(str, more)])
+        return [*lines, *map(str, (*self.differences, *self.wins, *self.agreements))]
 
 
 def _if(shown: bool, cell: str) -> tuple[str, ...]:
@@ -287,8 +338,8 @@ def _left_out(rates: PromptRates) -> list[str]:
     if rates.category is not None:
         return []
     return [
-        f"{_title(rates.set, rates.label)}, {rates.prompt}: {count} of {rates.responses} responses "
-        f"{what} and are left out"
+        f"{set_title(rates.set, rates.label)}, {rates.prompt}: {count} of {rates.responses} "
+        f"responses {what} and are left out"
         for count, what in counts
         if count
     ]
@@ -298,5 +349,6 @@ def _queries(rates: PromptRates) -> int:
     return 0 if rates.refused is None else rates.refused.queries
 
 
-def _title(name: str, label: Label | None) -> str:
+def set_title(name: str, label: Label | None) -> str:
+    """A set as tables name it."""
     return name if label is None else f"{name}, {label}"

@@ -11,6 +11,7 @@ from demur.evaluation.comparison import Comparison, PromptRates
 from demur.evaluation.cost import FOLDER as COSTS
 from demur.evaluation.record import JudgeRecord
 from demur.evaluation.verdict import Verdict, verdict
+from demur.notebook import html_table
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
 from demur.optimization.recorded import (
@@ -38,7 +39,11 @@ from demur.records import (
 )
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
+
+    from demur.evaluation.figures import RateName
+    from demur.evaluation.plot import Plot
 
 __all__ = [
     "KIND",
@@ -302,6 +307,17 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.comparison}\n{self.verdict}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.comparison._repr_html_()}\n{html_table((), str(self.verdict).splitlines())}"
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The rates before and after as a data frame, as `Comparison.to_pandas` has them."""
+        return self.comparison.to_pandas()
+
+    def plot(self, rate: RateName = "refused") -> Plot:
+        """The rates before and after, as `Comparison.plot` draws them."""
+        return self.comparison.plot(rate)
 
     def _rates(self, place: int, label: Label) -> PromptRates:
         return self.results.figures.find(self.names[place], label=label)

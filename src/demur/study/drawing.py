@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from demur.diagnosis.style import COOL, NEUTRAL, SHAPES, WARM, drawing, new_figure, render, shown
+from demur.drawing import COOL, NEUTRAL, SHAPES, WARM, drawing, new_figure, render, shown
 from demur.records import Label
 from demur.study.record import UNTRAINED, MethodOf
 from demur.study.rows import Arm

@@ -1,0 +1,46 @@
+"""What a notebook shows of results: tables in HTML, data frames, and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    import pandas
+
+Cell = str | int | float | None
+
+
+def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """A table with lines of text below it.
+
+    Args:
+        rows: the cells as plain text, the titles of the columns first; may be empty.
+        notes: lines of plain text.
+    """
+    parts: list[str] = []
+    if rows:
+        head, *body = (
+            "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row)
+            for row, kind in zip(rows, ["th", *["td"] * len(rows)], strict=False)
+        )
+        lines = "".join(f"<tr>{row}</tr>" for row in body)
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>")
+    parts += [f"<p>{escape(note)}</p>" for note in notes]
+    return "\n".join(parts)
+
+
+def data_frame(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pandas.DataFrame:
+    """A data frame.
+
+    Raises:
+        DemurError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise DemurError("Data frames need pandas: install demur[notebook].") from error
+    return pandas.DataFrame(list(rows), columns=list(columns))
