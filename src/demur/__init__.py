@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from demur.gate import GateResult, check, compare_evaluations
     from demur.optimization import OptimizeSettings, Run, optimize
     from demur.optimization.wording import WordingRun, optimize_wording
+    from demur.progress import SilentProgress
     from demur.prompts import Condition, SafetyPrompt
     from demur.queries import Conversation, QuerySet, load_query_set
     from demur.report import write_report
@@ -48,6 +49,7 @@ __all__ = [
     "Run",
     "SafetyPrompt",
     "Server",
+    "SilentProgress",
     "Study",
     "WordingRun",
     "attack",
@@ -79,6 +81,7 @@ _HOMES = {
     "Run": "demur.optimization",
     "SafetyPrompt": "demur.prompts",
     "Server": "demur.evaluation.answerers.server",
+    "SilentProgress": "demur.progress",
     "Study": "demur.study",
     "WordingRun": "demur.optimization.wording",
     "attack": "demur.attacks",

@@ -1,7 +1,7 @@
 """How long work reports its progress.
 
-The library never prints. It reports to a `Progress`, which the command line draws and scripts may
-ignore.
+The library reports to a `Progress`. The command line draws its own; in Python bars appear in a
+terminal and in a notebook (`demur.bars`), and `SilentProgress()` shows nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SilentStage:
 
 
 class SilentProgress:
-    """Shows nothing; the default outside the command line."""
+    """Shows nothing; the default where no person looks."""
 
     def plan(self, stages: Sequence[str]) -> None:
         """Ignore the plan."""

@@ -13,13 +13,14 @@ from demur.attacks.registry import AttackChoice
 from demur.attacks.results import Robustness
 from demur.attacks.settings import AttackSettings
 from demur.attacks.work import carry_out
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer
 from demur.evaluation.choices import PromptChoice
 from demur.evaluation.evaluate import as_answerer
 from demur.judges.protocol import JudgeSpec
 from demur.optimization import Run
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import SafetyPrompt
 from demur.queries import QueryChoice
 from demur.records import NO_PROMPT
@@ -82,7 +83,7 @@ def attack(
     answers = as_answerer(answerer)
     if not answers.takes_queries:
         raise DemurError("Responses that exist already cannot be attacked: give a ChatModel.")
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     values: dict[str, object] = {
         "run": None if run is None else str(run.path if isinstance(run, Run) else run),
         "attack": tuple(map(_name_of, attacks or ())),

@@ -14,6 +14,7 @@ from demur.attacks.plan import AttackPlan, LeftOut, Template
 from demur.attacks.record import KIND, AttackRecord, TemplateRecord
 from demur.attacks.registry import GCG
 from demur.attacks.results import Robustness
+from demur.bars import default_progress
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, Question, Task
@@ -63,7 +64,7 @@ def carry_out(
     Raises:
         DemurError: as for `attack`.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     chosen = plan.chosen
     names = _names(plan, answerer)
     plan = replace(plan, chosen=replace(chosen, names=names))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.bars import default_progress
 from demur.capability.plan import CapabilityPlan
 from demur.capability.results import (
     KIND,
@@ -17,7 +18,7 @@ from demur.capability.results import (
 )
 from demur.errors import DemurError
 from demur.files import safe_name
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import (
     WorkFolder,
     current_versions,
@@ -75,7 +76,7 @@ def carry_out(
     """
     from demur.capability.harness import VERSION
 
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     before, after = plan.conditions
     if after.safety_prompt is not None:
         after.safety_prompt.require_width(model.width)

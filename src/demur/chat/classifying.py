@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from demur.bars import default_progress
 from demur.chat.checkpoint import (
     explained_errors,
     fingerprint,
@@ -28,7 +29,7 @@ from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.chat.weight_checks import check_complete, check_numbers
 from demur.errors import DemurError
 from demur.hub import HubModel
-from demur.progress import Progress, SilentProgress, Stage
+from demur.progress import Progress, Stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -106,7 +107,7 @@ class SequenceClassifier:
             DemurError: there is no such model, it is no sequence classifier with two labels or
                 more, or its files are damaged.
         """
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         chosen_device = choose_device(device)
         chosen_dtype, _ = choose_dtype(dtype, chosen_device)
         with explained_errors(str(spec)[:200]), quiet_libraries():

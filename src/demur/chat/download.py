@@ -11,11 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from demur.bars import default_progress
 from demur.chat.catalog import CatalogModel, catalog_model
 from demur.chat.sources import SourceUnavailable, fetch_from_hub, fetch_from_index
 from demur.errors import DemurError
 from demur.files import DISK_FULL, cache_directory, write_json
-from demur.progress import Progress, SilentProgress, Stage
+from demur.progress import Progress, Stage
 
 _CHUNK = 1 << 20
 
@@ -45,7 +46,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
         DemurError: `name` is unknown, no source answers, the bytes have the wrong SHA-256 (then
             they are removed), or the disk is full.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     model = catalog_model(name)
     target = _models_directory() / model.file_name
     if _is_marked_verified(target, model):

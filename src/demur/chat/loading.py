@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from demur.bars import default_progress
 from demur.chat.catalog import CATALOG
 from demur.chat.checkpoint import (
     check_texts,
@@ -33,7 +34,7 @@ from demur.chat.hub import hub_snapshot
 from demur.chat.templates import find_template
 from demur.errors import DemurError, did_you_mean
 from demur.hub import HubModel
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,7 +122,7 @@ def load_model(
     Raises:
         DemurError: whatever keeps the model from loading, in one line.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     spread = device == "auto"
     chosen_device = choose_device(None if spread else device)
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from demur.arguments import require_kind
+from demur.bars import default_progress
 from demur.chat.allocator import keep_freed_memory as tell_allocator
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.checkpoint import explained_errors
@@ -33,7 +34,7 @@ from demur.chat.renderers import Renderers
 from demur.chat.rendering import ChatRenderer
 from demur.chat.settings import LoadSettings
 from demur.chat.templates import read_template
-from demur.progress import Progress, SilentProgress, Stage
+from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import ModelRecord, Query, identity_of
 
@@ -120,7 +121,7 @@ class ChatModel(ModelInputs):
                 share a prefix although `prefix_sharing` is `on`.
         """
         check_sharing(prefix_sharing)
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         template = None if chat_template is None else read_template(chat_template)
         renderers = Renderers(template)
         loaded = load_model(

@@ -9,6 +9,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from demur.arguments import require_common, require_kind, require_several
+from demur.bars import default_progress
 from demur.chat import ChatModel
 from demur.chat.chosen import require_model
 from demur.diagnosis.diagnosis import (
@@ -37,7 +38,7 @@ from demur.optimization import Run
 from demur.optimization.pipeline import DIAGNOSES, RUNS
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.queries.choosing import QueryChoice
 from demur.records import (
     ListedFile,
@@ -147,7 +148,7 @@ def carry_out(
     Raises:
         DemurError: something does not fit the model, or a stored file is damaged.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     plan.check(model)
     path = Path(output) if output is not None else default_output(model, plan)
     record = plan.record(model.record, model.settings)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.evaluation.wins import WinRate
 from demur.files import read_json, write_json
 from demur.judges.preference import PairwiseJudge
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import answer_in
 
 DATASET = "demur"
@@ -128,7 +129,7 @@ def win_rate(
         outputs.instructions,
         answers_in(outputs.outputs),
         answers_in([others[instruction] for instruction in outputs.instructions]),
-        progress or SilentProgress(),
+        progress or default_progress(),
     )
     won = WinRate.of(preferences)
     if won.rate is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.arguments import require_common
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.evaluation.agreement import agreement
 from demur.evaluation.answerers.protocol import Answerer, MeasuresCost, Question, Task
@@ -30,7 +31,7 @@ from demur.evaluation.tally import Tally
 from demur.evaluation.wins import PromptWins
 from demur.judges.preference import PairwiseJudge
 from demur.judges.protocol import JudgeSpec
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import Condition
 from demur.records import (
     MeasurementStore,
@@ -165,7 +166,7 @@ def _evaluate(
             f"Responses that exist already are judged as they are: leave out "
             f"{next(iter(arguments.sampled))}."
         )
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     chosen = choose(arguments.settings(), answers.default_prompts, progress, arguments.given())
     return run_evaluation(answers, chosen, output, progress)
 
@@ -210,7 +211,7 @@ def run_evaluation(
     Raises:
         DemurError: as for `evaluate`.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     names = named_for(answerer.bare_name, chosen.conditions, chosen.names)
     chosen = replace(chosen, names=names)
     record = record_of(answerer, chosen, progress)

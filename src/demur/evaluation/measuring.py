@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.bars import default_progress
 from demur.evaluation.answerers.protocol import Question, Task
 from demur.evaluation.changed_options import copy_changes, keep_changes
 from demur.evaluation.judging import Judges
 from demur.evaluation.protocol import Protocol
 from demur.judges.protocol import Judge, settling
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import Condition
 from demur.records import (
     REASONING,
@@ -65,7 +66,7 @@ def measure(
     """
     from demur.evaluation.answerers.model import ModelTask
 
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     task = ModelTask(
         model, Question(condition, name or condition.name, queries, protocol), description
     )

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from demur.arguments import require_common, require_kind
+from demur.bars import default_progress
 from demur.chat import ChatModel
 from demur.errors import DemurError, did_you_mean, first_line
 from demur.exports.base import Source, Subject
@@ -26,7 +27,7 @@ from demur.exports.vllm_payload import write_vllm_payload
 from demur.exports.vocabulary import Vocabulary
 from demur.files import DISK_FULL, SPACE_MARGIN, megabytes, new_folder, safe_name, write_bytes
 from demur.optimization import Run
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import SafetyPrompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -96,7 +97,7 @@ def export(
     require_kind("model", model, (str, PathLike, ChatModel, type(None)), "a ChatModel or a name")
     require_kind("dtype", dtype, (str, type(None)), f"one of {', '.join(DTYPES)}")
     require_kind("system_prompt", system_prompt, (str, type(None)), "the text itself")
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     target = Path(folder)
     if to not in FORMATS:
         raise DemurError(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries, say_missing
 from demur.judges.protocol import Decision, Question
 from demur.judges.sanity import check_refusal_judge
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import answer_in, fingerprint
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class ClassifierJudge:
         Raises:
             DemurError: queries and responses differ in number, or a query is missing.
         """
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         require_equal("queries", queries, responses)
         answers = [answer_in(response) for response in responses]
         verdicts: list[Decision] = [None if answer is None else False for answer in answers]

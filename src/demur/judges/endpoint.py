@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from demur.bars import default_progress
 from demur.endpoint import EndpointSettings
 from demur.judges.asking import Asker, EndpointIdentity, last_word
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.protocol import Decision, Question, verdict_of
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import Verdict, answer_in
 
 _HARM_TASK = """\
@@ -163,7 +164,7 @@ class EndpointJudge(EndpointIdentity):
     def _ask(
         self, queries: Sequence[str | None], responses: Sequence[str], progress: Progress | None
     ) -> list[_Word]:
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         require_equal("queries", queries, responses)
         said = [answer_in(response) for response in responses]
         asked = [row for row, answer in enumerate(said) if answer and answer.strip()]

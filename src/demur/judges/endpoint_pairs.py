@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from demur.bars import default_progress
 from demur.endpoint import EndpointSettings
 from demur.judges.asking import Asker, EndpointIdentity, last_word
 from demur.judges.checks import require_equal
 from demur.judges.preference import Preference
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 
 _TASK = """\
 You compare two outputs. The message is a JSON object with three texts: "instruction", and the \
@@ -50,7 +51,7 @@ class EndpointPairwiseJudge(EndpointIdentity):
         Raises:
             DemurError: the lists differ in length, or the endpoint refuses or cannot be reached.
         """
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         require_equal("instructions", instructions, firsts)
         require_equal("instructions", instructions, seconds)
         asked = [

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries, say_missing
 from demur.judges.guards import GuardFamily, find_guard_family
 from demur.judges.protocol import Decision, Question
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import answer_in
 from demur.records.fingerprint import fingerprint
 
@@ -112,7 +113,7 @@ class GuardJudge:
         Raises:
             DemurError: queries and responses differ in number, or a query is missing or blank.
         """
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         require_equal("queries", queries, responses)
         answers_in = [answer_in(response) for response in responses]
         asked = [row for row, answer in enumerate(answers_in) if answer and answer.strip()]

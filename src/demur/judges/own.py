@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from demur.arguments import described
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.judges.checks import require_equal, require_queries
 from demur.judges.default import DefaultRefusalJudge
@@ -15,7 +16,7 @@ from demur.judges.paper import PaperRefusalJudge
 from demur.judges.protocol import Decision, verdict_of
 from demur.plugins import describe_error, load_plugin, plugin_fingerprint, source_fingerprint
 from demur.plugins.loading import split_spec
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import Verdict, answer_in, answer_stretch
 from demur.records.fingerprint import fingerprint
 
@@ -112,7 +113,7 @@ class OwnJudge:
     def _asked(
         self, queries: list[str | None], answers: list[str], progress: Progress | None
     ) -> list[Decision | Verdict]:
-        options = {"progress": progress or SilentProgress()} if self._takes_progress else {}
+        options = {"progress": progress or default_progress()} if self._takes_progress else {}
         try:
             returned = self._judge(queries, answers, **options)
             # Arrays and tensors become lists of Python's own values.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.arguments import require_common
+from demur.bars import default_progress
 from demur.chat.catalog import hub_model_of
 from demur.chat.chosen import require_model
 from demur.evaluation.comparison import compare
@@ -33,7 +34,7 @@ from demur.optimization.run import (
     checkpoints_of,
     finished_run,
 )
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import Condition, SafetyPrompt, distinct_names
 from demur.records import (
     Measurement,
@@ -154,7 +155,7 @@ def carry_out(
     Raises:
         DemurError: as for `optimize`.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     path = Path(output) if output is not None else default_output(model, plan)
     plan = plan.for_model(model)
     record = plan.record(model.record, model.settings)

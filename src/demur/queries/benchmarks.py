@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.files import cache_directory, read_bytes
 from demur.hub.failures import endpoint, is_offline
-from demur.progress import Progress, SilentProgress, Stage
+from demur.progress import Progress, Stage
 from demur.queries.benchmark_rows import kept_content, parse_benchmark
 from demur.queries.benchmark_table import Benchmark, find_benchmark
 from demur.queries.query_set import QuerySet
@@ -56,7 +57,7 @@ def load_benchmark(
     """
     benchmark = find_benchmark(name)
     if directory is None:
-        file = _fetch(benchmark, progress or SilentProgress())
+        file = _fetch(benchmark, progress or default_progress())
     else:
         file = _benchmark_folder(directory) / benchmark.file_name
     content = _read(file, benchmark)

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from demur.arguments import require_common, require_kind
+from demur.bars import default_progress
 from demur.chat.catalog import hub_model_of
 from demur.diagnosis.movement import draw_movement
 from demur.errors import DemurError
@@ -17,7 +18,7 @@ from demur.hub import HubName, HubRepository
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.optimization.wording.settings import KIND as WORDING
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import SafetyPrompt
 from demur.prompts.storage import JSON_FILE
 from demur.records import SETTINGS, kind_of
@@ -69,7 +70,7 @@ def push(
             pushed then.
     """
     _require_arguments(source, repo_id, progress)
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     name = HubName.require(repo_id)
     prompt, card = _prepare(source, license, base_model, progress)
     with progress.stage(f"Pushing to {name}", 1) as stage:
@@ -119,7 +120,7 @@ def write_repository(
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DemurError(f"{target} exists already: choose a new folder.")
-    prompt, card = _prepare(source, license, base_model, progress or SilentProgress())
+    prompt, card = _prepare(source, license, base_model, progress or default_progress())
     files = published_files(prompt, name.repository, card)
     with new_folder(target) as new:
         for file, data in files.items():

@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.settings import JudgeSettings
 from demur.files import safe_name
 from demur.optimization.plan import Plan, plan_of
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
 from demur.records.folder import RESULTS
 from demur.study.grid import Pair, grid_of, run_of
@@ -241,7 +242,7 @@ def plan_study(
     named = settings.evaluation(first, everything)
     judges = named.judges
     light = named.model_copy(update={"judges": _light(judges)})
-    chosen = choose(light, everything, progress or SilentProgress())
+    chosen = choose(light, everything, progress or default_progress())
     chosen = replace(chosen, settings=named)
     trained = [one.name for one in chosen.conditions if _is_trained(one)]
     served = next((one for one in settings.models if one.is_served), None)

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.files import write_bytes
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.records import WorkFolder
 from demur.report import write_report
 from demur.report.writing import REPORT
@@ -140,7 +141,7 @@ class FinishedStudy:
         from demur.study.drawing import figures_of
         from demur.study.page import study_page
 
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         table = self.tabulate(progress)
         with progress.stage("Drawing the figures", 1) as stage:
             figures = figures_of(table, self.record.methods)
@@ -162,7 +163,7 @@ class FinishedStudy:
         Raises:
             DemurError: a cell is damaged, or the folder cannot be written.
         """
-        progress = progress or SilentProgress()
+        progress = progress or default_progress()
         counter = self._counter()
         with (
             sinks(self.path) as found,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.bars import default_progress
 from demur.errors import DemurError, first_line
 from demur.evaluation.choices import choose_conditions, choose_prompts
 from demur.evaluation.chosen import Chosen, choose
@@ -19,7 +20,7 @@ from demur.optimization.pipeline import carry_out
 from demur.optimization.recorded import RunRecord
 from demur.optimization.run import Run, finished_run
 from demur.optimization.validation import Pick
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import check_system_texts, load_system_prompt
 from demur.records import MeasurementStore, WorkFolder, write_record
 from demur.records.folder import RESULTS
@@ -59,7 +60,7 @@ def do_study(plan: StudyPlan, progress: Progress | None = None) -> tuple[Outcome
     Raises:
         DemurError: a judge cannot be used, or the study's own folder cannot be written.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     with WorkFolder.alone(plan.path, plan.record, KIND, progress):
         work = _Work(plan, progress)
         outcomes = work.run()

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from demur.arguments import require_common, require_kind
+from demur.bars import default_progress
 from demur.endpoint import EndpointClient
 from demur.errors import DemurError
 from demur.evaluation.answerers.server import Server
@@ -36,7 +37,7 @@ from demur.optimization.wording.scoring import Scorer
 from demur.optimization.wording.search import search
 from demur.optimization.wording.settings import KIND
 from demur.optimization.wording.verdicts import remembering
-from demur.progress import Progress, SilentProgress
+from demur.progress import Progress
 from demur.prompts import SafetyPrompt
 from demur.queries import QueryChoice
 from demur.records import ServerRecord, WorkFolder, write_record
@@ -133,7 +134,7 @@ def carry_out_wording(
     Raises:
         DemurError: as for `optimize_wording`.
     """
-    progress = progress or SilentProgress()
+    progress = progress or default_progress()
     server = plan.server()
     proposer = plan.proposer(server)
     model = server.describe(progress)
