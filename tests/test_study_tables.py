@@ -314,7 +314,9 @@ def test_the_page_leads_to_the_pages_of_all_cells(folder: Path) -> None:
 
 
 def test_show_and_report_know_a_study(folder: Path) -> None:
-    assert "Best mean rank" in done(demur("show", folder))
+    shown = done(demur("show", folder))
+    assert "Best mean rank" in shown
+    assert "Judge: paper, 2 responses of 4 tokens." in shown
     (folder / "report.html").unlink()
     assert "report.html" in done(demur("report", folder))
     assert (folder / "report.html").is_file()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from demur.markdown import escaped
+from demur.report.subject import capitalized
 from demur.study.record import UNTRAINED
 from demur.study.rows import Arm
 from demur.study.table import Group, PairedTest, StudyFigure, StudyMeasure, StudyTable
@@ -91,11 +92,12 @@ def _wide(table: StudyTable, measure: StudyMeasure) -> WideTable:
                 cells = (_cell(*pair) for pair in zip(found, marks, strict=True))
                 rows.append((model, arm, tuple(cells)))
     tests = sum(one.measure == measure for one in table.tests)
+    note = NOTE.format(count=tests) if tests else NOTE.partition(" A star")[0]
     return WideTable(
         CAPTIONS[measure],
         tuple(title_of(group) for group in groups),
         tuple(rows),
-        NOTE.format(count=tests) if tests else NOTE.partition(" A star")[0],
+        f"{capitalized(table.judged)}. {note}" if table.judged else note,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from demur.bars import default_progress
 from demur.errors import DemurError
+from demur.evaluation.captions import judged_text
 from demur.files import write_bytes
 from demur.progress import Progress
 from demur.records import WorkFolder
@@ -197,7 +198,9 @@ class FinishedStudy:
         return {one.folder: one for one in self.outcomes}
 
     def _counter(self) -> Counter:
-        return Counter(self.record.models, tuple(arms_of(self.record)))
+        chosen = self.record.evaluation
+        judged = judged_text(chosen.judges.judge, chosen.most_tokens, chosen.sampling.samples)
+        return Counter(self.record.models, tuple(arms_of(self.record)), judged)
 
     def _rows(self, cell: Cell, counter: Counter) -> Iterator[Row]:
         for one in responses_of(self.path, self.record, cell):

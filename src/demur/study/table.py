@@ -133,6 +133,7 @@ class StudyTable:
         figures: the means.
         tests: the paired tests.
         ranks: the ranks, the best first.
+        judged: who judged what, for example `judge: default, 64 tokens`; may be empty.
     """
 
     models: tuple[str, ...]
@@ -141,6 +142,7 @@ class StudyTable:
     figures: tuple[StudyFigure, ...]
     tests: tuple[PairedTest, ...]
     ranks: tuple[Rank, ...]
+    judged: str = ""
 
     @property
     def measures(self) -> tuple[StudyMeasure, ...]:
@@ -188,10 +190,12 @@ class Counter:
     Attributes:
         models: names of the models, in their order.
         arms: arms of the study, in their order.
+        judged: who judged what, for people.
     """
 
     models: tuple[str, ...]
     arms: tuple[Arm, ...]
+    judged: str = ""
     _found: dict[tuple[str, Arm, Group], _Seeds] = field(default_factory=dict)
     _harm: bool = False
     _deflects: set[Group] = field(default_factory=set)
@@ -234,7 +238,13 @@ class Counter:
             corrected += [replace(one, adjusted_p_value=value) for one, value in pairs]
         ranks = _ranks(self.models, self.arms, groups, figures)
         return StudyTable(
-            self.models, self.arms, groups, tuple(figures), tuple(corrected), tuple(ranks)
+            models=self.models,
+            arms=self.arms,
+            groups=groups,
+            figures=tuple(figures),
+            tests=tuple(corrected),
+            ranks=tuple(ranks),
+            judged=self.judged,
         )
 
     def _measures(self, group: Group) -> Iterator[StudyMeasure]:
