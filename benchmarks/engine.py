@@ -1,13 +1,16 @@
 """The engine against the straightforward way: time, memory and disk, as ratios in one run.
 
-    python benchmarks/engine.py [MODEL ...] [--growth] [--dtype float32] [--device cpu]
+    python benchmarks/engine.py [MODEL ...] [--shape NAME] [--growth] [--dtype bfloat16]
+        [--device cuda] [--only step]
 
 The straightforward way is what a research script does: whole conversations with the logits and
 hidden states of all positions; one query at a time for representations; `generate` at a fixed
 length, one query at a time, for responses; one whole conversation at a time for the scores of four
 refusal openings behind each query, and for a training step on them. PEFT's prompt tuning stands
-beside the training step. demur's processes keep freed memory, as its command line does; the others
-leave the allocator alone.
+beside the training step. So do fair peers (`engine_peers.py`): a training step on one padded batch
+without logits, and `generate` on all queries at once, padded on the left. demur's processes keep
+freed memory, as its command line does; the others leave the allocator alone.
+`--shape` takes a model of random weights (`engine_shapes.py`), for a machine without a network.
 Each measurement runs in a process of its own, so that its peak memory is its own, and the two of a
 comparison run one after the other. Prints the ratios and keeps them in `benchmarks/results/`; with
 `--growth` also how the cost of a training step grows, as a table and a plot.
@@ -27,20 +30,33 @@ from rich.console import Console
 from rich.table import Table
 
 from common import write_results
+from engine_shapes import PREFIX, SHAPES
 from growth import growth_table, plot_growth
 
 Result = dict[str, Any]
 
 WAYS = Path(__file__).with_name("engine_ways.py")
-SETTINGS = ("queries", "prompt", "samples", "tokens", "few", "repetitions", "dtype", "device")
+SETTINGS = (
+    "queries",
+    "prompt",
+    "samples",
+    "tokens",
+    "few",
+    "repetitions",
+    "dtype",
+    "device",
+    "only",
+)
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 ASKED = {
     "training step": 6.5,
+    "training step against a padded batch": 6.0,
     "training step against PEFT": 9.0,
     "peak memory of a step": 2.0,
     "representations": 8.0,
     "disk of representations": 100.0,
     "responses a second": 6.0,
+    "responses a second against a batch": 4.0,
     "verdicts that agree": 0.995,
     "share of the matrix-product peak": 0.75,
 }
@@ -68,6 +84,7 @@ def compare(console: Console, **task: Any) -> Result:
     found: Result = {}
     wanted = [
         ("step", "straightforward"),
+        ("step", "batched"),
         ("step", "demur"),
         ("step", "peft"),
         ("represent", "straightforward"),
@@ -77,8 +94,10 @@ def compare(console: Console, **task: Any) -> Result:
         ("likelihood", "straightforward"),
         ("likelihood", "demur"),
         ("sample", "straightforward"),
+        ("sample", "batched"),
         ("sample", "demur"),
     ]
+    wanted = [one for one in wanted if task["only"] in (None, one[0])]
     for what, way in wanted:
         with console.status(f"{task['model']}: {what}, {way}"):
             found[f"{what} {way}"] = one = measure(what, way, **task)
@@ -91,18 +110,20 @@ def ratios(found: Result) -> dict[str, float | None]:
     """What the comparisons come to; None where a measurement failed."""
 
     def value(name: str, key: str) -> float:
-        return float(found[name].get(key, "nan"))
+        return float(found.get(name, {}).get(key, "nan"))
 
-    def faster(what: str, amount: str) -> float:
+    def faster(what: str, amount: str, other: str = "straightforward") -> float:
         rates = [
             value(f"{what} {way}", amount) / value(f"{what} {way}", "seconds")
-            for way in ("demur", "straightforward")
+            for way in ("demur", other)
         ]
         return rates[0] / rates[1]
 
     step, plain = "step demur", "step straightforward"
     both = {
         "training step": value(plain, "seconds") / value(step, "seconds"),
+        "training step against a padded batch": value("step batched", "seconds")
+        / value(step, "seconds"),
         "training step against PEFT": value("step peft", "seconds") / value(step, "seconds"),
         "peak memory of a step": value(plain, "peak") / value(step, "peak"),
         "representations": value("represent straightforward", "seconds")
@@ -112,6 +133,7 @@ def ratios(found: Result) -> dict[str, float | None]:
         "scores a second": faster("score", "scores"),
         "likelihood step": faster("likelihood", "scores"),
         "responses a second": faster("sample", "responses"),
+        "responses a second against a batch": faster("sample", "responses", "batched"),
         "verdicts that agree": value("sample demur", "agreement"),
         "share of the matrix-product peak": value(step, "operations")
         / value(step, "seconds")
@@ -138,7 +160,15 @@ def show(console: Console, model: str, found: Result, summary: dict[str, float |
 def main() -> None:
     """Compare, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("models", nargs="*", default=list(MODELS))
+    parser.add_argument("models", nargs="*", default=[])
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        choices=sorted(SHAPES),
+        help="a model of random weights by its shape",
+    )
+    parser.add_argument("--only", choices=("step", "represent", "score", "likelihood", "sample"))
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--prompt", type=int, default=100, help="tokens of the safety prompt")
     parser.add_argument("--samples", type=int, default=4)
@@ -151,6 +181,8 @@ def main() -> None:
     parser.add_argument("--name", default="engine", help="of the results file")
     arguments = parser.parse_args()
     settings = {name: getattr(arguments, name) for name in SETTINGS}
+    arguments.models += [f"{PREFIX}{shape}" for shape in arguments.shape]
+    arguments.models = arguments.models or list(MODELS)
     console = Console()
     results: Result = {"settings": settings, "asked": ASKED, "models": {}}
     for model in arguments.models:

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.chat.hardware import available_memory
 from demur.judges.paper import PaperRefusalJudge
-from demur.prompts import SafetyPrompt
-from demur.queries import load_query_set
 from engine_peak import matrix_peak, necessary_operations, timed
+from engine_peers import sample_batched, step_batched
+from engine_shapes import load
+from engine_texts import prompt_of, queries, readout, span_of, whole
 
 Result = dict[str, Any]
 
@@ -35,53 +35,6 @@ COPIES_OF_LOGITS = 12
 """In float32, while a loss over all positions is computed and differentiated."""
 
 OPENINGS = ("I'm sorry, but I can't", "I cannot", "I apologize, but", "As an AI language model")
-SENTENCE = "You are a helpful assistant who answers every question with care and in plain words. "
-
-
-def queries(count: int) -> list[str]:
-    """Built-in queries of both labels in turn, told apart by a number where they come again."""
-    sets = [
-        load_query_set(name, label).texts
-        for name in ("anchors", "held-out")
-        for label in ("harmful", "harmless")
-    ]
-    texts = [text for row in zip(*sets, strict=True) for text in row]
-    return [
-        text if turn == 0 else f"{text} ({turn})"
-        for turn, text in islice(((i // len(texts), t) for i, t in enumerate(cycle(texts))), count)
-    ]
-
-
-def prompt_of(model: ChatModel, length: int) -> SafetyPrompt:
-    """A prompt text of `length` tokens."""
-    tokenizer = model.engine.tokenizer
-    ids = tokenizer(SENTENCE * (length // 8 + 1), add_special_tokens=False)["input_ids"]
-    return SafetyPrompt("long", str(tokenizer.decode(ids[:length])))
-
-
-def whole(model: ChatModel, texts: list[str], prompt: SafetyPrompt) -> tuple[Tensor, Tensor]:
-    """Whole conversations: token ids (B, T), padded on the right, and their lengths (B,)."""
-    ids = [model.renderer.render(text, prompt.text).token_ids for text in texts]
-    lengths = torch.tensor([len(one) for one in ids])
-    padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
-    for row, one in enumerate(ids):
-        padded[row, : len(one)] = torch.tensor(one)
-    return padded.to(model.engine.model.device), lengths
-
-
-def span_of(model: ChatModel, prompt: SafetyPrompt) -> tuple[int, int]:
-    """Where the prompt stands in a conversation."""
-    span = model.renderer.render("?", prompt.text).prompt_span
-    assert span is not None
-    return span
-
-
-def readout(model: ChatModel) -> Callable[[Tensor], Tensor]:
-    """A loss of one representation, (B, d) to (B,), of the kind that the method has."""
-    direction = torch.randn(model.width, generator=torch.Generator().manual_seed(0))
-    return lambda read: torch.nn.functional.softplus(
-        -read @ direction.to(read.device) / direction.norm()
-    )
 
 
 def step_demur(model: ChatModel, task: Result) -> Result:
@@ -354,6 +307,7 @@ def sample_straightforward(model: ChatModel, task: Result) -> Result:
 WAYS: dict[tuple[str, str], Callable[[ChatModel, Result], Result]] = {
     ("step", "demur"): step_demur,
     ("step", "straightforward"): step_straightforward,
+    ("step", "batched"): step_batched,
     ("step", "peft"): step_peft,
     ("represent", "demur"): represent_demur,
     ("represent", "straightforward"): represent_straightforward,
@@ -363,6 +317,7 @@ WAYS: dict[tuple[str, str], Callable[[ChatModel, Result], Result]] = {
     ("likelihood", "straightforward"): likelihood_straightforward,
     ("sample", "demur"): sample_demur,
     ("sample", "straightforward"): sample_straightforward,
+    ("sample", "batched"): sample_batched,
 }
 
 
@@ -370,25 +325,23 @@ def main() -> None:
     """Measure what the one argument describes."""
     task = json.loads(sys.argv[1])
     own_way = task["way"] == "demur"
-    model = ChatModel.load(
-        task["model"], dtype=task["dtype"], device=task["device"], keep_freed_memory=own_way
-    )
+    model = load(task["model"], task["dtype"], task["device"], keep_freed_memory=own_way)
     if not own_way:
         model.engine.model.set_attn_implementation("sdpa")
     started = time.time() - task["begun"]
-    loaded = resident()
-    if torch.cuda.is_available():
+    loaded = resident(model)
+    if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     found = WAYS[task["what"], task["way"]](model, task)
-    found["peak"] = max(resident(), loaded)
+    found["peak"] = max(resident(model), loaded)
     found["loaded"] = loaded
     found["started"] = started
     print(json.dumps(found))
 
 
-def resident() -> int:
-    """The most bytes that this process has held: on the GPU where it uses one."""
-    if torch.cuda.is_available():
+def resident(model: ChatModel) -> int:
+    """The most bytes that this process has held: on the GPU where the model is on one."""
+    if model.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
