@@ -1,8 +1,8 @@
 """Fair peers of the engine: what one writes with transformers and some care for speed.
 
 A training step is one padded batch of whole conversations, of which the backbone's last hidden
-state is read and no logits are computed. Responses come from one `generate` on a batch that is padded on
-the left. Both stand beside the straightforward ways of `engine_ways.py`.
+state is read and no logits are computed. Responses come from one `generate` on a batch that is
+padded on the left. Both stand beside the straightforward ways of `engine_ways.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from demur.chat.engine import Engine, Inputs, Read
+from demur.chat.engine import Engine, Inputs, Read, SamplingSettings
 from demur.chat.engine.lean import lean
 from tests.tiny import ARCHITECTURES, tiny_model, tiny_tokenizer
 
@@ -124,3 +124,23 @@ def test_an_error_inside_leaves_nothing_changed() -> None:
     with pytest.raises(KeyError), lean(model):
         raise KeyError
     assert "forward" not in vars(layer)
+
+
+def test_a_sampled_token_makes_its_indices_once_for_all_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs, keys = conversations(8), [str(row) for row in range(8)]
+    settings = SamplingSettings(samples=2, least_tokens=6, most_tokens=6)
+    prompt = torch.randn(32, 128, generator=torch.Generator().manual_seed(1))
+    own, made = torch.arange, Counter[int]()
+    for layers in (2, 4):
+        engine = Engine(qwen2(layers), tiny_tokenizer())
+
+        def counted(*arguments: Any, layers: int = layers, **options: Any) -> Tensor:
+            made[layers] += 1
+            return own(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "arange", counted)
+            engine.read_and_sample(inputs, keys, settings, prompt)
+    assert made[2] == made[4] > 0

@@ -374,10 +374,11 @@ class Engine:
         states: list[tuple[Tensor, ...]] = [()] * len(rows)
         if cache is not None:
             states = suffix_states(cache, packing_of(chosen, inside=False))
+        hidden, logits = last.hidden.float().cpu(), last.logits.float().cpu()
         return [
             Prefilled(
-                representation=last.hidden[row].float().cpu(),
-                logits=last.logits[row].float().cpu(),
+                representation=hidden[row],
+                logits=logits[row],
                 states=states[row],
                 length=chosen.lengths[row],
             )

@@ -32,12 +32,13 @@ class SlotLayer(DynamicLayer):
         layer.value_buffer = _buffer(values, slots, capacity)
         layer.dtype, layer.device = keys.dtype, keys.device
         layer.is_initialized = True
-        layer.point_at(torch.full((slots,), keys.shape[2]), keys.shape[2])
+        layer.keys = layer.key_buffer[:, :, : keys.shape[2]]
+        layer.values = layer.value_buffer[:, :, : keys.shape[2]]
         return layer
 
-    def point_at(self, positions: Tensor, longest: int) -> None:
-        """Set where the next token of each of the A active rows goes, (A,)."""
-        self.positions = positions.to(self.key_buffer.device)
+    def point_at(self, rows: Tensor, positions: Tensor, longest: int) -> None:
+        """Set where the next token of each of the A active rows goes, both (A,) on the device."""
+        self.rows, self.positions = rows, positions
         self.longest = longest
         active = positions.shape[0]
         self.keys = self.key_buffer[:active, :, :longest]
@@ -46,9 +47,8 @@ class SlotLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        rows = torch.arange(key_states.shape[0], device=self.key_buffer.device)
-        self.key_buffer[rows, :, self.positions] = key_states[:, :, 0]
-        self.value_buffer[rows, :, self.positions] = value_states[:, :, 0]
+        self.key_buffer[self.rows, :, self.positions] = key_states[:, :, 0]
+        self.value_buffer[self.rows, :, self.positions] = value_states[:, :, 0]
         active = key_states.shape[0]
         return (
             self.key_buffer[:active, :, : self.longest + 1],
@@ -117,8 +117,12 @@ class SlotCache:
         """
         lengths = torch.tensor(self.lengths)
         longest = int(lengths.max())
+        places: dict[torch.device, tuple[Tensor, Tensor]] = {}  # one copy for all of its layers
         for layer in self._filled():
-            layer.point_at(lengths, longest)
+            device = layer.key_buffer.device
+            if device not in places:
+                places[device] = torch.arange(len(lengths), device=device), lengths.to(device)
+            layer.point_at(*places[device], longest)
         visible = torch.arange(longest + 1)[None] <= lengths[:, None]
         return lengths[:, None], visible[:, None, None]
 
