@@ -183,7 +183,7 @@ def _verdicts_per_second(file: Labelled) -> int:
     judge = DefaultRefusalJudge()
     queries: list[str | None] = [*file.prompts]
     seconds = []
-    for _ in range(7):
+    for _ in range(40):
         start = time.process_time()
         judge.verdicts(queries, file.responses)
         seconds.append(time.process_time() - start)
@@ -313,10 +313,10 @@ def _score(verdicts: Verdicts, refused: Verdicts) -> Score:
 
 
 def _responses_per_second(judge: Judge, responses: Sequence[str]) -> int:
-    """Speed in seconds of one core's time, the best of seven passes."""
+    """Speed in seconds of one core's time, the best of forty passes."""
     judge.judge([None], responses[:1])
     seconds = []
-    for _ in range(7):
+    for _ in range(40):
         start = time.process_time()
         judge.judge([None] * len(responses), responses)
         seconds.append(time.process_time() - start)
