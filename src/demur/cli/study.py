@@ -153,21 +153,23 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     """Print the cells by model, kind and method, with what they cost."""
     cells, total = plan.record.cells, plan.cost
     table = new_table(f"{short_name(plan.record.name)}: {len(cells)} cells")
-    table.add_column("model", overflow="fold")
     table.add_column("cells", no_wrap=True)
     for name in ("", "done", "responses", "trained on", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
+    model = ""
     for one in plan.groups:
+        if one.model != model:
+            model = one.model
+            table.add_row(Text(short_name(model, 32), style="bold"))
         table.add_row(
-            Text(short_name(one.model, 24)),
-            Text(f"{one.kind}s, {short_name(one.method, 12)}"),
+            Text(f"  {one.kind}s, {short_name(one.method, 16)}"),
             *(str(one.cells), str(one.done)),
             *(f"{one.cost.responses:,}", f"{one.cost.trained:,}"),
             "not known" if one.seconds is None else duration(one.seconds),
         )
     table.add_section()
     table.add_row(
-        *("together", ""),
+        "together",
         *(str(len(cells)), str(len(cells) - len(plan.left))),
         *(f"{total.responses:,}", f"{total.trained:,}"),
         _together(plan),
@@ -200,14 +202,16 @@ def print_study(console: Console, study: FinishedStudy) -> None:
         if one.caption == CAPTIONS["wrong at least once"]:
             continue  # it is in the files
         table = new_table(one.caption)
-        for name in ("model", "prompt"):
-            table.add_column(name, overflow="fold")
+        table.add_column("prompt", overflow="fold")
         for name in one.columns:
             table.add_column(Text(printable(name)), justify="right", overflow="fold")
+        before = ""
         for model, arm, cells in one.rows:
+            if model != before:
+                before = model
+                table.add_row(Text(short_name(model, 32), style="bold"))
             table.add_row(
-                Text(short_name(model, 24)),
-                Text(printable(arm.title)),
+                Text(f"  {printable(arm.title)}"),
                 *(Text(cell.replace(" to ", "-")) for cell in cells),
             )
         console.print(with_notes(table, [one.note]))
