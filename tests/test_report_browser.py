@@ -60,6 +60,21 @@ def test_it_opens_and_fits_a_desk_and_a_phone(page: Browser) -> None:
         assert 250 < plot["width"] <= width
 
 
+def test_the_chart_shows_the_rates_and_no_table_is_cut(page: Browser) -> None:
+    for width in (1280, 390):
+        page.resize(width)
+        dots = page.all(".dots circle")
+        shown = [one.text for one in page.all(".dots-value") if one.text]
+        assert len(dots) == len(shown) == 6  # three prompts on the queries of both labels
+        for place, text in enumerate(shown):
+            axis = page.all(".dots-row svg")[place].rect
+            dot = dots[place].rect
+            found = (dot["x"] + dot["width"] / 2 - axis["x"]) / axis["width"]
+            assert abs(100 * found - float(text.split()[0])) < 1.5
+        cut = "return [...document.querySelectorAll('.card .wide')].filter(one => "
+        assert page.run(f"{cut} one.scrollWidth > one.clientWidth + 1).length") == 0
+
+
 def test_toggles_hide_conditions_and_labels(page: Browser) -> None:
     page.control("optimized").click()
     assert marks(page) == 2 * 2 * COUNT

@@ -1,8 +1,10 @@
-"""Small line charts, drawn as SVG when the page is made, so that they need no script."""
+"""Small charts, drawn as SVG when the page is made, so that they need no script."""
 
 from __future__ import annotations
 
-from demur.report.subject import Chart
+from collections.abc import Sequence
+
+from demur.report.subject import Chart, Dot
 
 WIDTH, HEIGHT = 240.0, 150.0
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 10.0, 10.0, 30.0
@@ -39,6 +41,19 @@ def chart_svg(chart: Chart) -> dict[str, object]:
         "baseline": None if chart.baseline is None else round(y(chart.baseline), 1),
         "summary": f"{chart.title}: " + _summary(chart, known),
     }
+
+
+def dot_groups(dots: Sequence[Dot]) -> list[tuple[str, list[Dot]]]:
+    """The dots of each group with its title, in their order."""
+    groups: dict[str, list[Dot]] = {}
+    for dot in dots:
+        groups.setdefault(dot.group, []).append(dot)
+    return list(groups.items())
+
+
+def share(value: float) -> str:
+    """A rate as a place along an axis, for example `56.3%`."""
+    return f"{100 * value:.1f}%"
 
 
 def _bounds(values: list[float]) -> tuple[float, float]:

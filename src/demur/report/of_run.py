@@ -31,6 +31,7 @@ from demur.report.subject import (
     Table,
     View,
     capitalized,
+    dots_of,
     rate_text,
 )
 from demur.settings import command_line
@@ -57,6 +58,7 @@ def subject_of_run(run: Run) -> Subject:
     verdict = run.verdict
     return Subject(
         kind="run",
+        dots=dots_of(run.comparison.rates),
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
         verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
         outcome=verdict.kind,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from demur.evaluation.figures import PromptRates, set_title
 from demur.evaluation.verdict import Kind
 from demur.records import Harm, Label, Rate, Verdict
 from demur.report.again import Again
@@ -85,6 +86,25 @@ class Chart:
     bounds: tuple[float, float] | None = None
     baseline: float | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A rate with its interval, one of the chart beside the verdict.
+
+    Attributes:
+        group: what the rate is over, for example `test, harmful`.
+        label: label of those queries, or None where it is not known.
+        prompt: name of the prompt.
+        place: place of the prompt among those of the chart, which gives its colour.
+        rate: the rate of refusals.
+    """
+
+    group: str
+    label: Label | None
+    prompt: str
+    place: int
+    rate: Rate
 
 
 @dataclass(frozen=True)
@@ -173,6 +193,7 @@ class Subject:
         title: model, and what was done with it.
         verdict: statements, the most important one first.
         outcome: what the verdict comes to, which gives its colour; empty for none.
+        dots: rates of refusals, drawn beside the verdict, group by group.
         tables: tables; the first stands beside the verdict, the others below.
         conditions: names of the conditions in their order, no two alike.
         queries: queries of all sets.
@@ -204,7 +225,24 @@ class Subject:
     charts_title: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
+    dots: tuple[Dot, ...] = ()
     outcome: Kind | Literal[""] = ""
+
+
+def dots_of(rates: Sequence[PromptRates]) -> tuple[Dot, ...]:
+    """The rates of refusals over whole sets as dots; those without a verdict are left out."""
+    prompts = list(dict.fromkeys(one.prompt for one in rates))
+    return tuple(
+        Dot(
+            set_title(one.set, one.label),
+            one.label,
+            one.prompt,
+            prompts.index(one.prompt),
+            one.refused,
+        )
+        for one in rates
+        if one.category is None and one.refused is not None
+    )
 
 
 def rate_text(rate: Rate | None) -> str:

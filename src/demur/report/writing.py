@@ -23,12 +23,12 @@ from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.records import SETTINGS, kind_of
-from demur.report.charts import chart_svg
+from demur.report.charts import chart_svg, dot_groups, share
 from demur.report.of_attack import subject_of_attack
 from demur.report.of_diagnosis import subject_of_diagnosis
 from demur.report.of_evaluation import subject_of_evaluation
 from demur.report.of_run import subject_of_run
-from demur.report.subject import Subject, View
+from demur.report.subject import Subject, View, percent
 
 REPORT = "report.html"
 SEVERAL = Path("demur-report.html")
@@ -140,7 +140,7 @@ def _page(subjects: Sequence[Subject]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["chart"] = chart_svg
+    environment.filters.update(chart=chart_svg, groups=dot_groups, share=share, percent=percent)
     # Top-level names are shared: one function around all parts keeps them to themselves.
     script = "(() => {\n'use strict';\n" + "\n".join(map(_part, SCRIPTS)) + "\n})();"
     style = _part("report.css")
