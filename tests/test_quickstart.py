@@ -22,9 +22,10 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     model = save_tiny_model(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for code in CODE:
-        code = code.replace('"qwen2.5-coder-0.5b"', repr(str(model)))
-        code = code.replace('preset="quick"', 'preset="quick", epochs=1, most_anchors=10')
+    small = 'preset="quick", epochs=1, most_anchors=10'
+    for cell in CODE:
+        code = cell.replace('"qwen2.5-coder-0.5b"', repr(str(model)))
+        code = code.replace('preset="quick"', small)
         body = ast.parse(code).body
         last = body.pop() if isinstance(body[-1], ast.Expr) else None
         exec(compile(ast.Module(body, []), "cell", "exec"), names)
