@@ -354,7 +354,7 @@ def advised(line: str) -> Path | None:
     found = found or re.match(r"error: (\S+) belongs to .* or delete that folder\.", line)
     if found is not None:
         return Path(found[1])
-    told = re.search(r"delete (\S+) and run the (?:same )?command again", line)
+    told = re.search(r"delete (\S+) and run the (?:same command|command that made it) again", line)
     if told is None:
         return None
     if told[1] != "it":

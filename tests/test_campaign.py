@@ -42,11 +42,11 @@ def test_every_difference_of_files_is_found(tmp_path: Path) -> None:
     ("line", "path"),
     [
         (
-            "error: r/results.json is damaged: delete it and run the same command again.",
+            "error: r/results.json is damaged: delete it and run the command that made it again.",
             "r/results.json",
         ),
         (
-            "error: m/a.f32 is damaged (x): delete m/a.journal and run the same command again.",
+            "error: m/a.f32 is damaged (x): delete m/a.journal and run the command that made it again.",
             "m/a.journal",
         ),
         ("error: export exists already: choose another folder, or delete it.", "export"),

@@ -423,7 +423,7 @@ def test_damage_is_named_and_the_fix_leads_to_the_undisturbed_result(
         assert (file.suffix, damage) == (".journal", cut)
     else:
         told = re.fullmatch(
-            r"(\S+) is damaged.*: delete (\S+) and run the same command again\.", message
+            r"(\S+) is damaged.*: delete (\S+) and run the command that made it again\.", message
         )
         assert told is not None, message
         named = Path(told[1] if told[2] == "it" else told[2])

@@ -168,7 +168,7 @@ def format_of(path: Path) -> str | None:
 
 def damaged(path: Path) -> DemurError:
     """The error for a stored file that does not hold what was written."""
-    return DemurError(f"{path} is damaged: delete it and run the same command again.")
+    return DemurError(f"{path} is damaged: delete it and run the command that made it again.")
 
 
 def unreadable(path: Path, error: OSError) -> DemurError:

@@ -89,8 +89,8 @@ class Journal:
         for file in (self.path, *self.data):
             if file.is_dir():
                 return DemurError(
-                    f"{file} is damaged (it is a folder): delete {file} and run the same command "
-                    "again."
+                    f"{file} is damaged (it is a folder): delete {file} and run the command "
+                    "that made it again."
                 )
         return unreadable(Path(error.filename or self.path), error)
 
@@ -161,8 +161,8 @@ class Journal:
     def damaged(self, why: str, file: Path | None = None) -> DemurError:
         """The error for damage, with the file to delete; the work then starts again."""
         return DemurError(
-            f"{file or self.path} is damaged ({why}): delete {self.path} and run the same command "
-            "again."
+            f"{file or self.path} is damaged ({why}): delete {self.path} and run the command "
+            "that made it again."
         )
 
     def _line(self, content: Mapping[str, Any]) -> bytes:

@@ -240,7 +240,7 @@ class MeasurementStore:
         if queries.fingerprint != key.queries:
             raise DemurError(
                 f"{stored.rows_file} holds other queries than its key says: delete it and run the "
-                "same command again."
+                "command that made it again."
             )
         return stored.measurement(queries)
 
