@@ -216,7 +216,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path, MOST_RECORD_BYTES).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DemurError(f"{path} is damaged: delete it and run the command that made it again.") from error
+        raise DemurError(
+            f"{path} is damaged: delete it and run the command that made it again."
+        ) from error
 
 
 def open_regular(path: Path) -> BinaryIO:

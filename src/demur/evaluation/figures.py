@@ -299,9 +299,20 @@ class Figures:
         Args:
             rate: `refused`, `deflected`, `answered` or `complied_harmfully`.
         """
-        from demur.evaluation.plot import plot_rates
+        from demur.evaluation.plot import Dot, draw_dots
 
-        return plot_rates(self, rate)
+        dots = [
+            Dot(
+                set_title(rates.set, rates.label),
+                rates.prompt,
+                found.value,
+                found.interval.low,
+                found.interval.high,
+            )
+            for rates in self.rates
+            if rates.category is None and (found := rates.rate(rate)) is not None
+        ]
+        return draw_dots(dots, f"{rate.replace('_', ' ')} (%), with intervals of 95 %")
 
     def _rows(self) -> list[tuple[str, ...]]:
         """The cells of the table, the titles first; empty where there are no rates."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from demur.drawing import COOL, NEUTRAL, SHAPES, WARM, drawing, new_figure, render, shown
 from demur.errors import DemurError
-from demur.evaluation.figures import Figures, RateName, set_title
 from demur.files import write_bytes
 
 if TYPE_CHECKING:
@@ -67,23 +66,6 @@ class Plot:
     def _repr_png_(self) -> bytes:
         with drawing():
             return render(self.figure, "png")
-
-
-def plot_rates(figures: Figures, rate: RateName = "refused") -> Plot:
-    """The rates of every prompt on every set, without categories, as dots with 95 % intervals.
-
-    Args:
-        figures: the comparison.
-        rate: which rate.
-    """
-    dots = []
-    for rates in figures.rates:
-        found = rates.rate(rate)
-        if rates.category is None and found is not None:
-            title = set_title(rates.set, rates.label)
-            ends = found.interval.low, found.interval.high
-            dots.append(Dot(title, rates.prompt, found.value, *ends))
-    return draw_dots(dots, f"{rate.replace('_', ' ')} (%), with intervals of 95 %")
 
 
 def draw_dots(dots: Sequence[Dot], label: str) -> Plot:
