@@ -202,14 +202,20 @@ def test_files_that_are_lost_or_mixed_up_are_named(
         results.rename(settings)
         Path("kept").rename(results)
         line = mistake(demur(verb, folder))
-        assert "work/settings.json is damaged: delete it and run the command that made it again." in line
+        assert (
+            "work/settings.json is damaged: delete it and run the command that made it again."
+            in line
+        )
         settings.rename("kept")
         results.rename(settings)
         Path("kept").rename(results)
         results.rename("kept")
         results.write_bytes(settings.read_bytes())
         line = mistake(demur(verb, folder))
-        assert "work/results.json is damaged: delete it and run the command that made it again." in line
+        assert (
+            "work/results.json is damaged: delete it and run the command that made it again."
+            in line
+        )
         results.unlink()
         results.mkdir()
         assert "work/results.json is damaged: delete it" in mistake(demur(verb, folder))
