@@ -46,7 +46,8 @@ def test_every_difference_of_files_is_found(tmp_path: Path) -> None:
             "r/results.json",
         ),
         (
-            "error: m/a.f32 is damaged (x): delete m/a.journal and run the command that made it again.",
+            "error: m/a.f32 is damaged (x): delete m/a.journal and run the command that made it "
+            "again.",
             "m/a.journal",
         ),
         ("error: export exists already: choose another folder, or delete it.", "export"),
