@@ -261,7 +261,7 @@ def test_tokens_types_and_template(kind: str, tmp_path: Path) -> None:
     else:
         assert len(value(file, "tokenizer.ggml.merges")) > 100
     template = value(file, "tokenizer.chat_template")
-    assert template.endswith(CHATML)
+    assert CHATML in template
     assert tokens[first] in template
     for what, token in (("bos", "<s>"), ("eos", "</s>")):
         assert tokens[value(file, f"tokenizer.ggml.{what}_token_id")] == token

@@ -495,8 +495,10 @@ def test_a_prompt_on_the_hub_is_evaluated_and_diagnosed(
     width = json.loads((model / "config.json").read_text())["hidden_size"]
     push(SafetyPrompt("p", "w1 w2", torch.ones(2, width)), NAME)
     queries = tmp_path / "queries.txt"
-    queries.write_text("".join(f"w{number} w3 ?\n" for number in range(4, 16)))
-    sets = ("--harmful", queries, "--harmless", queries)
+    others = tmp_path / "others.txt"
+    for file, word in ((queries, "w3"), (others, "w17")):
+        file.write_text("".join(f"w{number} {word} ?\n" for number in range(4, 16)))
+    sets = ("--harmful", queries, "--harmless", others)
     few = ("--tokens", "4", "--dtype", "float32")
     status, out, err = demur("evaluate", model, "--prompt", "none", "--prompt", NAME, *sets, *few)
     assert status == 0, err

@@ -107,7 +107,7 @@ def test_values_that_do_not_fit_together_are_refused(changes: dict[str, Any], to
 def test_too_few_readings_are_told_before_a_model_is_loaded(
     changes: dict[str, Any], told: str
 ) -> None:
-    sets: dict[str, Any] = {"harmful": TEN, "harmless": TEN}
+    sets: dict[str, Any] = {"harmful": TEN, "harmless": MORE}
     with pytest.raises(DemurError, match=told):
         make_plan(method="dro", basic_prompt="long", **sets, **changes)
     settings = build(DiagnoseSettings, {"prompt": ["long"], **changes})
@@ -402,11 +402,11 @@ def test_a_plan_by_objects() -> None:
     plan = make_plan(
         basic_prompt=prompt,
         harmful=QuerySet("own", "harmful", TEN),
-        harmless=list(TEN),
+        harmless=list(MORE),
         judge=lambda queries, responses: [True] * len(responses),
     )
     assert plan.basic.safety_prompt is prompt
-    assert tuple(map(text_of, plan.anchors.texts)) == TEN + TEN
+    assert tuple(map(text_of, plan.anchors.texts)) == TEN + MORE
     assert (plan.names["harmful"], plan.names["harmless"]) == ("own", "own queries")
     assert plan.objects == ("basic_prompt", "harmful", "harmless", "judge")
     assert plan.settings.basic_prompt == "mine"
@@ -434,8 +434,9 @@ FIFTY = tuple(f"question {number}?" for number in range(50))
 
 def conversations(**changes: Any) -> tuple[int, int, int]:
     """How many anchors are in a history, in an application, and in neither."""
-    plan = make_plan(harmful=list(FIFTY), harmless=list(FIFTY), **changes)
-    assert tuple(map(text_of, plan.anchors.texts)) == FIFTY + FIFTY
+    harmless = [f"other {query}" for query in FIFTY]
+    plan = make_plan(harmful=list(FIFTY), harmless=harmless, **changes)
+    assert tuple(map(text_of, plan.anchors.texts)) == (*FIFTY, *harmless)
     queries = plan.anchors.texts
     histories = sum(bool(history_of(one)) for one in queries)
     applications = sum(
@@ -497,13 +498,13 @@ def test_most_limits_each_label() -> None:
 
 
 def test_held_out_queries_can_be_chosen() -> None:
-    harmful, harmless = QuerySet("a", "harmful", TEN), QuerySet("b", "harmless", TEN)
+    harmful, harmless = QuerySet("a", "harmful", TEN), QuerySet("b", "harmless", MORE)
     borderline, ordinary = (
         load_query_set(f"test:{name}", "harmless").texts for name in ("borderline", "ordinary")
     )
     built_in = load_query_set("held-out", "harmless")
     both = make_plan(held_out=[harmless, harmful])
-    assert both.held_out.texts == TEN + TEN
+    assert both.held_out.texts == TEN + MORE
     assert both.names["held_out_harmful"] == "a"
     assert both.names["held_out_harmless"] == "b"
     assert both.held_out.name == "a and b"

@@ -54,12 +54,13 @@ class Table:
             yield Row(place, dict(zip(self.header, cells, strict=True)), in_table=True)
 
 
-def open_table(file: TextFile, column: str | None = None) -> Table:
+def open_table(file: TextFile, column: str | None = None, *, known: bool = False) -> Table:
     """Read the header of a table and find what stands between its cells.
 
     Args:
         file: the file; one whose name ends in `.tsv` has tabs, unless its header has others.
         column: a column that is asked for, which helps to tell what stands between the cells.
+        known: whether the content is known to be as published; then no row is taken for shifted.
 
     Raises:
         DemurError: the file cannot be read, or its header is damaged, has a name twice or lacks the
@@ -85,7 +86,7 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
         _require_column(column, header, file.name)
     records = _checked(reader, header, file.name)
     # Texts do not hold tabs, so that a space behind one says nothing.
-    if delimiter != "\t":
+    if delimiter != "\t" and not known:
         shifts = Shifts(written, file.name, _DELIMITERS[delimiter])
         records = _unshifted(records, reader, shifts)
     return Table(file.name, header, records)
@@ -94,10 +95,12 @@ def open_table(file: TextFile, column: str | None = None) -> Table:
 def read_table_columns(file: TextFile, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """The cells of some columns, in their order, for every row of a table that is not blank.
 
+    The content is known to be as published, so that no row is taken for shifted.
+
     Raises:
         DemurError: a column is missing, or the table is damaged.
     """
-    table = open_table(file)
+    table = open_table(file, known=True)
     for column in columns:
         _require_column(column, table.header, table.name)
     places = [table.header.index(column) for column in columns]
