@@ -265,7 +265,7 @@ def test_damage_is_named_never_used_and_repaired_as_the_message_says(
     if is_made_again or (is_shorter and (damage is not drop_line or "preferences" in pattern)):
         found = whole(model, arguments)
     else:
-        with pytest.raises(DemurError, match=r"damaged.*: delete \S+ and run the command") as caught:
+        with pytest.raises(DemurError, match=r"damaged.*: delete \S+ and run the") as caught:
             whole(model, arguments)
         assert "\n" not in str(caught.value)
         assert str(file.with_suffix("")) in str(caught.value)
