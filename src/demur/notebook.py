@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
+from demur.spreadsheets import Cell
 
 if TYPE_CHECKING:
     import pandas
-
-Cell = str | int | float | None
 
 
 def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
@@ -33,8 +32,15 @@ def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def data_frame(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pandas.DataFrame:
+def data_frame(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], extra: str = "demur[notebook]"
+) -> pandas.DataFrame:
     """A data frame.
+
+    Args:
+        columns: names of the columns.
+        rows: the cells of each row, read once pandas is known to be there.
+        extra: the extra that brings pandas, for the error.
 
     Raises:
         DemurError: pandas is not installed.
@@ -42,5 +48,5 @@ def data_frame(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> pandas
     try:
         import pandas
     except ImportError as error:
-        raise DemurError("Data frames need pandas: install demur[notebook].") from error
+        raise DemurError(f"Data frames need pandas: install {extra}.") from error
     return pandas.DataFrame(list(rows), columns=list(columns))

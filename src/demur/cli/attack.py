@@ -66,13 +66,7 @@ def run_attack(options: AttackOptions) -> None:
     if server.endpoint is not None:
         from demur.evaluation.answerers.server import Server
 
-        asked = Server(
-            server.endpoint,
-            server.served_model,
-            concurrency=server.concurrency,
-            timeout=server.timeout,
-            retries=server.retries,
-        )
+        asked = Server.of(server)
         plan = make_plan(settings, asked.default_prompts, progress)
         robustness = carry_out(plan, asked, options.output, progress)
     else:

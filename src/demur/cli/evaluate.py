@@ -99,13 +99,7 @@ def asked_answerer(options: EvaluateOptions) -> Answerer | None:
         return ResponseFiles(files)
     if server.endpoint is None:
         return None
-    return Server(
-        server.endpoint,
-        server.served_model,
-        concurrency=server.concurrency,
-        timeout=server.timeout,
-        retries=server.retries,
-    )
+    return Server.of(server)
 
 
 def require_one_answerer(options: EvaluateOptions) -> None:

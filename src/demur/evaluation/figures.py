@@ -9,7 +9,7 @@ from demur.endpoint import ChangedOptions
 from demur.evaluation.agreements import Agreement
 from demur.evaluation.costs import Cost
 from demur.evaluation.wins import PromptWins
-from demur.notebook import Cell, data_frame, html_table
+from demur.notebook import data_frame, html_table
 from demur.records import (
     JudgedResponse,
     Label,
@@ -18,6 +18,7 @@ from demur.records import (
     Versions,
     current_versions,
 )
+from demur.spreadsheets import Cell
 
 if TYPE_CHECKING:
     import pandas

@@ -12,6 +12,7 @@ from demur.bars import default_progress
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
 from demur.files import write_bytes
+from demur.notebook import data_frame
 from demur.progress import Progress
 from demur.records import WorkFolder
 from demur.report import write_report
@@ -118,12 +119,8 @@ class FinishedStudy:
         Raises:
             DemurError: pandas is not installed, or a cell is damaged.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise DemurError(f"Data frames need pandas: install {EXTRA}.") from error
-        values = [[getattr(row, name) for name in COLUMNS] for row in self.rows()]
-        return pandas.DataFrame(values, columns=list(COLUMNS))
+        values = ([getattr(row, name) for name in COLUMNS] for row in self.rows())
+        return data_frame(COLUMNS, values, EXTRA)
 
     def write(self, progress: Progress | None = None, *, pages: bool = True) -> Path:
         """Write the rows, the tables, the figures and the pages again; no model is needed.

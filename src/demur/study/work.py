@@ -249,12 +249,4 @@ class _Models:
             return ModelAnswerer(self.loaded(name))
         from demur.evaluation.answerers.server import Server
 
-        server = entry.settings.server
-        assert server.endpoint is not None
-        return Server(
-            server.endpoint,
-            server.served_model,
-            concurrency=server.concurrency,
-            timeout=server.timeout,
-            retries=server.retries,
-        )
+        return Server.of(entry.settings.server)

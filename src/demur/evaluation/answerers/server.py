@@ -102,6 +102,22 @@ class Server:
         self.model = model
         self._connected: EndpointClient | None = None
 
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Server:
+        """The server that settings name, which have an `endpoint`.
+
+        Raises:
+            DemurError: as for the class.
+        """
+        assert settings.endpoint is not None
+        return cls(
+            settings.endpoint,
+            settings.served_model,
+            concurrency=settings.concurrency,
+            timeout=settings.timeout,
+            retries=settings.retries,
+        )
+
     @property
     def client(self) -> EndpointClient:
         """The client that asks the server.

@@ -153,15 +153,7 @@ class WordingPlan:
 
     def server(self) -> Server:
         """The model that the prompt is for."""
-        target = self.settings.target
-        assert target.endpoint is not None
-        return Server(
-            target.endpoint,
-            target.served_model,
-            concurrency=target.concurrency,
-            timeout=target.timeout,
-            retries=target.retries,
-        )
+        return Server.of(self.settings.target)
 
     def proposer(self, server: Server) -> EndpointClient:
         """The client of the model that proposes wordings.
