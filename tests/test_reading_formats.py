@@ -683,3 +683,41 @@ def test_measurements_of_demur_as_queries(tmp_path: Path) -> None:
     assert "is no text and no conversation as demur writes it" in complaint(
         write(tmp_path / "s.jsonl", broken)
     )
+
+
+@pytest.mark.parametrize(
+    "field", ["messages", "response"], ids=["a conversation", "the answer alone"]
+)
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": None, "refusal": "Nope."},
+        {"role": "assistant", "content": " ", "refusal": "Nope."},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "Nope."}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": ""}, {"type": "refusal", "refusal": "Nope."}],
+        },
+    ],
+    ids=["null", "blank", "a part", "a part behind a blank one"],
+)
+def test_a_refusal_in_a_field_of_its_own_counts_as_one(
+    tmp_path: Path, field: str, message: Row
+) -> None:
+    def row(said: Row) -> Row:
+        return {"query": "q", field: [said]} if field == "response" else {field: [user("q"), said]}
+
+    # The judge alone would take neither text for what it is.
+    rows = [row(message), row({**assistant(ANSWER), "refusal": "Nope."})]
+    found = responses(write(tmp_path / "in.jsonl", rows))
+    assert [one.response for one in found] == ["Nope.", ANSWER]
+    assert [one.refused for one in found] == [True, False]
+    assert [one.end for one in found] == ["refusal", None]
+
+
+def test_a_refusal_in_the_history_is_what_the_assistant_said(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": None, "refusal": "Nope."}
+    rows = [{"messages": [user("a"), said, user("b"), assistant(ANSWER)]}]
+    (found,) = responses(write(tmp_path / "in.jsonl", rows))
+    assert found.query == Conversation("b", (("a", "Nope."),))
+    assert not found.refused

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from demur.errors import DemurError
 from demur.limits import MOST_TEXT_CHARACTERS
-from demur.reading.messages import content_text
+from demur.reading.messages import content_text, own_refusal
 from demur.reading.row import Row
 from demur.reading.text import check_text
 from demur.records import REFUSAL, Label, Query
@@ -102,18 +102,18 @@ def response_of_choice(choice: object, place: str, reason: str, **known: Any) ->
         return response_of(text, end=end, **known)
     if not isinstance(message, Mapping):
         raise DemurError(f"{place} has a message that is no object: write the file again.")
-    content, refusal = message.get("content"), message.get("refusal")
+    refusal = own_refusal(message, place)
+    if refusal is not None:
+        return response_of(refusal, end=REFUSAL, **known)
+    content = message.get("content")
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping)]
-        refused = [part.get("refusal") for part in parts if part.get("type") == "refusal"]
-        said = [part for part in content if part not in parts or part.get("type") != "refusal"]
-        content, refusal = (
-            content_text(said, place, MOST_TEXT_CHARACTERS),
-            (refused or [refusal])[0],
-        )
+        said = [
+            part
+            for part in content
+            if not isinstance(part, Mapping) or part.get("type") != "refusal"
+        ]
+        content = content_text(said, place, MOST_TEXT_CHARACTERS)
     if content is None or not str(content).strip():
-        if isinstance(refusal, str) and refusal.strip():
-            return response_of(check_text(refusal, "refusal", place), end=REFUSAL, **known)
         return response_of(None, end=end, **known)
     return response_of(check_text(content, "content", place), end=end, **known)
 

@@ -33,11 +33,13 @@ class Messages:
         query: the last message of the user, with what stands before it.
         system: the text of the system messages at the beginning, or None.
         answer: the assistant's last word, which may be blank, or None where the user has it.
+        refused: whether the answer is a refusal that stands in a field of its own.
     """
 
     query: Query
     system: str | None
     answer: str | None
+    refused: bool = False
 
     @property
     def whole(self) -> Query:
@@ -47,6 +49,15 @@ class Messages:
         if isinstance(self.query, str):
             return Conversation(self.query, system_prompt=self.system)
         return replace(self.query, system_prompt=self.system)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One message: whose it is, what it says, and whether it is a refusal in its own field."""
+
+    role: str
+    text: str
+    refused: bool = False
 
 
 def check_query(value: object, column: str, place: str) -> Query:
@@ -91,37 +102,38 @@ def read_messages(value: object, column: str, place: str) -> Messages:
         _message(message, f"{place}, message {number},")
         for number, message in enumerate(value, start=1)
     ]
-    opening = next((row for row, (role, _) in enumerate(said) if role not in _SYSTEM), len(said))
+    opening = next((row for row, one in enumerate(said) if one.role not in _SYSTEM), len(said))
     # A blank system message is none, as data sets write it.
-    blank = [number for number, (_, text) in enumerate(said[opening:], opening + 1) if not text]
-    if blank and (blank[0] < len(said) or said[-1][0] != "assistant"):
+    blank = [number for number, one in enumerate(said[opening:], opening + 1) if not one.text]
+    if blank and (blank[0] < len(said) or said[-1].role != "assistant"):
         raise DemurError(f"{place}, message {blank[0]}, is blank: fill it in, or drop the row.")
-    for number, (role, _) in enumerate(said[opening:], start=opening + 1):
-        if role in _SYSTEM:
+    for number, one in enumerate(said[opening:], start=opening + 1):
+        if one.role in _SYSTEM:
             raise DemurError(
                 f"{place}, message {number}, is a system message within the conversation: leave it "
                 "out."
             )
-    for number, ((one, _), (following, _)) in enumerate(pairwise(said[opening:]), opening + 2):
-        if one == following:
+    for number, (one, following) in enumerate(pairwise(said[opening:]), opening + 2):
+        if one.role == following.role:
             raise DemurError(
-                f"{place}, message {number}, is of the {following} like the one before it: let "
-                "user and assistant take turns."
+                f"{place}, message {number}, is of the {following.role} like the one before it: "
+                "let user and assistant take turns."
             )
-    if opening == len(said) or said[opening][0] != "user":
+    if opening == len(said) or said[opening].role != "user":
         raise DemurError(
             f"{place} begins with the assistant: begin with a message of the user, and give what "
             "the application says first with --system-prompt."
             if opening < len(said)
             else f"{place} holds no message of the user: give at least one."
         )
-    texts = [text for _, text in said[opening:]]
-    answer = texts.pop() if said[-1][0] == "assistant" else None
+    texts = [one.text for one in said[opening:]]
+    answer = texts.pop() if said[-1].role == "assistant" else None
     history = tuple(zip(texts[:-1:2], texts[1::2], strict=True))
     return Messages(
         query=Conversation(texts[-1], history) if history else texts[-1],
-        system="\n\n".join(text for _, text in said[:opening] if text) or None,
+        system="\n\n".join(one.text for one in said[:opening] if one.text) or None,
         answer=answer,
+        refused=answer is not None and said[-1].refused,
     )
 
 
@@ -170,6 +182,30 @@ def content_text(content: object, place: str, most: int = MOST_QUERY_CHARACTERS)
     return "".join(texts)
 
 
+def own_refusal(message: Mapping[str, object], place: str) -> str | None:
+    """The refusal in a field of its own, where a message of the assistant says nothing else.
+
+    It stands in the message's `refusal`, or in a part of its content of that type.
+
+    Raises:
+        DemurError: it is no text that can be read.
+    """
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, list):
+        for part in content:
+            if not isinstance(part, Mapping):
+                return None
+            if part.get("type") == "refusal":
+                refusal = part.get("refusal")
+            elif part.get("type") not in _THOUGHTS and str(part.get("text", part)).strip():
+                return None
+    elif content is not None and str(content).strip():
+        return None
+    if not isinstance(refusal, str) or not refusal.strip():
+        return None
+    return check_text(refusal, "refusal", place.rstrip(","))
+
+
 def _conversation(value: Mapping[str, object], column: str, place: str) -> Query:
     """A conversation as demur writes it."""
     if "text" not in value:
@@ -183,8 +219,8 @@ def _conversation(value: Mapping[str, object], column: str, place: str) -> Query
         ) from error
 
 
-def _message(message: object, place: str) -> tuple[str, str]:
-    """Role and text of one message."""
+def _message(message: object, place: str) -> _Said:
+    """One message."""
     if not isinstance(message, Mapping):
         raise DemurError(
             f"{place} is {described(message)}: give an object with 'role' and 'content'."
@@ -194,7 +230,9 @@ def _message(message: object, place: str) -> tuple[str, str]:
         raise DemurError(f"{place} has the role {role!r:.40}: give user or assistant.")
     if message.get("tool_calls"):
         raise DemurError(f"{place} calls a tool: leave out conversations with tools.")
+    refusal = own_refusal(message, place) if role == "assistant" else None
+    if refusal is not None:
+        return _Said("assistant", refusal.strip(), refused=True)
     most = MOST_TEXT_CHARACTERS if role == "assistant" else MOST_QUERY_CHARACTERS
-    return str(role), content_text(
-        message.get("content", message.get("value")), place, most
-    ).strip()
+    text = content_text(message.get("content", message.get("value")), place, most)
+    return _Said(str(role), text.strip())

@@ -23,6 +23,7 @@ from demur.reading.messages import (
     Messages,
     check_query,
     content_text,
+    own_refusal,
     read_messages,
     spoken,
 )
@@ -30,7 +31,7 @@ from demur.reading.row import Row, listed
 from demur.reading.rows import format_of, open_rows
 from demur.reading.spec import FileSpec
 from demur.reading.text import check_text
-from demur.records import Label, text_of
+from demur.records import REFUSAL, Label, text_of
 
 RESPONSE = "response"
 _OWN_QUERY_FIELDS = ("query", *CONVERSATION_FIELDS)
@@ -157,8 +158,14 @@ class ResponseReader:
         value = row.find(field)
         if value is None:
             return known  # for example a refusal, which stands in a field of its own
-        texts = _texts(value, field, row.place)
-        return [replace(known[0], text=text if text.strip() else None) for text in texts]
+        return [
+            replace(
+                known[0],
+                text=text if text.strip() else None,
+                end=REFUSAL if refused else known[0].end,
+            )
+            for text, refused in _said(value, field, row.place)
+        ]
 
     def _plain(self, row: Row, field: str | None) -> list[GivenResponse]:
         """The responses of a row with fields by their usual names."""
@@ -173,7 +180,7 @@ class ResponseReader:
                     f"its columns are {listed(row.columns)}; name the one with the responses as "
                     "FILE:COLUMN."
                 )
-            texts = [asked.answer]
+            said = [(asked.answer, asked.refused)]
         elif asked is not None and asked.answer is not None:
             raise DemurError(
                 f"{row.place}: {self.query_field!r} ends with the assistant, beside a response: "
@@ -181,10 +188,14 @@ class ResponseReader:
             )
         else:
             value = row.find(at)
-            said = spoken(value, at, row.place)
-            self._is_spoken = self._is_spoken or said is not None
-            texts = _texts(value, at, row.place) if said is None else [said.answer or ""]
-            asked = asked or said
+            whole = spoken(value, at, row.place)
+            self._is_spoken = self._is_spoken or whole is not None
+            said = (
+                _said(value, at, row.place)
+                if whole is None
+                else [(whole.answer or "", whole.refused)]
+            )
+            asked = asked or whole
         known = GivenResponse(
             text=None,
             end=row.name("end"),
@@ -196,7 +207,10 @@ class ResponseReader:
             label=_label(row),
             category=row.name("category"),
         )
-        return [replace(known, text=_present(text, row)) for text in texts]
+        return [
+            replace(known, text=_present(text, row), end=REFUSAL if refused else known.end)
+            for text, refused in said
+        ]
 
     def _prompt_name(self, row: Row) -> str | None:
         """The name in the field `prompt`, where that holds neither the queries nor an object."""
@@ -282,22 +296,27 @@ def _present(text: str, row: Row) -> str | None:
     return text
 
 
-def _texts(value: object, column: str, place: str) -> list[str]:
-    """The responses in a cell: one, or a list of samples."""
+def _said(value: object, column: str, place: str) -> list[tuple[str, bool]]:
+    """The responses in a cell, one or a list of samples, and whether each is a refusal by itself.
+
+    Only a message of the assistant can be: its refusal stands in a field of its own.
+    """
     if isinstance(value, Mapping) or not is_sequence(value):
-        return [check_text(value, column, place)]
+        return [(check_text(value, column, place), False)]
     items = list(value) if isinstance(value, (list, tuple)) else []
     if not items:
         raise DemurError(f"{place}: {column!r:.80} is an empty list: fill it in or drop the row.")
+    where = f"{place}: {column!r:.80}"
     if len(items) == 1 and isinstance(items[0], Mapping) and items[0].get("role") == "assistant":
-        return [
-            content_text(items[0].get("content"), f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)
-        ]
+        refusal = own_refusal(items[0], where)
+        if refusal is not None:
+            return [(refusal, True)]
+        return [(content_text(items[0].get("content"), where, MOST_TEXT_CHARACTERS), False)]
     if len(items) == 1 and isinstance(items[0], list):
-        return _texts(items[0], column, place)
+        return _said(items[0], column, place)
     if all(isinstance(item, Mapping) for item in items):
-        return [content_text(items, f"{place}: {column!r:.80}", MOST_TEXT_CHARACTERS)]
-    return [check_text(item, column, place) for item in items]
+        return [(content_text(items, where, MOST_TEXT_CHARACTERS), False)]
+    return [(check_text(item, column, place), False) for item in items]
 
 
 def _label(row: Row) -> Label | None:

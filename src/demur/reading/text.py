@@ -23,8 +23,15 @@ def check_text(value: object, column: str, place: str, most: int = MOST_TEXT_CHA
             pair.
     """
     if not isinstance(value, str):
-        kind = "empty (null)" if value is None else f"not text but {type(value).__name__}"
-        raise DemurError(f"{place}: {column!r:.80} is {kind}: give a column of text.")
+        if value is None:
+            raise DemurError(
+                f"{place}: {column!r:.80} is empty (null): fill it in, drop the row, or give "
+                "another column."
+            )
+        raise DemurError(
+            f"{place}: {column!r:.80} is not text but {type(value).__name__}: give a column of "
+            "text."
+        )
     if len(value) > most:
         raise DemurError(
             f"{place}: {column!r:.80} has {len(value)} characters and at most {most} are read: "
