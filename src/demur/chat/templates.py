@@ -66,7 +66,7 @@ _PINNED_CLOCK = (
 )
 
 # The names under which templates offer to answer without thinking first.
-_THINKING_SWITCHES: dict[str, bool | int] = {
+THINKING_SWITCHES: dict[str, bool | int] = {
     "enable_thinking": False,  # Qwen 3, GLM, SmolLM3, EXAONE, Nemotron
     "thinking": False,  # Granite, DeepSeek V3.1
     "reasoning": False,  # Command A Reasoning
@@ -200,7 +200,7 @@ def template_options(template: str) -> dict[str, TemplateValue]:
     """
     options: dict[str, TemplateValue] = {
         name: value
-        for name, value in _THINKING_SWITCHES.items()
+        for name, value in THINKING_SWITCHES.items()
         if re.search(rf"\b{name}\b", template)
     }
     if "reasoning_effort" in template:

@@ -38,7 +38,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.status: int | None = None
-        self._own_handling = False
+        self._left: tuple[int, ...] = ()
         self._told = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -96,16 +96,20 @@ class Interrupts:
         os._exit(INTERRUPTED if self.status is None else self.status)
 
     @contextmanager
-    def left_to_the_command(self) -> Iterator[None]:
-        """In here the command handles Ctrl-C itself, for example to stop an answer only."""
-        self._own_handling = True
+    def left_to_the_command(self, *numbers: int) -> Iterator[None]:
+        """In here the command handles signals itself, for example to stop an answer only.
+
+        Args:
+            numbers: the signals; a `KeyboardInterrupt` is raised for each.
+        """
+        self._left = numbers
         try:
             yield
         finally:
-            self._own_handling = False
+            self._left = ()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._own_handling:
+        if number in self._left:
             raise KeyboardInterrupt
         if self.status is not None:
             self.end()  # nothing is waited for the second time
@@ -121,8 +125,7 @@ class Interrupts:
     def _watch(self, reading: int) -> None:
         while numbers := os.read(reading, 64):
             known = [one for one in numbers if one in SIGNALS]
-            if self._own_handling:
-                known = [one for one in known if one != signal.SIGINT]
+            known = [one for one in known if one not in self._left]
             if known and self._timer is None:
                 self._timer = threading.Timer(GRACE, self._give_up, (SIGNALS[known[0]],))
                 self._timer.daemon = True
@@ -139,10 +142,14 @@ class Interrupts:
 
 
 @contextmanager
-def own_handling() -> Iterator[None]:
-    """In here the command handles Ctrl-C itself; see `Interrupts.left_to_the_command`."""
+def own_handling(*numbers: int) -> Iterator[None]:
+    """In here the command handles signals itself; see `Interrupts.left_to_the_command`.
+
+    Args:
+        numbers: the signals; Ctrl-C where none is named.
+    """
     if Interrupts.current is None:
         yield
         return
-    with Interrupts.current.left_to_the_command():
+    with Interrupts.current.left_to_the_command(*(numbers or (signal.SIGINT,))):
         yield

@@ -56,6 +56,7 @@ VERBS = (
     Verb("init", MEASURE, "init", "INIT", ("new", "start", "setup")),
     Verb("chat", USE, "chat", "CHAT", ("talk",)),
     Verb("export", USE, "export", "EXPORT", ("convert", "save")),
+    Verb("serve", USE, "serve", "SERVE", ("proxy", "server")),
     Verb("push", USE, "push", "PUSH", ("upload", "publish", "share")),
     Verb("show", LOOK, "show", "SHOW", ("list", "ls", "print", "results")),
     Verb("report", LOOK, "report", "REPORT", ("html",)),
@@ -76,6 +77,7 @@ SUMMARIES = {
     "init": "Write a commented demur.toml and a first set of files to fill in.",
     "chat": "Talk to a model, and switch its safety prompt while you do.",
     "export": "Write an optimized prompt in a form that other engines load.",
+    "serve": "Serve optimized prompts in front of a vLLM server of the unchanged model.",
     "push": "Push a run's safety prompt to the hub, with a model card.",
     "show": "Print the results of a run, an evaluation, a diagnosis, an attack, a capability check "
     "or a prompt again; without a folder, list what is here.",

@@ -1,0 +1,67 @@
+"""The prompts that are served, each under a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demur.errors import DemurError
+from demur.exports.base import Subject
+from demur.exports.vllm_payload import encode
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RESERVED = ("v1", "health", "metrics")
+
+
+@dataclass(frozen=True)
+class ServedPrompt:
+    """A trained prompt under the name by which users choose it.
+
+    Attributes:
+        name: name of the model that users ask for, and of the route.
+        data: rows as vLLM takes them, in base64.
+        rows: number of rows.
+        trained_on: name of the model that the prompt was trained on; empty where it is not known.
+    """
+
+    name: str
+    data: bytes
+    rows: int
+    trained_on: str = ""
+
+
+def served_prompts(sources: Sequence[str], names: Sequence[str] = ()) -> dict[str, ServedPrompt]:
+    """Load the prompts that are to be served.
+
+    Args:
+        sources: folders of finished runs or of saved trained prompts, or names on the hub.
+        names: a name for each; where there are none, those of the prompts.
+
+    Returns:
+        The prompts by their names.
+
+    Raises:
+        DemurError: a prompt cannot be loaded or is text, or names do not fit.
+    """
+    if names and len(names) != len(sources):
+        raise DemurError(
+            f"There are {len(sources)} prompts and {len(names)} names: give --name once for each "
+            "prompt, in their order."
+        )
+    found: dict[str, ServedPrompt] = {}
+    for row, source in enumerate(sources):
+        subject = Subject.of(source)
+        name = names[row] if names else subject.prompt.name
+        if not _NAME.fullmatch(name) or name in _RESERVED:
+            raise DemurError(
+                f"{name!r:.120} cannot be the name of a model that is served: give --name with "
+                "letters, digits, dots, hyphens and underscores, up to 100 of them."
+            )
+        if name in found:
+            raise DemurError(f"Two prompts are called {name!r}: give --name once for each prompt.")
+        rows = subject.prompt.embeddings
+        assert rows is not None
+        trained_on = "" if subject.model is None else subject.model.name
+        found[name] = ServedPrompt(name, encode(rows).encode(), len(rows), trained_on)
+    return found

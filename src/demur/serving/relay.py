@@ -1,0 +1,126 @@
+"""The answer to a user: what the server behind answers, as it comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import anyio
+import httpx2
+from starlette.responses import JSONResponse, Response
+
+from demur.serving.conversation import RequestRefused
+from demur.serving.metrics import LEFT
+from demur.serving.upstream import Upstream
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
+
+_STREAM = "text/event-stream"
+
+
+def refusal(refused: RequestRefused, retry_after: str | None = None) -> JSONResponse:
+    """A refusal in the form of OpenAI's errors."""
+    headers = {}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if retry_after is not None and retry_after.isascii() and retry_after.isprintable():
+        headers["Retry-After"] = retry_after[:100]
+    return JSONResponse(_described(refused), refused.status, headers)
+
+
+class Relay(Response):
+    """Asks the server and passes its answer on. A user who leaves ends the request there as well.
+
+    Args:
+        upstream: the server.
+        content: request to it.
+        seconds: seconds in which a user must take what is sent.
+        ended: takes the status and the seconds until the first and the last byte.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        content: bytes,
+        seconds: float,
+        ended: Callable[[int, float | None, float], None],
+    ) -> None:
+        super().__init__()
+        self._upstream, self._content, self._seconds = upstream, content, seconds
+        self._ended = ended
+        self._begun = monotonic()
+        self._first: float | None = None
+        self._status = LEFT
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, as an application of ASGI."""
+
+        async def leave_with_the_user(group: anyio.CancelScope) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self._status = LEFT
+            group.cancel()
+
+        async def bounded(message: Message) -> None:
+            with anyio.fail_after(self._seconds):
+                await send(message)
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(leave_with_the_user, group.cancel_scope)
+                try:
+                    await self._answer(scope, receive, bounded)
+                except OSError:  # the user takes nothing any more
+                    self._status = LEFT
+                group.cancel_scope.cancel()
+        finally:
+            self._ended(self._status, self._first, monotonic() - self._begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        retry_after = None
+        try:
+            async with self._upstream.asked(self._content) as response:
+                kind = response.headers.get("content-type", "")
+                if response.status_code == 200 and kind.startswith(_STREAM):
+                    await self._stream(response, send)
+                    return
+                got = await self._upstream.whole(response)
+            if got.status != 200:
+                retry_after = got.retry_after
+                raise self._upstream.refused(got)
+            if got.content is None:
+                raise RequestRefused("The answer of the server behind is no JSON.", 502)
+        except RequestRefused as refused:
+            await refusal(refused, retry_after)(scope, receive, send)
+            self._status = refused.status
+            return
+        self._first = monotonic() - self._begun
+        await Response(got.body, media_type="application/json")(scope, receive, send)
+        self._status = 200
+
+    async def _stream(self, response: httpx2.Response, send: Send) -> None:
+        """Pass on what comes, as it comes; a connection that is lost ends in an error event."""
+        headers = [(b"content-type", _STREAM.encode()), (b"cache-control", b"no-cache")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        status = 200
+        try:
+            async for chunk in response.aiter_raw():
+                if self._first is None:
+                    self._first = monotonic() - self._begun
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except httpx2.HTTPError as error:
+            refused = self._upstream.lost(error)
+            event = f"data: {json.dumps(_described(refused))}\n\n".encode()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            status = refused.status
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._status = status
+
+
+def _described(refused: RequestRefused) -> dict[str, object]:
+    kind = "invalid_request_error" if refused.status < 500 else "server_error"
+    error = {"message": str(refused), "type": kind, "param": None, "code": refused.code}
+    return {"error": error}
