@@ -194,7 +194,8 @@ def test_users_send_no_embeddings(client: Any, vllm: Vllm, message: dict[str, An
 def test_options_that_could_remove_the_prompt_are_refused(
     client: Any, vllm: Vllm, option: str
 ) -> None:
-    reply = chat(client, QUERY, **{option: 1})
+    options: dict[str, Any] = {option: 1}
+    reply = chat(client, QUERY, **options)
     assert reply.status_code == 400
     assert error_of(reply) == f"The option {option!r} is not served here: leave it out."
     assert vllm.chats == []
@@ -420,7 +421,7 @@ def test_a_server_that_cannot_serve_prompts_is_told_at_the_start(
 
 def test_names_of_prompts(prompts: list[str], tmp_path: Path) -> None:
     assert list(served_prompts(prompts, ["a", "b"])) == ["a", "b"]
-    with pytest.raises(DemurError, match="2 prompts and 1 names"):
+    with pytest.raises(DemurError, match="names, 1, is not that of the prompts, 2"):
         served_prompts(prompts, ["a"])
     with pytest.raises(DemurError, match="Two prompts are called 'a'"):
         served_prompts(prompts, ["a", "a"])

@@ -46,8 +46,8 @@ def served_prompts(sources: Sequence[str], names: Sequence[str] = ()) -> dict[st
     """
     if names and len(names) != len(sources):
         raise DemurError(
-            f"There are {len(sources)} prompts and {len(names)} names: give --name once for each "
-            "prompt, in their order."
+            f"The number of names, {len(names)}, is not that of the prompts, {len(sources)}: give "
+            "--name once for each prompt, in their order."
         )
     found: dict[str, ServedPrompt] = {}
     for row, source in enumerate(sources):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Relay(Response):
         self._ended = ended
         self._begun = monotonic()
         self._first: float | None = None
-        self._status = LEFT
+        self._status = LEFT  # until the answer is whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as an application of ASGI."""
@@ -61,7 +62,6 @@ class Relay(Response):
         async def leave_with_the_user(group: anyio.CancelScope) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            self._status = LEFT
             group.cancel()
 
         async def bounded(message: Message) -> None:
@@ -71,10 +71,8 @@ class Relay(Response):
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(leave_with_the_user, group.cancel_scope)
-                try:
+                with suppress(OSError):  # the user takes nothing any more
                     await self._answer(scope, receive, bounded)
-                except OSError:  # the user takes nothing any more
-                    self._status = LEFT
                 group.cancel_scope.cancel()
         finally:
             self._ended(self._status, self._first, monotonic() - self._begun)
