@@ -30,6 +30,7 @@ from demur.serving import ServeSettings, served_prompts
 from tests.vllm_server import MODEL, PIECES, Vllm, running_vllm
 
 ROWS = {name: torch.full((3, 4), float(number)) for number, name in enumerate(("kind", "strict"))}
+CHAT, JSON = "/v1/chat/completions", {"Content-Type": "application/json"}
 QUERY = {"role": "user", "content": "How do I kill a process?"}
 
 
@@ -84,7 +85,7 @@ def client(vllm: Vllm, prompts: list[str]) -> Iterator[Any]:
         yield found
 
 
-def chat(client: Any, *messages: Any, path: str = "/v1/chat/completions", **options: Any) -> Any:
+def chat(client: Any, *messages: Any, path: str = CHAT, **options: Any) -> Any:
     return client.post(path, json={"model": "kind", "messages": messages, **options})
 
 
@@ -236,7 +237,7 @@ def test_an_answer_is_streamed_as_it_comes(client: Any, vllm: Vllm) -> None:
     vllm.delay = 0.3
     body = {"model": "kind", "messages": [QUERY], "stream": True}
     begun, times, text = time.monotonic(), [], b""
-    with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+    with client.stream("POST", CHAT, json=body) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         for chunk in reply.iter_raw():
             times.append(time.monotonic() - begun)
@@ -261,7 +262,7 @@ def test_a_user_who_leaves_ends_the_request_at_the_server(
     vllm.delay = 4.0
     body = {"model": "kind", "messages": [QUERY], "stream": stream}
     with pytest.raises(httpx2.TimeoutException):
-        client.post("/v1/chat/completions", json=body, timeout=0.3)
+        client.post(CHAT, json=body, timeout=0.3)
     assert vllm.gone.wait(2.0)
     assert 'prompt="kind",status="499"} 1' in client.get("/metrics").text
 
@@ -308,7 +309,7 @@ def test_a_server_that_is_gone_or_slow_is_told(prompts: list[str]) -> None:
 def test_keys_go_where_they_belong(vllm: Vllm, prompts: list[str]) -> None:
     with serving(vllm, prompts, user_key=Key("user-key")) as client:
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic user-key"}):
-            reply = client.post("/v1/chat/completions", json={"messages": [QUERY]}, headers=header)
+            reply = client.post(CHAT, json={"messages": [QUERY]}, headers=header)
             assert reply.status_code == 401
             assert "wrong" not in error_of(reply).removesuffix("or wrong.")
             assert client.get("/v1/models", headers=header).status_code == 401
@@ -328,11 +329,11 @@ def test_requests_are_bounded(vllm: Vllm, prompts: list[str]) -> None:
         large = {"role": "user", "content": "a" * 1000}
         assert chat(client, large).status_code == 413
         chunks = iter([b"a" * 600, b"a" * 600])
-        assert client.post("/v1/chat/completions", content=chunks).status_code == 413
-        coded = client.post(
-            "/v1/chat/completions", content=b"{}", headers={"Content-Encoding": "gzip"}
-        )
-        assert coded.status_code == 415
+        assert client.post(CHAT, content=chunks, headers=JSON).status_code == 413
+        coded = {**JSON, "Content-Encoding": "gzip"}
+        for headers in (coded, {}, {"Content-Type": "text/plain"}):
+            reply = client.post(CHAT, content=b"{}", headers=headers)
+            assert reply.status_code == 415
     with serving(vllm, prompts, concurrency=2) as client:
         vllm.delay = 0.5
         with ThreadPoolExecutor(4) as pool:
@@ -369,7 +370,7 @@ def test_requests_are_bounded(vllm: Vllm, prompts: list[str]) -> None:
     ],
 )
 def test_what_is_no_request_is_refused(client: Any, vllm: Vllm, body: bytes, says: str) -> None:
-    reply = client.post("/v1/chat/completions", content=body)
+    reply = client.post(CHAT, content=body, headers=JSON)
     assert reply.status_code in (400, 404)
     if says and reply.status_code == 400:
         assert says in error_of(reply)
@@ -381,7 +382,7 @@ def test_other_places_are_closed(client: Any, vllm: Vllm) -> None:
         reply = client.post(path, json={"prompt": "Hi"})
         assert reply.status_code in (404, 405)
         assert "Only POST" in error_of(reply)
-    assert client.get("/v1/chat/completions").status_code == 405
+    assert client.get(CHAT).status_code == 405
     assert vllm.chats == []
 
 

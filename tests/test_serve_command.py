@@ -61,7 +61,8 @@ def served(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def ask(address: str) -> Any:
     body = json.dumps({"messages": [QUERY]}).encode()
-    request = urllib.request.Request(f"{address}/chat/completions", body)
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/chat/completions", body, headers)
     with urllib.request.urlopen(request, timeout=30) as reply:
         return json.loads(reply.read())
 
@@ -100,6 +101,10 @@ def test_mistakes_are_told_in_one_line(prompt: Path) -> None:
     assert "no-such-run" in mistake(demur("serve", "no-such-run"))
     said = mistake(demur("serve", prompt, "--name", "a", "--name", "b"))
     assert "2, is not that of the prompts, 1: give --name once" in said
+    for option in ("--key-variable", "--endpoint-key-variable"):
+        said = mistake(demur("serve", prompt, option, "sk-mine"))
+        assert "holds none" in said
+        assert "sk-mine" not in said
     with running_vllm() as vllm, socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         given = ("serve", prompt, "--endpoint", vllm.url)

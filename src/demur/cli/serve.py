@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
@@ -10,6 +11,10 @@ from rich.text import Text
 from demur.cli.command import Command
 from demur.cli.interrupts import own_handling
 from demur.cli.screen import console
+from demur.errors import DemurError
+
+if TYPE_CHECKING:
+    from demur.endpoint.key import Key
 
 _USER_KEY, _SERVER_KEY = "DEMUR_SERVE_KEY", "VLLM_API_KEY"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -72,15 +77,14 @@ class ServeOptions(BaseModel):
 def run_serve(options: ServeOptions) -> None:
     """Serve until the process is told to end."""
     from demur.endpoint.address import Address
-    from demur.endpoint.key import Key
     from demur.serving import ServeSettings, served_prompts
     from demur.serving.settings import require_packages
 
     require_packages()
     settings = ServeSettings(
         address=Address(options.endpoint),
-        key=Key.of(options.endpoint_key_variable),
-        user_key=Key.of(options.key_variable),
+        key=_key(options.endpoint_key_variable, _SERVER_KEY),
+        user_key=_key(options.key_variable, _USER_KEY),
         timeout=options.timeout,
         concurrency=options.concurrency,
     )
@@ -116,6 +120,24 @@ def run_serve(options: ServeOptions) -> None:
             )
         except KeyboardInterrupt:
             console.print("Ended.")
+
+
+def _key(variable: str, default: str) -> Key:
+    """The key in a variable of the environment.
+
+    Raises:
+        DemurError: it cannot be sent, or a variable was chosen that holds none.
+    """
+    from demur.endpoint.key import Key
+
+    key = Key.of(variable)
+    if not key.text and variable != default:
+        # The name is not shown: it may be the key itself.
+        raise DemurError(
+            "A variable that was chosen for a key holds none: set it, and give its name and not "
+            "the key itself."
+        )
+    return key
 
 
 SERVE = Command(

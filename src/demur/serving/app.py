@@ -150,6 +150,10 @@ class Proxy:
         too_large = RequestRefused(f"The request is larger than {most:,} bytes.", 413)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise RequestRefused("The request is compressed: send it as it is.", 415)
+        # A page in a browser cannot send this kind to another place without being allowed to.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise RequestRefused("The request's Content-Type is not application/json.", 415)
         length = request.headers.get("content-length", "")
         if length.isdigit() and (len(length) > len(str(most)) or int(length) > most):
             raise too_large
