@@ -93,6 +93,7 @@ def running_vllm(**state: Any) -> Iterator[Vllm]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             self.whole(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
