@@ -420,7 +420,9 @@ def test_a_server_that_cannot_serve_prompts_is_told_at_the_start(
         pass
 
 
-def test_names_of_prompts(prompts: list[str], tmp_path: Path) -> None:
+def test_names_of_prompts(
+    prompts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert list(served_prompts(prompts, ["a", "b"])) == ["a", "b"]
     with pytest.raises(DemurError, match="names, 1, is not that of the prompts, 2"):
         served_prompts(prompts, ["a"])
@@ -429,6 +431,9 @@ def test_names_of_prompts(prompts: list[str], tmp_path: Path) -> None:
     for name in ("v1", "a/b", 'a"', ""):
         with pytest.raises(DemurError, match="cannot be the name"):
             served_prompts(prompts[:1], [name])
+    assert not any(one.expects_text for one in served_prompts(prompts).values())
+    monkeypatch.setattr("demur.serving.prompts.trained_behind", lambda choice: "You sell shoes.")
+    assert all(one.expects_text for one in served_prompts(prompts).values())
     SafetyPrompt("text", "Be kind.").save(tmp_path / "text")
     with pytest.raises(DemurError, match="is text"):
         served_prompts([str(tmp_path / "text")])

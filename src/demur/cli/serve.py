@@ -102,6 +102,11 @@ def run_serve(options: ServeOptions) -> None:
         )
         for place in (f"{address}/v1", f"{address}/{next(iter(prompts))}/v1"):
             console.print(Text(place, style="bold"), soft_wrap=True)
+        for name in (name for name, prompt in prompts.items() if prompt.expects_text):
+            console.print(
+                f"{name} was trained behind your application's system text, which is not sent "
+                "here: send it as the system message."
+            )
         if not settings.user_key.text and options.host not in _LOOPBACK:
             console.print(
                 f"No key is set in {options.key_variable}: anybody who reaches the port may ask."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from demur.errors import DemurError
 from demur.exports.base import Subject
 from demur.exports.vllm_payload import encode
+from demur.prompts import trained_behind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED = ("v1", "health", "metrics")
@@ -23,12 +24,14 @@ class ServedPrompt:
         data: rows as vLLM takes them, in base64.
         rows: number of rows.
         trained_on: name of the model that the prompt was trained on; empty where it is not known.
+        expects_text: whether it was trained behind an application's own system text.
     """
 
     name: str
     data: bytes
     rows: int
     trained_on: str = ""
+    expects_text: bool = False
 
 
 def served_prompts(sources: Sequence[str], names: Sequence[str] = ()) -> dict[str, ServedPrompt]:
@@ -63,5 +66,6 @@ def served_prompts(sources: Sequence[str], names: Sequence[str] = ()) -> dict[st
         rows = subject.prompt.embeddings
         assert rows is not None
         trained_on = "" if subject.model is None else subject.model.name
-        found[name] = ServedPrompt(name, encode(rows).encode(), len(rows), trained_on)
+        data, behind = encode(rows).encode(), trained_behind(source) is not None
+        found[name] = ServedPrompt(name, data, len(rows), trained_on, behind)
     return found
