@@ -42,6 +42,7 @@ def main() -> None:
         _expect("jbb", folder, script, "benchmarks")
         server = ["--endpoint", "http://localhost:9/v1"]
         _expect("demur[endpoint]", folder, script, "evaluate", *server, status=2)
+        _expect("demur[serve]", folder, script, "serve", "e", status=2)
     print(f"The installed package works; its commands took {time.monotonic() - start:.1f} s.")
 
 
