@@ -238,6 +238,8 @@ def test_bad_file(
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "There is no file" in message_of(str(tmp_path / "none.txt"))
     assert "There is no file" in message_of(f"{tmp_path / 'none.csv'}:goal")
+    for address in ("https://example.org/q.csv", "s3://bucket/q.csv:goal"):
+        assert "is an address and no file: download the file" in message_of(address)
     (tmp_path / "f.csv").mkdir()
     for folder in (tmp_path, tmp_path / "f.csv", f"{tmp_path / 'f.csv'}:goal"):
         assert "is a folder" in message_of(str(folder))

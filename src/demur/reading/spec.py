@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from demur.errors import DemurError
 from demur.reading.data_sets import HUB_PREFIX, DataSet
 
 TEXT, TABLE, LINES, JSON, PARQUET, LOG = "text", "table", "lines", "json", "parquet", "log"
@@ -20,6 +22,8 @@ _KINDS = {
     ".parquet": PARQUET,
     ".eval": LOG,
 }
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
 ENDINGS = tuple(_KINDS)
 """How the names of files end that are read; each may be followed by `.gz`, but for the last two."""
 
@@ -46,7 +50,7 @@ class FileSpec:
         that is an existing file is that file.
 
         Raises:
-            DemurError: it begins with `hf:` and names no data set.
+            DemurError: it begins with `hf:` and names no data set, or it is an address.
 
         Example:
             >>> FileSpec.parse("answers.json.gz:output.text").field
@@ -57,6 +61,11 @@ class FileSpec:
         if spec.startswith(HUB_PREFIX):
             found = DataSet.parse(spec)
             return cls(Path(HUB_PREFIX + found.source), found.column, found)
+        if _ADDRESS.match(spec):
+            raise DemurError(
+                f"{spec!r:.300} is an address and no file: download the file and give its path, or "
+                f"name a data set of the hub as {HUB_PREFIX}ORG/NAME:COLUMN."
+            )
         for position, character in enumerate(spec):
             if character == ":" and kind_of(Path(spec[:position])) is not None:
                 return cls(Path(spec[:position]), spec[position + 1 :] or None)
