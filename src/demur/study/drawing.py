@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from demur.drawing import COOL, NEUTRAL, SHAPES, WARM, drawing, new_figure, render, shown
 from demur.records import Label
+from demur.study.figures import Group, StudyFigures
 from demur.study.record import UNTRAINED, MethodOf
 from demur.study.rows import Arm
-from demur.study.table import Group, StudyTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,9 @@ _COLUMNS = 3
 _PATHS = ("#d55e00", "#0072b2", "#00695c", "#b0305c", "#542788", "#8c510a", "#2f3e9e", "#404040")
 
 
-def figures_of(table: StudyTable, methods: Sequence[MethodOf]) -> Mapping[str, Mapping[str, bytes]]:
+def figures_of(
+    table: StudyFigures, methods: Sequence[MethodOf]
+) -> Mapping[str, Mapping[str, bytes]]:
     """The figures by name, each as the bytes of its files by kind.
 
     Args:
@@ -47,7 +49,7 @@ def figures_of(table: StudyTable, methods: Sequence[MethodOf]) -> Mapping[str, M
     return found
 
 
-def _panels(table: StudyTable, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(table: StudyFigures, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each model."""
     count = len(table.models)
     columns = min(_COLUMNS, count)
@@ -74,7 +76,7 @@ def _colours(groups: Sequence[Group]) -> dict[Group, tuple[str, str]]:
     return found
 
 
-def _rates(table: StudyTable) -> Figure | None:
+def _rates(table: StudyFigures) -> Figure | None:
     """Rates as dots with intervals: an arm a line, a panel a model."""
     if not table.figures:
         return None
@@ -135,7 +137,7 @@ def _line_name(arm: Arm) -> str:
     return f"{shown(arm.prompt)} + {shown(arm.method)}"
 
 
-def _trade_off(table: StudyTable) -> Figure | None:
+def _trade_off(table: StudyFigures) -> Figure | None:
     """Harmful queries refused against harmless ones refused: a path a method."""
     if {label for _, label in table.groups} != {"harmful", "harmless"}:
         return None
@@ -175,7 +177,7 @@ def _path(place: int) -> str:
     return _PATHS[place % len(_PATHS)]
 
 
-def _mean(table: StudyTable, model: str, arms: Sequence[Arm]) -> tuple[float, float] | None:
+def _mean(table: StudyFigures, model: str, arms: Sequence[Arm]) -> tuple[float, float] | None:
     """Harmless and harmful queries refused in percent: a mean over arms, and over sets."""
     point: list[float] = []
     for label in ("harmless", "harmful"):
@@ -191,7 +193,7 @@ def _mean(table: StudyTable, model: str, arms: Sequence[Arm]) -> tuple[float, fl
     return point[0], point[1]
 
 
-def _ablations(table: StudyTable, methods: Sequence[MethodOf]) -> Figure | None:
+def _ablations(table: StudyFigures, methods: Sequence[MethodOf]) -> Figure | None:
     """What each variant of a method changes against the first one, with intervals."""
     bases: dict[str, list[str]] = {}
     for method in methods:

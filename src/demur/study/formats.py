@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from demur.markdown import escaped
 from demur.report.subject import capitalized
+from demur.study.figures import Group, PairedTest, StudyFigure, StudyFigures, StudyMeasure
 from demur.study.record import UNTRAINED
 from demur.study.rows import Arm
-from demur.study.table import Group, PairedTest, StudyFigure, StudyMeasure, StudyTable
 
 STAR = "*"
 CAPTIONS: dict[StudyMeasure, str] = {
@@ -70,12 +70,12 @@ class WideTable:
             yield (model, arm.prompt, _method(arm), *cells)
 
 
-def wide_tables(table: StudyTable) -> list[WideTable]:
+def wide_tables(table: StudyFigures) -> list[WideTable]:
     """A table for each measure."""
     return [_wide(table, measure) for measure in table.measures]
 
 
-def _wide(table: StudyTable, measure: StudyMeasure) -> WideTable:
+def _wide(table: StudyFigures, measure: StudyMeasure) -> WideTable:
     known = {(one.set, one.label) for one in table.figures if one.measure == measure}
     groups = [group for group in table.groups if group in known]
     stars = {
@@ -122,7 +122,7 @@ def _method(arm: Arm) -> str:
     return "" if arm.method == UNTRAINED else arm.method
 
 
-def plain_table(table: StudyTable) -> str:
+def plain_table(table: StudyFigures) -> str:
     """All means as text for a terminal."""
     parts: list[str] = []
     for one in wide_tables(table):
@@ -136,7 +136,7 @@ def plain_table(table: StudyTable) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(table: StudyTable) -> str:
+def markdown(table: StudyFigures) -> str:
     """All means, the ranks and the differences that are more than chance, as Markdown."""
     parts: list[str] = []
     for one in wide_tables(table):
@@ -174,7 +174,7 @@ def test_cells(one: PairedTest) -> tuple[str, ...]:
     )
 
 
-def rank_rows(table: StudyTable) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def rank_rows(table: StudyFigures) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the ranks."""
     header = ("prompt", "method", "mean rank", "harmful", "harmless")
     rows: list[tuple[str, ...]] = [
@@ -195,7 +195,7 @@ def _markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
-def latex(table: StudyTable) -> str:
+def latex(table: StudyFigures) -> str:
     """All means as LaTeX tables, which need the package booktabs."""
     parts = ["% Needs \\usepackage{booktabs}."]
     parts += [_latex_table(one, len(table.models) > 1) for one in wide_tables(table)]
@@ -239,7 +239,7 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(one, one if one.isprintable() else " ") for one in text)
 
 
-def figures_csv(table: StudyTable) -> bytes:
+def figures_csv(table: StudyFigures) -> bytes:
     """Every mean, a row each."""
     header = (
         *("model", "prompt", "method", "set", "label", "measure"),
@@ -255,7 +255,7 @@ def figures_csv(table: StudyTable) -> bytes:
     return _csv(header, rows)
 
 
-def tests_csv(table: StudyTable) -> bytes:
+def tests_csv(table: StudyFigures) -> bytes:
     """Every paired test, a row each."""
     header = (
         *("model", "set", "label", "measure"),
