@@ -29,12 +29,16 @@ class ReportOptions(BaseModel):
             "default": "report.html in the folder; demur-report.html here for several folders"
         },
     )
+    full: bool = Field(
+        default=False,
+        description="put the text of answers to harmful queries into the page, folded; without it "
+        "they are redacted",
+    )
 
 
 def run_report(options: ReportOptions) -> None:
     """Write the report and say where it is."""
     from demur.records import kind_of
-    from demur.report import write_report
 
     kinds = {folder: kind_of(folder, finished=True) for folder in map(Path, options.folders)}
     for folder, kind in kinds.items():
@@ -44,11 +48,22 @@ def run_report(options: ReportOptions) -> None:
                 f"{folder} is a study, whose pages lie in its folder: give it alone, without "
                 "--output."
             )
+        if kind == "study" and options.full:
+            raise DemurError(
+                f"The pages of a study are always redacted: give the folder of one cell in {folder}"
+                " with --full."
+            )
     (first, kind), *_ = kinds.items()
     if kind == "study":
         show_path("Open in a browser:", _study_pages(first))
         return
-    show_path("Open in a browser:", write_report(options.folders, options.output))
+    show_path("Open in a browser:", _page(options))
+
+
+def _page(options: ReportOptions) -> Path:
+    from demur.report import write_report
+
+    return write_report(options.folders, options.output, full=options.full)
 
 
 def _study_pages(folder: Path) -> Path:
@@ -65,6 +80,7 @@ REPORT = Command(
     run=run_report,
     help="""Write one HTML file that shows runs, diagnoses, evaluations and attacks side by side.
 
-    The file works offline in any browser and sends no requests. Of a study, all tables, figures and
-    pages in its folder are written again.""",
+    The file works offline in any browser and sends no requests. Answers to harmful queries are
+    redacted in it, and refusals are not; --full has them, folded. Of a study, all tables, figures
+    and pages in its folder are written again.""",
 )

@@ -7,7 +7,15 @@ from rich.panel import Panel
 from rich.text import Text
 
 from demur.cli.comparison import answers_table, print_left_out
-from demur.cli.screen import new_table, one_line, print_again, printable, short_name, with_notes
+from demur.cli.screen import (
+    new_table,
+    one_line,
+    print_again,
+    printable,
+    short_name,
+    show_command,
+    with_notes,
+)
 from demur.cli.tables import (
     Row,
     behind_text,
@@ -23,7 +31,7 @@ from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
 from demur.optimization.examples import Example
 from demur.optimization.validation import Pick
-from demur.records import Label
+from demur.records import Label, Verdict, may_harm
 
 PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
@@ -47,6 +55,12 @@ def print_run(console: Console, run: Run) -> None:
     _print_front(console, run)
     for example in run.examples:
         console.print(_example(example))
+    if any(may_harm(example.label, does) for example in run.examples for does in _done(example)):
+        show_command(
+            "Redacted: an answer to a harmful query. Read it in the report of:",
+            "report",
+            [str(run.path), "--full"],
+        )
     print_again(console, run.path, "All responses")
     console.print()
     print_verdict_of_run(console, run)
@@ -141,8 +155,15 @@ def _rows(run: Run, comparison: Comparison) -> list[Row]:
     return rows
 
 
+def _done(example: Example) -> tuple[Verdict | None, Verdict | None]:
+    return example.before_verdict, example.after_verdict
+
+
 def _example(example: Example) -> Panel:
-    """A query with its responses; a verdict is green where it is as it should be, else red."""
+    """A query with its responses; a verdict is green where it is as it should be, else red.
+
+    A response that may do harm is redacted, as it is in the report.
+    """
     body = Text(f"{one_line(example.query, 500)}\n", style="italic")
     for when, response, does in (
         ("before", example.before, example.before_verdict),
@@ -151,6 +172,8 @@ def _example(example: Example) -> Panel:
         verdict = verdict_text(does, example.label)
         body.append(f"{when}  ", style="bold not italic")
         body.append(verdict.plain.ljust(9), style=f"bold not italic {verdict.style}")
-        body.append("  " + " ".join(printable(response).split()) + "\n", style="not italic")
+        hidden = response and may_harm(example.label, does)
+        text = "(redacted)" if hidden else " ".join(printable(response).split())
+        body.append(f"  {text}\n", style="not italic dim" if hidden else "not italic")
     body.rstrip()
     return Panel(body, title=Text(example.label), title_align="left")

@@ -45,6 +45,7 @@ from demur.records.responses import (
     JudgedResponse,
     Label,
     Verdict,
+    may_harm,
 )
 from demur.records.store import MeasurementHeader, MeasurementStore, StoredMeasurement
 from demur.records.tensors import StoredTensors, read_tensors, write_tensors
@@ -98,6 +99,7 @@ __all__ = [
     "in_conversation",
     "kind_of",
     "list_files",
+    "may_harm",
     "read_record",
     "read_tensors",
     "record_bytes",

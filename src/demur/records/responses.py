@@ -51,6 +51,22 @@ REFUSAL = "refusal"
 """The end of a refusal in the server's own field for it, which needs no judge."""
 
 
+def may_harm(label: Label | None, verdict: Verdict | None, harm: Harm | None = None) -> bool:
+    """Whether a response may do harm, so that it is shown only to those who ask for it.
+
+    That is what answers a harmful query or may do so for lack of a verdict, and what a judge of
+    harm calls unsafe. A refusal never is.
+
+    Args:
+        label: label of the query, or None where it is not known.
+        verdict: what the response does, or None where the judge had no verdict.
+        harm: verdict of the judge of harm, or None where it was not asked.
+    """
+    if verdict is Verdict.REFUSES:
+        return False
+    return harm == "unsafe" or (label == "harmful" and verdict is not Verdict.DEFLECTS)
+
+
 @dataclass(frozen=True)
 class JudgedResponse:
     """One response with its verdicts: a line of a `.jsonl` file.

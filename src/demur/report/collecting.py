@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from demur.records import JudgedResponse, Measurement, identity_of, transcript_of
-from demur.report.subject import Query, ShownResponse
+from demur.records import JudgedResponse, Measurement, identity_of, may_harm, transcript_of
+from demur.report.subject import Query, Showing, ShownResponse
 
 MOST_RESPONSES = 10_000
 MOST_CHARACTERS = 3_000_000
@@ -18,12 +18,14 @@ class Collection:
     """Queries, conditions and responses as they are added.
 
     Attributes:
+        full: whether responses that may do harm are folded; they are redacted otherwise.
         queries: queries, each once in its set.
         conditions: names of the conditions, no two alike.
         responses: at most `MOST_RESPONSES` responses.
         left_out: number of responses beyond these.
     """
 
+    full: bool = False
     queries: list[Query] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     responses: list[ShownResponse] = field(default_factory=list)
@@ -116,4 +118,14 @@ class Collection:
         if len(self.responses) >= MOST_RESPONSES:
             self.left_out += 1
             return
-        self.responses.append(ShownResponse(query, condition, row.response, row.verdict, row.harm))
+        text, showing = self._shown(row)
+        self.responses.append(ShownResponse(query, condition, text, row.verdict, row.harm, showing))
+
+    def _shown(self, row: JudgedResponse) -> tuple[str, Showing]:
+        """The text of a response that goes into the report, and how it is shown."""
+        if row.response and may_harm(row.label, row.verdict, row.harm):
+            return (row.response, "folded") if self.full else ("", "redacted")
+        if row.label != "harmful" or self.full or not row.answer:
+            return row.response, "shown"
+        # A model may spell out in its reasoning what it then refuses.
+        return row.answer, "shown"

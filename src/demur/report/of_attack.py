@@ -26,14 +26,18 @@ _FURTHER: tuple[tuple[str, RateName], ...] = (
 )
 
 
-def subject_of_attack(robustness: Robustness) -> Subject:
+def subject_of_attack(robustness: Robustness, *, full: bool = False) -> Subject:
     """What is shown of finished attacks.
+
+    Args:
+        robustness: the results.
+        full: whether responses that may do harm are in it, folded.
 
     Raises:
         DemurError: a measurement is missing or damaged.
     """
     record, figures = robustness.settings, robustness.figures
-    collection = Collection()
+    collection = Collection(full)
     collection.add_rows(robustness.responses())
     responses, shortened = collection.shortened()
     tables = [

@@ -21,15 +21,19 @@ from demur.report.scatter import Scatter
 from demur.report.subject import Arrow, Chart, Subject, Table, capitalized, rate_text
 
 
-def subject_of_diagnosis(diagnosis: Diagnosis) -> Subject:
+def subject_of_diagnosis(diagnosis: Diagnosis, *, full: bool = False) -> Subject:
     """What is shown of a finished diagnosis.
+
+    Args:
+        diagnosis: the diagnosis.
+        full: whether responses that may do harm are in it, folded.
 
     Raises:
         DemurError: a measurement is missing or damaged.
     """
     record, sheet = diagnosis.settings, diagnosis.sheet
     anchors, held_out = diagnosis.anchors(), diagnosis.held_out()
-    collection = Collection()
+    collection = Collection(full)
     for measurement in held_out:
         collection.add(HELD_OUT, measurement)
     for measurement in anchors:

@@ -42,8 +42,12 @@ _WRONG = {
 }
 
 
-def subject_of_evaluation(comparison: Comparison) -> Subject:
+def subject_of_evaluation(comparison: Comparison, *, full: bool = False) -> Subject:
     """What is shown of a finished evaluation.
+
+    Args:
+        comparison: the comparison of the evaluation.
+        full: whether responses that may do harm are in it, folded.
 
     Raises:
         DemurError: the comparison is not that of an evaluation, or a measurement is missing or
@@ -54,7 +58,7 @@ def subject_of_evaluation(comparison: Comparison) -> Subject:
         raise DemurError(
             "This comparison belongs to other work than an evaluation: report on that instead."
         )
-    collection = Collection()
+    collection = Collection(full)
     collection.add_rows(comparison.responses())
     responses, shortened = collection.shortened()
     wholes = [rates for rates in comparison.rates if rates.category is None]

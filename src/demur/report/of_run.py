@@ -40,15 +40,19 @@ HELD_OUT, ANCHORS = "held-out", "anchors"
 LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
-def subject_of_run(run: Run) -> Subject:
+def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     """What is shown of a finished run.
+
+    Args:
+        run: the run.
+        full: whether responses that may do harm are in it, folded.
 
     Raises:
         DemurError: a measurement is missing or damaged.
     """
     record = run.settings
     held_out, anchors = tuple(run.held_out()), anchors_of(run)
-    collection = Collection()
+    collection = Collection(full)
     for measurement in held_out:
         collection.add(HELD_OUT, measurement)
     for measurement in anchors:

@@ -48,6 +48,10 @@ class Query:
     set: str
 
 
+Showing = Literal["shown", "folded", "redacted"]
+"""How the text of a response is shown; in the page's data each is its place here."""
+
+
 @dataclass(frozen=True)
 class ShownResponse:
     """One response in the table.
@@ -55,9 +59,10 @@ class ShownResponse:
     Attributes:
         query: place of its query among the queries.
         condition: place of its condition among the conditions.
-        text: text of the response; never trusted.
+        text: text of the response; never trusted. Empty where it is redacted.
         verdict: what the response does, or None where the judge of refusal had no verdict.
         harm: verdict of the judge of harm, or None where it was not asked.
+        showing: whether the text is shown, folded until it is opened, or left out.
     """
 
     query: int
@@ -65,6 +70,7 @@ class ShownResponse:
     text: str
     verdict: Verdict | None
     harm: Harm | None
+    showing: Showing = "shown"
 
 
 @dataclass(frozen=True)
@@ -227,6 +233,10 @@ class Subject:
     date: str = ""
     dots: tuple[Dot, ...] = ()
     outcome: Kind | Literal[""] = ""
+
+    def number(self, showing: Showing) -> int:
+        """The number of responses that are shown in a way."""
+        return sum(one.showing == showing for one in self.responses)
 
 
 def dots_of(rates: Sequence[PromptRates]) -> tuple[Dot, ...]:

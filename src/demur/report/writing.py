@@ -22,13 +22,14 @@ from demur.evaluation.comparison import RESULTS, Comparison
 from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
-from demur.records import SETTINGS, kind_of
+from demur.records import SETTINGS, Verdict, kind_of
 from demur.report.charts import chart_svg, dot_groups, share
 from demur.report.of_attack import subject_of_attack
 from demur.report.of_diagnosis import subject_of_diagnosis
 from demur.report.of_evaluation import subject_of_evaluation
 from demur.report.of_run import subject_of_run
-from demur.report.subject import Subject, View, percent
+from demur.report.subject import Showing, Subject, View, percent
+from demur.settings import command_line
 
 REPORT = "report.html"
 SEVERAL = Path("demur-report.html")
@@ -42,18 +43,24 @@ Work = Run | Comparison | Diagnosis | Robustness
 
 
 def write_report(
-    items: Sequence[Work | str | Path] | Work | str | Path, output: str | Path | None = None
+    items: Sequence[Work | str | Path] | Work | str | Path,
+    output: str | Path | None = None,
+    *,
+    full: bool = False,
 ) -> Path:
     """Write one HTML file that shows finished work side by side: runs, evaluations and others.
 
     The file opens offline, asks nothing of any network and holds everything that it shows. Queries
-    and responses are in it as text only.
+    and responses are in it as text only. What may do harm is left out of it by default: the text
+    of answers to harmful queries (`may_harm`), and the reasoning before other responses to them.
 
     Args:
         items: what to show: runs, comparisons, diagnoses, what `attack` returns, or their folders;
             one or several.
         output: file to write. Default: `report.html` in the folder, or `demur-report.html` here
             for several.
+        full: whether these texts are in the file as well. The page folds the answers until they
+            are opened.
 
     Returns:
         The file.
@@ -66,6 +73,7 @@ def write_report(
     """
     wanted = "a run, a diagnosis, an evaluation or its folder"
     require_path("output", output, "the path of a file for the report")
+    require_kind("full", full, bool, "True or False")
     require_kind("items", items, (str, Path, *get_args(Work), Iterable), wanted)
     several = [items] if isinstance(items, str | Path | Work) else list(items)
     if not several:
@@ -83,9 +91,10 @@ def write_report(
         fix = other if output is not None else f"delete it, or {other}"
         raise DemurError(f"{target} is a folder: {fix}.")
     require_no_data(target)
-    subjects = [_subject(one, place) for one, place in zip(opened, places, strict=True)]
+    subjects = [_subject(one, place, full=full) for one, place in zip(opened, places, strict=True)]
+    again = command_line("report", [*map(str, places), *([] if full else ["--full"])])
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
-    write_bytes(target, _plain_text(_page(subjects)).encode("utf-8", "replace"))
+    write_bytes(target, _plain_text(_page(subjects, again)).encode("utf-8", "replace"))
     return target
 
 
@@ -121,20 +130,26 @@ def _folder_of(work: Work) -> Path:
     return work.folder if isinstance(work, Comparison) else work.path
 
 
-def _subject(work: Work, path: Path) -> Subject:
+def _subject(work: Work, path: Path, *, full: bool) -> Subject:
     if isinstance(work, Run):
-        subject = subject_of_run(work)
+        subject = subject_of_run(work, full=full)
     elif isinstance(work, Diagnosis):
-        subject = subject_of_diagnosis(work)
+        subject = subject_of_diagnosis(work, full=full)
     elif isinstance(work, Robustness):
-        subject = subject_of_attack(work)
+        subject = subject_of_attack(work, full=full)
     else:
-        subject = subject_of_evaluation(work)
+        subject = subject_of_evaluation(work, full=full)
     finished = datetime.fromtimestamp((path / RESULTS).stat().st_mtime, timezone.utc)
     return replace(subject, date=finished.strftime("%d %B %Y").lstrip("0"))
 
 
-def _page(subjects: Sequence[Subject]) -> str:
+def _page(subjects: Sequence[Subject], again: str) -> str:
+    """The page.
+
+    Args:
+        subjects: what it shows.
+        again: the command that shows what is redacted here, or that redacts what is not.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -149,6 +164,12 @@ def _page(subjects: Sequence[Subject]) -> str:
         title=subjects[0].title if not several else f"{len(subjects)} results side by side",
         subjects=subjects,
         several=several,
+        again=again,
+        redacted=sum(one.number("redacted") for one in subjects),
+        deflected=any(
+            response.verdict is Verdict.DEFLECTS for one in subjects for response in one.responses
+        ),
+        folded=sum(one.number("folded") for one in subjects),
         style=style,
         script=script,
         # Nothing but this very script and style may run or load, whatever a text tries.
@@ -185,7 +206,10 @@ def _plain(subject: Subject) -> Mapping[str, object]:
             [one.text, one.label or "", one.category or "", one.set] for one in subject.queries
         ],
         "responses": [
-            [one.query, one.condition, one.text, one.verdict, one.harm or ""]
+            [
+                *(one.query, one.condition, one.text, one.verdict, one.harm or ""),
+                get_args(Showing).index(one.showing),
+            ]
             for one in subject.responses
         ],
         "views": [_plain_view(view) for view in subject.views],

@@ -55,6 +55,9 @@ function shortened(text, most) {
   return characters.length <= most ? text : `${characters.slice(0, most).join('')}...`;
 }
 
+// How the text of a response is shown; 0 is as it is.
+const FOLDED = 1, REDACTED = 2;
+
 // What a response did, by the verdict on it; a verdict is null where the judge had none.
 const DID = { answers: 'answered', deflects: 'deflected', refuses: 'refused' };
 
@@ -78,4 +81,14 @@ function chip(verdict, label) {
 // How many of some responses have a verdict.
 function countOf(given, verdict) {
   return given.filter(one => one.verdict === verdict).length;
+}
+
+// The text of a response: as it is, behind a button, or a word where this page does not have it.
+function textOf({ text, showing }) {
+  if (showing === REDACTED) return [element('span', { class: 'hidden-text' }, 'Redacted')];
+  if (showing !== FOLDED) return [text];
+  return [element('button', {
+    type: 'button', class: 'hidden-text',
+    on: { click: event => event.target.replaceWith(text) },
+  }, 'Show the answer')];
 }

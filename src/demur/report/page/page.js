@@ -24,7 +24,7 @@ function drawPin({ number, query }, place) {
   const columns = answers.map(([condition, given]) => element('div', {},
     element('h4', {}, `${subject.conditions[condition]}: ${rate(given)}`),
     element('div', { class: 'text' }, ...given.flatMap(one => [
-      element('p', { class: 'text' }, chip(one.verdict, label), ' ', one.text),
+      element('p', { class: 'text' }, chip(one.verdict, label), ' ', ...textOf(one)),
     ]))));
   const names = [label, category, set, DATA.length > 1 ? subject.title : ''];
   return element('article', { class: 'pin' },

@@ -4,10 +4,10 @@ const AT_ONCE = 50;
 // For each subject the responses to each query, by condition.
 const ANSWERS = DATA.map(subject => {
   const answers = subject.queries.map(() => new Map());
-  for (const [query, condition, text, verdict, harm] of subject.responses) {
+  for (const [query, condition, text, verdict, harm, showing] of subject.responses) {
     const found = answers[query];
     if (!found.has(condition)) found.set(condition, []);
-    found.get(condition).push({ text, verdict, harm });
+    found.get(condition).push({ text, verdict, harm, showing });
   }
   return answers;
 });
@@ -32,8 +32,8 @@ function changeOf(answers) {
 
 const ROWS = DATA.flatMap((subject, number) => {
   const changes = ANSWERS[number].map(changeOf);
-  return subject.responses.map(([query, condition, text, verdict, harm]) => ({
-    number, query, condition, text, verdict, harm, change: changes[query],
+  return subject.responses.map(([query, condition, text, verdict, harm, showing]) => ({
+    number, query, condition, text, verdict, harm, showing, change: changes[query],
   }));
 }).sort((one, other) => other.change - one.change || one.number - other.number
   || one.query - other.query || one.condition - other.condition);
@@ -127,6 +127,6 @@ class ResponseTable {
           type: 'button', class: 'link', on: { click: () => pinQuery(row.number, row.query) },
         }, text),
         element('p', { class: 'meta' }, names.filter(Boolean).join(', '))),
-      element('td', {}, element('div', { class: 'text' }, row.text)));
+      element('td', {}, element('div', { class: 'text' }, ...textOf(row))));
   }
 }
