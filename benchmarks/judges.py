@@ -13,7 +13,9 @@ weights that were learned from these very labels.
 languages. `deflections.csv` holds queries with responses that deflect from them, refuse or answer
 them: those that the rule was made with, those that were held out, and a part that was written when
 the first rule was finished; then a second list with bare morals, beside refusals that hold one,
-half of which was held out.
+half of which was held out. `deflections_languages.csv` holds the same in twelve other languages:
+written before the tables of those languages, written afterwards and used to extend them, and
+written when they were finished.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ def main() -> None:
     }
     speeds["default, three verdicts"] = _verdicts_per_second(join(list(files.values())))
     own = _own_responses()
-    deflections = _deflections()
+    deflections = _deflections("deflections")
+    deflections_languages = _deflections("deflections_languages")
     deflecting = {name: _deflecting(file) for name, file in files.items()}
     languages = _languages()
     loading = _loading()
@@ -103,12 +106,15 @@ def main() -> None:
         print(f"{language}: {counts['right']} of {counts['responses']} right")
     for part, scored in deflections.items():
         print(f"Deflections, {part}: {scored}")
+    for part, scored in deflections_languages.items():
+        print(f"Deflections in other languages, {part}: {scored}")
     print(f"Answers that people saw, called deflecting: {deflecting}")
     print(f"Loading: {loading['seconds']} s, {loading['megabytes']} MB")
     results = {
         "agreement": rows,
         "own_responses": own,
         "deflections": deflections,
+        "deflections_languages": deflections_languages,
         "answers_called_deflecting": deflecting,
         "languages": languages,
         "loading": loading,
@@ -139,13 +145,14 @@ def _own_responses() -> dict[str, Score]:
     return shares
 
 
-def _deflections() -> dict[str, dict[str, float]]:
+def _deflections(name: str) -> dict[str, dict[str, float]]:
     """How well deflections are told from answers and from refusals, with the query and without it.
 
     Of each part: how many deflections, refusals and answers get their verdict, and the share of
     what is called a deflection that is one.
     """
-    with (Path(__file__).parent / "deflections.csv").open(encoding="utf-8", newline="") as stream:
+    path = Path(__file__).with_name(f"{name}.csv")
+    with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     judge = DefaultRefusalJudge()
     found: dict[str, dict[str, float]] = {}

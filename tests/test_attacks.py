@@ -272,6 +272,11 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
         "class Nothing:\n"
         "    def apply(self, query):\n"
         "        return None\n"
+        "class Changes:\n"
+        "    calls = 0\n"
+        "    def apply(self, query):\n"
+        "        self.calls += 1\n"
+        "        return f'w50 {query} {self.calls}'\n"
         "class Fails:\n"
         "    def apply(self, query):\n"
         "        raise KeyError('no')\n"
@@ -294,6 +299,7 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
     for name, message in (
         ("Same", "makes the same conversation of two queries"),
         ("Nothing", "returned None: return the attacked query"),
+        ("Changes", "makes something else of the same query at each call"),
         ("Fails", "failed .KeyError"),
         ("Exits", "failed .SystemExit: 0"),
         ("Taken", "Two attacks are called 'no attack'"),

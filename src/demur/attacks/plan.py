@@ -21,6 +21,9 @@ from demur.prompts.storage import JSON_FILE
 from demur.queries import QueryChoice, as_query_set, join_query_sets, labelled
 from demur.records import Queries, Query, identity_of, kind_of
 
+_ASKED_TWICE = 10
+"""Number of queries that an attack is given again, to see whether it makes the same of them."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -163,9 +166,16 @@ def attacked(attack: Attack, queries: Queries) -> Queries:
     """Queries as an attack makes them.
 
     Raises:
-        DemurError: the attack fails, or makes one query of two.
+        DemurError: the attack fails, makes one query of two, or changes from call to call.
     """
     texts: list[Query] = [attack.apply(query) for query in queries.texts]
+    for query, text in zip(queries.texts[:_ASKED_TWICE], texts, strict=False):
+        if identity_of(attack.apply(query)) != identity_of(text):
+            raise DemurError(
+                f"The attack {attack.name!r:.80} makes something else of the same query at each "
+                "call, so that no work could go on: let the result depend on the query alone, "
+                "for example by random.Random(str(query))."
+            )
     if len({identity_of(text) for text in texts}) < len(texts):
         raise DemurError(
             f"The attack {attack.name!r:.80} makes the same conversation of two queries: let what "

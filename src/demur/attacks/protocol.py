@@ -55,7 +55,8 @@ class Attack(Protocol):
             query: a text, or a `Conversation` whose last message is the query.
 
         Returns:
-            The attacked query; two queries never become the same one.
+            The attacked query, always the same for the same query; two queries never become the
+            same one.
         """
 
 

@@ -250,10 +250,14 @@ def asked_for(query: str) -> frozenset[str] | None:
     return found
 
 
+def last_message(query: str) -> str:
+    """The last message of a transcript; all of a text that is none."""
+    return query.rpartition(_LAST_TURN)[2]
+
+
 def _text_of(query: str) -> str:
     """The last message of a transcript, in lower case."""
-    last = query.rpartition(_LAST_TURN)[2]
-    return " ".join(last.lower().replace("\u2019", "'").split())
+    return " ".join(last_message(query).lower().replace("\u2019", "'").split())
 
 
 def rows() -> list[Sequence[Iterable[str]]]:
