@@ -52,7 +52,11 @@ class Readings:
 
 
 def directions_of(
-    measurements: Sequence[Measurement], components: int, folds: int, seed: int
+    measurements: Sequence[Measurement],
+    components: int,
+    folds: int,
+    seed: int,
+    basis: Tensor | None = None,
 ) -> Directions:
     """The directions that measurements give.
 
@@ -61,6 +65,7 @@ def directions_of(
         components: number of principal components, m.
         folds: number of folds that the regressions are averaged over.
         seed: seed of the folds.
+        basis: (d, m), orthonormal columns that take the place of the principal components.
 
     Raises:
         DemurError: a query has no verdict.
@@ -72,4 +77,5 @@ def directions_of(
         components=components,
         folds=folds,
         seed=seed,
+        basis=basis,
     )

@@ -88,6 +88,7 @@ def estimate_directions(
     components: int = 4,
     folds: int = 10,
     seed: int = 0,
+    basis: Tensor | None = None,
 ) -> Directions:
     """Fit the principal components and both regressions (section 4.1).
 
@@ -100,6 +101,7 @@ def estimate_directions(
         folds: number of folds, from 2 to N. The regressions are fitted without each fold in turn,
             and their weights are averaged.
         seed: seed of the assignment to folds, from 0 to 2**32 - 1.
+        basis: (d, m), orthonormal columns that take the place of the principal components.
 
     Raises:
         ValueError: there are more components or folds than N or d allows.
@@ -114,8 +116,14 @@ def estimate_directions(
             "The model has the same representation of every query, so there is no direction to "
             "estimate: use another model, or other queries."
         )
-    pca = PCA(n_components=components, svd_solver="full").fit(points)
-    projected = pca.transform(points)
+    if basis is None:
+        pca = PCA(n_components=components, svd_solver="full").fit(points)
+        axes, shares = pca.components_.T, pca.explained_variance_ratio_
+    else:
+        axes = basis.double().numpy()
+        shares = (points @ axes).var(axis=0) / points.var(axis=0).sum()
+    mean = points.mean(axis=0)
+    projected = (points - mean) @ axes
     splits = [train for train, _ in KFold(folds, shuffle=True, random_state=seed).split(projected)]
     refusal = _averaged(projected, refusal_probabilities.double().numpy(), splits)
     harmfulness = _averaged(projected, labels.double().numpy(), splits)
@@ -124,9 +132,9 @@ def estimate_directions(
         return torch.from_numpy(numpy.ascontiguousarray(values)).float()
 
     return Directions(
-        mean=tensor(pca.mean_),
-        components=tensor(pca.components_.T),
-        explained_variance=tensor(pca.explained_variance_ratio_),
+        mean=tensor(mean),
+        components=tensor(axes),
+        explained_variance=tensor(shares),
         refusal_weight=tensor(refusal[:-1]),
         refusal_bias=tensor(refusal[-1:]).squeeze(0),
         harmfulness_weight=tensor(harmfulness[:-1]),

@@ -16,7 +16,7 @@ from demur.queries.choosing import (
     require_one_label,
 )
 from demur.queries.instructions import load_instructions
-from demur.queries.loading import BUILT_IN, KINDS, SPLITS, load_query_set
+from demur.queries.loading import BUILT_IN, KINDS, SPLITS, is_own_set, load_query_set
 from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.queries.suites import SUITES, load_suite
@@ -46,6 +46,7 @@ __all__ = [
     "benchmark_state",
     "find_benchmark",
     "in_turn",
+    "is_own_set",
     "join_query_sets",
     "labelled",
     "load_applications",

@@ -32,6 +32,21 @@ harmful queries, and `ordinary`.
 KINDS = ("borderline", "ordinary")
 
 
+def is_own_set(name: str) -> bool:
+    """Whether a set is of the user's own queries: neither built in nor a public benchmark.
+
+    Args:
+        name: name of the set, also in a later turn (`name_in_turn`).
+    """
+    from demur.queries.benchmark_table import BENCHMARKS
+
+    parts = name.split(", ", maxsplit=1)[0].split("+")
+    return any(
+        one not in BUILT_IN and one not in BENCHMARKS and one.partition(":")[0] not in SPLITS
+        for one in parts
+    )
+
+
 def load_query_set(spec: str, label: Label) -> QuerySet:
     """Load the queries that `spec` names, all of them with one label.
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from demur.records import JudgedResponse, Measurement, identity_of, may_harm, transcript_of
+from demur.queries import is_own_set
+from demur.records import (
+    JudgedResponse,
+    Label,
+    Measurement,
+    identity_of,
+    may_harm,
+    transcript_of,
+)
 from demur.report.subject import Query, Showing, ShownResponse
 
 MOST_RESPONSES = 10_000
@@ -66,19 +74,30 @@ class Collection:
         place = self.condition(measurement.condition.fingerprint, measurement.name)
         return self.conditions[place]
 
-    def add(self, set: str, measurement: Measurement) -> None:
+    def add(
+        self,
+        set: str,
+        measurement: Measurement,
+        names: Mapping[Label, tuple[str, ...]] | None = None,
+    ) -> None:
         """Add the queries and responses of a measurement.
 
         Args:
             set: name of the query set in the report.
             measurement: measurement whose queries and responses are added.
+            names: names of the sets of each label that the queries come from; where there are
+                several, the category of a query is the name of its set.
         """
         condition = self.condition(measurement.condition.fingerprint, measurement.name)
         queries = measurement.queries
         for query, label, category, responses in zip(
             queries.texts, queries.labels, queries.categories, measurement.responses, strict=True
         ):
-            shown = Query(transcript_of(query), label, category, set)
+            several = () if names is None else names[label]
+            name = category if len(several) > 1 else next(iter(several), None)
+            shown = Query(
+                transcript_of(query), label, category, set, bool(name and is_own_set(name))
+            )
             place = self.query(shown, identity_of(query))
             for one in responses:
                 self._respond(place, condition, one)
@@ -93,7 +112,8 @@ class Collection:
                 self.left_out += 1
                 continue
             query = row.query if row.query is not None else f"(query {number})"
-            shown = Query(transcript_of(query), row.label, row.category, row.set)
+            own = row.query is not None and is_own_set(row.set)
+            shown = Query(transcript_of(query), row.label, row.category, row.set, own)
             place = self.query(shown, identity_of(query))
             self._respond(place, self.condition(row.condition or row.prompt, row.prompt), row)
 

@@ -78,7 +78,7 @@ def subject_of_evaluation(comparison: Comparison, *, full: bool = False) -> Subj
         title=_title(record),
         verdict=_verdict(wholes, found),
         outcome=found[0].kind if len(found) == 1 else "",
-        dots=dots_of(wholes),
+        dots=dots_of([(one.set, one) for one in wholes]),
         tables=tuple(tables),
         conditions=tuple(collection.conditions),
         queries=collection.queries,

@@ -10,6 +10,7 @@ from demur.diagnosis.settings import FOLDS
 from demur.errors import DemurError
 from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
+from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
 from demur.records import Label, Measurement
 from demur.report.again import run_again
@@ -53,8 +54,9 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     record = run.settings
     held_out, anchors = tuple(run.held_out()), anchors_of(run)
     collection = Collection(full)
+    names = _sets(run)
     for measurement in held_out:
-        collection.add(HELD_OUT, measurement)
+        collection.add(HELD_OUT, measurement, names)
     for measurement in anchors:
         collection.add(ANCHORS, measurement)
     responses, shortened = collection.shortened()
@@ -62,7 +64,7 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     verdict = run.verdict
     return Subject(
         kind="run",
-        dots=dots_of(run.comparison.rates),
+        dots=dots_of(_charted(run)),
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
         verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
         outcome=verdict.kind,
@@ -88,6 +90,24 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     )
 
 
+def _sets(run: Run) -> dict[Label, tuple[str, ...]]:
+    """The names of the held-out sets of each label."""
+    chosen = run.settings.settings.queries
+    return {"harmful": chosen.held_out_harmful, "harmless": chosen.held_out_harmless}
+
+
+def _charted(run: Run) -> list[tuple[str, PromptRates]]:
+    """The rates of the chart: of each held-out set by itself where there are several of a label."""
+    found: list[tuple[str, PromptRates]] = []
+    for label, names in _sets(run).items():
+        rates = [one for one in run.comparison.rates if one.label == label]
+        parts = [(str(one.category), one) for one in rates if one.category in names]
+        if len(names) < 2 or not parts:
+            parts = [(names[0] if names else one.set, one) for one in rates if not one.category]
+        found += sorted(parts, key=lambda part: names.index(part[0]) if part[0] in names else 0)
+    return found
+
+
 def _views(
     run: Run,
     collection: Collection,
@@ -95,7 +115,9 @@ def _views(
     anchors: tuple[Measurement, ...],
 ) -> tuple[list[View], Frame | None]:
     try:
-        scatter = Scatter(anchors or held_out, FOLDS, run.settings.settings.seed, collection)
+        _, basic, optimized = held_out
+        seed = run.settings.settings.seed
+        scatter = Scatter(anchors or held_out, FOLDS, seed, collection, (basic, optimized))
         moved = [Arrow(0, 1, dashed=True), Arrow(1, 2)]
         views = [scatter.view("Held-out queries", HELD_OUT, held_out, moved)]
         if anchors:

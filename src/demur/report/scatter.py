@@ -1,9 +1,10 @@
-"""The scatter of a report: points in the plane of two principal components."""
+"""The scatter of a report: points in a plane in which the movement can be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from demur.diagnosis.readings import Readings, directions_of
@@ -25,15 +26,26 @@ class Scatter:
         folds: number of folds that the boundaries are averaged over.
         seed: seed of the folds.
         collection: queries and conditions of the report.
+        moved: the same queries before and after, where there is a movement to see. Where the two
+            principal components hold less than half of it, the plane is that of the mean movements
+            of the harmful and of the harmless queries, and holds both whole.
 
     Raises:
         DemurError: a query has no verdict.
     """
 
     def __init__(
-        self, anchors: Sequence[Measurement], folds: int, seed: int, collection: Collection
+        self,
+        anchors: Sequence[Measurement],
+        folds: int,
+        seed: int,
+        collection: Collection,
+        moved: tuple[Measurement, Measurement] | None = None,
     ) -> None:
         self._directions = directions_of(anchors, 2, folds, seed)
+        self._basis = None if moved is None else _plane_of_movement(*moved, self._directions)
+        if self._basis is not None:
+            self._directions = directions_of(anchors, 2, folds, seed, self._basis)
         self._readings = Readings(tuple(anchors), self._directions)
         self._collection = collection
 
@@ -41,9 +53,12 @@ class Scatter:
     def frame(self) -> Frame:
         """Axes and boundaries. They are fitted in the plane itself."""
         plane = self._directions
+        names = ("principal component 1", "principal component 2")
+        if self._basis is not None:
+            names = ("what the prompt moves apart", "what it moves together")
         first, second = (
-            f"principal component {place} ({100 * share:.0f} % of the variance)"
-            for place, share in enumerate(plane.explained_variance.tolist(), start=1)
+            f"{name} ({100 * share:.0f} % of the variance)"
+            for name, share in zip(names, plane.explained_variance.tolist(), strict=True)
         )
         readable = self._readings.refusal_is_readable
         return Frame(
@@ -107,6 +122,30 @@ class Scatter:
             points=_points(self._directions, states[list(rows)]),
             refused=None if rates is None else [round(rates[row], 3) for row in rows],
         )
+
+
+def _plane_of_movement(
+    before: Measurement, after: Measurement, components: Directions
+) -> Tensor | None:
+    """(d, 2), the plane of both mean movements; None where the components show enough of them.
+
+    Its first axis is how much further the harmful queries go than the harmless ones.
+    """
+    moved = after.states - before.states
+    harmful, harmless = (
+        moved[before.queries.rows(harmful=one)].mean(dim=0) for one in (True, False)
+    )
+    means = torch.stack([harmful, harmless])
+    whole = means.square().sum()
+    if not whole.isfinite() or (means @ components.components).square().sum() >= whole / 2:
+        return None
+    apart = harmful - harmless
+    first = apart / apart.norm()
+    rest = harmful + harmless - ((harmful + harmless) @ first) * first
+    basis = torch.stack([first, rest / rest.norm()], dim=1)
+    # Movements that are the same, or opposite ones, span no plane.
+    small = 1e-3 * whole.sqrt()
+    return basis if min(apart.norm(), rest.norm()) > small else None
 
 
 def _rows(measurement: Measurement) -> list[int]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from demur.evaluation.figures import PromptRates, set_title
+from demur.evaluation.figures import PromptRates
 from demur.evaluation.verdict import Kind
+from demur.queries import KINDS, SPLITS
 from demur.records import Harm, Label, Rate, Verdict
 from demur.report.again import Again
 
@@ -40,12 +41,14 @@ class Query:
         label: label of the query, or None where it is not known.
         category: category of the query, or None.
         set: name of the query set.
+        own: whether the query is the user's own, neither built in nor of a public benchmark.
     """
 
     text: str
     label: Label | None
     category: str | None
     set: str
+    own: bool = False
 
 
 Showing = Literal["shown", "folded", "redacted"]
@@ -99,7 +102,7 @@ class Dot:
     """A rate with its interval, one of the chart beside the verdict.
 
     Attributes:
-        group: what the rate is over, for example `test, harmful`.
+        group: what the rate is over, for example `Harmful queries, test`.
         label: label of those queries, or None where it is not known.
         prompt: name of the prompt.
         place: place of the prompt among those of the chart, which gives its colour.
@@ -239,20 +242,33 @@ class Subject:
         return sum(one.showing == showing for one in self.responses)
 
 
-def dots_of(rates: Sequence[PromptRates]) -> tuple[Dot, ...]:
-    """The rates of refusals over whole sets as dots; those without a verdict are left out."""
-    prompts = list(dict.fromkeys(one.prompt for one in rates))
+def dots_of(rates: Sequence[tuple[str, PromptRates]]) -> tuple[Dot, ...]:
+    """Rates of refusals as dots; those without a verdict are left out.
+
+    Args:
+        rates: each with the name of the set that it is over.
+    """
+    prompts = list(dict.fromkeys(one.prompt for _, one in rates))
     return tuple(
         Dot(
-            set_title(one.set, one.label),
+            _queries_of(name, one.label),
             one.label,
             one.prompt,
             prompts.index(one.prompt),
             one.refused,
         )
-        for one in rates
-        if one.category is None and one.refused is not None
+        for name, one in rates
+        if one.refused is not None
     )
+
+
+def _queries_of(name: str, label: Label | None) -> str:
+    """What the queries of a set are called, for example `Borderline queries, test`."""
+    split, _, rest = name.partition(":")
+    kind = next((one for one in KINDS if rest.startswith(one)), None)
+    if split in SPLITS and kind is not None:
+        return f"{kind.capitalize()} queries, {split}{rest.removeprefix(kind)}"
+    return f"{label.capitalize()} queries, {name}" if label else name
 
 
 def rate_text(rate: Rate | None) -> str:

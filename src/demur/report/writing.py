@@ -24,6 +24,7 @@ from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.records import SETTINGS, Verdict, kind_of
 from demur.report.charts import chart_svg, dot_groups, share
+from demur.report.differences import SideBySide, differences_between
 from demur.report.of_attack import subject_of_attack
 from demur.report.of_diagnosis import subject_of_diagnosis
 from demur.report.of_evaluation import subject_of_evaluation
@@ -33,7 +34,7 @@ from demur.settings import command_line
 
 REPORT = "report.html"
 SEVERAL = Path("demur-report.html")
-SCRIPTS = ("drawing.js", "scatter.js", "responses.js", "page.js")
+SCRIPTS = ("drawing.js", "scatter.js", "responses.js", "changes.js", "page.js")
 
 _DRIVING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ESCAPED = re.compile(f"{_DRIVING.pattern}|[<>&\u2028\u2029]")
@@ -92,9 +93,17 @@ def write_report(
         raise DemurError(f"{target} is a folder: {fix}.")
     require_no_data(target)
     subjects = [_subject(one, place, full=full) for one, place in zip(opened, places, strict=True)]
+    differences: list[SideBySide] = []
+    if len(subjects) > 1:
+        # Two evaluations of one prompt on two days have one title.
+        subjects = [
+            replace(one, title=f"{place.resolve().name}: {one.title}")
+            for one, place in zip(subjects, places, strict=True)
+        ]
+        differences = differences_between(opened, [one.title for one in subjects])
     again = command_line("report", [*map(str, places), *([] if full else ["--full"])])
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
-    write_bytes(target, _plain_text(_page(subjects, again)).encode("utf-8", "replace"))
+    write_bytes(target, _plain_text(_page(subjects, differences, again)).encode("utf-8", "replace"))
     return target
 
 
@@ -143,11 +152,12 @@ def _subject(work: Work, path: Path, *, full: bool) -> Subject:
     return replace(subject, date=finished.strftime("%d %B %Y").lstrip("0"))
 
 
-def _page(subjects: Sequence[Subject], again: str) -> str:
+def _page(subjects: Sequence[Subject], differences: Sequence[SideBySide], again: str) -> str:
     """The page.
 
     Args:
         subjects: what it shows.
+        differences: how they differ.
         again: the command that shows what is redacted here, or that redacts what is not.
     """
     from jinja2 import Environment, StrictUndefined
@@ -165,6 +175,7 @@ def _page(subjects: Sequence[Subject], again: str) -> str:
         subjects=subjects,
         several=several,
         again=again,
+        differences=differences,
         redacted=sum(one.number("redacted") for one in subjects),
         deflected=any(
             response.verdict is Verdict.DEFLECTS for one in subjects for response in one.responses
@@ -203,7 +214,8 @@ def _plain(subject: Subject) -> Mapping[str, object]:
         "kind": subject.kind,
         "conditions": subject.conditions,
         "queries": [
-            [one.text, one.label or "", one.category or "", one.set] for one in subject.queries
+            [one.text, one.label or "", one.category or "", one.set, int(one.own)]
+            for one in subject.queries
         ],
         "responses": [
             [

@@ -67,4 +67,5 @@ startTheme();
 for (const place of document.querySelectorAll('.scatter')) {
   new Scatter(place, Number(place.dataset.subject));
 }
+for (const place of document.querySelectorAll('.changed')) new Changes(place);
 new ResponseTable();

@@ -35,7 +35,8 @@ const ROWS = DATA.flatMap((subject, number) => {
   return subject.responses.map(([query, condition, text, verdict, harm, showing]) => ({
     number, query, condition, text, verdict, harm, showing, change: changes[query],
   }));
-}).sort((one, other) => other.change - one.change || one.number - other.number
+}).sort((one, other) => other.change - one.change
+  || queryOf(other)[4] - queryOf(one)[4] || one.number - other.number
   || one.query - other.query || one.condition - other.condition);
 
 function queryOf(row) {
@@ -50,6 +51,7 @@ const FILTERS = [
   ['outcome', row => outcomeOf(row.verdict, queryOf(row)[1])],
   ['category', row => queryOf(row)[2]],
   ['set', row => queryOf(row)[3]],
+  ['queries', row => (queryOf(row)[4] ? 'your own' : 'built-in or public')],
   ['harm', row => row.harm],
   ['changed', row => (row.change ? 'verdict changes' : 'verdict stays')],
 ];

@@ -23,7 +23,8 @@ class Scatter {
     this.tip = element('div', { class: 'tip', role: 'status', hidden: true });
     this.plot = element('div', { class: 'plot' });
     this.slider = element('div', { class: 'training', hidden: true });
-    place.append(this.controls, this.plot, this.slider);
+    this.legend = element('p', { class: 'note arrows' });
+    place.append(this.controls, this.slider, this.plot, this.legend);
     this.drawControls();
     this.draw();
     new ResizeObserver(() => this.draw()).observe(this.plot);
@@ -73,6 +74,7 @@ class Scatter {
     }
     this.controls.replaceChildren(...parts);
     this.drawSlider();
+    this.drawLegend();
     if (focused) {
       const again = this.controls.querySelector(`[data-control="${CSS.escape(focused)}"]`);
       if (again) again.focus();
@@ -146,6 +148,24 @@ class Scatter {
     });
     input.value = this.step;
     this.slider.replaceChildren(element('span', {}, 'Training'), input, output);
+  }
+
+  // What each arrow and line is; of the training, what to look for.
+  drawLegend() {
+    const name = place => shortened(this.view.series[place].name, 30);
+    const arrows = this.view.steps
+      ? [[`arrow: from before the training to the chosen step`, '']]
+      : this.view.arrows.map(([from, to, dashed]) => [`${name(from)} to ${name(to)}`, dashed ? 'dashed' : '']);
+    const lines = ['harmfulness', 'refusal'].filter(one => this.subject.frame && this.subject.frame[one])
+      .map(one => [`${one} boundary`, one]);
+    this.legend.replaceChildren(
+      ...arrows.map(([text, kind]) => key(text, `arrow ${kind}`, true)),
+      ...lines.map(([text, kind]) => key(text, `boundary ${kind}`, false)));
+    if (this.view.steps) {
+      this.legend.append('Move the slider. Look for the filled marks (harmful) going to the side of ' +
+        'the refusal boundary where queries are refused while the hollow ones (harmless) stay; where ' +
+        'both go the same way, the prompt refuses more of everything.');
+    }
   }
 
   stepName() {
@@ -383,6 +403,14 @@ function drawArrow(picture, [x1, y1], [x2, y2], kind) {
       class: 'head',
       d: `M${x2},${y2}L${bx - 4.5 * uy},${by + 4.5 * ux}L${bx + 4.5 * uy},${by - 4.5 * ux}Z`,
     }));
+}
+
+// A sample of a line or an arrow with its meaning.
+function key(text, kind, headed) {
+  const line = shape('line', { class: kind, x1: 1, x2: headed ? 22 : 29, y1: 7, y2: 7 });
+  const head = headed ? [shape('path', { class: 'head', d: 'M30,7L21,2.5V11.5Z' })] : [];
+  return element('span', { class: 'legend-key' },
+    shape('svg', { viewBox: '0 0 31 14', 'aria-hidden': 'true' }, line, ...head), text);
 }
 
 function niceStep(rough) {

@@ -1,0 +1,180 @@
+"""What the page shows whom: changes, the user's own queries, arrows, several days, and paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from demur import evaluate, write_report
+from demur.evaluation.answerers.files import ResponseFiles
+from demur.optimization import Run
+from demur.queries import is_own_set
+from demur.report.collecting import MOST_RESPONSES
+from tests.browser import MISSING, Browser, is_installed, running_browser
+from tests.report_folders import BASIC, finished_evaluation, finished_run
+from tests.test_report import read
+
+if not is_installed():
+    pytest.skip(MISSING, allow_module_level=True)
+
+NO, YES = "I'm sorry, but I can't help with that.", "Sure. PLACEHOLDER"
+OWN, BUILT_IN = "shop.txt", "test"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as running:
+        yield running
+
+
+def day(folder: Path, refused: dict[str, tuple[int, int]], queries: int = 20) -> Path:
+    """An evaluation in which each set refuses its first queries under no prompt and under one."""
+    rows = [
+        {
+            "prompt": prompt,
+            "set": name,
+            "label": "harmful",
+            "query": f"{name}: question {row}?",
+            "response": NO if row < counts[place] else YES,
+        }
+        for place, prompt in enumerate(("none", "mine"))
+        for name, counts in refused.items()
+        for row in range(queries)
+    ]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = folder.parent / f"{folder.name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return evaluate(ResponseFiles([file]), output=folder).folder
+
+
+def test_what_changed_has_the_users_own_queries_first(browser: Browser, tmp_path: Path) -> None:
+    folder = day(tmp_path / "june", {BUILT_IN: (5, 17), OWN: (5, 3)})
+    browser.open(write_report(folder))
+    assert browser.texts(".changed h3") == ["Your own queries", "All other queries"]
+    told = browser.texts(".changed > p")
+    assert told == [
+        "2 of 20 changed from none to mine: 0 right now and wrong before, 2 wrong now and right "
+        "before.",
+        "12 of 20 changed from none to mine: 12 right now and wrong before, 0 wrong now and right "
+        "before.",
+    ]
+    lists = browser.all(".changes")
+    assert "refused, right \u2192 mine: answered, wrong" in lists[0].text
+    assert len(lists[1].find_elements("css selector", "li")) == 8
+    browser.find(".all-changes").click()
+    assert len(lists[1].find_elements("css selector", "li")) == 12
+    assert browser.texts("#table tbody td:nth-child(3) p")[0] == f"harmful, {OWN}"
+    lists[0].find_element("css selector", "button").click()
+    assert browser.find("#pins").is_displayed()
+    assert "Redacted" in browser.find(".pin").text
+
+
+def test_which_sets_are_the_users_own() -> None:
+    for name in ("shop.txt", "table.csv:goal", "test+shop.txt", "shop.txt, third turn"):
+        assert is_own_set(name)
+    for name in ("held-out", "test:borderline", "test, third turn", "advbench", "test+held-out"):
+        assert not is_own_set(name)
+
+
+def test_a_folded_answer_opens(browser: Browser, tmp_path: Path) -> None:
+    folder = day(tmp_path / "june", {OWN: (5, 3)})
+    browser.open(write_report(folder, full=True))
+    assert "PLACEHOLDER" not in browser.find("#table").text
+    browser.find("#table .hidden-text").click()
+    assert "PLACEHOLDER" in browser.find("#table").text
+    assert len(browser.all("#table .hidden-text")) == 15 + 17 - 1
+
+
+def test_two_days_stand_side_by_side_with_tests(browser: Browser, tmp_path: Path) -> None:
+    june, july = (
+        day(tmp_path / name, {OWN: (5, last)}) for name, last in (("june", 20), ("july", 9))
+    )
+    browser.open(write_report([june, july], tmp_path / "both.html"))
+    assert [text.split(":")[0] for text in browser.texts(".subjects h2")] == ["june", "july"]
+    shown = browser.find("#differences").find_element("xpath", "..").text
+    assert "mine: Worse than before, for it lets more harm through: mine refuses 9 of 20" in shown
+    assert "none: no query changed, of 20." in shown
+    assert "-55.0" in shown
+    assert "< 0.001 worse" in shown
+    assert f"{OWN}: question 10?" in shown
+    assert "Queries that changed, mine" in shown
+    for width in (1280, 390):
+        browser.resize(width)
+        cut = "return [...document.querySelectorAll('.card .wide')].filter(one => "
+        assert browser.run(f"{cut} one.scrollWidth > one.clientWidth + 1).length") == 0
+    browser.resize(1280)
+
+
+def test_results_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    june, other = day(tmp_path / "june", {OWN: (5, 9)}), day(tmp_path / "other", {"b.txt": (5, 9)})
+    words = " ".join(read(write_report([june, other], tmp_path / "both.html")).words)
+    assert "They cannot be compared." in words
+    assert "have no query in common" in words
+    runs = [finished_run(tmp_path / name) for name in ("a", "b")]
+    words = " ".join(read(write_report(runs, tmp_path / "both.html")).words)
+    assert f"demur evaluate --prompt {runs[0]} --prompt {runs[1]}" in words
+
+
+def test_arrows_and_the_training_are_explained(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(finished_run(tmp_path / "run")))
+    legend = browser.find(".arrows").text
+    for text in (f"none to {BASIC}", f"{BASIC} to optimized", "harmfulness boundary"):
+        assert text in legend
+    browser.control("Training").click()
+    assert "Look for the filled marks" in browser.find(".arrows").text
+    assert browser.texts(".dots .title")[0].startswith("Harmful queries, held-out")
+
+
+def test_the_plane_is_one_in_which_the_movement_can_be_seen(tmp_path: Path) -> None:
+    """The movement lies in a direction of small variance, which the components leave out."""
+    run = Run.load(finished_run(tmp_path / "run"))
+    assert "principal component" in read(write_report(run)).data[0]["frame"]["axes"][0]
+    _, basic, optimized = measured = tuple(run.held_out())
+    far = 30 * torch.randn(len(basic.queries), 2, generator=torch.Generator().manual_seed(1))
+    for one in measured:
+        one.states[:, 6:] = far
+    optimized.states[:] = basic.states
+    optimized.states[:20, 4] += 3
+    optimized.states[:, 5] += 2
+    from demur.report.collecting import Collection
+    from demur.report.scatter import Scatter
+
+    held_out = (basic, optimized)
+    collection = Collection()
+    for one in held_out:
+        collection.add("held-out", one)
+    plain = Scatter(held_out, 3, 0, collection)
+    moved = Scatter(held_out, 3, 0, collection, held_out)
+    assert "principal component" in plain.frame.axes[0]
+    assert moved.frame.axes[0].startswith("what the prompt moves apart")
+    view = moved.view("v", "held-out", held_out, ())
+    points = torch.tensor([one.points for one in view.series])
+    went = points[1] - points[0]
+    assert went[:20].mean(dim=0).norm() == pytest.approx(13**0.5, abs=0.01)
+    assert went[20:].mean(dim=0).norm() == pytest.approx(2, abs=0.01)
+
+
+def test_on_paper_nothing_asks_to_be_pressed(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(finished_run(tmp_path / "run")))
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        for selector in ("#filters", "#theme", "#more", ".scatter .controls"):
+            assert not browser.find(selector).is_displayed()
+        assert browser.find(".dots").is_displayed()
+        paper = browser.run("return getComputedStyle(document.body).backgroundColor")
+        assert paper == "rgb(255, 255, 255)"
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_ten_thousand_responses_open_soon(browser: Browser, tmp_path: Path) -> None:
+    folder = finished_evaluation(tmp_path / "e", queries=MOST_RESPONSES // 2, words=40)
+    browser.open(folder / "report.html")
+    took = browser.run("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+    print(f"opened in {took:.0f} ms")
+    assert f"{MOST_RESPONSES:,} responses" in browser.find("#count").text
+    assert took < 4000  # under 1 s on a quiet machine; this one may be busy
