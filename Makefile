@@ -1,13 +1,13 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
-# Three sets of tests run apart from `make test`: `make inspect`, `make capability` and `make
-# reference`. `make package` builds and tries the wheel, `make docs` builds the site, `make engines` runs
-# an export in other engines.
+# Four sets of tests run apart from `make test`: `make inspect`, `make capability`, `make cluster` and
+# `make reference`. `make package` builds and tries the wheel, `make docs` builds the site, `make
+# engines` runs an export in other engines.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect capability reference engines package docs format clean
+.PHONY: demo test lint types unit inspect capability cluster reference engines package docs format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -35,6 +35,10 @@ inspect: .venv/installed-inspect
 # lm-eval brings some forty packages.
 capability: .venv/installed-lm-eval
 	$(BIN)/python -m pytest tests/test_capability.py
+
+# Two workers of a Ray cluster on this machine.
+cluster: .venv/installed-ray
+	$(BIN)/python -m pytest tests/test_study_cluster.py
 
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
@@ -96,6 +100,10 @@ format: .venv/installed-dev
 
 .venv/installed-docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+.venv/installed-ray: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	touch $@
 
 .venv/installed-lm-eval: .venv/installed-dev

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from demur.queries import Conversation, QuerySet, load_query_set
     from demur.report import write_report
     from demur.sharing import push
-    from demur.study import FinishedStudy, Study
+    from demur.study import FinishedStudy, RayCluster, Study
 
 __all__ = [
     "ChatModel",
@@ -44,6 +44,7 @@ __all__ = [
     "GateResult",
     "OptimizeSettings",
     "QuerySet",
+    "RayCluster",
     "ResponseFiles",
     "Robustness",
     "Run",
@@ -76,6 +77,7 @@ _HOMES = {
     "GateResult": "demur.gate",
     "OptimizeSettings": "demur.optimization",
     "QuerySet": "demur.queries",
+    "RayCluster": "demur.study",
     "ResponseFiles": "demur.evaluation.answerers.files",
     "Robustness": "demur.attacks",
     "Run": "demur.optimization",

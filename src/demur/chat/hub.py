@@ -63,23 +63,17 @@ def hub_snapshot(
     Raises:
         DemurError: no such model, a gated one, no connection, or no weights that demur reads.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     with explained_download(str(model)):
         try:
-            information = HfApi(endpoint=endpoint()).model_info(
-                model.name.repository,
-                revision=model.name.revision,
-                files_metadata=True,
-                timeout=_SECONDS,
-            )
+            sizes = _sizes(model)
         except Exception as error:
             status = status_of(error)
             refused = type(error).__name__ in ("GatedRepoError", "RepositoryNotFoundError")
             if refused or (status is not None and status < 500):
                 raise
             return _cached(model, trust_remote_code, error)
-        sizes = {file.rfilename: file.size or 0 for file in information.siblings or ()}
         texts, weights = _select(model, list(sizes), trust_remote_code)
         # The first is asked for by its revision, so that the cache knows which commit that was and
         # finds it without a connection; the others follow by the commit, so that all are of one.
@@ -107,6 +101,34 @@ def hub_snapshot(
                 folder = path.parents[len(Path(file).parts) - 1]
                 revision = folder.name
         return HubFiles(folder if texts else path, folder.name)
+
+
+def weights_on_hub(model: HubModel) -> dict[str, int]:
+    """The files with a model's weights, and the bytes of each; nothing is downloaded.
+
+    Args:
+        model: the model.
+
+    Raises:
+        DemurError: no such model, a gated one, no connection, or no weights that demur reads.
+    """
+    with explained_download(str(model)):
+        sizes = _sizes(model)
+        _, weights = _select(model, list(sizes), False)
+    return {file: sizes[file] for file in weights}
+
+
+def _sizes(model: HubModel) -> dict[str, int]:
+    """The bytes of each file of a model, as the hub lists them."""
+    from huggingface_hub import HfApi
+
+    information = HfApi(endpoint=endpoint()).model_info(
+        model.name.repository,
+        revision=model.name.revision,
+        files_metadata=True,
+        timeout=_SECONDS,
+    )
+    return {file.rfilename: file.size or 0 for file in information.siblings or ()}
 
 
 def _select(

@@ -26,7 +26,7 @@ from demur.errors import DemurError
 from demur.files import require_replaceable
 
 if TYPE_CHECKING:
-    from demur.study import FinishedStudy, StudyPlan
+    from demur.study import FinishedStudy, RayCluster, StudyPlan
     from demur.study.recheck import StudyCheck
 
 FAILED = 1
@@ -40,6 +40,8 @@ the others; the exit status is 1 then.
 
 With --plan, the grid is checked and printed with what it costs, and nothing is done. With --report,
 tables, figures and pages are made again from what is stored, without a model.
+
+With --ray, the cells are done on a Ray cluster; `docs/cluster.md` describes it.
 
 With --baseline, or requirements in the file, it is a gate: the exit status is 1 where a prompt of a
 model got worse than in an earlier study, or breaks a requirement."""
@@ -56,6 +58,32 @@ class StudyGate(BaseModel):
     )
     summary: Path | None = Field(default=None, description="Markdown file to write")
     junit: Path | None = Field(default=None, description="JUnit XML file to write")
+
+
+class StudyCluster(BaseModel):
+    """Cluster: many cells at once, with demur[ray]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ray: bool = Field(
+        default=False, description="do the cells on a Ray cluster: on all cores or GPUs of here"
+    )
+    ray_address: str | None = Field(
+        default=None, description="address of a running Ray cluster, or auto, instead"
+    )
+
+    @property
+    def runner(self) -> RayCluster | None:
+        """What does the cells; None for this process.
+
+        Raises:
+            DemurError: Ray is not installed.
+        """
+        if not self.ray and self.ray_address is None:
+            return None
+        from demur.study import RayCluster
+
+        return RayCluster(self.ray_address)
 
 
 class StudyOptions(BaseModel):
@@ -79,6 +107,7 @@ class StudyOptions(BaseModel):
         default=False, description="write tables, figures and pages again, and do nothing else"
     )
     gate: StudyGate = Field(default_factory=StudyGate)
+    cluster: StudyCluster = Field(default_factory=StudyCluster)
 
 
 def run_study(options: StudyOptions) -> None:
@@ -91,6 +120,9 @@ def run_study(options: StudyOptions) -> None:
         raise DemurError("--plan and --report exclude each other: leave one out.")
     if (options.plan or options.report) and options.gate != StudyGate():
         raise DemurError("--plan and --report check nothing: leave the options of the gate out.")
+    if (options.plan or options.report) and options.cluster != StudyCluster():
+        raise DemurError("--plan and --report do no cells: leave the options of the cluster out.")
+    runner = options.cluster.runner
     if options.report:
         finished = FinishedStudy.load(folder_of(options))
         finished.write(progress)
@@ -114,7 +146,7 @@ def run_study(options: StudyOptions) -> None:
     }
     for wanted in filter(None, files.values()):
         require_replaceable(wanted)
-    do_study(plan, progress)
+    do_study(plan, progress, runner)
     finished = FinishedStudy.load(plan.path)
     finished.write(progress, pages=False)
     print_study(console, finished)

@@ -1,8 +1,8 @@
 """Studies: models x prompts x methods x seeds, to tables, tests and figures.
 
-`settings` reads the file, `planning` makes the cells and says what they cost, `work` does them, and
-`results` reads what came of them and makes tables, figures and pages. `recheck` compares a study
-with an earlier one.
+`settings` reads the file, `planning` makes the cells and says what they cost, and `work` does them
+here, or `cluster` on many machines. `results` reads what came of them and makes tables, figures and
+pages. `recheck` compares a study with an earlier one.
 """
 
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from demur.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from demur.study.cluster import RayCluster
     from demur.study.planning import StudyPlan, plan_study
     from demur.study.recheck import StudyCheck, check_study
     from demur.study.record import KIND
@@ -23,6 +24,7 @@ else:
         {
             "KIND": "demur.study.record",
             "FinishedStudy": "demur.study.results",
+            "RayCluster": "demur.study.cluster",
             "StudyCheck": "demur.study.recheck",
             "check_study": "demur.study.recheck",
             "Study": "demur.study.study",
@@ -37,6 +39,7 @@ else:
 __all__ = [
     "KIND",
     "FinishedStudy",
+    "RayCluster",
     "Study",
     "StudyCheck",
     "StudyPlan",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from demur.evaluation.chosen import Chosen
@@ -20,6 +20,31 @@ Pair: TypeAlias = tuple[str, str]
 def run_of(cell: Cell) -> str:
     """The folder of the run whose prompt an evaluation measures."""
     return cell.folder.replace("evaluations/", "runs/", 1)
+
+
+def needs_of(cells: Iterable[Cell]) -> Mapping[str, frozenset[str]]:
+    """What must have ended before a cell may begin, where several cells are done at once.
+
+    The measurements under no prompt and under a basic prompt belong to the first cell that needs
+    them; the others copy them when it has ended. An evaluation needs its run as well.
+
+    Args:
+        cells: the cells of a study in their order.
+
+    Returns:
+        By the folder of each cell the folders of others.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    found: dict[str, frozenset[str]] = {}
+    for cell in cells:
+        same = (cell.kind, cell.model, cell.seed)
+        shared = {first.setdefault(same, cell.folder)}
+        if cell.kind == "run":
+            shared.add(first.setdefault((*same, cell.prompt), cell.folder))
+        elif cell.prompt is not None:
+            shared.add(run_of(cell))
+        found[cell.folder] = frozenset(shared - {cell.folder})
+    return found
 
 
 def grid_of(settings: StudySettings, runs: Mapping[Pair, Plan], chosen: Chosen) -> Iterator[Cell]:

@@ -14,6 +14,7 @@ from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.settings import JudgeSettings
 from demur.files import safe_name
 from demur.optimization.plan import Plan, plan_of
+from demur.optimization.validation import Pick
 from demur.progress import Progress
 from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
 from demur.records.folder import RESULTS
@@ -148,6 +149,16 @@ class StudyPlan:
     def cost(self) -> Cost:
         """What all cells that are left cost."""
         return sum(self.costs.values(), Cost())
+
+    def told(self, cell: Cell) -> str:
+        """Which cell of how many it is, for people."""
+        cells = self.record.cells
+        return f"Cell {cells.index(cell) + 1} of {len(cells)}, {cell.title}"
+
+    def pick_of(self, cell: Cell) -> Pick:
+        """How a run chooses its epoch."""
+        assert cell.prompt is not None
+        return self.runs[cell.prompt, cell.method].settings.pick
 
     def prompts_of(self, cell: Cell) -> tuple[str, ...]:
         """What the prompts of an evaluation are loaded by."""

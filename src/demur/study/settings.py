@@ -130,6 +130,29 @@ class StudyMethod:
 
 
 @dataclass(frozen=True)
+class StudySource:
+    """What a study's settings are made from, as plain values that another machine can be told.
+
+    Attributes:
+        given: what the study's file has, as tables.
+        name: name of the study where it is not given.
+        where: the file, for messages; empty for values from Python.
+    """
+
+    given: Mapping[str, Any]
+    name: str
+    where: str
+
+    def read(self) -> StudySettings:
+        """The settings.
+
+        Raises:
+            DemurError: as for `read_study`.
+        """
+        return study_settings(self.given, self.name, self.where)
+
+
+@dataclass(frozen=True)
 class StudySettings:
     """Everything that a study's file says.
 
@@ -140,6 +163,7 @@ class StudySettings:
         prompts: further prompts, which are only measured.
         methods: the methods; none for a study that trains nothing.
         common: what all cells have in common.
+        source: what all of this is made from.
     """
 
     name: str
@@ -148,6 +172,7 @@ class StudySettings:
     prompts: tuple[StudyPrompt, ...]
     methods: tuple[StudyMethod, ...]
     common: CommonSettings
+    source: StudySource
 
     @property
     def measured_prompts(self) -> tuple[StudyPrompt, ...]:
@@ -195,8 +220,9 @@ def study_settings(given: Mapping[str, Any], name: str, where: str = "") -> Stud
         DemurError: as for `read_study`.
     """
     known = (*_NAMED, *_TABLES, "name")
-    tables = {key: _plain(given[key]) for key in known if key in given}
-    rest = {key: _plain(value) for key, value in given.items() if key not in known}
+    plain: dict[str, Any] = _plain(given)
+    tables = {key: plain[key] for key in known if key in plain}
+    rest = {key: value for key, value in plain.items() if key not in known}
     _require_known(rest, where)
     common = build(CommonSettings, values_in(rest, CommonSettings, where), None, where)
     called = tables.get("name", name)
@@ -218,6 +244,7 @@ def study_settings(given: Mapping[str, Any], name: str, where: str = "") -> Stud
             _method(one, own, tables.get("training", {}), where) for one, own in methods.items()
         ),
         common=common,
+        source=StudySource(plain, name, where),
     )
     _require_complete(settings, tables, where)
     return settings

@@ -9,7 +9,7 @@ from demur.progress import Progress
 from demur.study.planning import StudyPlan, folder_of, plan_study
 from demur.study.results import FinishedStudy
 from demur.study.settings import StudySettings, read_study, study_settings
-from demur.study.work import do_study
+from demur.study.work import Runner, do_study
 
 
 class Study:
@@ -73,7 +73,7 @@ class Study:
         """
         return plan_study(self.settings, self.output, progress)
 
-    def run(self, progress: Progress | None = None) -> FinishedStudy:
+    def run(self, progress: Progress | None = None, runner: Runner | None = None) -> FinishedStudy:
         """Do what is left, and write tables, figures and pages.
 
         The same call goes on where an earlier one stopped. A cell that fails does not stop the
@@ -81,12 +81,14 @@ class Study:
 
         Args:
             progress: reports progress.
+            runner: what does the cells, for example `RayCluster()`; by default this process, one
+                after another.
 
         Raises:
             DemurError: something cannot be read or does not fit together.
         """
         plan = self.plan(progress)
-        do_study(plan, progress)
+        do_study(plan, progress, runner)
         finished = FinishedStudy.load(plan.path)
         finished.write(progress, pages=False)
         return finished

@@ -1,0 +1,180 @@
+"""Doing single cells of a study, with models and judges that are loaded once."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from demur.errors import DemurError, first_line
+from demur.evaluation.choices import choose_conditions, choose_prompts
+from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.evaluate import run_evaluation
+from demur.judges import Judge, as_refusal_judge
+from demur.optimization.pipeline import carry_out
+from demur.optimization.run import Run
+from demur.progress import Progress
+from demur.prompts import check_system_texts, load_system_prompt
+from demur.report import write_report
+from demur.study.planning import StudyPlan, run_plan
+from demur.study.record import Cell, Outcome
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
+    from demur.evaluation.answerers.protocol import Answerer
+
+
+class CellWork:
+    """Does cells of a study, one after another, and keeps what they share.
+
+    Args:
+        plan: the study.
+        progress: reports progress.
+    """
+
+    def __init__(self, plan: StudyPlan, progress: Progress) -> None:
+        self.plan, self.progress = plan, progress
+        self.models = _Models(plan, progress)
+        self.bases: dict[int, Chosen] = {}
+        self.judges: dict[str, Judge] = {}
+
+    def check(self) -> None:
+        """Load the judges of the evaluations, so that a mistake is found before a model is loaded.
+
+        Raises:
+            DemurError: a judge cannot be used.
+        """
+        self._base(self.plan.record.seeds[0])
+
+    def outcome(self, cell: Cell, *, run_failed: bool) -> Outcome:
+        """Do a cell; what goes wrong is in its outcome.
+
+        Args:
+            cell: a cell of the study.
+            run_failed: whether the run failed whose prompt the cell measures.
+        """
+        start = time.monotonic()
+        reason = ""
+        try:
+            if run_failed:
+                raise DemurError("There is no prompt to evaluate, because its run failed.")
+            self._do(cell)
+        except DemurError as error:
+            reason = first_line(error)
+        except Exception as error:  # for example the device's memory is full
+            reason = f"{type(error).__name__}: {first_line(error)}"
+        seconds = time.monotonic() - start
+        return Outcome(cell.folder, cell.content, "failed" if reason else "done", seconds, reason)
+
+    def _do(self, cell: Cell) -> None:
+        path = self.plan.path / cell.folder
+        lenders = self._lenders(cell)
+        if cell.kind == "run":
+            write_report([self._run(cell, path, lenders)])
+            return
+        chosen = self._chosen(cell)
+        answerer = self.models.answerer(cell.model)
+        write_report([run_evaluation(answerer, chosen, path, self.progress, lenders)])
+
+    def _run(self, cell: Cell, path: Path, lenders: Sequence[Path]) -> Run:
+        settings = self.plan.settings
+        prompt = next(one for one in settings.basic_prompts if one.name == cell.prompt)
+        method = next(one for one in settings.methods if one.name == cell.method)
+        plan = run_plan(prompt, method, settings, cell.seed)
+        plan = replace(plan, judge=self._judge(plan.settings.judge, plan.settings.base_url))
+        model = self.models.loaded(cell.model)
+        return carry_out(model, plan, output=path, progress=self.progress, lenders=lenders)
+
+    def _judge(self, spec: str, base_url: str | None) -> Judge:
+        """A judge of training, which may be a model and is loaded once."""
+        if spec not in self.judges:
+            self.judges[spec] = as_refusal_judge(spec, base_url=base_url, progress=self.progress)
+        return self.judges[spec]
+
+    def _base(self, seed: int) -> Chosen:
+        """Queries and judges of the evaluations with a seed; the judges are loaded once."""
+        if seed not in self.bases:
+            plan = self.plan
+            named = plan.settings.evaluation(seed, plan.chosen.settings.prompt)
+            if not self.bases:
+                self.bases[seed] = choose(named, named.prompt, self.progress)
+            else:
+                first = next(iter(self.bases.values()))
+                light = named.model_copy(update={"judges": type(named.judges)()})
+                self.bases[seed] = replace(
+                    choose(light, named.prompt, self.progress),
+                    judges=first.judges,
+                    other_judges=first.other_judges,
+                    preference_judge=first.preference_judge,
+                    settings=named,
+                )
+        return self.bases[seed]
+
+    def _chosen(self, cell: Cell) -> Chosen:
+        """What an evaluation measures."""
+        base = self._base(cell.seed)
+        if cell.prompt is None:
+            return base
+        named = self.plan.prompts_of(cell)
+        settings = self.plan.settings.evaluation(cell.seed, named)
+        file = settings.system_prompt
+        text = None if file is None else load_system_prompt(file)
+        conditions, names = choose_conditions(choose_prompts(named), text, named)
+        for one in base.sets:
+            check_system_texts(conditions, one.queries.texts)
+        return replace(base, conditions=tuple(conditions), names=tuple(names), settings=settings)
+
+    def _lenders(self, cell: Cell) -> list[Path]:
+        """Folders whose measurements a cell may share: the same kind, model and seed."""
+        same = (cell.kind, cell.model, cell.seed)
+        return [
+            self.plan.path / one.folder
+            for one in self.plan.record.cells
+            if (one.kind, one.model, one.seed) == same and one.folder != cell.folder
+        ]
+
+
+class _Models:
+    """The model that is loaded: one at a time, and each once where its cells lie together."""
+
+    def __init__(self, plan: StudyPlan, progress: Progress) -> None:
+        self._entries = {one.name: one for one in plan.settings.models}
+        self._progress = progress
+        self._loaded: tuple[str, ChatModel] | None = None
+        self._failed: dict[str, DemurError] = {}
+
+    def loaded(self, name: str) -> ChatModel:
+        """A model, ready to run.
+
+        Raises:
+            DemurError: it cannot be loaded; it is not tried again for its other cells.
+        """
+        from demur.chat.chosen import load_chosen
+
+        if self._loaded is not None and self._loaded[0] == name:
+            return self._loaded[1]
+        if name in self._failed:
+            raise self._failed[name]
+        self._loaded = None
+        gc.collect()
+        try:
+            model = load_chosen(self._entries[name].settings, self._progress)
+        except DemurError as error:
+            self._failed[name] = error
+            raise
+        self._loaded = (name, model)
+        return model
+
+    def answerer(self, name: str) -> Answerer:
+        """What answers for a model: itself, or its server."""
+        entry = self._entries[name]
+        if not entry.is_served:
+            from demur.evaluation.answerers.model import ModelAnswerer
+
+            return ModelAnswerer(self.loaded(name))
+        from demur.evaluation.answerers.server import Server
+
+        return Server.of(entry.settings.server)
