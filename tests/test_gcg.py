@@ -102,6 +102,20 @@ def test_suffixes_are_searched_under_each_prompt_and_kept(
     assert content(found.path) == whole
 
 
+def test_the_suffix_of_another_query_is_never_used(
+    model: ChatModel, arguments: dict[str, Any]
+) -> None:
+    found = attack(model, **arguments, **BUDGET, prompts=[None])
+    (found.path / "results.json").unlink()
+    first, second = sorted((found.path / "suffixes").iterdir())
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DemurError, match=rf"{first.name} is damaged: delete it and run"):
+        attack(model, **arguments, **BUDGET, prompts=[None])
+    first.unlink()
+    again = attack(model, **arguments, **BUDGET, prompts=[None])
+    assert again.figures == found.figures
+
+
 def test_a_search_goes_on_behind_an_interruption(
     model: ChatModel, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

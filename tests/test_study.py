@@ -18,6 +18,7 @@ from demur import ChatModel, Comparison, DemurError, FinishedStudy, Run, Study
 from demur.chat import chosen
 from demur.study.record import Outcome
 from tests.command_line import Result, demur, done, mistake
+from tests.tiny import save_tiny_model
 from tests.tiny_study import FILE, write_study
 
 FAILING = '''
@@ -376,3 +377,62 @@ def test_outputs_for_instructions_are_shared_as_well(written: Path, tmp_path: Pa
         for name in ("untrained-seed-0", "calm-dro-seed-0")
     ]
     assert outputs == [3, 3]
+
+
+def exchange(first: Path, second: Path) -> None:
+    first.rename(first.with_name("aside"))
+    second.rename(first)
+    first.with_name("aside").rename(second)
+
+
+@pytest.mark.parametrize("kind", ["runs", "evaluations"])
+@pytest.mark.parametrize("other", ["calm-dro-seed-1", "calm-steep-seed-0"])
+def test_the_folder_of_another_cell_is_never_counted(
+    written: Path, finished: Path, kind: str, other: str
+) -> None:
+    cell = finished / kind / "tiny" / "calm-dro-seed-0"
+    exchange(cell, cell.with_name(other))
+    told = mistake(demur("study", finished, "--report"))
+    assert "are not those that the study ended with: run the study's command again" in told
+    assert "are not those" in mistake(demur("show", finished))
+    result = demur("study", written, "--output", finished)
+    assert result.status != 0
+    assert f"{cell} belongs to " in result.err
+    exchange(cell, cell.with_name(other))
+    assert "10 of 10 cells are done" in done(demur("study", written, "--output", finished))
+
+
+def test_a_cell_that_was_left_out_meanwhile_keeps_its_settings(
+    written: Path, finished: Path, tmp_path: Path
+) -> None:
+    text = FILE.format(folder=written.parent)
+    file = tmp_path / "less.toml"
+    file.write_text(text.partition("[methods.steep]")[0])
+    assert "6 of 6 cells are done" in done(demur("study", file, "--output", finished))
+    file.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.04"))
+    told = mistake(demur("study", file, "--output", finished))
+    assert "calm-steep-seed-0 was begun with other settings" in told
+
+
+def test_evaluations_of_other_weights_are_never_counted_together(
+    written: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(written.parent / "tiny", tmp_path / "tiny")
+    text = FILE.format(folder=written.parent).partition("[training]")[0]
+    text = text.replace(str(written.parent / "tiny"), str(model)).replace("seeds = [0, 1]", "")
+    file, folder = tmp_path / "file.toml", tmp_path / "out"
+    file.write_text(text)
+    done(demur("study", file, "--output", folder))
+    shutil.rmtree(model)
+    save_tiny_model(model, "qwen2")
+    file.write_text(f"seeds = [0, 1]\n{text}")
+    told = mistake_of(demur("study", file, "--output", folder))
+    assert "untrained-seed-1 was measured with another model than" in told
+    assert "delete it and run the study again" in told
+
+
+def mistake_of(result: Result) -> str:
+    """The one line of a mistake that is found at the end."""
+    assert result.status == 2
+    assert "Traceback" not in result.err
+    return next(line for line in result.err.splitlines() if line.startswith("error: "))

@@ -37,6 +37,7 @@ from demur.prompts import Condition
 from demur.records import (
     Queries,
     Query,
+    damaged,
     fingerprint,
     history_of,
     identity_of,
@@ -68,11 +69,13 @@ class Suffix:
     """What was found for one query under one condition.
 
     Attributes:
+        key: fingerprint of all that it depends on.
         text: the suffix.
         loss: mean negative log-probability of the target behind it.
         steps: number of steps that were made.
     """
 
+    key: str
     text: str
     loss: float
     steps: int
@@ -128,15 +131,13 @@ def attacked_by_suffixes(
     Raises:
         DemurError: the search fails, or a trained prompt cannot be exported.
     """
-    files = [
-        folder / SUFFIXES / f"{_key(model, condition, query, settings, seed)[:16]}.json"
-        for query in queries.texts
-    ]
+    keys = [_key(model, condition, query, settings, seed) for query in queries.texts]
+    files = [folder / SUFFIXES / f"{key[:16]}.json" for key in keys]
     found = {
-        file: read_record(file, Suffix, _FORMAT, in_work=True) for file in files if file.exists()
+        file: _stored(file, key) for file, key in zip(files, keys, strict=True) if file.exists()
     }
     missing = [
-        (file, query) for file, query in zip(files, queries.texts, strict=True) if file not in found
+        each for each in zip(files, keys, queries.texts, strict=True) if each[0] not in found
     ]
     steps = settings.gcg_steps
     with progress.stage(describe_search(name), steps * len(files), "steps") as stage:
@@ -144,8 +145,8 @@ def attacked_by_suffixes(
         if missing:
             with _target(model, condition, folder, progress) as (target, seen):
                 search = _Search(target, seen, settings)
-                for file, query in missing:
-                    suffix = search.find(query, _seed(seed, query), stage)
+                for file, key, query in missing:
+                    suffix = search.find(query, key, _seed(seed, query), stage)
                     stage.advance(steps - suffix.steps)  # it may have ended early
                     (folder / SUFFIXES).mkdir(exist_ok=True)
                     write_record(file, suffix, _FORMAT)
@@ -201,11 +202,12 @@ class _Search:
         self._gcg: Any = nano.GCG(asked, tokenizer, config)
         self._gcg.not_allowed_ids = left_out.to(network.device)
 
-    def find(self, query: Query, seed: int, stage: Stage) -> Suffix:
+    def find(self, query: Query, key: str, seed: int, stage: Stage) -> Suffix:
         """The best suffix within the budget.
 
         Args:
             query: query to attack.
+            key: fingerprint of all that the suffix depends on.
             seed: seed of the candidates.
             stage: advanced by one for each step.
 
@@ -224,7 +226,8 @@ class _Search:
                     f"nanogcg failed on this model ({describe_error(error)}): leave out "
                     f"--attack {GCG}."
                 ) from error
-        return Suffix(str(result.best_string), float(result.best_loss), len(result.losses))
+        found = str(result.best_string), float(result.best_loss), len(result.losses)
+        return Suffix(key, *found)
 
     def _rendered(self, query: Query) -> str:
         prompt = self._condition.safety_prompt
@@ -280,6 +283,18 @@ def _steps_shown(nano: Any, stage: Stage) -> Iterator[None]:
         yield
     finally:
         nano.tqdm = own
+
+
+def _stored(file: Path, key: str) -> Suffix:
+    """A suffix that was found before.
+
+    Raises:
+        DemurError: the file is damaged, or holds the suffix of another query or prompt.
+    """
+    found = read_record(file, Suffix, _FORMAT, in_work=True)
+    if found.key != key:
+        raise damaged(file)
+    return found
 
 
 def _with_suffix(query: Query, suffix: str) -> str:

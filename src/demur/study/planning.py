@@ -348,7 +348,9 @@ def _require_same_cells(path: Path, record: StudyRecord) -> None:
     if kind_of(path) != KIND:
         return
     before = WorkFolder.open(path, StudyRecord, KIND).settings
-    known = {cell.folder: cell.content for cell in before.cells}
+    # A cell may have been left out meanwhile: what came of it is still there.
+    known = {folder: one.content for folder, one in read_outcomes(path).items()}
+    known |= {cell.folder: cell.content for cell in before.cells}
     for cell in record.cells:
         changed = known.get(cell.folder, cell.content) != cell.content
         if changed and (path / cell.folder / SETTINGS).exists():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demur.evaluation.settings import EvaluateSettings
+from demur.records import ListedFile
 
 KIND = "study"
 RESULTS_FORMAT = f"{KIND} results"
@@ -112,6 +113,8 @@ class Outcome:
         status: `done` or `failed`.
         seconds: seconds that it took.
         reason: why it failed, in one line; empty where it is done.
+        files: the results that it ended with, and those of the run whose prompt it measures; names
+            are paths in the folder of the study. Empty where it failed.
     """
 
     folder: str
@@ -119,6 +122,7 @@ class Outcome:
     status: Status
     seconds: float
     reason: str = ""
+    files: tuple[ListedFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from demur.records import WorkFolder
 from demur.report import write_report
 from demur.report.writing import REPORT
 from demur.study import formats
+from demur.study.alike import require_alike
 from demur.study.export import EXTRA, PARQUET_FILE, Sink, has_parquet, sinks
 from demur.study.record import KIND, Cell, Outcome, StudyRecord, StudyResults
 from demur.study.rows import COLUMNS, Row, arms_of, responses_of, row_of
@@ -57,7 +58,7 @@ class FinishedStudy:
 
         Raises:
             DemurError: it is no folder of a study, a damaged one, or one that was not done to its
-                end.
+                end, or a cell was changed, exchanged or measured otherwise than the rest.
         """
         folder = WorkFolder.open(Path(path), StudyRecord, KIND)
         results = folder.results(StudyResults, KIND)
@@ -65,7 +66,9 @@ class FinishedStudy:
             raise DemurError(
                 f"The study in {path} is not finished: run its command again to go on."
             )
-        return cls(folder.path, folder.settings, results.outcomes)
+        found = cls(folder.path, folder.settings, results.outcomes)
+        require_alike(found.path, {cell: found._by_folder[cell.folder] for cell in found.done})
+        return found
 
     @property
     def failures(self) -> tuple[tuple[Cell, str], ...]:

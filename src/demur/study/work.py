@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from demur.bars import default_progress
@@ -16,6 +17,7 @@ from demur.records.folder import RESULTS
 from demur.records.kept import KeptRecords
 from demur.study.cells import CellWork
 from demur.study.grid import run_of
+from demur.study.outcomes import files_of, is_as_left
 from demur.study.planning import StudyPlan
 from demur.study.record import (
     KIND,
@@ -109,27 +111,24 @@ def _outcomes(plan: StudyPlan, progress: Progress, runner: Runner) -> tuple[Outc
 
         left: list[Cell] = []
         for cell in plan.record.cells:
-            if _is_finished(plan, cell):
-                keep(_known(cell, before.get(cell.folder)))
+            known = before.get(cell.folder)
+            if known is not None and _is_finished(plan, cell, known):
+                keep(known)
             else:
                 left.append(cell)
         if left:
+            cells = {cell.folder: cell for cell in left}
             for outcome in runner.outcomes(plan, left, progress):
-                keep(outcome)
+                is_done = outcome.status == "done"
+                files = files_of(plan.path, cells[outcome.folder]) if is_done else ()
+                keep(replace(outcome, files=files))
     return tuple(found[cell.folder] for cell in plan.record.cells)
 
 
-def _known(cell: Cell, before: Outcome | None) -> Outcome:
-    """The outcome of a finished cell; how long it took is lost where the work was killed."""
-    if before is not None and before.status == "done":
-        return before
-    return Outcome(cell.folder, cell.content, "done", 0.0)
-
-
-def _is_finished(plan: StudyPlan, cell: Cell) -> bool:
-    """Whether everything of a cell is there and whole; no model is needed for it."""
+def _is_finished(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
+    """Whether everything of a cell is there as it ended; no model is needed for it."""
     path = plan.path / cell.folder
-    if not (path / RESULTS).exists():
+    if outcome.status != "done" or not is_as_left(plan.path, cell, outcome):
         return False
     try:
         if cell.kind == "run":
