@@ -13,7 +13,7 @@ import pytest
 
 from demur import ChatModel, Condition, Conversation, DemurError, SafetyPrompt
 from demur.capability import Capability, CapabilitySettings, carry_out, make_plan
-from demur.capability.results import paired_interval
+from demur.capability.results import Change, paired_interval
 from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.progress import SilentProgress
@@ -302,6 +302,58 @@ def test_a_mistake_is_one_line_before_the_model_is_loaded(
         given = arguments
     assert message in mistake(demur("capability", "long", *given))
     assert not Path("demur-capability").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "n/a"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_metric_that_is_no_number_ends_the_check(
+    model: ChatModel,
+    tasks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: object,
+    call: int,
+) -> None:
+    own, calls = lm_eval.simple_evaluate, []
+
+    def evaluated(**options: Any) -> Any:
+        found = own(**options)
+        calls.append(1)
+        if len(calls) == call:
+            for task in found["results"].values():
+                task.update({key: value for key in task if key.startswith("acc")})
+        return found
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", evaluated)
+    wanted = "has no metric that is a number" if value == "n/a" else f"is {value} and no number"
+    with pytest.raises(DemurError, match=wanted):
+        carry_out(plan_of(tasks, "tiny_choices"), model, tmp_path / "out")
+    monkeypatch.setattr(lm_eval, "simple_evaluate", own)
+    assert len(carry_out(plan_of(tasks, "tiny_choices"), model, tmp_path / "out").changes) == 2
+
+
+def test_a_metric_that_came_once_is_not_compared(
+    model: ChatModel, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, calls = lm_eval.simple_evaluate, []
+
+    def evaluated(**options: Any) -> Any:
+        found = own(**options)
+        calls.append(1)
+        if len(calls) == 2:
+            del found["results"]["tiny_choices"]["acc,none"]
+        return found
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", evaluated)
+    with pytest.raises(DemurError, match="'tiny_choices' changed between the two checks: delete"):
+        carry_out(plan_of(tasks, "tiny_choices"), model, tmp_path / "out")
+
+
+def test_a_metric_of_another_scale_has_no_percent() -> None:
+    share = Change("t", "acc", 10, 0.5, 0.25, None, None)
+    assert "50.0 % before and 25.0 % after, -25.0 points, not tested" in share.in_words
+    other = Change("t", "bleu", 10, 27.25, 26.0, None, None)
+    assert "27.2 before and 26.0 after, -1.2, not tested" in other.in_words
 
 
 def test_no_prompt_and_texts_are_refused(

@@ -138,7 +138,9 @@ def test_an_export_takes_the_template_of_the_run(base: Path, given: Path, tmp_pa
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"\xff\xfe", "is not UTF-8"),
+        (b"\xff\xfe", "is UTF-16 or UTF-32: save it as UTF-8"),
+        (b"\x1f\x8b", "is packed with gzip: unpack it"),
+        (b"a\xff", "is not UTF-8 text"),
         (b"{% for m in messages %}", "is no Jinja template"),
         (b"{{ messages", "is no Jinja template"),
         (b"just text", "writes no message"),

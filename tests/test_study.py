@@ -329,6 +329,10 @@ MISTAKES = {
         "is behind a server, where nothing can be trained"
     ),
     "models = ['a'": "cannot be read as TOML",
+    f"models = ['{'x' * 101}']": "has a name of 101 letters",
+    f"models = ['a']\nprompts = {{ {'x' * 101} = 'long' }}": "give one of up to 100 in a table",
+    f"models = ['a']\nname = '{'x' * 101}'": "must be a text with letters or digits, up to 100.",
+    "models = ['a']\nseeds = [4294967296]": "whole numbers from 0 to 4294967295",
     "models = ['a']\njudge = 'papr'": "There is no",
 }
 

@@ -274,6 +274,26 @@ def read_bytes(path: Path, most: int) -> bytes:
     return content
 
 
+def utf8_text(content: bytes, shown: str) -> str:
+    """Text of a file.
+
+    Args:
+        content: the file's bytes.
+        shown: the file, for the message.
+
+    Raises:
+        DemurError: it is no UTF-8; the message says what it is instead, where that can be seen.
+    """
+    if content[:2] == b"\x1f\x8b":
+        raise DemurError(f"{shown} is packed with gzip: unpack it.")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DemurError(f"{shown} is UTF-16 or UTF-32: save it as UTF-8.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DemurError(f"{shown} is not UTF-8 text: save it as UTF-8.") from None
+
+
 def _require_regular(mode: int, name: str) -> None:
     if stat.S_ISREG(mode):
         return

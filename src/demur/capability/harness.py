@@ -122,11 +122,22 @@ class Harness:
 def _scores(
     name: str, result: Mapping[str, Any], version: object, rows: Sequence[Mapping[str, Any]]
 ) -> TaskScores:
-    """What is kept of a task's results."""
+    """What is kept of a task's results.
+
+    Raises:
+        DemurError: a metric is no number, or there is none that is one.
+    """
     metrics: list[MetricValues] = []
     for key, value in result.items():
         metric, _, kind = key.partition(",")
-        if not kind or metric.endswith("_stderr") or not _is_number(value):
+        if not kind or metric.endswith("_stderr"):
+            continue
+        if isinstance(value, float) and not isfinite(value):
+            raise DemurError(
+                f"The metric {metric!r:.60} of the task {name!r:.100} is {value} and no number: "
+                "choose another --tasks, or correct its YAML file if it is yours."
+            )
+        if not _is_number(value):  # of several values, for example
             continue
         of_filter = sorted(
             (row for row in rows if row["filter"] == kind), key=lambda row: int(row["doc_id"])
@@ -135,6 +146,10 @@ def _scores(
         numbers = [float(one) for one in values if _is_number(one)]  # type: ignore[arg-type]
         whole = tuple(numbers) if len(numbers) == len(values) else ()
         metrics.append(MetricValues(metric, kind, float(value), whole))
+    if not metrics:
+        raise DemurError(
+            f"The task {name!r:.100} has no metric that is a number: choose another --tasks."
+        )
     documents = {int(row["doc_id"]): str(row["doc_hash"]) for row in rows}
     return TaskScores(
         task=name,

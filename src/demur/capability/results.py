@@ -110,17 +110,32 @@ class Change:
             `arc_easy (acc): 62.0 % before and 60.5 % after, -1.5 points (-4.6 to +1.6), within
             chance, on 200 samples.`
         """
-        interval = ""
-        if self.interval is not None:
-            low, high = 100 * self.interval.low, 100 * self.interval.high
-            interval = f" ({low:+.1f} to {high:+.1f})"
         chance = "more than chance" if self.more_than_chance else "within chance"
         chance = "not tested" if self.p_value is None else chance
+        before, after, difference, interval = self.cells
+        unit, points = (" %", " points") if self.is_share else ("", "")
         return (
-            f"{self.task} ({self.metric}): {100 * self.before:.1f} % before and "
-            f"{100 * self.after:.1f} % after, {100 * self.difference:+.1f} points{interval}, "
-            f"{chance}, on {self.samples} samples."
+            f"{self.task} ({self.metric}): {before}{unit} before and {after}{unit} after, "
+            f"{difference}{points}{interval}, {chance}, on {self.samples} samples."
         )
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric may be a share; one of another scale has no percent."""
+        return 0 <= self.before <= 1 and 0 <= self.after <= 1
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """Before, after, the difference and its interval, in percent where they are shares."""
+        scale = 100 if self.is_share else 1
+        interval = ""
+        if self.interval is not None:
+            low, high = scale * self.interval.low, scale * self.interval.high
+            interval = f" ({low:+.1f} to {high:+.1f})"
+        before, after, difference = (
+            scale * one for one in (self.before, self.after, self.difference)
+        )
+        return f"{before:.1f}", f"{after:.1f}", f"{difference:+.1f}", interval
 
 
 @dataclass(frozen=True)

@@ -129,11 +129,9 @@ class _Work:
                 self._scores(task, condition, name)
                 for condition, name in zip(self.plan.conditions, self.plan.names, strict=True)
             )
-            if [(one.task, one.documents) for one in first] != [
-                (one.task, one.documents) for one in second
-            ]:
+            if list(map(_measured, first)) != list(map(_measured, second)):
                 raise DemurError(
-                    f"The samples of the task {task!r:.100} changed between the two checks: delete "
+                    f"The task {task!r:.100} changed between the two checks: delete "
                     f"{self.path / SCORES} and run the same command again."
                 )
             before += first
@@ -166,3 +164,9 @@ class _Work:
         scores = self.plan.harness.scores(conditioned, task, settings.limit, settings.fewshot)
         write_record(file, StoredScores(*key, scores), _FORMAT)
         return scores
+
+
+def _measured(scores: TaskScores) -> object:
+    """What scores of a task must have in common to be compared."""
+    metrics = [(one.metric, one.filter) for one in scores.metrics]
+    return scores.task, scores.version, scores.documents, metrics

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from demur.errors import DemurError, first_line
-from demur.files import read_bytes
+from demur.files import read_bytes, utf8_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -122,10 +122,7 @@ def read_template(file: str | Path) -> str:
 
     path = Path(file).expanduser()
     shown = f"The chat template {str(file)!r:.200}"
-    try:
-        text = read_bytes(path, MOST_TEMPLATE_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DemurError(f"{shown} is not UTF-8: save it as UTF-8.") from error
+    text = utf8_text(read_bytes(path, MOST_TEMPLATE_BYTES), shown)
     if not text.strip():
         raise DemurError(f"{shown} is empty: give a Jinja chat template.")
     # transformers knows one tag of its own, which marks what the assistant says.

@@ -81,23 +81,26 @@ def print_capability(console: Console, capability: Capability) -> None:
     for name in ("samples", "before", "after", "points, with\n95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in changes:
-        points = Text(f"{100 * one.difference:+.1f}")
-        if one.interval is not None:
-            low, high = 100 * one.interval.low, 100 * one.interval.high
-            points.append(f" ({low:+.1f} to {high:+.1f})")
+        before, after, difference, interval = one.cells
+        points = Text(f"{difference}{interval}")
         if one.more_than_chance:
             points.stylize(RIGHT if one.difference > 0 else WRONG)
         table.add_row(
             Text(short_name(one.task)),
             Text(short_name(one.metric, 20)),
             str(one.samples),
-            f"{100 * one.before:.1f}",
-            f"{100 * one.after:.1f}",
+            before,
+            after,
             points,
         )
     console.print()
     notes = [
         "before: without a safety prompt; after: with it, on the same samples",
+        *(
+            f"{one.metric} of {short_name(one.task)} is no share: as lm-eval gives it, no percent"
+            for one in changes
+            if not one.is_share
+        ),
         "points in colour: more than chance, by the paired test",
     ]
     console.print(with_notes(table, notes))

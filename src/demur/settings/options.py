@@ -50,7 +50,8 @@ class Option:
             that depends on other settings; an empty text stands for None then.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
-        has_limit: whether a number has a largest value.
+        has_limit: whether a number has a largest value; `limited` in `json_schema_extra` says that
+            a validator knows it.
     """
 
     name: str
@@ -177,7 +178,8 @@ def _option(
         keeps_none=bool(extra.get("keeps_none")),
         description=field.description,
         bounds=_bounds(field),
-        has_limit=any(
+        has_limit=bool(extra.get("limited"))
+        or any(
             getattr(constraint, name, None) is not None
             for constraint in field.metadata
             for name in ("le", "lt")

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from demur.errors import DemurError
-from demur.files import read_bytes
+from demur.files import read_bytes, utf8_text
 from demur.limits import MOST_SETTINGS_BYTES
 from demur.settings.options import NONE, Option, options_in
 from demur.settings.values import mistake, unknown_setting
@@ -93,7 +93,8 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         DemurError: the file cannot be read.
     """
     try:
-        text = read_bytes(Path(path).expanduser(), MOST_SETTINGS_BYTES).decode("utf-8-sig")
+        content = read_bytes(Path(path).expanduser(), MOST_SETTINGS_BYTES)
+        text = utf8_text(content, repr(str(path)))
         # A key of very many parts takes the parser hours.
         if any(
             re.split("[=#]", line, maxsplit=1)[0].count(".") > _MOST_PARTS
@@ -101,8 +102,6 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         ):
             raise ValueError(f"a key of more than {_MOST_PARTS} parts")
         document: dict[str, Any] = tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise DemurError(f"{str(path)!r} is not UTF-8 text: save it as UTF-8.") from None
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DemurError(

@@ -33,6 +33,9 @@ _NAMED = ("models", "basic_prompts", "prompts", "methods")
 _TABLES = ("load", "training")
 """Tables whose keys are settings of other commands."""
 
+_MOST_NAME = 100
+"""Letters of a name; the folder of a cell has two of them."""
+
 _OF_THE_GRID = {
     "basic_prompt": "basic_prompts",
     "method": "methods",
@@ -58,7 +61,10 @@ class CommonSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seeds: tuple[int, ...] = Field(
-        default=(0,), min_length=1, description="seeds of training and sampling, each its own cells"
+        default=(0,),
+        min_length=1,
+        description="seeds of training and sampling, each its own cells",
+        json_schema_extra={"limited": True},
     )
     system_prompt: str | None = Field(
         default=None,
@@ -226,8 +232,10 @@ def study_settings(given: Mapping[str, Any], name: str, where: str = "") -> Stud
     _require_known(rest, where)
     common = build(CommonSettings, values_in(rest, CommonSettings, where), None, where)
     called = tables.get("name", name)
-    if not isinstance(called, str) or not safe_name(called):
-        raise DemurError(f"'name'{_in(where)} must be a text with letters or digits.")
+    if not isinstance(called, str) or not 0 < len(safe_name(called)) <= _MOST_NAME:
+        raise DemurError(
+            f"'name'{_in(where)} must be a text with letters or digits, up to {_MOST_NAME}."
+        )
     for key in _TABLES:
         if not isinstance(tables.get(key, {}), dict):
             raise DemurError(f"{key!r}{_in(where)} must be a table: write [{key}].")
@@ -332,6 +340,11 @@ def _require_distinct(key: str, names: list[str], where: str) -> None:
         plain = safe_name(name).lower()
         if not plain:
             raise DemurError(f"{key}{_in(where)} has a name without letters: {name!r:.60}.")
+        if len(plain) > _MOST_NAME:
+            raise DemurError(
+                f"{key}{_in(where)} has a name of {len(plain)} letters, {name!r:.30}..., and folders "
+                f"are called after it: give one of up to {_MOST_NAME} in a table [{key}]."
+            )
         if plain in taken:
             raise DemurError(
                 f"{key}{_in(where)} has two that are called {name!r:.60}: give them names of their "
