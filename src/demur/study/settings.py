@@ -342,8 +342,8 @@ def _require_distinct(key: str, names: list[str], where: str) -> None:
             raise DemurError(f"{key}{_in(where)} has a name without letters: {name!r:.60}.")
         if len(plain) > _MOST_NAME:
             raise DemurError(
-                f"{key}{_in(where)} has a name of {len(plain)} letters, {name!r:.30}..., and folders "
-                f"are called after it: give one of up to {_MOST_NAME} in a table [{key}]."
+                f"{key}{_in(where)} has a name of {len(plain)} letters, {name!r:.30}..., and "
+                f"folders are called after it: give one of up to {_MOST_NAME} in a table [{key}]."
             )
         if plain in taken:
             raise DemurError(
