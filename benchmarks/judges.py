@@ -14,8 +14,8 @@ languages. `deflections.csv` holds queries with responses that deflect from them
 them: those that the rule was made with, those that were held out, and a part that was written when
 the first rule was finished; then a second list with bare morals, beside refusals that hold one,
 half of which was held out. `deflections_languages.csv` holds the same in twelve other languages:
-written before the tables of those languages, written afterwards and used to extend them, and
-written when they were finished.
+written before the tables of those languages, written afterwards and used to extend them, written
+when they were finished, and morals with an offer of other help.
 """
 
 from __future__ import annotations

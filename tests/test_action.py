@@ -80,6 +80,7 @@ def test_the_steps_pass_fail_and_compare(folder: Path) -> None:
     assert mistaken.status == 2
     assert "passed" not in mistaken.outputs
     assert "did you mean 'harmful'?" in mistaken.log
+    assert "::error title=demur::Nothing was decided" in mistaken.log
     assert not (folder / "demur-gate.xml").exists()
 
 
