@@ -203,7 +203,8 @@ def _hash(text: str) -> str:
 
 def _data(subjects: Sequence[Subject]) -> str:
     """What the script reads, as JSON that no text in it can end early; texts are in it whole."""
-    text = json.dumps([_plain(subject) for subject in subjects], ensure_ascii=False)
+    plain = [_plain(subject) for subject in subjects]
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
