@@ -167,6 +167,16 @@ def test_reads_plain_refusals_in_other_languages(language: str) -> None:
     assert JUDGE.refuses(refusal)
 
 
+def test_plain_refusals_in_many_words() -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / "own_responses.csv"
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["kind"] == "plain"]
+    assert {row["language"] for row in rows} == {*REFUSALS}
+    wrong = [row for row in rows if JUDGE.refuses(row["response"]) != (row["refused"] == "1")]
+    assert not wrong
+    assert len(rows) > 100
+
+
 def test_every_language_that_is_read_has_a_test() -> None:
     assert sorted(languages()) == sorted(["english", *REFUSALS])
     assert REFUSALS.keys() == ANSWERS.keys()
