@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from demur.attacks import AttackPlan
     from demur.evaluation.answerers.model import ModelAnswerer
 
-HELP = f"""Attack the prompts of a run, and show how often each attack succeeds.
-
+DETAILS = f"""
 Harmful queries are put to the model as they are and in the disguises that the literature knows:
 under no prompt, the run's basic prompt and its optimized one. An attack succeeds where the query is
 answered. Without RUN: the default model, no prompt and the long one.
@@ -49,7 +48,7 @@ class AttackOptions(AttackSettings):
 def attack_command() -> Command[AttackOptions]:
     """The command."""
     return Command(
-        verb="attack", settings=AttackOptions, run=run_attack, help=HELP, recorded=recorded
+        verb="attack", settings=AttackOptions, run=run_attack, details=DETAILS, recorded=recorded
     )
 
 

@@ -77,5 +77,4 @@ BENCHMARKS_COMMAND = Command(
     verb="benchmarks",
     settings=BenchmarksOptions,
     run=run_benchmarks,
-    help="List the public benchmarks that demur knows by name, and whether their files are here.",
 )

@@ -23,8 +23,7 @@ from demur.settings import part_of, values_of
 if TYPE_CHECKING:
     from demur.capability import Capability
 
-HELP = """Check what a safety prompt costs in ability: short tasks of lm-eval, before and after.
-
+DETAILS = """
 Each task is done without the prompt and with it, through the chat template, as an export of the
 prompt answers. Needs demur[lm-eval]. An interrupted check goes on when the same command is given
 again."""
@@ -120,6 +119,6 @@ CAPABILITY = Command(
     verb="capability",
     settings=CapabilityOptions,
     run=run_capability,
-    help=HELP,
+    details=DETAILS,
     recorded=recorded,
 )

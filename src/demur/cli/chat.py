@@ -108,8 +108,7 @@ CHAT = Command(
     verb="chat",
     settings=ChatOptions,
     run=run_chat,
-    help="""Talk to a model, and switch its safety prompt while you do.
-
+    details="""
     `/prompt long` switches, `/compare` answers the last question under each prompt, `/help` lists
     all commands. Lines that come through a pipe are answered one by one; the exit status is 2 if
     one could not be.""",

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
 from demur.cli.usage import without_types
+from demur.cli.verbs import SUMMARIES
 from demur.errors import DemurError, did_you_mean
 from demur.settings import Option, build, default_text, options_in
 
@@ -32,7 +33,8 @@ class Command(Generic[Settings]):
         verb: name of the command.
         settings: model that the command's options and the keys of its TOML file come from.
         run: does the work with checked settings.
-        help: what the command does; the first paragraph stands in the list of commands.
+        details: what its help says below the summary.
+        summary: what the command does, where that is not what the list of commands says of it.
         presets: complete settings by the name of the preset, the standard one first; empty where
             the command has no presets.
         recorded: reads the `settings.json` that the command's own work wrote; None where it writes
@@ -45,12 +47,20 @@ class Command(Generic[Settings]):
     verb: str
     settings: type[Settings]
     run: Callable[[Settings], None]
-    help: str
+    details: str = ""
+    summary: str = ""
     presets: Mapping[str, Settings] = field(default_factory=dict)
     recorded: ReadRecorded | None = None
     expand: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     settle: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def help(self) -> str:
+        """What the command does, the summary first, a paragraph a line."""
+        summary = self.summary or SUMMARIES[self.verb]
+        paragraphs = [summary, *filter(None, inspect.cleandoc(self.details).split("\n\n"))]
+        return "\n\n".join(" ".join(one.split()) for one in paragraphs)
 
     def add_to(self, app: typer.Typer, group: str | None = None) -> None:
         """Make the command one of an application's.
@@ -59,8 +69,7 @@ class Command(Generic[Settings]):
             app: the application.
             group: title under which its help lists the command.
         """
-        paragraphs = inspect.cleandoc(self.help).split("\n\n")
-        text = "\n\n".join(escape(" ".join(part.split())) for part in paragraphs)
+        text = escape(self.help)
         app.command(self.verb, cls=self._kind(), help=text, rich_help_panel=group)(self._function())
 
     def choose(self, given: Mapping[str, object], config: Path | None = None) -> Settings:

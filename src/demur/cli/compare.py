@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from demur.optimization import Run
     from demur.records import ModelRecord
 
-HELP = """Compare two finished evaluations of different days, paired by query.
-
+DETAILS = """
 It shows what changed, which queries are refused now and were not, and which no longer, and whether
 that is more than chance. The two are never pooled. Nothing is measured. Of two runs it shows what
 their prompts cost.
@@ -110,4 +109,4 @@ def _queries(comparison: Comparison) -> set[str]:
     return {one.key.queries for one in comparison.measured}
 
 
-COMPARE = Command(verb="compare", settings=CompareOptions, run=run_compare, help=HELP)
+COMPARE = Command(verb="compare", settings=CompareOptions, run=run_compare, details=DETAILS)

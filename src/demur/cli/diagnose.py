@@ -15,8 +15,7 @@ from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded
 from demur.settings import build, part_of, values_of
 
-HELP = f"""See where a model places harmful and harmless queries, and how safety prompts move them.
-
+DETAILS = f"""
 It also tells the headroom: how well the model's states tell the queries apart, beside how well its
 prompts do.
 
@@ -36,7 +35,7 @@ def diagnose_command() -> Command[DiagnoseOptions]:
         verb="diagnose",
         settings=DiagnoseOptions,
         run=run_diagnose,
-        help=HELP,
+        details=DETAILS,
         presets={name: build(DiagnoseOptions, values_of(one)) for name, one in presets().items()},
         recorded=recorded,
         expand=expanded,

@@ -22,8 +22,7 @@ from demur.settings import options_in, part_of, values_of
 if TYPE_CHECKING:
     from demur.evaluation.answerers.protocol import Answerer
 
-HELP = f"""Compare safety prompts on the same queries, measure a server, or judge responses.
-
+DETAILS = f"""
 Without options: the default model, no prompt against the long one, the built-in held-out queries.
 An interrupted evaluation goes on when the same command is given again.
 
@@ -48,7 +47,7 @@ def evaluate_command() -> Command[EvaluateOptions]:
         verb="evaluate",
         settings=EvaluateOptions,
         run=run_evaluate,
-        help=HELP,
+        details=DETAILS,
         recorded=recorded,
         default_texts={"output": "one in demur-evaluations, named after model and sets"},
     )

@@ -132,8 +132,7 @@ EXPORT = Command(
     verb="export",
     settings=ExportOptions,
     run=run_export,
-    help="""Write an optimized prompt in a form that other engines load.
-
+    details="""
     transformers: a model folder that opens every conversation with the prompt, for transformers and
     the engines that build on it.
 

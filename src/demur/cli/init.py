@@ -19,8 +19,7 @@ from demur.settings import Option, default_text, options_in
 
 FILE, PROMPT, REFUSE, ANSWER = "demur.toml", "my-prompt.txt", "refuse.txt", "answer.txt"
 
-HELP = f"""Write a commented {FILE} and a first set of files to fill in.
-
+DETAILS = f"""
 {PROMPT} is the safety prompt that the training starts from; {REFUSE} and {ANSWER} hold
 questions that your application must refuse and must answer. Put your own in their place. Nothing
 that is there already is changed."""
@@ -130,4 +129,4 @@ def _about(option: Option) -> str:
     return f"{option.description[0].upper()}{option.description[1:]}{limits}."
 
 
-INIT = Command(verb="init", settings=InitOptions, run=run_init, help=HELP)
+INIT = Command(verb="init", settings=InitOptions, run=run_init, details=DETAILS)

@@ -24,8 +24,7 @@ from demur.optimization.wording.settings import KIND as WORDING
 from demur.records import format_of
 from demur.settings import build, options_in, part_of, read_toml_text, values_of
 
-HELP = f"""Optimize a basic safety prompt and measure it before and after.
-
+DETAILS = f"""
 Without options: the default model, the built-in queries and the long basic prompt, some minutes
 on two cores. An interrupted run goes on when the same command is given again.
 
@@ -56,7 +55,7 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         verb=OPTIMIZE,
         settings=kind,
         run=run_optimize,
-        help=HELP,
+        details=DETAILS,
         presets={name: build(kind, values_of(one)) for name, one in presets(method).items()},
         recorded=recorded,
         expand=expanded,

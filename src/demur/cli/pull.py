@@ -31,5 +31,4 @@ PULL = Command(
     verb="pull",
     settings=PullOptions,
     run=run_pull,
-    help="Fetch a model of the catalog ahead of time.",
 )

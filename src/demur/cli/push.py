@@ -86,8 +86,7 @@ PUSH = Command(
     verb="push",
     settings=PushOptions,
     run=run_push,
-    help="""Push a run's safety prompt to the hub, with a model card.
-
+    details="""
     The prompt, its settings, the measured rates and a figure leave this machine. Queries, responses
     and your application's own system text stay here. Log in first with `hf auth login`.""",
 )

@@ -78,8 +78,7 @@ REPORT = Command(
     verb="report",
     settings=ReportOptions,
     run=run_report,
-    help="""Write one HTML file that shows runs, diagnoses, evaluations and attacks side by side.
-
+    details="""
     The file works offline in any browser and sends no requests. Answers to harmful queries are
     redacted in it, and refusals are not; --full has them, folded. Of a study, all tables, figures
     and pages in its folder are written again.""",

@@ -149,8 +149,7 @@ SERVE = Command(
     verb="serve",
     settings=ServeOptions,
     run=run_serve,
-    help="""Serve optimized prompts in front of a vLLM server of the unchanged model.
-
+    details="""
     Every conversation opens with the rows of a prompt, and the application's own system text
     follows. Each prompt has a name, which users give as the model, and a route, /NAME/v1. Needs
     demur[serve].

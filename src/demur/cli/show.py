@@ -145,9 +145,7 @@ SHOW = Command(
     verb="show",
     settings=ShowOptions,
     run=run_show,
-    help="""Print the results of a run, an evaluation, a diagnosis, an attack, a capability
-    check or a prompt again; without a folder, list what is here.
-
+    details="""
     With --require, or --baseline and --fail-if-worse, a finished evaluation is checked as `demur
     evaluate` does; nothing is measured.""",
 )

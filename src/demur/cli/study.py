@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 FAILED = 1
 """Exit status of a study in which a cell failed."""
 
-HELP = """Train and measure every combination of models, prompts, methods and seeds.
-
+DETAILS = """
 The file says what there is; `docs/study.md` describes it. The same command goes on where an earlier
 one stopped, after a kill as well, and does only what is missing. A cell that fails does not stop
 the others; the exit status is 1 then.
@@ -280,4 +279,4 @@ def print_check(console: Console, check: StudyCheck) -> None:
     console.print(Text(printable(check.sentence), style=style), soft_wrap=True)
 
 
-STUDY = Command(verb="study", settings=StudyOptions, run=run_study, help=HELP)
+STUDY = Command(verb="study", settings=StudyOptions, run=run_study, details=DETAILS)

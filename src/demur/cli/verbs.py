@@ -87,7 +87,7 @@ SUMMARIES = {
     "benchmarks": "List the public benchmarks that demur knows by name, and whether their files "
     "are here.",
 }
-"""What `demur --help` says of each: the first paragraph of its own help."""
+"""What `demur --help` says of each; its own help begins with it."""
 
 
 def verb_of(word: str) -> str:

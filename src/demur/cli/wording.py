@@ -23,8 +23,8 @@ from demur.settings import part_of, values_of
 if TYPE_CHECKING:
     from demur.optimization.wording import WordingRun
 
-HELP = """Improve the wording of a safety prompt for a model behind an endpoint, and measure it.
-
+SUMMARY = "Improve the wording of a safety prompt for a model behind an endpoint, and measure it."
+DETAILS = """
 The model's embeddings are out of reach there, so another model proposes wordings (GEPA), and
 demur's judges say which are better: first on validation queries, in the end on held-out ones. The
 proposer is shown queries, verdicts and the first words of responses.
@@ -57,7 +57,12 @@ def wording_command(verb: str) -> Command[WordingOptions]:
         verb: name of the command.
     """
     return Command(
-        verb=verb, settings=WordingOptions, run=run_wording, help=HELP, recorded=recorded_wording
+        verb=verb,
+        settings=WordingOptions,
+        run=run_wording,
+        summary=SUMMARY,
+        details=DETAILS,
+        recorded=recorded_wording,
     )
 
 
