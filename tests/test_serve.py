@@ -276,7 +276,10 @@ def test_failures_of_the_server_are_told_plainly(client: Any, vllm: Vllm) -> Non
         (500, b"<html>Traceback: /home/me</html>", 500, "The server behind answered with status"),
         (401, {"error": "upstream-key is wrong"}, 502, "refuses the key of this one"),
         (307, b"", 502, "status 502"),
-        (200, b"no json", 502, "is no JSON"),
+        (200, b"no json", 502, "is no JSON object"),
+        (200, [1], 502, "is no JSON object"),
+        (200, {"error": {"message": "no upstream-key"}}, 502, "no [key]"),
+        (400, {"error": {"message": "\x1b[31mred\u202e"}}, 400, "\ufffd[31mred\ufffd"),
     ]
     for status, body, shown, words in cases:
         vllm.failure = (status, body)
@@ -286,6 +289,40 @@ def test_failures_of_the_server_are_told_plainly(client: Any, vllm: Vllm) -> Non
             assert words in error_of(reply)
             assert "upstream-key" not in reply.text
             assert "home" not in reply.text
+
+
+def test_the_servers_key_is_in_no_answer(client: Any, vllm: Vllm) -> None:
+    message = {"content": "Authorization: Bearer upstream-key"}
+    vllm.failure = (200, {"choices": [{"message": message}]})
+    whole = chat(client, QUERY)
+    assert whole.status_code == 200
+    assert whole.json()["choices"][0]["message"]["content"] == "Authorization: Bearer [key]"
+    vllm.failure, vllm.pieces = None, ["upst", "ream-key", " and upstream-", "key\n\n", "end"]
+    streamed = chat(client, QUERY, stream=True).text
+    assert streamed.count("[key]") == 2
+    assert "upstream-key" not in streamed
+    assert streamed.endswith("end")
+
+
+def test_numbers_that_json_cannot_hold_are_refused(client: Any, vllm: Vllm) -> None:
+    body = b'{"model": "kind", "messages": [{"role": "user", "content": "x"}], "top_p": 1e999}'
+    reply = client.post(CHAT, content=body, headers=JSON)
+    assert reply.status_code == 400
+    assert "larger than numbers can be" in error_of(reply)
+    assert not vllm.chats
+
+
+def test_a_server_that_drips_is_not_waited_for(prompts: list[str]) -> None:
+    with running_vllm() as vllm, serving(vllm, prompts) as client:
+        vllm.drips = True
+        begun = time.monotonic()
+        assert client.get("/health", timeout=20).status_code == 503
+        with (
+            pytest.raises(DemurError, match="did not answer in time at"),
+            serving(vllm, prompts, timeout=0.5),
+        ):
+            pass
+        assert time.monotonic() - begun < 9
 
 
 def test_a_server_that_is_gone_or_slow_is_told(prompts: list[str]) -> None:

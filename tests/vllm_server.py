@@ -31,6 +31,8 @@ class Vllm:
         failure: status and body of chat completions instead of an answer.
         delay: seconds before an answer, and between the events of one that is streamed.
         cut: whether a streamed answer breaks off after its first event.
+        pieces: raw text of a streamed answer, sent piece by piece; empty for events.
+        drips: whether the list of models comes byte by byte, without end.
         chats: requests for chat completions.
         headers: headers of these.
         rendered: these as the chat template writes them.
@@ -44,6 +46,8 @@ class Vllm:
     failure: tuple[int, Any] | None = None
     delay: float = 0.0
     cut: bool = False
+    pieces: list[str] = field(default_factory=list)
+    drips: bool = False
     url: str = ""
     chats: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -96,6 +100,9 @@ def running_vllm(**state: Any) -> Iterator[Vllm]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
+            if vllm.drips:
+                self.drip()
+                return
             self.whole(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
         def do_POST(self) -> None:
@@ -139,7 +146,10 @@ def running_vllm(**state: Any) -> Iterator[Vllm]:
             self.send_header("Content-Type", "text/event-stream; charset=utf-8")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for number in range(PIECES):
+            for piece in vllm.pieces:
+                self.chunk(piece)
+                time.sleep(0.02)
+            for number in range(0 if vllm.pieces else PIECES):
                 chunk = {"choices": [{"index": 0, "delta": {"content": f"piece {number}"}}]}
                 self.chunk(f"data: {json.dumps(chunk)}\n\n")
                 if vllm.cut:
@@ -149,8 +159,20 @@ def running_vllm(**state: Any) -> Iterator[Vllm]:
                 if vllm.gone.is_set():
                     self.close_connection = True
                     return
-            self.chunk("data: [DONE]\n\n")
+            if not vllm.pieces:
+                self.chunk("data: [DONE]\n\n")
             self.wfile.write(b"0\r\n\r\n")
+
+        def drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            with suppress(OSError):
+                while vllm.drips:
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
+            self.close_connection = True
 
         def chunk(self, text: str) -> None:
             self.wfile.write(f"{len(text):x}\r\n{text}\r\n".encode())
@@ -190,6 +212,7 @@ def running_vllm(**state: Any) -> Iterator[Vllm]:
     try:
         yield vllm
     finally:
+        vllm.drips = False
         server.shutdown()
         thread.join()
         for connection in connections:

@@ -38,6 +38,14 @@ class Secrets:
 
     def __init__(self, values: Iterable[str | None]) -> None:
         self._values = tuple({one for one in values if one and len(one) >= _LEAST})
+        long = [one for one in self._values if len(one) >= _LEAST_IN_TEXT]
+        forms = {form.encode("utf-8", "replace") for one in long for form in _forms(one)}
+        self._passed = sorted(forms, key=len, reverse=True)
+
+    @property
+    def are_long(self) -> bool:
+        """Whether there is one that is hidden in what is passed on."""
+        return bool(self._passed)
 
     def hidden_in_message(self, text: str) -> str:
         """The beginning of a message, without the secrets in any usual encoding."""
@@ -53,6 +61,12 @@ class Secrets:
     def hidden_in_text(self, text: str) -> str:
         """The text of an answer, without the secrets as they are, in JSON or in an address."""
         return self._replaced(text, [one for one in self._values if len(one) >= _LEAST_IN_TEXT])
+
+    def hidden_in_bytes(self, data: bytes) -> bytes:
+        """Whole lines that are passed on, without the secrets as `hidden_in_text` finds them."""
+        for form in self._passed:
+            data = data.replace(form, HIDDEN.encode())
+        return data
 
     def _without_beginning(self, text: str) -> str:
         """A text without the beginning of a secret at its end, where the text was cut."""

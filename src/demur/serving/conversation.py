@@ -117,7 +117,11 @@ def opened_request(body: object, data: bytes, manner: Manner, model: str) -> byt
         sent[name] = _cleaned(body[name], manner) if name in _RENDERED else body[name]
     # The prompt was trained in conversations without a reasoning where that can be chosen.
     sent["chat_template_kwargs"] = THINKING_SWITCHES
-    return json.dumps(sent).encode().replace(_ROWS.encode(), data, 1)
+    try:
+        content = json.dumps(sent, allow_nan=False)
+    except ValueError:
+        raise RequestRefused("A number of the request is larger than numbers can be.") from None
+    return content.encode().replace(_ROWS.encode(), data, 1)
 
 
 def opened_messages(messages: object, manner: Manner) -> list[dict[str, object]]:

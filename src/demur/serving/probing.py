@@ -97,12 +97,9 @@ async def check_rows(upstream: Upstream, model: str, manner: Manner, prompt: Ser
         DemurError: the server does not take the rows.
     """
     body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "temperature": 0}
-    try:
-        async with upstream.asked(opened_request(body, prompt.data, manner, model)) as response:
-            got = await upstream.whole(response)
-    except RequestRefused as error:
-        raise _silent(upstream, error) from None
-    if got.status != 200:
+    request = opened_request(body, prompt.data, manner, model)
+    got = await _asked(upstream, "POST", "chat/completions", request)
+    if got.status != 200 or got.is_failure:
         trained = f" and serves {prompt.trained_on!r:.200}" if prompt.trained_on else ""
         raise DemurError(
             f"The server does not take the rows of {prompt.name!r} (status {got.status}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
 _STREAM = "text/event-stream"
+_MOST_LINE = 1 << 20
+_RETRY_AFTER = re.compile(
+    r"[0-9]{1,9}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"
+)
 
 
 def refusal(refused: RequestRefused, retry_after: str | None = None) -> JSONResponse:
@@ -27,8 +32,8 @@ def refusal(refused: RequestRefused, retry_after: str | None = None) -> JSONResp
     headers = {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if retry_after is not None and retry_after.isascii() and retry_after.isprintable():
-        headers["Retry-After"] = retry_after[:100]
+    if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after):
+        headers["Retry-After"] = retry_after
     return JSONResponse(_described(refused), refused.status, headers)
 
 
@@ -89,33 +94,46 @@ class Relay(Response):
             if got.status != 200:
                 retry_after = got.retry_after
                 raise self._upstream.refused(got)
-            if got.content is None:
-                raise RequestRefused("The answer of the server behind is no JSON.", 502)
+            if not isinstance(got.content, dict):
+                raise RequestRefused("The answer of the server behind is no JSON object.", 502)
+            if got.is_failure:
+                raise self._upstream.refused(got)
         except RequestRefused as refused:
             await refusal(refused, retry_after)(scope, receive, send)
             self._status = refused.status
             return
         self._first = monotonic() - self._begun
-        await Response(got.body, media_type="application/json")(scope, receive, send)
+        body = self._upstream.secrets.hidden_in_bytes(got.body)
+        await Response(body, media_type="application/json")(scope, receive, send)
         self._status = 200
 
     async def _stream(self, response: httpx2.Response, send: Send) -> None:
         """Pass on what comes, as it comes; a connection that is lost ends in an error event."""
         headers = [(b"content-type", _STREAM.encode()), (b"cache-control", b"no-cache")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        status = 200
+        secrets, status, rest = self._upstream.secrets, 200, b""
         try:
             async for chunk in response.aiter_raw():
                 if self._first is None:
                     self._first = monotonic() - self._begun
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                # A secret may lie in two chunks, and never in two lines.
+                ready, rest = _lines(rest + chunk) if secrets.are_long else (chunk, b"")
+                if ready:
+                    ready = secrets.hidden_in_bytes(ready)
+                    await send({"type": "http.response.body", "body": ready, "more_body": True})
         except httpx2.HTTPError as error:
             refused = self._upstream.lost(error)
-            event = f"data: {json.dumps(_described(refused))}\n\n".encode()
-            await send({"type": "http.response.body", "body": event, "more_body": True})
+            rest += f"\n\ndata: {json.dumps(_described(refused))}\n\n".encode()
             status = refused.status
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        rest = secrets.hidden_in_bytes(rest)
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
         self._status = status
+
+
+def _lines(data: bytes) -> tuple[bytes, bytes]:
+    """Whole lines, and what follows; a line without an end is not waited for."""
+    cut = len(data) if len(data) > _MOST_LINE else data.rfind(b"\n") + 1
+    return data[:cut], data[cut:]
 
 
 def _described(refused: RequestRefused) -> dict[str, object]:

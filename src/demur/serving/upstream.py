@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
+import anyio
 import httpx2
 
 from demur.endpoint.complaints import complaint_in
 from demur.endpoint.hiding import Secrets
 from demur.errors import first_line
+from demur.markdown import printable
 from demur.serving.conversation import RequestRefused
 from demur.serving.settings import ServeSettings
 
@@ -56,6 +58,12 @@ class Got:
             return None
         return found
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it holds an error in spite of its status, and no answer."""
+        found = self.content
+        return isinstance(found, dict) and bool(found.get("error")) and not found.get("choices")
+
 
 class Upstream:
     """The server behind, as an asynchronous context manager.
@@ -71,7 +79,7 @@ class Upstream:
         self.place = settings.address.place
         proxy = self._address.proxy()
         password = None if proxy is None else proxy.password
-        self._secrets = Secrets([*settings.key.secrets, *self._address.secrets, password])
+        self.secrets = Secrets([*settings.key.secrets, *self._address.secrets, password])
         headers = {
             "Accept-Encoding": "identity",
             "Authorization": settings.key.header,
@@ -127,8 +135,8 @@ class Upstream:
         Args:
             method: HTTP method.
             path: place at the base URL; behind a `/`, at the folder above it.
-            content: what is sent as JSON, or None.
-            seconds: seconds in which parts of the reply must come, where not those of the settings.
+            content: what is sent as JSON, or its bytes, or None.
+            seconds: seconds in which the whole reply must come, where not those of the settings.
 
         Raises:
             RequestRefused: the server does not answer.
@@ -137,17 +145,23 @@ class Upstream:
         if path.startswith("/"):
             base = self._address.url("")
             url = urljoin(base, ("../" if base.endswith("/v1/") else "") + path[1:])
-        body = None if content is None else json.dumps(content).encode()
+        body = content if isinstance(content, bytes) else None
+        if content is not None and body is None:
+            body = json.dumps(content).encode()
         timeout = self._client.timeout if seconds is None else httpx2.Timeout(seconds)
         request = self._client.build_request(method, url, content=body, timeout=timeout)
         try:
-            response = await self._client.send(request, stream=True)
+            # A server may also send its answer byte by byte.
+            with anyio.fail_after(self._settings.timeout if seconds is None else seconds):
+                response = await self._client.send(request, stream=True)
+                try:
+                    return await self.whole(response)
+                finally:
+                    await response.aclose()
         except httpx2.HTTPError as error:
             raise self.lost(error) from None
-        try:
-            return await self.whole(response)
-        finally:
-            await response.aclose()
+        except TimeoutError:
+            raise RequestRefused("The server behind did not answer in time.", 504) from None
 
     async def whole(self, response: httpx2.Response) -> Got:
         """The rest of a reply, within bounds.
@@ -191,8 +205,9 @@ class Upstream:
         raw = "" if got.content is not None else got.body.decode("utf-8", "replace")
         complaint = complaint_in(got.status, got.content, raw)
         said = "" if complaint is None or complaint.is_page else complaint.message
-        return " ".join(self._secrets.hidden_in_message(_DATA.sub("[data]", said)).split())
+        hidden = self.secrets.hidden_in_message(_DATA.sub("[data]", said))
+        return " ".join(printable(hidden).split())
 
     def reason(self, error: Exception) -> str:
         """What went wrong, for the operator's terminal."""
-        return self._secrets.hidden_in_message(first_line(error))
+        return self.secrets.hidden_in_message(first_line(error))
