@@ -50,3 +50,20 @@ def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == [REFUSE]
     assert (tmp_path / REFUSE).read_text() == "mine"
     assert mistake(demur("init", tmp_path / REFUSE))
+
+
+@pytest.mark.parametrize("name", ["\N{GRINNING FACE}", "a\x7fb", 'q"]\n[x]', "\\u0041", "\u202e"])
+def test_any_name_of_a_model_is_read_back(tmp_path: Path, name: str) -> None:
+    done(demur("init", tmp_path / "app", "--model", name))
+    chosen = optimize_command().choose({}, tmp_path / "app" / FILE)
+    assert chosen.load.model == name
+
+
+def test_it_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    done(demur("init", tmp_path))
+    whole = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    (tmp_path / ANSWER).unlink()
+    (tmp_path / f".{REFUSE}.1-0123abcd.part").write_text("begun")
+    done(demur("init", tmp_path))
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == whole
+    assert "exists already" in mistake(demur("init", tmp_path))

@@ -14,7 +14,7 @@ from demur.chat.catalog import DEFAULT_MODEL
 from demur.cli.command import Command
 from demur.cli.screen import console, printable
 from demur.errors import DemurError
-from demur.files import write_bytes
+from demur.files import read_bytes, write_bytes
 from demur.settings import Option, default_text, options_in
 
 FILE, PROMPT, REFUSE, ANSWER = "demur.toml", "my-prompt.txt", "refuse.txt", "answer.txt"
@@ -68,13 +68,15 @@ def run_init(options: InitOptions) -> None:
         REFUSE: REFUSED,
         ANSWER: ANSWERED,
     }
-    for name in texts:
-        path = options.folder / name
-        if path.exists() or path.is_symlink():
+    places = {options.folder / name: text.encode() for name, text in texts.items()}
+    there = [path for path in places if path.exists() or path.is_symlink()]
+    for path in there:
+        # Those of a command that was killed between two of them are as they will be.
+        if len(there) == len(places) or not _holds(path, places[path]):
             raise DemurError(f"{path} exists already: choose another folder, or rename that file.")
     options.folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_bytes(options.folder / name, text.encode())
+    for path, content in places.items():
+        write_bytes(path, content)
     here = options.folder == Path()
     console.print(f"Written: {', '.join(texts)}")
     console.print(f"Put your own text into {PROMPT}, {REFUSE} and {ANSWER}. Then:")
@@ -117,11 +119,20 @@ def settings_text(model: str) -> str:
         about = f"{_about(option)} Default: {default}."
         lines += ["", *textwrap.wrap(about, 98, initial_indent="# ", subsequent_indent="# ")]
         if option.name in chosen:
-            lines.append(f"{option.name} = {json.dumps(chosen[option.name])}")
+            lines.append(f"{option.name} = {_toml(chosen[option.name])}")
         elif option.default is not None:
             value = list(option.default) if isinstance(option.default, tuple) else option.default
-            lines.append(f"# {option.name} = {json.dumps(value)}")
+            lines.append(f"# {option.name} = {_toml(value)}")
     return "\n".join([*lines, ""])
+
+
+def _toml(value: object) -> str:
+    """A value as TOML, which has JSON's texts but for characters outside the first plane."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return not path.is_symlink() and path.is_file() and read_bytes(path, 1 << 20) == content
 
 
 def _about(option: Option) -> str:
