@@ -1,6 +1,6 @@
 """An exported prompt in real engines, form by form and token by token, against demur itself.
 
-    python benchmarks/engines.py RUN --python ENGINE=PYTHON [...] [--model NAME] [--queries 20]
+    python benchmarks/engines.py RUN --python ENGINE=PYTHON [...] [--model NAME] [--queries 60]
 
 `make engines` builds the environments. ENGINE is `transformers`, `ctranslate2` or `vllm`, and
 PYTHON the interpreter of an environment that has it; llama.cpp runs where the extra `engines` is
@@ -41,7 +41,7 @@ from demur.queries import load_query_set
 from demur.records import text_of
 
 WORKER = Path(__file__).with_name("engine_workers.py")
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "2"}
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 TOKENS = 20
 
 
@@ -75,9 +75,10 @@ def in_process(model: ChatModel, prompt: SafetyPrompt, queries: list[str]) -> li
 def in_environment(engine: str, python: str, folder: Path, cases: Path) -> dict[str, Any]:
     """What an engine in an environment of its own says; an error where it does not load."""
     result = cases.with_name(f"{engine}.json")
+    threads = str(torch.get_num_threads())
     done = subprocess.run(
         [python, str(WORKER), engine, str(folder), str(cases), str(result)],
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": ""},
+        env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": threads, "PYTHONPATH": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PYTHON")
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=60)
     options = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in options.python if "=" in one)
     if len(pythons) < len(options.python):

@@ -5,14 +5,18 @@
     python benchmarks/serve.py RUN [--endpoint URL] [--model NAME] [--queries 20]
 
 The same requests go to vLLM directly, with the rows in them, and through `demur serve`, in turn:
-one at a time for the seconds to the first token, and 64 at once for the tokens a second. With
-`--model`, greedy answers of 20 tokens are compared with those of demur in this process, in float32.
+one at a time for the seconds to the first token, and 64 at once for the tokens a second. A machine
+that does other work as well disturbs seconds but hardly the time on its processors, so that is kept
+too, for a server on this machine. With `--model`, greedy answers of 20 tokens are compared with
+those of demur in this process, in float32. MODEL is the folder of the unchanged model; a GGUF file
+that demur has loaded in float32 lies unpacked in the folder `dequantized` of its cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -34,7 +38,7 @@ from demur.serving import Manner, ServedPrompt, ServeSettings, opened_request, s
 from demur.serving.server import prepared
 from engines import TOKENS, in_process
 
-AT_ONCE, LENGTH, ROUNDS = 64, 32, 3
+AT_ONCE, LENGTH, ROUNDS, RATES = 64, 16, 3, 8
 GREEDY = {"temperature": 0, "top_k": 1, "repetition_penalty": 1.0, "seed": 0}
 
 
@@ -83,6 +87,7 @@ class Asker:
 
 
 JSON = {"Content-Type": "application/json"}
+psutil: Any = importlib.import_module("psutil")
 
 
 async def rate(asker: Asker, queries: list[str]) -> float:
@@ -93,7 +98,42 @@ async def rate(asker: Asker, queries: list[str]) -> float:
     return AT_ONCE * LENGTH / (time.perf_counter() - begun)
 
 
-async def measured(direct: Asker, through: Asker, queries: list[str]) -> dict[str, Any]:
+class Busy:
+    """Seconds for which processes and their children have kept processors busy.
+
+    Args:
+        processes: the processes by what they are.
+    """
+
+    def __init__(self, processes: dict[str, Any]) -> None:
+        self._processes = processes
+        self.spent = dict.fromkeys(processes, 0.0)
+
+    def seconds(self) -> dict[str, float]:
+        """What each has used since it began."""
+        return {
+            name: sum(
+                sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True))
+            )
+            for name, process in self._processes.items()
+        }
+
+    def add_since(self, before: dict[str, float]) -> None:
+        """Add what was used since."""
+        for name, seconds in self.seconds().items():
+            self.spent[name] += seconds - before[name]
+
+
+def server_at(url: str) -> Any:
+    """The process that listens at the port of an address; None where it is not on this machine."""
+    port = httpx2.URL(url).port
+    for one in psutil.net_connections(kind="tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid is not None:
+            return psutil.Process(one.pid)
+    return None
+
+
+async def measured(direct: Asker, through: Asker, queries: list[str], busy: Busy) -> dict[str, Any]:
     """Seconds to the first token and tokens a second, both ways."""
     first: dict[str, list[float]] = {"direct": [], "through": []}
     ways = {"direct": direct, "through": through}
@@ -102,18 +142,28 @@ async def measured(direct: Asker, through: Asker, queries: list[str]) -> dict[st
             seconds = await ways[name].seconds(query, 1)
             if row > 1:  # the first ones warm up
                 first[name].append(seconds)
+    print({name: round(median(one), 3) for name, one in first.items()}, flush=True)
     rates: dict[str, list[float]] = {"direct": [], "through": []}
-    for row in range(ROUNDS):
+    for row in range(RATES):
         for name in sorted(ways, reverse=row % 2 == 1):
+            before = busy.seconds()
             rates[name].append(await rate(ways[name], queries))
+            if name == "through":
+                busy.add_since(before)
+            print(name, round(rates[name][-1], 1), "tokens a second", flush=True)
     added = [b - a for a, b in zip(first["direct"], first["through"], strict=True)]
+    ratios = [b / a for a, b in zip(rates["direct"], rates["through"], strict=True)]
+    tokens = AT_ONCE * LENGTH * RATES
     return {
         "first token, ms": {name: round(median(one) * 1000, 1) for name, one in first.items()},
         "added to the first token, ms": round(median(added) * 1000, 1),
         f"tokens a second, {AT_ONCE} at once": {
             name: [round(one, 1) for one in found] for name, found in rates.items()
         },
-        "ratio of tokens a second": round(median(rates["through"]) / median(rates["direct"]), 3),
+        "ratio of tokens a second, median": round(median(ratios), 3),
+        "ms of a processor a token": {
+            name: round(seconds / tokens * 1000, 3) for name, seconds in busy.spent.items()
+        },
     }
 
 
@@ -145,11 +195,14 @@ def main() -> None:
         url = next((line for line in lines if line.startswith("http://127.0.0.1:")), None)
         if url is None:
             stop("demur serve ended.")
+        server, watched = server_at(given.endpoint), {"demur serve": psutil.Process(process.pid)}
+        if server is not None:
+            watched["server behind"] = server
         direct, through = Asker(given.endpoint, prompt, opens), Asker(str(url), prompt, None)
 
         async def all_of_it() -> dict[str, Any]:
             texts = [await through.text(query) for query in queries]
-            return {"texts": texts, **await measured(direct, through, queries)}
+            return {"texts": texts, **await measured(direct, through, queries, Busy(watched))}
 
         found = asyncio.run(all_of_it())
     finally:
