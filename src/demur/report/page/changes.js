@@ -78,7 +78,9 @@ class Changes {
         type: 'button', class: 'link', on: { click: () => pinQuery(this.number, place) },
       }, shortened(text, 300)),
       element('p', { class: 'meta' },
-        `${[label, category || set].filter(Boolean).join(', ')}. ${shortened(first, 30)}: `,
-        chip(before, label), ` \u2192 ${shortened(second, 30)}: `, chip(after, label)));
+        `${[label, category || set].filter(Boolean).join(', ')}. `,
+        element('span', { class: 'together' }, `${shortened(first, 30)}: `, chip(before, label)),
+        ' \u2192 ',
+        element('span', { class: 'together' }, `${shortened(second, 30)}: `, chip(after, label))));
   }
 }

@@ -261,6 +261,7 @@ class Scatter {
       if (!ends) continue;
       const [[x1, y1], [x2, y2]] = ends;
       picture.append(shape('line', { class: `boundary ${name}`, x1, y1, x2, y2 }));
+      if (this.size[0] < 480) continue; // the legend says it; names would lie on one another
       const [x, y] = x1 < x2 ? [x1, y1] : [x2, y2];
       picture.append(shape('text', { x: x + 4, y: y > 26 ? y - 5 : y + 13 }, `${name} boundary`));
     }
