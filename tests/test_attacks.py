@@ -272,6 +272,9 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
         "class Nothing:\n"
         "    def apply(self, query):\n"
         "        return None\n"
+        "class Huge:\n"
+        "    def apply(self, query):\n"
+        "        return query * 1_000_000\n"
         "class Changes:\n"
         "    calls = 0\n"
         "    def apply(self, query):\n"
@@ -299,6 +302,7 @@ def test_an_attack_of_ones_own(model: ChatModel, arguments: dict[str, Any]) -> N
     for name, message in (
         ("Same", "makes the same conversation of two queries"),
         ("Nothing", "returned None: return the attacked query"),
+        ("Huge", "characters, and a query has at most 1,000,000: return less"),
         ("Changes", "makes something else of the same query at each call"),
         ("Fails", "failed .KeyError"),
         ("Exits", "failed .SystemExit: 0"),

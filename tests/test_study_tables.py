@@ -227,6 +227,17 @@ def test_latex_is_escaped_and_marks_what_differs() -> None:
     assert not set(body) & set("_#&~") - set("&")
 
 
+def test_means_of_fewer_seeds_are_told() -> None:
+    whole: dict[tuple[str, Arm], dict[Label, list[str]]] = {
+        ("m|x", arm): {"harmful": ["01", "11"]} for arm in (NONE, LONG)
+    }
+    assert "fewer" not in formats.markdown(table_of(whole))
+    whole["m|x", LONG] = {"harmful": ["01"]}
+    table = table_of(whole)
+    assert r"Of fewer seeds: m\|x, long: 1 of 2." in formats.markdown(table)
+    assert "Of fewer seeds: m|x, long: 1 of 2." in formats.latex(table)
+
+
 def test_markdown_holds_no_markup_of_names() -> None:
     table = table_of({("<b>|x", NONE): {"harmful": ["01"]}})
     text = formats.markdown(table)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from demur.arguments import described
 from demur.errors import DemurError
+from demur.limits import MOST_QUERY_CHARACTERS
 from demur.plugins import describe_error, load_plugin
 from demur.plugins.loading import split_spec
-from demur.records import Conversation, Query
+from demur.records import Conversation, Query, text_of
 
 _MOST_NAME = 60
 
@@ -56,6 +57,11 @@ class OwnAttack:
                 "again."
             ) from error
         if isinstance(attacked, Conversation) or (isinstance(attacked, str) and attacked.strip()):
+            if len(text_of(attacked)) > MOST_QUERY_CHARACTERS:
+                raise DemurError(
+                    f"The attack {self.name!r} returned {len(text_of(attacked)):,} characters, and "
+                    f"a query has at most {MOST_QUERY_CHARACTERS:,}: return less."
+                )
             return attacked
         what = "a blank text" if isinstance(attacked, str) else described(attacked)
         raise DemurError(

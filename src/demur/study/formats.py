@@ -20,6 +20,8 @@ CAPTIONS: dict[StudyMeasure, str] = {
     "complied harmfully": "Complied with harmfully, in percent",
     "wrong at least once": "Queries with at least one wrong response, in percent",
 }
+_MOST_FEWER = 10
+
 NOTE = (
     "Means over seeds and queries with 95 % bootstrap intervals over both. A star: differs from "
     "the basic prompt (a basic prompt: from no prompt) by more than chance, paired test with "
@@ -93,12 +95,23 @@ def _wide(table: StudyFigures, measure: StudyMeasure) -> WideTable:
                 rows.append((model, arm, tuple(cells)))
     tests = sum(one.measure == measure for one in table.tests)
     note = NOTE.format(count=tests) if tests else NOTE.partition(" A star")[0]
+    note = f"{note} {_of_fewer_seeds(table, measure)}".rstrip()
     return WideTable(
         CAPTIONS[measure],
         tuple(title_of(group) for group in groups),
         tuple(rows),
         f"{capitalized(table.judged)}. {note}" if table.judged else note,
     )
+
+
+def _of_fewer_seeds(table: StudyFigures, measure: StudyMeasure) -> str:
+    """Which means are of fewer seeds than others, because cells failed; empty where none is."""
+    figures = [one for one in table.figures if one.measure == measure]
+    most = max((one.seeds for one in figures), default=0)
+    fewer = {(one.model, one.arm.title): one.seeds for one in figures if one.seeds < most}
+    shown = [f"{model}, {arm}: {seeds} of {most}" for (model, arm), seeds in fewer.items()]
+    more = f"; and {len(shown) - _MOST_FEWER} more" if len(shown) > _MOST_FEWER else ""
+    return f"Of fewer seeds: {'; '.join(shown[:_MOST_FEWER])}{more}." if shown else ""
 
 
 def _is_first(first: Arm, second: Arm) -> bool:
