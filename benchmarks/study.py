@@ -2,6 +2,9 @@
 
 python benchmarks/study.py [FOLDER]
 
+How much faster two workers are than one, and what a study adds to its cells, is another script:
+benchmarks/study_workers.py.
+
 A study of a trivial model with random weights is done: one prompt, four variants of a method, five
 seeds. Its finished folders are then copied under the names of other models until there are 1,000
 cells, because only reading them is timed.

@@ -103,7 +103,7 @@ class RayCluster:
                 logging_level="ERROR",
                 **({} if self.address else own),
             )
-        except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _unreachable(self.address or "of this machine", error) from error
         finally:
             if threading.current_thread() is threading.main_thread():
@@ -317,7 +317,7 @@ def _require_reachable(address: str | None) -> None:
 def _unreachable(address: str, error: Exception) -> DemurError:
     return DemurError(
         f"Cannot join the Ray cluster {address!r:.200} ({first_line(error):.200}): check "
-        "--ray-address and `ray status`."
+        "--ray-address, and that Ray has the same version and token here and there."
     )
 
 
