@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from demur import ChatModel, Comparison, DemurError, FinishedStudy, Run, Study
 from demur.chat import chosen
-from demur.study.record import Outcome
+from demur.records import read_record, write_record
+from demur.study.record import Outcome, StudyRecord
 from tests.command_line import Result, demur, done, mistake
 from tests.tiny import save_tiny_model
 from tests.tiny_study import FILE, write_study
@@ -433,6 +435,34 @@ def test_evaluations_of_other_weights_are_never_counted_together(
     told = mistake_of(demur("study", file, "--output", folder))
     assert "untrained-seed-1 was measured with another model than" in told
     assert "delete it and run the study again" in told
+
+
+@pytest.mark.parametrize("place", ["../../x", "runs/../../x", "/etc", "runs/tiny", "a/b/.."])
+def test_a_strangers_study_names_no_folder_of_others(
+    finished: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "x").mkdir()
+    record = read_record(finished / "settings.json", StudyRecord, "study")
+    cells = (replace(record.cells[0], folder=place), *record.cells[1:])
+    write_record(finished / "settings.json", replace(record, cells=cells), "study")
+    for command in (["study", finished, "--report"], ["show", finished], ["report", finished]):
+        assert f"{finished}/settings.json is damaged" in mistake(demur(*command))
+    assert not any((tmp_path / "x").iterdir())
+
+
+@pytest.mark.parametrize(
+    "place", ["figures", "runs", "runs/tiny", "evaluations/tiny/calm-dro-seed-0"]
+)
+def test_a_link_out_of_a_study_is_not_followed(
+    written: Path, finished: Path, tmp_path: Path, place: str
+) -> None:
+    (finished / place).rename(tmp_path / "aside")
+    (finished / place).symlink_to(tmp_path / "aside")
+    before = {one: one.stat().st_mtime_ns for one in (tmp_path / "aside").rglob("*")}
+    for command in (["study", finished, "--report"], ["report", finished]):
+        assert "leads out of the folder of the study" in mistake(demur(*command))
+    assert "link" in mistake(demur("study", written, "--output", finished))
+    assert {one: one.stat().st_mtime_ns for one in (tmp_path / "aside").rglob("*")} == before
 
 
 def mistake_of(result: Result) -> str:

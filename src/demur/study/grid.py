@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TypeAlias
 
+from demur.errors import DemurError
 from demur.evaluation.chosen import Chosen
 from demur.files import safe_name
 from demur.optimization.plan import Plan
-from demur.records import fingerprint
+from demur.records import SETTINGS, damaged, fingerprint
 from demur.settings import values_of
-from demur.study.record import UNTRAINED, Cell
+from demur.study.record import FIGURES, UNTRAINED, Cell, StudyRecord
 from demur.study.settings import StudyModel, StudySettings
 
 Pair: TypeAlias = tuple[str, str]
@@ -20,6 +22,29 @@ Pair: TypeAlias = tuple[str, str]
 def run_of(cell: Cell) -> str:
     """The folder of the run whose prompt an evaluation measures."""
     return cell.folder.replace("evaluations/", "runs/", 1)
+
+
+def require_own_folders(path: Path, record: StudyRecord) -> None:
+    """Check that all cells lie in the folder of their study, which may be a stranger's.
+
+    Args:
+        path: folder of the study.
+        record: what the study is.
+
+    Raises:
+        DemurError: a cell has a folder of another name, or a link leads out of the study's.
+    """
+    inside = path.resolve()
+    for cell in record.cells:
+        parts = cell.folder.split("/")
+        if len(parts) != 3 or any(safe_name(part) != part for part in parts):
+            raise damaged(path / SETTINGS)
+    for name in (FIGURES, *(cell.folder for cell in record.cells)):
+        place = path / name
+        if not place.resolve().is_relative_to(inside):
+            raise DemurError(
+                f"{place} leads out of the folder of the study, by a link: delete the link."
+            )
 
 
 def needs_of(cells: Iterable[Cell]) -> Mapping[str, frozenset[str]]:

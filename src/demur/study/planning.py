@@ -18,7 +18,7 @@ from demur.optimization.validation import Pick
 from demur.progress import Progress
 from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
 from demur.records.folder import RESULTS
-from demur.study.grid import Pair, grid_of, run_of
+from demur.study.grid import Pair, grid_of, require_own_folders, run_of
 from demur.study.outcomes import read_outcomes
 from demur.study.record import (
     KIND,
@@ -345,6 +345,7 @@ def _require_same_cells(path: Path, record: StudyRecord) -> None:
         DemurError: one was, or the folder holds something else.
     """
     WorkFolder.check(path, record, KIND)
+    require_own_folders(path, record)
     if kind_of(path) != KIND:
         return
     before = WorkFolder.open(path, StudyRecord, KIND).settings

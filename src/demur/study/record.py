@@ -11,6 +11,7 @@ from demur.records import ListedFile
 KIND = "study"
 RESULTS_FORMAT = f"{KIND} results"
 OUTCOMES = "outcomes"
+FIGURES = "figures"
 
 CellKind = Literal["run", "evaluation"]
 Status = Literal["done", "failed"]

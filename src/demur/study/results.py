@@ -20,14 +20,13 @@ from demur.report.writing import REPORT
 from demur.study import formats
 from demur.study.alike import require_alike
 from demur.study.export import EXTRA, PARQUET_FILE, Sink, has_parquet, sinks
-from demur.study.record import KIND, Cell, Outcome, StudyRecord, StudyResults
+from demur.study.grid import require_own_folders
+from demur.study.record import FIGURES, KIND, Cell, Outcome, StudyRecord, StudyResults
 from demur.study.rows import COLUMNS, Row, arms_of, responses_of, row_of
 from demur.study.table import Counter, StudyTable
 
 if TYPE_CHECKING:
     import pandas
-
-FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class FinishedStudy:
                 end, or a cell was changed, exchanged or measured otherwise than the rest.
         """
         folder = WorkFolder.open(Path(path), StudyRecord, KIND)
+        require_own_folders(folder.path, folder.settings)
         results = folder.results(StudyResults, KIND)
         if results is None:
             raise DemurError(
