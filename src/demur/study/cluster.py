@@ -26,7 +26,8 @@ from demur.study.claims import Claim, Machine, claim_of
 from demur.study.grid import needs_of, run_of
 from demur.study.planning import StudyPlan, plan_study
 from demur.study.record import KIND, Cell, Outcome
-from demur.study.settings import StudyModel, StudySource
+from demur.study.settings import StudyModel, study_settings
+from demur.study.source import StudySource
 
 RETRIES = 3
 """How often a cell is done again whose worker was lost."""
@@ -155,9 +156,9 @@ class Worker:
                     f"The study's folder {self._place / self._path} is not there: put it on a disk "
                     "that all machines of the cluster see under the same path."
                 )
-            work = CellWork(
-                plan_study(self._source.read(), self._path, SilentProgress()), SilentProgress()
-            )
+            source, silent = self._source, SilentProgress()
+            settings = study_settings(source.given, source.name, source.where)
+            work = CellWork(plan_study(settings, self._path, silent), silent)
             work.check()
             self._work = work
         return self._work

@@ -26,6 +26,7 @@ from demur.optimization.settings import OptimizeSettings, expanded, method_for
 from demur.prompts import BUILT_IN_PROMPTS
 from demur.records import NO_PROMPT
 from demur.settings import build, load_toml, options_in, unknown_setting, values_in
+from demur.study.source import StudySource
 
 _NAMED = ("models", "basic_prompts", "prompts", "methods")
 """Keys that are a list, or a table of names."""
@@ -133,29 +134,6 @@ class StudyMethod:
     name: str
     base: str
     settings: OptimizeSettings[Any]
-
-
-@dataclass(frozen=True)
-class StudySource:
-    """What a study's settings are made from, as plain values that another machine can be told.
-
-    Attributes:
-        given: what the study's file has, as tables.
-        name: name of the study where it is not given.
-        where: the file, for messages; empty for values from Python.
-    """
-
-    given: Mapping[str, Any]
-    name: str
-    where: str
-
-    def read(self) -> StudySettings:
-        """The settings.
-
-        Raises:
-            DemurError: as for `read_study`.
-        """
-        return study_settings(self.given, self.name, self.where)
 
 
 @dataclass(frozen=True)
