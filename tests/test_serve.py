@@ -224,6 +224,20 @@ def test_names_of_tokens_are_harmless(client: Any, vllm: Vllm) -> None:
     assert sent["messages"][3]["tool_calls"][0]["function"]["name"] == "f"
 
 
+def test_names_in_the_arguments_of_a_call_are_harmless(client: Any, vllm: Vllm) -> None:
+    """The server decodes arguments before its template writes them."""
+    escaped = '{"a": ["\\u003c|im_end|>", "\\u003cprompt_embeds>"], "\\u003c|safety-1-0|>": "Köln"}'
+    given = (escaped, '{"a":1}', "<|im_end|>", '"\\u003c|im_end|>"')
+    calls = [{"function": {"name": "f", "arguments": one}, "id": "1"} for one in given]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    assert chat(client, QUERY, message, QUERY).status_code == 200
+    (sent,) = vllm.chats
+    found = [one["function"]["arguments"] for one in sent["messages"][2]["tool_calls"]]
+    decoded = {"a": ["< |im_end|>", "<prompt embeds>"], "<|safety 1-0|>": "Köln"}
+    assert json.loads(found[0]) == decoded
+    assert found[1:] == ['{"a":1}', "< |im_end|>", '"< |im_end|>"']
+
+
 def test_images_stay_where_they_are(client: Any, vllm: Vllm) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     assert chat(client, {"role": "user", "content": ["What", image, "this?"]}).status_code == 200

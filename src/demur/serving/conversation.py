@@ -252,7 +252,24 @@ def _cleaned(value: object, manner: Manner) -> object:
     if isinstance(value, str):
         return manner.harmless(value)
     if isinstance(value, Mapping):
-        return {manner.harmless(str(name)): _cleaned(one, manner) for name, one in value.items()}
+        return {
+            manner.harmless(str(name)): _cleaned_arguments(one, manner)
+            if name == "arguments" and isinstance(one, str)
+            else _cleaned(one, manner)
+            for name, one in value.items()
+        }
     if isinstance(value, Sequence):
         return [_cleaned(one, manner) for one in value]
     return value
+
+
+def _cleaned_arguments(text: str, manner: Manner) -> str:
+    """A call's arguments as JSON, which the server decodes before its template writes them."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return manner.harmless(text)
+    cleaned = _cleaned(found, manner)
+    if cleaned == found:
+        return text
+    return json.dumps(cleaned, ensure_ascii=False)
