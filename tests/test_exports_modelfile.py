@@ -106,15 +106,37 @@ def test_go_renders_what_the_models_own_template_renders(template: str, tmp_path
 
 
 def test_an_answer_in_the_first_place_never_lands_in_the_users_turn(tmp_path: Path) -> None:
+    """Ollama cuts long conversations at their front, so the template must take such ones."""
     tokenizer: Any = tiny_tokenizer()
     tokenizer.chat_template = ALTERNATING
     layout = Layout.of(tokenizer, "test", {})
-    for system in (None, "zero"):
-        with pytest.raises(ValueError, match="no answer in the first place"):
-            layout.render(BEGUN[0], system)
-    asked = [conversation(turns, system) for turns in BEGUN for system in (None, "zero")]
+    cases = [(turns, system) for turns in BEGUN for system in (None, "zero")]
+    wanted = [layout.render([("user", ""), *turns], system) for turns, system in cases]
+    assert [layout.render(*case) for case in cases] == wanted
+    asked = [conversation(*case) for case in cases]
     found = in_go(modelfile("model.gguf", tokenizer, "test"), asked, tmp_path)
-    assert all(one["failed"] for one in found)
+    assert found == [{"text": text, "failed": False} for text in wanted]
+
+
+def test_developer_messages_are_system_messages(tmp_path: Path) -> None:
+    """Ollama passes their role on, and does not put them into `.System`."""
+    tokenizer: Any = tiny_tokenizer()
+    tokenizer.chat_template = CHATML
+    layout = Layout.of(tokenizer, "test", {})
+    query, again = {"Role": "user", "Content": "one"}, {"Role": "user", "Content": "three"}
+    answer, kind = {"Role": "assistant", "Content": "two"}, {"Role": "developer", "Content": "kind"}
+    brief, blank = {"Role": "system", "Content": "brief"}, {"Role": "developer", "Content": ""}
+    cases = [
+        ("", [kind, query], TURNS[0], "kind"),
+        ("", [blank, query], TURNS[0], None),
+        ("brief", [kind, brief, blank, query], TURNS[0], "kind\n\nbrief"),
+        ("brief", [brief, query, answer, kind, again], TURNS[1], "brief\n\nkind"),
+    ]
+    asked = [{"System": system, "Messages": messages} for system, messages, _, _ in cases]
+    found = in_go(modelfile("model.gguf", tokenizer, "test"), asked, tmp_path)
+    assert [one["text"] for one in found] == [
+        layout.render(turns, text) for *_, turns, text in cases
+    ]
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -23,11 +23,11 @@ class Layout:
 
     Attributes:
         opening: text before the first user message, without a system message.
-        opening_answer: the same where an answer comes first; None where the template takes none.
+        opening_answer: the same where an answer comes first; where the template takes none there,
+            it ends an empty user message.
         before_system: text before the application's own system message.
         after_system: text between the system message and the first user message.
-        after_system_answer: text between the system message and an answer that comes first; None
-            where the template takes none.
+        after_system_answer: text between the system message and an answer that comes first.
         after_user: text between a user message and the answer that was given to it.
         after_assistant: text between an answer and the next user message.
         before_answer: text between the last user message and the answer to come, where a template
@@ -40,8 +40,8 @@ class Layout:
     after_user: str
     after_assistant: str
     before_answer: str
-    opening_answer: str | None = None
-    after_system_answer: str | None = None
+    opening_answer: str
+    after_system_answer: str
 
     @classmethod
     def of(cls, tokenizer: Any, name: str, options: TemplateArguments) -> Layout:
@@ -72,7 +72,9 @@ class Layout:
                 f"The chat template of {name} does not render a conversation of several turns: "
                 "export to gguf instead."
             )
-        layout = cls(plain[0], longer[0], longer[1], plain[1], plain[2], plain[3])
+        # Ollama cuts a long conversation at its front, so any may begin with an answer.
+        begins = [f"{before}{plain[1]}" for before in (plain[0], longer[1])]
+        layout = cls(plain[0], longer[0], longer[1], plain[1], plain[2], plain[3], *begins)
         layout = layout._with_answer_first(
             _split(found[2], [answer, first]), _split(found[3], [system, answer, first])
         )
@@ -91,8 +93,6 @@ class Layout:
         opening = self.opening_answer if answered else self.opening
         after = self.after_system_answer if answered else self.after_system
         text = opening if system is None else f"{self.before_system}{system}{after}"
-        if text is None or after is None:
-            raise ValueError("the template takes no answer in the first place")
         users = [place for place, (role, _) in enumerate(turns) if role == "user"]
         for place, (role, content) in enumerate(turns):
             if role == "user":
@@ -136,8 +136,7 @@ def modelfile(
         DemurError: a Modelfile cannot say what the template does.
     """
     layout = Layout.of(tokenizer, name, options or {})
-    parts = [part for part in vars(layout).values() if part is not None]
-    if any(mark in part for part in parts for mark in ("{{", '"""')):
+    if any(mark in part for part in vars(layout).values() for mark in ("{{", '"""')):
         raise DemurError(f"The chat template of {name} cannot be quoted: export to gguf instead.")
     template = _go_template(layout)
     lines = [f"FROM ./{file_name}", f'TEMPLATE """{template}"""']
@@ -154,23 +153,21 @@ def modelfile(
 
 
 def _go_template(layout: Layout) -> str:
-    """The layout in Ollama's language.
-
-    An answer in the first place that the model's own template does not take ends in an error:
-    `index` finds no such place in the text.
-    """
-    refused = "{{ index .Messages 1000000000 }}"
-    before_answer = refused if layout.opening_answer is None else layout.opening_answer
-    after_system = refused if layout.after_system_answer is None else layout.after_system_answer
+    """The layout in Ollama's language, whose `.System` leaves out developer messages."""
     return (
+        '{{ $system := "" }}{{ range .Messages }}'
+        '{{ if and .Content (or (eq .Role "system") (eq .Role "developer")) }}'
+        '{{ if $system }}{{ $system = printf "%s\\n\\n%s" $system .Content }}'
+        "{{ else }}{{ $system = .Content }}{{ end }}{{ end }}{{ end }}"
         '{{ $first := "" }}{{ $last := -1 }}{{ range $i, $m := .Messages }}'
         '{{ if eq $m.Role "user" }}{{ $last = $i }}{{ end }}'
         '{{ if and (eq $first "") (or (eq $m.Role "user") (eq $m.Role "assistant")) }}'
         "{{ $first = $m.Role }}{{ end }}{{ end }}"
         '{{ $seen := eq $first "assistant" }}'
-        f"{{{{ if .System }}}}{layout.before_system}{{{{ .System }}}}"
-        f"{{{{ if $seen }}}}{after_system}{{{{ else }}}}{layout.after_system}{{{{ end }}}}"
-        f"{{{{ else if $seen }}}}{before_answer}{{{{ else }}}}{layout.opening}{{{{ end }}}}"
+        f"{{{{ if $system }}}}{layout.before_system}{{{{ $system }}}}"
+        f"{{{{ if $seen }}}}{layout.after_system_answer}"
+        f"{{{{ else }}}}{layout.after_system}{{{{ end }}}}"
+        f"{{{{ else if $seen }}}}{layout.opening_answer}{{{{ else }}}}{layout.opening}{{{{ end }}}}"
         "{{ range $i, $m := .Messages }}"
         f'{{{{ if eq $m.Role "user" }}}}{{{{ if $seen }}}}{layout.after_assistant}{{{{ end }}}}'
         f"{{{{ $m.Content }}}}{{{{ if eq $i $last }}}}{layout.before_answer}"
