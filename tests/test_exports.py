@@ -541,6 +541,35 @@ def test_a_peft_template_keeps_a_text_that_holds_its_own_mark(tmp_path: Path) ->
     assert "w13" in rendered
 
 
+KEEPS_THE_LAST = (
+    "{% for m in messages if m.role == 'system' %}{% if loop.last %}{{ m.content }} {% endif %}"
+    "{% endfor %}{% for tool in tools or [] %}{{ tool.function.name }} {% endfor %}"
+    "{% for m in messages if m.role in ['user', 'assistant'] %}"
+    "{{ m.role }} : {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %} assistant : {% endif %}"
+)
+
+
+def test_a_peft_template_loses_no_later_system_message_and_no_tools(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "w11"}, {"role": "assistant", "content": "w12"}]
+    for name, template in (("drops", KEEPS_THE_LAST), ("keeps", None)):
+        model, _, saved = made(tmp_path / name, NAMES[0], template=template)
+        export(saved, "peft", tmp_path / name / "out", model=model)
+        tokenizer = tiny_tokenizer()
+        tokenizer.chat_template = (tmp_path / name / "out" / "chat_template.jinja").read_text()
+        for role in ("system", "developer"):
+            for content in ("w13", [{"type": "text", "text": "w13"}], ["w13"]):
+                later: list[Any] = [*turns, {"role": role, "content": content}, turns[0]]
+                if template is None:
+                    assert "w13" in tokenizer.apply_chat_template(later, tokenize=False)
+                    continue
+                with pytest.raises(Exception, match="the template drops later ones"):
+                    tokenizer.apply_chat_template(later, tokenize=False)
+        tools: list[Any] = [{"type": "function", "function": {"name": "w14"}}]
+        with pytest.raises(Exception, match="takes no tools"):
+            tokenizer.apply_chat_template(turns[:1], tools=tools, tokenize=False)
+
+
 @pytest.mark.parametrize(
     ("failure", "told"),
     [

@@ -29,7 +29,19 @@ _TEMPLATE = """\
 {%- set messages = [{"role": "user", "content": "MARK" + messages[0]["content"]}] \
 + messages[1:] -%}
 {%- set conversation -%}{{ "" }}BASE{{ "" }}{%- endset -%}
-{{- conversation.split("MARK", 1)[1] -}}
+{%- set behind = conversation.split("MARK", 1)[1] -%}
+{%- if tools -%}
+{{- raise_exception("The adapter takes no tools, which would stand in its system message.") -}}
+{%- endif -%}
+{%- for message in messages if message["role"] in ["system", "developer"] -%}
+{%- for part in ([message["content"]] if message["content"] is string \
+else message["content"] or []) -%}
+{%- if (part if part is string else part["text"]) | trim not in behind -%}
+{{- raise_exception("The adapter holds the system message, and the template drops later ones.") -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endfor -%}
+{{- behind -}}
 """
 
 
