@@ -118,6 +118,38 @@ def test_calls_and_results_of_tools_are_kept(template: str) -> None:
         assert "'type'" not in text
 
 
+@pytest.mark.parametrize("template", [CALLS, FIRST_PART, IN_LAST])
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["You bake."],
+        ["You ", {"type": "text", "text": "bake."}],
+        [{"type": "input_text", "text": "You bake."}],
+        [{"type": "output_text", "text": "You bake."}],
+        [{"text": "You bake."}],
+        {"type": "text", "text": "You bake."},
+    ],
+)
+def test_a_text_in_another_kind_of_part_is_kept(template: str, content: Any) -> None:
+    _, made = opened(template)
+    others = [{"role": "assistant", "content": "Bread."}, {"role": "user", "content": "Where?"}]
+    for role in ("system", "developer", "user"):
+        messages: list[dict[str, Any]] = [{"role": role, "content": content}, *others]
+        plain: list[dict[str, Any]] = [{"role": role, "content": "You bake."}, *others]
+        assert rendered(made, messages) == rendered(made, plain)
+    name = safety_token_names(PROMPT)[0]
+    for parts in ([name[:9], {"type": "input_text", "text": name[9:]}], [{"type": "x", "x": name}]):
+        assert "Where?" in rendered(made, [{"role": "user", "content": [*parts, "Where?"]}])
+
+
+@pytest.mark.parametrize("part", [{"type": "image"}, {"type": "document", "text": "You bake."}])
+def test_a_system_message_of_other_things_is_refused(part: dict[str, str]) -> None:
+    _, made = opened(CALLS)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": [part]}]
+    with pytest.raises(Exception, match="holds other things than text"):
+        rendered(made, messages)
+
+
 def test_a_system_message_that_the_template_drops_opens_the_users_message() -> None:
     found, made = opened(IN_LAST)
     assert found.way.place == "last message"

@@ -16,7 +16,8 @@ from demur.chat.templates import TemplateArguments
 # first one only, and several system messages, of which some templates keep the last.
 #
 # Engines take the name of a token for the token wherever it stands in the rendered text. So in a
-# message, what all names have in common is replaced. Of such a message only the content is kept.
+# message, what all names have in common is replaced. Of such a message only the content is kept,
+# without images and the like that hold a name.
 # Its parts are looked at together, because a template may join them.
 _PLAIN_MESSAGES = """\
 {%- set safety_plain = namespace(system=[], messages=[], text="", others=[], kept={}, \
@@ -27,10 +28,16 @@ place=none) -%}
 {%- if message["content"] is string -%}
 {%- set safety_plain.text = message["content"] -%}
 {%- else -%}
-{%- for part in message["content"] or [] -%}
-{%- if part["type"] == "text" -%}
+{%- for part in ([message["content"]] if message["content"] is mapping \
+else message["content"] or []) -%}
+{%- if part is string -%}
+{%- set safety_plain.text = safety_plain.text + part -%}
+{%- elif part["type"] in ["text", "input_text", "output_text"] \
+or (part["type"] is not defined and part["text"] is string) -%}
 {%- set safety_plain.text = safety_plain.text + part["text"] -%}
-{%- else -%}
+{%- elif message["role"] in ["system", "developer"] -%}
+{{- raise_exception("A system message holds other things than text.") -}}
+{%- elif safety_mark not in (part | tojson) -%}
 {%- set safety_plain.others = safety_plain.others + [part] -%}
 {%- endif -%}
 {%- endfor -%}
