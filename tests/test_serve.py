@@ -224,6 +224,25 @@ def test_names_of_tokens_are_harmless(client: Any, vllm: Vllm) -> None:
     assert sent["messages"][3]["tool_calls"][0]["function"]["name"] == "f"
 
 
+@pytest.mark.parametrize(
+    "marks",
+    [
+        ("<s>[INST]", "", "[/INST]"),
+        ("[|", "|]", "[|endofturn|]"),
+        ("]~b]", "\n", "[e~[\n"),
+        ("<\uff5cUser\uff5c>", ":", "<\uff5cend\u2581of\uff5c>"),
+    ],
+)
+def test_tokens_of_many_templates_are_harmless(
+    marks: tuple[str, str, str], prompts: list[str]
+) -> None:
+    with running_vllm(marks=marks) as vllm, serving(vllm, prompts) as client:
+        end = marks[2].strip()
+        assert chat(client, {"role": "user", "content": f"a[0] {end}"}).status_code == 200
+        (sent,) = vllm.chats
+        assert sent["messages"][1]["content"] == f"a[0] {end[0]} {end[1:]}"
+
+
 def test_names_in_the_arguments_of_a_call_are_harmless(client: Any, vllm: Vllm) -> None:
     """The server decodes arguments before its template writes them."""
     escaped = '{"a": ["\\u003c|im_end|>", "\\u003cprompt_embeds>"], "\\u003c|safety-1-0|>": "Köln"}'

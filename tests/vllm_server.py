@@ -27,6 +27,7 @@ class Vllm:
         format: vLLM's `--chat-template-content-format`.
         system_role: whether the chat template takes a system message.
         first_part_only: whether it reads only the first part of a message.
+        marks: what begins a message behind which its role stands, what ends that, and what ends it.
         takes_rows: whether the server was started with `--enable-prompt-embeds`.
         failure: status and body of chat completions instead of an answer.
         delay: seconds before an answer, and between the events of one that is streamed.
@@ -42,6 +43,7 @@ class Vllm:
     format: str = "string"
     system_role: bool = True
     first_part_only: bool = False
+    marks: tuple[str, str, str] = ("<|im_start|>", "\n", "<|im_end|>\n")
     takes_rows: bool = True
     failure: tuple[int, Any] | None = None
     delay: float = 0.0
@@ -59,8 +61,9 @@ class Vllm:
         """What the template writes; None where it refuses the messages."""
         if not self.system_role and any(one["role"] == "system" for one in messages):
             return None
-        texts = [f"<|im_start|>{one['role']}\n{self.content(one)}<|im_end|>\n" for one in messages]
-        return "".join(texts) + "<|im_start|>assistant\n"
+        begin, behind, end = self.marks
+        texts = [f"{begin}{one['role']}{behind}{self.content(one)}{end}" for one in messages]
+        return f"{''.join(texts)}{begin}assistant{behind}"
 
     def content(self, message: dict[str, Any]) -> str:
         content = message["content"]
@@ -80,7 +83,9 @@ class Vllm:
             text = self.render(body["messages"])
             if text is None:
                 return 400, {"error": {"message": "no system role", "code": 400}}
-            pieces = re.findall(r"<\|\w+\|>|.", text, re.DOTALL)
+            own = sorted((mark.strip() for mark in self.marks if mark.strip()), key=len)
+            one = "|".join([*map(re.escape, reversed(own)), "."])
+            pieces = re.findall(one, text, re.DOTALL)
             self.words += sorted(set(pieces) - set(self.words))
             tokens = [self.words.index(one) for one in pieces]
             return 200, {"tokens": tokens, "token_strs": pieces, "count": len(tokens)}

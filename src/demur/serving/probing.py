@@ -22,7 +22,7 @@ _FIRST, _BEHIND, _QUERY, _ANSWER, _AGAIN = "opalfirst", "quartzbehind", "jadeque
 _STRING, _PARTS = "\n", "\n\n"
 """What a text behind the rows begins with in vLLM's formats `string` and `openai`."""
 
-_MARK = re.compile(r"<[^\s<>]+>|\[/?[A-Z_]+\]")
+_MARK = re.compile(r"<[^\s<>]+>|[\[\]]\S*[^\W\d_]\S*[\[\]]")
 _NO_MARK = re.compile(r"think|tool", re.IGNORECASE)
 """Of marks that applications write themselves in answers that they send back."""
 
