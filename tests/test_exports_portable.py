@@ -63,6 +63,26 @@ def test_scaled_positions_stand_under_both_names() -> None:
         assert part["partial_rotary_factor"] == 0.5
 
 
+def test_phi_3_has_the_factors_alone(tmp_path: Path) -> None:
+    """Version 4 ends in an error where it finds anything beside them."""
+    rotary = {"rope_type": "longrope", "rope_theta": 5e5, "partial_rotary_factor": 1.0}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "vocab_size": 96, "pad_token_id": 0}
+    lengths = {"max_position_embeddings": 256, "original_max_position_embeddings": 64}
+    config = AutoConfig.for_model(
+        "phi3", **sizes, **lengths, rope_parameters={**rotary, **factors, "factor": 4.0}
+    )
+    config.save_pretrained(tmp_path)
+    written: Any = read_json(tmp_path / "config.json")
+    add_older_names(written)
+    assert written["rope_scaling"] == {"type": "longrope", **factors}
+    assert (written["rope_theta"], written["partial_rotary_factor"]) == (5e5, 1.0)
+    assert written["original_max_position_embeddings"] == 64
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    read = AutoConfig.from_pretrained(tmp_path).rope_parameters
+    assert {name: read[name] for name in (*rotary, *factors)} == {**rotary, **factors}
+
+
 def test_the_tokenizer_has_a_class_that_others_know(tmp_path: Path) -> None:
     folder = exported(tmp_path, "llama, grouped attention")
     settings: Any = json.loads((folder / "tokenizer_config.json").read_text())

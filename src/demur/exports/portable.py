@@ -13,6 +13,7 @@ from demur.files import read_json, write_json
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 _TOKENIZER = "tokenizer_config.json"
+_FACTORS = ("short_factor", "long_factor")
 
 
 def add_older_names(config: dict[str, Any]) -> None:
@@ -58,4 +59,8 @@ def _add_rotary(config: dict[str, Any]) -> None:
             config.setdefault(name, rotary[name])
     if rotary.get("rope_type", "default") != "default":
         scaling = {name: value for name, value in rotary.items() if name != "rope_theta"}
+        if config.get("model_type") == "phi3" and rotary["rope_type"] == "longrope":
+            # Version 4 takes exactly these for this model, under these names.
+            factors = {name: scaling[name] for name in _FACTORS if name in scaling}
+            scaling = {"type": "longrope", **factors}
         config.setdefault("rope_scaling", scaling)
