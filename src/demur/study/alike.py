@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from demur.errors import DemurError
-from demur.evaluation.record import KIND, EvaluationRecord
+from demur.evaluation.record import KIND, EvaluationIdentity, EvaluationRecord
 from demur.records import ModelRecord, WorkFolder
 from demur.study.outcomes import is_as_left
 from demur.study.record import Cell, Outcome
@@ -34,37 +34,35 @@ def require_alike(path: Path, done: Mapping[Cell, Outcome]) -> None:
             )
         if cell.kind != "evaluation":
             continue
-        record = WorkFolder.open(place, EvaluationRecord, KIND).settings
-        if record.settings.sampling.seed != cell.seed:
+        measured = WorkFolder.open(place, EvaluationRecord, KIND).settings.identity()
+        if measured.seed != cell.seed:
             raise _other(place, path, "seed")
         for what, group, value in (
-            ("choice of judges or amounts", None, _measured(record)),
-            ("choice of queries", cell.seed, _queries(record)),
-            ("model", cell.model, _answerer(record)),
+            ("choice of judges or amounts", None, _amounts(measured)),
+            ("choice of queries", cell.seed, _queries(measured)),
+            ("model", cell.model, _answerer(measured)),
         ):
             other, known = first.setdefault((what, group), (place, value))
             if value != known:
                 raise _other(place, other, what)
 
 
-def _measured(record: EvaluationRecord) -> object:
+def _amounts(one: EvaluationIdentity) -> object:
     """What all evaluations of a study have in common."""
-    one = record.identity()
     judges = (one.judge, one.harm_judge, one.preference_judge)
     return (*judges, one.samples, one.tokens, one.output_tokens)
 
 
-def _queries(record: EvaluationRecord) -> object:
+def _queries(one: EvaluationIdentity) -> object:
     """What those of one seed have in common."""
-    return record.identity().choice_of_queries, record.identity().instructions
+    return one.choice_of_queries, one.instructions
 
 
-def _answerer(record: EvaluationRecord) -> object:
+def _answerer(one: EvaluationIdentity) -> object:
     """The model itself; a study may go on with it on another device."""
-    answerer = record.identity().answerer
-    if isinstance(answerer, ModelRecord):
-        return replace(answerer, device="", prefix_sharing=False)
-    return answerer
+    if isinstance(one.answerer, ModelRecord):
+        return replace(one.answerer, device="", prefix_sharing=False)
+    return one.answerer
 
 
 def _other(place: Path, than: Path, what: str) -> DemurError:
