@@ -22,21 +22,26 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from demur.chat.engine.packing import Packing
-from demur.chat.engine.suffix_attention import suffix_attention
+from demur.chat.engine.suffix_attention import RowLayout, suffix_attention
 
 NAME = "demur_grouped_sdpa"
 
-_packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
+_row: ContextVar[tuple[Packing | None, RowLayout | None]] = ContextVar("row", default=(None, None))
 
 
 @contextmanager
-def packed(packing: Packing) -> Iterator[None]:
-    """Tell attention that the forward pass inside runs on a packed row."""
-    token = _packing.set(packing)
+def packed(packing: Packing, layout: RowLayout | None = None) -> Iterator[None]:
+    """Tell attention that the forward pass inside runs on a packed row.
+
+    Args:
+        packing: what lies where in the row.
+        layout: holds it for a pass that is recorded.
+    """
+    token = _row.set((packing, layout))
     try:
         yield
     finally:
-        _packing.reset(token)
+        _row.reset(token)
 
 
 def grouped_sdpa(
@@ -52,7 +57,7 @@ def grouped_sdpa(
 
     On a packed row the mask only says that there is one: `Packing` knows what a token sees.
     """
-    packing = _packing.get()
+    packing, layout = _row.get()
     simple = (
         attention_mask is not None
         and attention_mask.dim() == 4
@@ -62,7 +67,7 @@ def grouped_sdpa(
     )
     if simple and packing is not None:
         if key.requires_grad and key.device.type in ("cpu", "cuda"):
-            return suffix_attention(query, key, value, packing, scaling), None
+            return suffix_attention(query, key, value, packing, scaling, layout=layout), None
         attended = _packed_attention(query[0], key[0], value[0], packing, scaling)[None]
     elif simple and query.shape[1] != key.shape[1]:
         assert attention_mask is not None

@@ -20,7 +20,7 @@ from demur.chat.engine.forward import input_device, read_positions
 from demur.chat.engine.gradient import PartialLoss, gradient_of
 from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
-from demur.chat.engine.memory import MOST_SLOTS, room_for, slots_for
+from demur.chat.engine.memory import ceilings, room_for, slots_for
 from demur.chat.engine.plain import generate_whole
 from demur.chat.engine.prefix import PrefixStates, suffix_states
 from demur.chat.engine.reading import (
@@ -33,6 +33,7 @@ from demur.chat.engine.reading import (
     states_at_targets,
 )
 from demur.chat.engine.responses import Growing, ResponseWriter
+from demur.chat.engine.row_graphs import RowGraphs
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
 from demur.chat.engine.streaming import Stream
 from demur.chat.engine.targets import Read, TargetTokens, TokenReader, log_probability
@@ -94,13 +95,14 @@ class Engine:
         self.tokenizer = tokenizer
         self.turn_end = turn_end
         room = self._room = room_for(model)
-        self.most_read, self.most_trained, self.slots = room.read, room.trained, MOST_SLOTS
+        self.most_read, self.most_trained, self.slots = room.read, room.trained, ceilings(model)[2]
         use_grouped_attention(model)
         self.verdict = judge_paths(model, prefix_sharing, name)
         self.shares_prefix = self.verdict.shares_prefix
         self._numbers = FiniteNumbers(model, name)
         self.head = Head(model, room.logits, self._numbers)
         self._window = shortest_window(model)
+        self._rows = RowGraphs(model, room.free)
 
     def represent(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
@@ -337,7 +339,7 @@ class Engine:
 
         def attempt(most_tokens: int) -> tuple[float, Tensor]:
             parts = parts_of(inputs, range(len(inputs)), most_tokens, self._window)
-            return gradient_of(self.head, inputs, prompt, parts, partial_loss, reader)
+            return gradient_of(self.head, inputs, prompt, parts, partial_loss, reader, self._rows)
 
         width = len(inputs.prefix) + max(inputs.lengths)
         most = min(self.most_trained, self._room.trained_at(self.model, width))

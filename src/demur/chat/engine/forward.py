@@ -22,6 +22,7 @@ from demur.chat.engine.attention import is_grouped, packed
 from demur.chat.engine.last_layer import only_read
 from demur.chat.engine.layers import layer_outputs
 from demur.chat.engine.packing import Packing
+from demur.chat.engine.suffix_attention import RowLayout
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,49 @@ def read_packed(
         logits: whether to compute the logits.
         layers: whether to keep what each layer puts out.
     """
-    rows = torch.zeros_like(packing.reads)
-    with packed(packing), only_read(model, rows, packing.reads):
+    device = embeddings.device
+    reads, positions = packing.reads.to(device), packing.position_ids.to(device)
+    return read_row(
+        model, embeddings, packing, reads, positions, cache=cache, logits=logits, layers=layers
+    )
+
+
+def read_row(
+    model: PreTrainedModel,
+    embeddings: Tensor,
+    packing: Packing,
+    reads: Tensor,
+    positions: Tensor,
+    *,
+    cache: Cache | None = None,
+    logits: bool = False,
+    layers: bool = False,
+    layout: RowLayout | None = None,
+) -> Positions:
+    """The same, with what the packing says in tensors on the device.
+
+    Args:
+        model: a causal language model.
+        embeddings: (1, T, d), the row.
+        packing: what lies where.
+        reads: (N,), the places in the row that are read.
+        positions: (1, T), the position of each token in its own conversation.
+        cache: as for `read_packed`.
+        logits: likewise.
+        layers: likewise.
+        layout: holds the packing for a pass that is recorded.
+    """
+    rows = torch.zeros_like(reads)
+    with packed(packing, layout), only_read(model, rows, reads):
         return read_positions(
             model,
             embeddings,
-            packing.reads,
+            reads,
             rows=rows,
             cache=cache,
             logits=logits,
             layers=layers,
-            position_ids=packing.position_ids.to(embeddings.device),
+            position_ids=positions,
             attention_mask=_packed_mask(model, packing, embeddings),
         )
 

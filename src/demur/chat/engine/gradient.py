@@ -11,6 +11,7 @@ from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.lean import lean
 from demur.chat.engine.reading import prefix_states, read_part, read_targets, read_with_prefix
+from demur.chat.engine.row_graphs import RowGraphs
 from demur.chat.engine.targets import Read, TokenReader
 
 PartialLoss = Callable[[Read, list[int]], Tensor]
@@ -30,6 +31,7 @@ def gradient_of(
     parts: list[list[int]],
     partial_loss: PartialLoss,
     reader: TokenReader,
+    graphs: RowGraphs | None = None,
 ) -> tuple[float, Tensor]:
     """The loss of a batch and its gradient.
 
@@ -44,6 +46,7 @@ def gradient_of(
         parts: places of the conversations in the batch, part by part.
         partial_loss: a part's share of the loss.
         reader: what is read of the logits at target tokens.
+        graphs: recorded passes over rows, where the device can record any.
 
     Returns:
         The loss, and its gradient (L, d) float32 on the CPU.
@@ -52,7 +55,7 @@ def gradient_of(
     with lean(head.model):
         if len(parts) == 1 and inputs.prefix:
             (rows,) = parts
-            positions = read_with_prefix(head.model, inputs.select(rows), leaf)
+            positions = read_with_prefix(head.model, inputs.select(rows), leaf, graphs)
             loss = _share(partial_loss, read_targets(head, positions, inputs, rows, reader), rows)
         else:
             loss = _in_parts(head, inputs, leaf, parts, partial_loss, reader)

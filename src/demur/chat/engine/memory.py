@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from demur.chat.engine.architecture import shape_of
 from demur.chat.engine.forward import input_device
 from demur.chat.engine.inputs import Inputs
+from demur.chat.engine.packing import Packing
 from demur.chat.hardware import available_memory
 from demur.errors import DemurError
 
@@ -23,7 +24,10 @@ SHARE = 0.5
 """Share of the free memory that a batch may take."""
 
 MOST_READ, MOST_TRAINED, MOST_SLOTS = 4096, 8192, 256
-"""Ceilings, beyond which larger batches brought no speed on two cores."""
+"""Ceilings on a processor, beyond which larger batches brought no speed on two cores."""
+
+MOST_ON_GPU = 32768, 32768, 1024
+"""The same on a GPU, which wants more work at once."""
 
 MOST_LOGITS = 2**25
 """Ceiling of the logits that are computed at once to score tokens: 128 MiB in float32."""
@@ -51,18 +55,25 @@ class Room:
     def trained_at(self, model: PreTrainedModel, width: int) -> int:
         """`trained` where a token sees `width` others, whose scores are kept as well."""
         most = self.free / activation_bytes(model, width)
-        return min(self.trained, _power_of_two(most, MOST_TRAINED))
+        return min(self.trained, _power_of_two(most, self.trained))
+
+
+def ceilings(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Tokens that are read at once, tokens with a gradient, and responses, at most."""
+    on_gpu = input_device(model).type == "cuda"
+    return MOST_ON_GPU if on_gpu else (MOST_READ, MOST_TRAINED, MOST_SLOTS)
 
 
 def room_for(model: PreTrainedModel) -> Room:
     """Estimate how many tokens of `model` fit in what memory is free on its device."""
     free = SHARE * available_memory(input_device(model))
     activations = activation_bytes(model)
+    most_read, most_trained, _ = ceilings(model)
     # Reading holds a layer's activations and all keys and values; a gradient needs every layer's.
     reading = 2 * activations / shape_of(model).layers + cache_bytes(model)
     return Room(
-        read=_power_of_two(free / reading, MOST_READ),
-        trained=_power_of_two(free / activations, MOST_TRAINED),
+        read=_power_of_two(free / reading, most_read),
+        trained=_power_of_two(free / activations, most_trained),
         logits=_power_of_two(free / (4 * _COPIES_OF_LOGITS), MOST_LOGITS),
         free=free,
     )
@@ -72,7 +83,7 @@ def slots_for(model: PreTrainedModel, capacity: int) -> int:
     """Estimate how many sequences of `capacity` tokens can be sampled at once."""
     free = SHARE * available_memory(input_device(model))
     logits = 3 * 4 * shape_of(model).vocabulary  # float32, sorted and summed on the way to a draw
-    return _power_of_two(free / (capacity * cache_bytes(model) + logits), MOST_SLOTS)
+    return _power_of_two(free / (capacity * cache_bytes(model) + logits), ceilings(model)[2])
 
 
 def cache_bytes(model: PreTrainedModel) -> int:
@@ -110,6 +121,20 @@ def step_bytes(model: PreTrainedModel, inputs: Inputs, rows: Sequence[int]) -> i
     scored = sum(len(target) for row in rows for target in inputs.targets_of(row))
     logits = 4 * _COPIES_OF_LOGITS * shape_of(model).vocabulary * min(scored, 1)
     return tokens * activation_bytes(model, prefix + max(lengths)) + logits
+
+
+def row_bytes(model: PreTrainedModel, packing: Packing) -> int:
+    """Bytes that a recorded training pass over a row takes beside the weights.
+
+    Args:
+        model: the model.
+        packing: the row, its prefix inside; suffixes lie side by side, with room for the longest.
+    """
+    shape, longest = shape_of(model), packing.longest
+    blocks = len(packing.lengths) + -(-packing.prefix // longest)
+    scores = shape.heads * blocks * longest * (packing.prefix + longest)
+    tokens = packing.prefix + packing.total
+    return tokens * activation_bytes(model) + 4 * shape.layers * scores
 
 
 def sampling_bytes(model: PreTrainedModel, inputs: Inputs, new_tokens: int) -> int:

@@ -26,12 +26,14 @@ class Packing:
         lengths: tokens of each of the B suffixes, branches included; S in all.
         inside: whether the prefix opens the row (T = P + S) or precedes it in a cache (T = S).
         branches: tokens of each branch of each suffix; `()` where no suffix has any.
+        width: tokens that a suffix has room for, at least, where suffixes lie side by side.
     """
 
     prefix: int
     lengths: tuple[int, ...]
     inside: bool
     branches: tuple[tuple[int, ...], ...] = ()
+    width: int = 0
 
     @property
     def total(self) -> int:
@@ -40,8 +42,8 @@ class Packing:
 
     @property
     def longest(self) -> int:
-        """L, the tokens of the longest suffix."""
-        return max(self.lengths)
+        """L, the tokens of the longest suffix, or `width` if that is more."""
+        return max(self.width, *self.lengths)
 
     @property
     def before(self) -> int:

@@ -15,6 +15,7 @@ from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.plain import read_whole, replace_rows
 from demur.chat.engine.prefix import PrefixStates, compute_prefix
+from demur.chat.engine.row_graphs import RowGraphs
 from demur.chat.engine.targets import Read, TargetTokens, TokenReader
 
 
@@ -74,13 +75,29 @@ def read_part(
     )
 
 
-def read_with_prefix(model: PreTrainedModel, inputs: Inputs, prompt: Tensor | None) -> Positions:
-    """Read prefix and suffixes in one row, so that gradients need no detour."""
-    suffixes = input_embeddings(model, torch.tensor([inputs.row_tokens()]))
-    opening = prefix_embeddings(model, inputs, prompt)
-    return read_packed(
-        model, torch.cat([opening, suffixes], dim=1), packing_of(inputs, inside=True)
-    )
+def read_with_prefix(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    prompt: Tensor | None,
+    graphs: RowGraphs | None = None,
+) -> Positions:
+    """Read prefix and suffixes in one row, so that gradients need no detour.
+
+    Args:
+        model: a causal language model.
+        inputs: the conversations.
+        prompt: (L, d), the prompt's rows.
+        graphs: recorded passes, one of which is replayed where it fits.
+    """
+    packing, tokens = packing_of(inputs, inside=True), inputs.row_tokens()
+    recorded = graphs.recorded(packing) if graphs is not None else None
+    if recorded is not None:
+        tokens += tokens[-1:] * recorded.more
+    suffixes = input_embeddings(model, torch.tensor([tokens]))
+    row = torch.cat([prefix_embeddings(model, inputs, prompt), suffixes], dim=1)
+    if recorded is not None:
+        return Positions(recorded.read(row), None)
+    return read_packed(model, row, packing)
 
 
 def read_targets(
