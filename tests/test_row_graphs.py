@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.chat.engine import Engine, Inputs, Read
-from demur.chat.engine import row_graphs as module
+from demur.chat.engine import Engine, Inputs, Read, row_graphs
+from demur.chat.engine import engine as module
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.row_graphs import rounded
 from tests.test_engine import conversations, random_prompt
@@ -111,7 +111,7 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_a_few_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_SHAPES", 1)
+    monkeypatch.setattr(row_graphs, "MOST_SHAPES", 1)
     engine, recorder = recording(tiny_model("llama, grouped attention"), monkeypatch)
     short, long = conversations(), longer_by(conversations(), (40, 0, 0, 0, 0, 0, 0))
     for inputs in (short, short, long, long, long, short):

@@ -91,10 +91,12 @@ def available_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on a device without swapping.
 
     On the processor: what the operating system calls available, or what is left of the control
-    group's limit (containers) where that is less; and what this process keeps for itself.
+    group's limit (containers) where that is less; and what this process keeps for itself. On a GPU
+    too, what torch keeps counts.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type == "mps":
         limit = torch.mps.recommended_max_memory()
         return max(0, int(limit - torch.mps.driver_allocated_memory()))

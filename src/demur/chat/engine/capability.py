@@ -10,14 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from demur.chat.engine.architecture import shortest_window, takes_position_ids
-from demur.chat.engine.decoding import step
+from demur.chat.engine.decoder import Decoder
 from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import embedding_table
 from demur.chat.engine.inputs import Inputs
 from demur.chat.engine.plain import read_whole
-from demur.chat.engine.prefix import compute_prefix, suffix_states, unexpandable_layers
+from demur.chat.engine.prefix import SuffixStates, compute_prefix, unexpandable_layers
 from demur.chat.engine.reading import packing_of, prefix_embeddings, read_part, read_with_prefix
-from demur.chat.engine.slots import SlotCache
+from demur.chat.engine.slots import Arrival
 from demur.errors import DemurError
 
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
@@ -207,10 +207,10 @@ def _shared_values(model: PreTrainedModel, example: _Example) -> list[tuple[Tens
     pairs += [(behind.hidden, example.hidden[:2]), (behind.logits, example.logits)]
     if alone.longest + 1 > shortest_window(model):
         return pairs  # such conversations are not sampled in slots
-    slots = SlotCache(prefix, slots=2, capacity=alone.longest + 1)
-    for states in suffix_states(cache, packing_of(alone, inside=False)):
-        slots.add(states)
-    return [*pairs, (step(model, slots, example.answers), example.next_logits)]
+    decoder = Decoder(model, prefix, slots=2, capacity=alone.longest + 1)
+    states = SuffixStates.of(cache, packing_of(alone, inside=False))
+    decoder.cache.add([Arrival(states, place) for place in range(2)])
+    return [*pairs, (decoder.step(example.answers), example.next_logits)]
 
 
 def _one_line(error: BaseException) -> str:

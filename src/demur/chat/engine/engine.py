@@ -14,15 +14,16 @@ from demur.chat.engine.architecture import decoder_layers, shortest_window
 from demur.chat.engine.attention import use_grouped_attention
 from demur.chat.engine.buckets import halving
 from demur.chat.engine.capability import PrefixSharing, judge_paths
+from demur.chat.engine.decoder import Decoders
 from demur.chat.engine.decoding import Prefilled, decode
 from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import input_device, read_positions
 from demur.chat.engine.gradient import PartialLoss, gradient_of
 from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
-from demur.chat.engine.memory import ceilings, room_for, slots_for
+from demur.chat.engine.memory import ceilings, room_for
 from demur.chat.engine.plain import generate_whole
-from demur.chat.engine.prefix import PrefixStates, suffix_states
+from demur.chat.engine.prefix import PrefixStates, SuffixStates
 from demur.chat.engine.reading import (
     packing_of,
     parts_of,
@@ -32,6 +33,7 @@ from demur.chat.engine.reading import (
     read_targets,
     states_at_targets,
 )
+from demur.chat.engine.recording import recorder_for
 from demur.chat.engine.responses import Growing, ResponseWriter
 from demur.chat.engine.row_graphs import RowGraphs
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, random_stream
@@ -102,7 +104,9 @@ class Engine:
         self._numbers = FiniteNumbers(model, name)
         self.head = Head(model, room.logits, self._numbers)
         self._window = shortest_window(model)
-        self._rows = RowGraphs(model, room.free)
+        recorder = recorder_for(model)
+        self._rows = RowGraphs(model, room.free, recorder)
+        self._decoders = Decoders(model, recorder)
 
     def represent(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None
@@ -296,10 +300,13 @@ class Engine:
                     return generate_whole(
                         self.model, inputs, prompt, responses, writer, stage, at_once
                     )
-                return decode(self.model, prefix, read, responses, writer, at_once, stage)
+                with self._decoders.opened(prefix, min(at_once, len(responses)), capacity) as slots:
+                    return decode(slots, read, responses, writer, at_once, stage)
 
             capacity = inputs.longest + settings.most_tokens
-            samples, self.slots = halving(sample, min(self.slots, slots_for(self.model, capacity)))
+            samples, self.slots = halving(
+                sample, min(self.slots, self._decoders.slots_at(capacity))
+            )
         return Sampled(torch.stack([query.representation for query in read]), samples)
 
     def stream(self) -> Stream:
@@ -373,17 +380,12 @@ class Engine:
         last = read_part(self.model, chosen, prefix, prompt, cache=cache, logits=True)
         assert last.logits is not None
         self._numbers.check_hidden(last.hidden)
-        states: list[tuple[Tensor, ...]] = [()] * len(rows)
+        states = None
         if cache is not None:
-            states = suffix_states(cache, packing_of(chosen, inside=False))
-        hidden, logits = last.hidden.float().cpu(), last.logits.float().cpu()
+            states = SuffixStates.of(cache, packing_of(chosen, inside=False))
+        hidden = last.hidden.float().cpu()
         return [
-            Prefilled(
-                representation=hidden[row],
-                logits=logits[row],
-                states=states[row],
-                length=chosen.lengths[row],
-            )
+            Prefilled(hidden[row], last.logits[row], states, row, chosen.lengths[row])
             for row in range(len(rows))
         ]
 

@@ -98,23 +98,68 @@ def compute_prefix(model: PreTrainedModel, embeddings: Tensor) -> PrefixStates:
     return PrefixStates(_dynamic_layers(cache), embeddings.shape[1])
 
 
-def suffix_states(cache: Cache, packing: Packing) -> list[tuple[Tensor, ...]]:
-    """Each suffix's own keys and values.
+def alike(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Places of tensors that could be stacked but for their lengths, in order of the first.
 
     Args:
-        cache: filled by `PrefixStates.cache()` and a forward pass over packed suffixes.
-        packing: what lies where.
-
-    Returns:
-        For each suffix the keys and values of every layer in turn, each (H, length, D).
+        tensors: (B, H, S, D) each.
     """
-    tensors = [
-        states[0, :, packing.prefix :].clone()
-        for layer in _dynamic_layers(cache)
-        for states in states_of(layer)
-    ]
-    pieces = [torch.split(tensor, list(packing.lengths), dim=1) for tensor in tensors]
-    return list(zip(*pieces, strict=True))
+    kinds: dict[tuple[torch.device, torch.dtype, int, int], list[int]] = {}
+    for place, tensor in enumerate(tensors):
+        kind = tensor.device, tensor.dtype, tensor.shape[1], tensor.shape[3]
+        kinds.setdefault(kind, []).append(place)
+    return list(kinds.values())
+
+
+@dataclass(frozen=True)
+class SuffixStates:
+    """Keys and values of suffixes that were read in one row.
+
+    Attributes:
+        stacks: for each kind of state (`alike`) those of all its layers, (n, H, S, D).
+        lengths: tokens of each suffix; S in all.
+    """
+
+    stacks: tuple[Tensor, ...]
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, cache: Cache, packing: Packing) -> SuffixStates:
+        """The suffixes' own share of a cache.
+
+        Args:
+            cache: filled by `PrefixStates.cache()` and a forward pass over packed suffixes.
+            packing: what lies where.
+        """
+        tensors = [
+            states[:, :, packing.prefix :]
+            for layer in _dynamic_layers(cache)
+            for states in states_of(layer)
+        ]
+        stacks = [torch.cat([tensors[place] for place in kind]) for kind in alike(tensors)]
+        return cls(tuple(stacks), packing.lengths)
+
+    def padded(self, places: Sequence[int], longest: int) -> list[Tensor]:
+        """Some suffixes side by side; short ones repeat their last token.
+
+        Args:
+            places: of k suffixes.
+            longest: L, tokens of the longest of them.
+
+        Returns:
+            For each kind of state (n, k, H, L, D).
+        """
+        lengths = torch.tensor(self.lengths)
+        starts = (lengths.cumsum(0) - lengths)[list(places)]
+        last = lengths[list(places)] - 1
+        steps = torch.minimum(torch.arange(longest)[None], last[:, None])
+        tokens = (starts[:, None] + steps).flatten()
+        found = []
+        for stack in self.stacks:
+            rows = stack.index_select(2, tokens.to(stack.device))
+            layers, heads, _, width = rows.shape
+            found.append(rows.view(layers, heads, -1, longest, width).transpose(1, 2))
+        return found
 
 
 def _dynamic_layers(cache: Cache) -> tuple[DynamicLayer, ...]:

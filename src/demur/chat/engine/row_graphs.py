@@ -27,26 +27,12 @@ from demur.chat.engine.buckets import is_out_of_memory
 from demur.chat.engine.forward import embedding_table, input_device, read_row
 from demur.chat.engine.memory import row_bytes
 from demur.chat.engine.packing import Packing
-from demur.chat.engine.recording import Recorder, recorder_for
+from demur.chat.engine.recording import Recorder
+from demur.chat.engine.shapes import step_at, steps_of
 from demur.chat.engine.suffix_attention import RowLayout
 
 MOST_SHAPES = 12
 """Recorded passes that are kept; the one that was not used for longest is dropped."""
-
-
-def steps_of(amount: int, least: int) -> int:
-    """The next of the sizes that shapes are rounded to: four for each power of two.
-
-    Args:
-        amount: a number of tokens.
-        least: between two sizes, at least.
-    """
-    step = _step(amount, least)
-    return -(-amount // step) * step
-
-
-def _step(amount: int, least: int) -> int:
-    return max(least, 1 << max(0, amount.bit_length() - 3))
 
 
 def rounded(packing: Packing) -> Packing:
@@ -61,7 +47,7 @@ def rounded(packing: Packing) -> Packing:
     width = steps_of(packing.longest, 16)
     tokens = packing.prefix + packing.total
     # The next size lies less than two steps away. Each suffix behind the row has a token at least.
-    more = -(-2 * _step(tokens, 64) // (width - 1))
+    more = -(-2 * step_at(tokens, 64) // (width - 1))
     missing = steps_of(tokens + more, 64) - tokens
     sizes = [missing // more + (place < missing % more) for place in range(more)]
     branches = packing.branches and (*packing.branches, *((),) * more)
@@ -100,12 +86,15 @@ class RowGraphs:
     Args:
         model: a causal language model.
         most_bytes: that a pass may take beside the weights.
+        recorder: records passes; None where the device cannot.
     """
 
-    def __init__(self, model: PreTrainedModel, most_bytes: float) -> None:
+    def __init__(
+        self, model: PreTrainedModel, most_bytes: float, recorder: Recorder | None
+    ) -> None:
         self._model = model
         self._most_bytes = most_bytes
-        self._recorder = recorder_for(model) if is_grouped(model) else None
+        self._recorder = recorder if is_grouped(model) else None
         self._seen: Counter[_Shape] = Counter()
         self._recorded: OrderedDict[_Shape, RecordedRow | None] = OrderedDict()
 

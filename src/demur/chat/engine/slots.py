@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from demur.chat.engine.prefix import PrefixStates, states_of
+from demur.chat.engine.prefix import PrefixStates, SuffixStates, alike, states_of
 
 
 class SlotLayer(DynamicLayer):
@@ -24,25 +25,28 @@ class SlotLayer(DynamicLayer):
     value_buffer: Tensor
 
     @classmethod
-    def over(cls, prefix: DynamicLayer, slots: int, capacity: int) -> SlotLayer:
-        """Room for `slots` sequences of `capacity` tokens that open with a prefix."""
+    def over(cls, keys: Tensor, values: Tensor) -> SlotLayer:
+        """A layer whose keys and values lie in buffers of (slots, H, capacity, D)."""
         layer = cls()
-        keys, values = states_of(prefix)
-        layer.key_buffer = _buffer(keys, slots, capacity)
-        layer.value_buffer = _buffer(values, slots, capacity)
+        layer.key_buffer, layer.value_buffer = keys, values
         layer.dtype, layer.device = keys.dtype, keys.device
         layer.is_initialized = True
-        layer.keys = layer.key_buffer[:, :, : keys.shape[2]]
-        layer.values = layer.value_buffer[:, :, : keys.shape[2]]
+        layer.keys, layer.values = keys[:, :, :0], values[:, :, :0]
         return layer
 
-    def point_at(self, rows: Tensor, positions: Tensor, longest: int) -> None:
-        """Set where the next token of each of the A active rows goes, both (A,) on the device."""
-        self.rows, self.positions = rows, positions
-        self.longest = longest
+    def point_at(self, rows: Tensor, positions: Tensor, width: int) -> None:
+        """Set where the next token of each of the A active rows goes.
+
+        Args:
+            rows: (A,), on the device.
+            positions: (A,), likewise.
+            width: of the keys and values that a row may look at.
+        """
+        self.rows, self.positions, self.width = rows, positions, width
         active = positions.shape[0]
-        self.keys = self.key_buffer[:active, :, :longest]
-        self.values = self.value_buffer[:active, :, :longest]
+        # What is there before the token, as the number of a cache's tokens is read off it.
+        self.keys = self.key_buffer[:active, :, : width - 1]
+        self.values = self.value_buffer[:active, :, : width - 1]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -51,91 +55,140 @@ class SlotLayer(DynamicLayer):
         self.value_buffer[self.rows, :, self.positions] = value_states[:, :, 0]
         active = key_states.shape[0]
         return (
-            self.key_buffer[:active, :, : self.longest + 1],
-            self.value_buffer[:active, :, : self.longest + 1],
+            self.key_buffer[:active, :, : self.width],
+            self.value_buffer[:active, :, : self.width],
         )
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A sequence that gets a slot.
+
+    Attributes:
+        states: keys and values of the suffixes among which its own are.
+        place: its place among them.
+    """
+
+    states: SuffixStates
+    place: int
 
 
 class SlotCache:
     """Slots for a running batch over one shared prefix.
 
-    Slots `0..active-1` are in use; a sequence that leaves is replaced by the last one.
+    Slots `0..active-1` are in use; a sequence that leaves is replaced by the last one. Layers whose
+    states have the same form share a buffer, so that a sequence comes and goes in few calls. Behind
+    the last token of each slot stands one that belongs to no sequence, at `spare`.
+
+    Args:
+        prefix: what every sequence opens with.
+        slots: sequences that may run at once.
+        capacity: tokens of the longest sequence, prefix included.
     """
 
     def __init__(self, prefix: PrefixStates, slots: int, capacity: int) -> None:
-        """
-        Args:
-            prefix: what every sequence opens with.
-            slots: sequences that may run at once.
-            capacity: tokens of the longest sequence, prefix included.
-        """
+        self.slots, self.spare = slots, capacity
+        tensors = prefix.tensors()
+        self._kinds = alike(tensors)
+        self._buffers = [
+            tensors[kind[0]].new_zeros(
+                len(kind),
+                slots,
+                tensors[kind[0]].shape[1],
+                capacity + 1,
+                tensors[kind[0]].shape[3],
+            )
+            for kind in self._kinds
+        ]
+        own = {
+            index: buffer[row]
+            for kind, buffer in zip(self._kinds, self._buffers, strict=True)
+            for row, index in enumerate(kind)
+        }
+        pairs = iter(range(0, len(tensors), 2))
         self.layers = [
-            SlotLayer.over(layer, slots, capacity) if states_of(layer) else copy.copy(layer)
+            SlotLayer.over(own[(pair := next(pairs))], own[pair + 1])
+            if states_of(layer)
+            else copy.copy(layer)
             for layer in prefix.layers
         ]
         self.cache = Cache(layers=list(self.layers))
-        self.prefix_length = prefix.length
         self.lengths: list[int] = []
-        self.slots = slots
+        self.open(prefix)
+
+    def fits(self, slots: int, capacity: int) -> bool:
+        """Whether there is room for so many such sequences."""
+        return slots <= self.slots and capacity <= self.spare
+
+    def open(self, prefix: PrefixStates) -> None:
+        """Let every slot open with a prefix; no sequence is left."""
+        tensors = prefix.tensors()
+        for kind, buffer in zip(self._kinds, self._buffers, strict=True):
+            states = torch.stack([tensors[index] for index in kind])
+            buffer[:, :, :, : prefix.length] = states
+        self.prefix_length = prefix.length
+        self.lengths.clear()
 
     @property
     def active(self) -> int:
         """Sequences in the batch."""
         return len(self.lengths)
 
-    def add(self, states: Sequence[Tensor]) -> None:
-        """Put a sequence into the next free slot.
+    def add(self, arrivals: Sequence[Arrival]) -> None:
+        """Put sequences into the next free slots."""
+        parts: dict[int, tuple[SuffixStates, list[int], list[int]]] = {}
+        for slot, arrival in enumerate(arrivals, start=self.active):
+            _, slots, places = parts.setdefault(id(arrival.states), (arrival.states, [], []))
+            slots.append(slot)
+            places.append(arrival.place)
+            self.lengths.append(self.prefix_length + arrival.states.lengths[arrival.place])
+        for states, slots, places in parts.values():
+            longest = max(states.lengths[place] for place in places)
+            end = self.prefix_length + longest
+            for buffer, rows in zip(self._buffers, states.padded(places, longest), strict=True):
+                into = torch.tensor(slots, device=buffer.device)
+                buffer[:, into, :, self.prefix_length : end] = rows
+
+    def remove(self, leaving: Sequence[int]) -> list[int]:
+        """Take sequences out; the last ones move to their slots.
 
         Args:
-            states: keys and values of the suffix for each layer in turn, each (H, S, D).
-        """
-        slot, length = self.active, states[0].shape[1]
-        pairs = zip(states[0::2], states[1::2], strict=True)
-        for layer, (keys, values) in zip(self._filled(), pairs, strict=True):
-            end = self.prefix_length + length
-            layer.key_buffer[slot, :, self.prefix_length : end] = keys
-            layer.value_buffer[slot, :, self.prefix_length : end] = values
-        self.lengths.append(self.prefix_length + length)
-
-    def remove(self, slot: int) -> None:
-        """Take a sequence out; the last one moves to its slot."""
-        last = self.active - 1
-        if slot != last:
-            end = self.lengths[last]
-            for layer in self._filled():
-                layer.key_buffer[slot, :, :end] = layer.key_buffer[last, :, :end]
-                layer.value_buffer[slot, :, :end] = layer.value_buffer[last, :, :end]
-            self.lengths[slot] = self.lengths[last]
-        self.lengths.pop()
-
-    def step_inputs(self) -> tuple[Tensor, Tensor]:
-        """Get ready for one token a row.
+            leaving: their slots.
 
         Returns:
-            position_ids: (A, 1).
-            visible: (A, 1, 1, longest + 1), True where a row may look.
+            The slot that each sequence that stays had before, in the order of the slots now.
         """
-        lengths = torch.tensor(self.lengths)
-        longest = int(lengths.max())
+        kept, gone = list(range(self.active)), set(leaving)
+        for slot in sorted(gone, reverse=True):
+            kept[slot] = kept[-1]
+            kept.pop()
+        moved = [slot for slot, before in enumerate(kept) if slot != before]
+        if moved:
+            sources = [kept[slot] for slot in moved]
+            end = max(self.lengths[slot] for slot in sources)
+            for buffer in self._buffers:
+                into, of = (torch.tensor(some, device=buffer.device) for some in (moved, sources))
+                buffer[:, into, :, :end] = buffer[:, of, :, :end]
+        self.lengths[:] = [self.lengths[before] for before in kept]
+        return kept
+
+    def point_at(self, positions: Tensor, width: int) -> None:
+        """Set where the next token of each row goes.
+
+        Args:
+            positions: (A,) on the CPU or the device, for the first A slots.
+            width: of what a row may look at.
+        """
         places: dict[torch.device, tuple[Tensor, Tensor]] = {}  # one copy for all of its layers
-        for layer in self._filled():
+        for layer in self.layers:
+            if not isinstance(layer, SlotLayer):
+                continue
             device = layer.key_buffer.device
             if device not in places:
-                places[device] = torch.arange(len(lengths), device=device), lengths.to(device)
-            layer.point_at(*places[device], longest)
-        visible = torch.arange(longest + 1)[None] <= lengths[:, None]
-        return lengths[:, None], visible[:, None, None]
+                rows = torch.arange(len(positions), device=device)
+                places[device] = rows, positions.to(device)
+            layer.point_at(*places[device], width)
 
     def stepped(self) -> None:
         """Note that every row has grown by one token."""
-        self.lengths = [length + 1 for length in self.lengths]
-
-    def _filled(self) -> list[SlotLayer]:
-        return [layer for layer in self.layers if isinstance(layer, SlotLayer)]
-
-
-def _buffer(states: Tensor, slots: int, capacity: int) -> Tensor:
-    """Room for (slots, H, capacity, D), opening with a prefix of (1, H, P, D) in every slot."""
-    buffer = states.new_zeros(slots, states.shape[1], capacity, states.shape[3])
-    buffer[:, :, : states.shape[2]] = states
-    return buffer
+        self.lengths[:] = [length + 1 for length in self.lengths]

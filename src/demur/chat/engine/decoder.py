@@ -1,0 +1,197 @@
+"""One more token for every response of a running batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.chat.engine.forward import (
+    attention_mask,
+    input_device,
+    input_embeddings,
+    read_positions,
+)
+from demur.chat.engine.memory import slots_for
+from demur.chat.engine.prefix import PrefixStates
+from demur.chat.engine.recording import Recorder
+from demur.chat.engine.shapes import steps_of
+from demur.chat.engine.slots import SlotCache
+
+
+class Decoder:
+    """Runs a model over the slots of a cache, one token each.
+
+    Where the device can record work, a step is recorded for some numbers of slots and tokens, and
+    replayed for all numbers that round up to these: slots without a sequence write behind the last
+    token of their slot. A decoder is kept for the next batch, as its recorded steps are.
+
+    Args:
+        model: a causal language model.
+        prefix: what every sequence opens with.
+        slots: sequences that may run at once.
+        capacity: tokens of the longest sequence, prefix included.
+        recorder: records steps; None to run each as it is.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prefix: PrefixStates,
+        slots: int,
+        capacity: int,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.cache = SlotCache(prefix, slots, capacity)
+        self._model, self._recorder = model, recorder
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._steps: dict[tuple[int, int], _RecordedStep | None] = {}
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Feed one token to each active slot.
+
+        Args:
+            tokens: A token ids, in the order of the slots.
+
+        Returns:
+            (A, V) logits of what follows, which the next step may overwrite.
+        """
+        recorded = self._recorded() if self._recorder is not None else None
+        if recorded is not None:
+            logits = recorded.run(tokens, self.cache.lengths)
+        else:
+            lengths = torch.tensor(self.cache.lengths)
+            width = max(self.cache.lengths) + 1
+            logits = run_step(self._model, self.cache, torch.tensor(tokens), lengths, width)
+        self.cache.stepped()
+        return logits
+
+    def _recorded(self) -> _RecordedStep | None:
+        slots = min(steps_of(self.cache.active, 16), self.cache.slots)
+        width = min(steps_of(max(self.cache.lengths) + 1, 64), self.cache.spare)
+        self._seen[slots, width] += 1
+        if self._seen[slots, width] == 1:
+            return None
+        if (slots, width) not in self._steps:
+            self._steps[slots, width] = self._record(slots, width)
+        return self._steps[slots, width]
+
+    def _record(self, slots: int, width: int) -> _RecordedStep | None:
+        assert self._recorder is not None
+        try:
+            return _RecordedStep(self._model, self.cache, slots, width, self._recorder)
+        except Exception:  # whatever cannot be recorded runs as it is
+            return None
+
+
+class Decoders:
+    """Makes decoders for a model, and keeps the last one where its recorded steps can serve again.
+
+    Args:
+        model: a causal language model.
+        recorder: records steps; None to keep nothing.
+    """
+
+    def __init__(self, model: PreTrainedModel, recorder: Recorder | None) -> None:
+        self._model, self._recorder = model, recorder
+        self._kept: Decoder | None = None
+
+    def slots_at(self, capacity: int) -> int:
+        """How many sequences of `capacity` tokens may run at once."""
+        kept, fitting = self._kept, slots_for(self._model, capacity)
+        if kept is None or kept.cache.spare < capacity:
+            return fitting
+        return max(fitting, kept.cache.slots)
+
+    @contextmanager
+    def opened(self, prefix: PrefixStates, slots: int, capacity: int) -> Iterator[Decoder]:
+        """A decoder whose slots open with a prefix. It is dropped where the work inside fails.
+
+        Args:
+            prefix: what every sequence opens with.
+            slots: sequences that run at once.
+            capacity: tokens of the longest sequence, prefix included.
+        """
+        decoder, self._kept = self._kept, None
+        if decoder is not None and decoder.cache.fits(slots, capacity):
+            decoder.cache.open(prefix)
+        else:
+            decoder = None  # its memory is free for the next one
+            if self._recorder is not None:
+                slots, capacity = steps_of(slots, 64), steps_of(capacity, 128)
+            decoder = Decoder(self._model, prefix, slots, capacity, self._recorder)
+        yield decoder
+        if self._recorder is not None:
+            self._kept = decoder
+
+
+class _RecordedStep:
+    """A step of some slots whose sequences have some number of tokens at most."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        cache: SlotCache,
+        slots: int,
+        width: int,
+        recorder: Recorder,
+    ) -> None:
+        self._spare = cache.spare
+        # Tokens and the places where they go. At first no slot has a sequence.
+        self._inputs = torch.tensor([[0] * slots, [cache.spare] * slots])
+        self._inputs = self._inputs.to(input_device(model))
+        self._logits: Tensor | None = None
+
+        def work() -> None:
+            tokens, positions = self._inputs.unbind()
+            self._logits = run_step(model, cache, tokens, positions, width)
+
+        (self._replay,) = recorder.record(work)
+
+    def run(self, tokens: Sequence[int], lengths: Sequence[int]) -> Tensor:
+        """The logits (A, V) behind A tokens at places `lengths`."""
+        missing = self._inputs.shape[1] - len(tokens)
+        inputs = [[*tokens, *[0] * missing], [*lengths, *[self._spare] * missing]]
+        self._inputs.copy_(torch.tensor(inputs))
+        self._replay()
+        assert self._logits is not None
+        return self._logits[: len(tokens)]
+
+
+def run_step(
+    model: PreTrainedModel, cache: SlotCache, tokens: Tensor, positions: Tensor, width: int
+) -> Tensor:
+    """Run a model over the first slots of a cache.
+
+    Args:
+        model: a causal language model.
+        cache: grows by one token a slot.
+        tokens: (A,) token ids.
+        positions: (A,), the place of each in its slot.
+        width: places that a slot may look at; all positions of sequences lie below.
+
+    Returns:
+        (A, V) logits of what follows.
+    """
+    device = input_device(model)
+    cache.point_at(positions, width)
+    embeddings = input_embeddings(model, tokens[:, None])
+    positions = positions.to(device)
+    visible = torch.arange(width, device=device)[None] <= positions[:, None]
+    last = read_positions(
+        model,
+        embeddings,
+        torch.zeros(len(tokens), dtype=torch.long, device=device),
+        rows=torch.arange(len(tokens), device=device),
+        cache=cache.cache,
+        logits=True,
+        # A slot without a sequence has a place that no table of positions need have.
+        position_ids=positions.clamp(max=cache.spare - 1)[:, None],
+        attention_mask=attention_mask(model, visible[:, None, None], embeddings.dtype),
+    )
+    assert last.logits is not None
+    return last.logits
