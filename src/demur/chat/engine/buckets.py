@@ -13,10 +13,18 @@ Result = TypeVar("Result")
 OVERHEAD_TOKENS = 48
 """Cost of one more batch, as the number of tokens that take as much time.
 
-Measured on two cores; the optimum is flat, so other machines lose little by it."""
+Measured on two cores; the optimum is flat, so other processors lose little by it."""
+
+OVERHEAD_ON_GPU = 4096
+"""The same on a GPU, where launching the kernels of a small batch takes longer than they run."""
 
 PACKED_PADDING = 0.1
 """Cost of a token of padding where conversations are packed: it is in the attention alone."""
+
+
+def overhead_of(device: torch.device) -> int:
+    """The cost of one more batch on a device, in tokens."""
+    return OVERHEAD_ON_GPU if device.type == "cuda" else OVERHEAD_TOKENS
 
 
 def length_buckets(
@@ -24,17 +32,19 @@ def length_buckets(
     most_tokens: float,
     padding_cost: float = 1.0,
     counts: Sequence[int] | None = None,
+    overhead: int = OVERHEAD_TOKENS,
 ) -> list[list[int]]:
     """Group sequences of similar length.
 
     Dynamic programming over the sequences sorted by length: the cheapest cut, where a batch costs
-    its tokens, what its padding costs, and `OVERHEAD_TOKENS`.
+    its tokens, what its padding costs, and an overhead.
 
     Args:
         lengths: tokens of each sequence.
         most_tokens: padded tokens that a batch may hold; a longer sequence gets a batch alone.
         padding_cost: cost of a token of padding in relation to that of a token.
         counts: number of sequences that each entry stands for, which stay together; 1 by default.
+        overhead: tokens that take as much time as one more batch.
 
     Returns:
         Lists of indices into `lengths`, shortest sequences first, each index once.
@@ -51,7 +61,7 @@ def length_buckets(
             if padded > most_tokens and end - start > 1:
                 break
             own += lengths[order[start]] * counts[order[start]]
-            total = cost[start] + own + padding_cost * (padded - own) + OVERHEAD_TOKENS
+            total = cost[start] + own + padding_cost * (padded - own) + overhead
             if total < cost[end]:
                 cost[end], start_of[end] = total, start
     buckets: list[list[int]] = []

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from demur.chat.engine.architecture import decoder_layers, shortest_window
 from demur.chat.engine.attention import use_grouped_attention
-from demur.chat.engine.buckets import halving
+from demur.chat.engine.buckets import halving, overhead_of
 from demur.chat.engine.capability import PrefixSharing, judge_paths
 from demur.chat.engine.decoder import Decoders
 from demur.chat.engine.decoding import Prefilled, decode
@@ -103,7 +103,7 @@ class Engine:
         self.shares_prefix = self.verdict.shares_prefix
         self._numbers = FiniteNumbers(model, name)
         self.head = Head(model, room.logits, self._numbers)
-        self._window = shortest_window(model)
+        self._window, self._overhead = shortest_window(model), overhead_of(input_device(model))
         recorder = recorder_for(model)
         self._rows = RowGraphs(model, room.free, recorder)
         self._decoders = Decoders(model, recorder)
@@ -345,7 +345,7 @@ class Engine:
             inputs = inputs.unshared()
 
         def attempt(most_tokens: int) -> tuple[float, Tensor]:
-            parts = parts_of(inputs, range(len(inputs)), most_tokens, self._window)
+            parts = self._parts(inputs, range(len(inputs)), most_tokens)
             return gradient_of(self.head, inputs, prompt, parts, partial_loss, reader, self._rows)
 
         width = len(inputs.prefix) + max(inputs.lengths)
@@ -389,13 +389,16 @@ class Engine:
             for row in range(len(rows))
         ]
 
+    def _parts(self, inputs: Inputs, waiting: Sequence[int], most: int) -> list[list[int]]:
+        return parts_of(inputs, waiting, most, self._window, self._overhead)
+
     def _in_parts(self, inputs: Inputs, work: Callable[[list[int]], list[Result]]) -> list[Result]:
         """Apply `work` to parts of a batch; its results in the order of the batch."""
         results: dict[int, Result] = {}
 
         def attempt(most_tokens: int) -> None:
             waiting = [row for row in range(len(inputs)) if row not in results]
-            for rows in parts_of(inputs, waiting, most_tokens, self._window):
+            for rows in self._parts(inputs, waiting, most_tokens):
                 results.update(zip(rows, work(rows), strict=True))
 
         _, self.most_read = halving(attempt, self.most_read)

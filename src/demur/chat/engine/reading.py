@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from demur.chat.engine.buckets import PACKED_PADDING, length_buckets
+from demur.chat.engine.buckets import OVERHEAD_TOKENS, PACKED_PADDING, length_buckets
 from demur.chat.engine.forward import Positions, input_embeddings, read_packed
 from demur.chat.engine.head import Head
 from demur.chat.engine.inputs import Inputs
@@ -147,7 +147,11 @@ def states_at_targets(positions: Positions, batch: Inputs, rows: list[int]) -> l
 
 
 def parts_of(
-    inputs: Inputs, waiting: Sequence[int], most_tokens: int, window: float
+    inputs: Inputs,
+    waiting: Sequence[int],
+    most_tokens: int,
+    window: float,
+    overhead: int = OVERHEAD_TOKENS,
 ) -> list[list[int]]:
     """Cut conversations into parts that are read together.
 
@@ -156,11 +160,12 @@ def parts_of(
         waiting: places in the batch of the conversations to read.
         most_tokens: tokens that a part may hold.
         window: tokens that the model's layers look back.
+        overhead: tokens that take as much time as one more part.
     """
     if inputs.prefix:
         lengths = [inputs.lengths[row] for row in waiting]
         limit = min(float(most_tokens), window - len(inputs.prefix))
-        buckets = length_buckets(lengths, limit, PACKED_PADDING)
+        buckets = length_buckets(lengths, limit, PACKED_PADDING, overhead=overhead)
     else:
         branches = [inputs.branches[row] for row in waiting]
         lengths = [
@@ -168,5 +173,5 @@ def parts_of(
             for row, some in zip(waiting, branches, strict=True)
         ]
         counts = [max(1, len(some)) for some in branches]
-        buckets = length_buckets(lengths, float(most_tokens), counts=counts)
+        buckets = length_buckets(lengths, float(most_tokens), counts=counts, overhead=overhead)
     return [[waiting[index] for index in bucket] for bucket in buckets]

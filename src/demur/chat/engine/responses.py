@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from demur.chat.engine.architecture import end_tokens
 from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.sampler import Sample, SamplingSettings, Settled, draw
 from demur.chat.engine.turn_end import FILES_ONLY, TurnEnd
 from demur.records.reasoning import MARK_TOKENS
+
+_EVERY_TOKEN, _EVERY = 32, 8
+"""A response is read after each of so many tokens, and then after every eighth."""
 
 
 @dataclass
@@ -64,6 +67,8 @@ class ResponseWriter:
         self.opening = tuple(opening)
         self.end_tokens = end_tokens(model, tokenizer) | turn_end.tokens
         self._left_out = _left_out(tokenizer)
+        own = getattr(type(tokenizer), "_decode", None) is PreTrainedTokenizerFast._decode
+        self._backend = tokenizer.backend_tokenizer if own else None
 
     def write(self, responses: list[Growing], logits: Tensor) -> list[Sample | None]:
         """Add a token to each response.
@@ -103,9 +108,21 @@ class ResponseWriter:
         if len(response.tokens) == len(response.uniforms):
             return self._sample(response, "length")
         # A last character that is not whole yet would be read as another one.
-        if self.settled is not None and self.settled(self.text(response.tokens).rstrip("\ufffd")):
+        if self.settled is None:
+            return None
+        if self._is_due(response) and self._is_settled(self.text(response.tokens)):
             return self._sample(response, "settled")
         return None
+
+    def _is_due(self, response: Growing) -> bool:
+        """Whether to read a response now; the longer it is, the dearer that is."""
+        count = len(response.tokens)
+        return count <= _EVERY_TOKEN or count % _EVERY == 0
+
+    def _is_settled(self, text: str) -> bool:
+        assert self.settled is not None
+        # A last character that is not whole yet would be read as another one.
+        return self.settled(text.rstrip("\ufffd"))
 
     def _sample(self, response: Growing, end: str) -> Sample:
         return Sample(self.text(response.tokens), len(response.tokens), end)
@@ -116,10 +133,11 @@ class ResponseWriter:
         tokens = [*self.opening, *tokens]
         if self._left_out is not None:
             tokens = [token for token in tokens if token not in self._left_out]
+        alone = self._left_out is None
+        if self._backend is not None:  # transformers looks at the type of every token
+            return str(self._backend.decode(tokens, skip_special_tokens=alone))
         text = self.tokenizer.decode(
-            list(tokens),
-            skip_special_tokens=self._left_out is None,
-            clean_up_tokenization_spaces=False,
+            tokens, skip_special_tokens=alone, clean_up_tokenization_spaces=False
         )
         assert isinstance(text, str)
         return text
