@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,6 +30,9 @@ from demur.chat.turns import AnsweredTurn, begins_answer, ending_of, opens_answe
 from demur.errors import DemurError
 from demur.records import tool_names, tools_of
 from demur.records.reasoning import ends_reasoning, mentions_reasoning
+
+_MOST_RENDERED = 4096
+"""Conversations whose token ids are kept: a few kilobytes each."""
 
 
 class ChatRenderer:
@@ -67,7 +70,10 @@ class ChatRenderer:
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[tuple[frozenset[SegmentKind], int, tuple[str, ...]], list[Segment]] = {}
+        self._render: Callable[..., RenderedConversation] = self._rendered
         self._in_answer = self._end_reasoning()
+        # The same queries come again in every epoch and measurement.
+        self._render = lru_cache(maxsize=_MOST_RENDERED)(self._rendered)
 
     @cached_property
     def turn_end(self) -> TurnEnd:
@@ -161,8 +167,27 @@ class ChatRenderer:
             raise DemurError(f"prompt_rows is {prompt_rows}: give at least 1.")
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
+        _clean_texts(query, safety_prompt, system_prompt)
+        return self._render(
+            query,
+            safety_prompt,
+            system_prompt,
+            prompt_rows,
+            tuple((user, answer) for user, answer in history),
+            tuple(tools),
+        )
+
+    def _rendered(
+        self,
+        query: str,
+        safety_prompt: str | None,
+        system_prompt: str | None,
+        prompt_rows: int | None,
+        history: tuple[tuple[str, str], ...],
+        tools: tuple[str, ...],
+    ) -> RenderedConversation:
         texts = _clean_texts(query, safety_prompt, system_prompt)
-        ids, span = self._tokenize(self._segments(texts, history, tuple(tools)))
+        ids, span = self._tokenize(self._segments(texts, history, tools))
         if prompt_rows is not None and span is not None:
             start, end = span
             ids[start:end] = [self._tokenize.placeholder_id] * prompt_rows

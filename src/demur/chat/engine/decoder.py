@@ -19,7 +19,7 @@ from demur.chat.engine.forward import (
 from demur.chat.engine.memory import slots_for
 from demur.chat.engine.prefix import PrefixStates
 from demur.chat.engine.recording import Recorder
-from demur.chat.engine.shapes import steps_of
+from demur.chat.engine.shapes import size_above
 from demur.chat.engine.slots import SlotCache
 
 
@@ -71,8 +71,8 @@ class Decoder:
         return logits
 
     def _recorded(self) -> _RecordedStep | None:
-        slots = min(steps_of(self.cache.active, 16), self.cache.slots)
-        width = min(steps_of(max(self.cache.lengths) + 1, 64), self.cache.spare)
+        slots = min(size_above(self.cache.active, 64, 2), self.cache.slots)
+        width = min(size_above(max(self.cache.lengths) + 1, 128), self.cache.spare)
         self._seen[slots, width] += 1
         if self._seen[slots, width] == 1:
             return None
@@ -122,7 +122,7 @@ class Decoders:
         else:
             decoder = None  # its memory is free for the next one
             if self._recorder is not None:
-                slots, capacity = steps_of(slots, 64), steps_of(capacity, 128)
+                slots, capacity = size_above(slots, 64, 2), size_above(capacity, 128)
             decoder = Decoder(self._model, prefix, slots, capacity, self._recorder)
         yield decoder
         if self._recorder is not None:

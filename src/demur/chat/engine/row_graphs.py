@@ -28,7 +28,7 @@ from demur.chat.engine.forward import embedding_table, input_device, read_row
 from demur.chat.engine.memory import row_bytes
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.recording import Recorder
-from demur.chat.engine.shapes import step_at, steps_of
+from demur.chat.engine.shapes import size_above, step_at
 from demur.chat.engine.suffix_attention import RowLayout
 
 MOST_SHAPES = 12
@@ -44,11 +44,11 @@ def rounded(packing: Packing) -> Packing:
     Returns:
         A packing whose first suffixes are those of `packing`. Its `reads` begin with theirs.
     """
-    width = steps_of(packing.longest, 16)
+    width = size_above(packing.longest, 16, 2)
     tokens = packing.prefix + packing.total
     # The next size lies less than two steps away. Each suffix behind the row has a token at least.
     more = -(-2 * step_at(tokens, 64) // (width - 1))
-    missing = steps_of(tokens + more, 64) - tokens
+    missing = size_above(tokens + more, 64) - tokens
     sizes = [missing // more + (place < missing % more) for place in range(more)]
     branches = packing.branches and (*packing.branches, *((),) * more)
     return replace(packing, lengths=(*packing.lengths, *sizes), branches=branches, width=width)
@@ -77,7 +77,7 @@ class _Shape:
         """The shape of a rounded row that is read at so many places."""
         tokens = packing.prefix + packing.total
         suffixes = len(packing.lengths)
-        return cls(packing.prefix, suffixes, packing.width, tokens, steps_of(reads, 16))
+        return cls(packing.prefix, suffixes, packing.width, tokens, size_above(reads, 16, 2))
 
 
 class RowGraphs:

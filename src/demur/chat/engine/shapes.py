@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 
-def steps_of(amount: int, least: int) -> int:
-    """The next of the sizes that shapes are rounded to: four for each power of two.
+def size_above(amount: int, least: int, each: int = 4) -> int:
+    """The next of the sizes that shapes are rounded to.
 
     Args:
-        amount: a number of tokens.
+        amount: of tokens, suffixes or slots.
         least: between two sizes, at least.
+        each: sizes for each power of two.
     """
-    step = step_at(amount, least)
+    step = step_at(amount, least, each)
     return -(-amount // step) * step
 
 
-def step_at(amount: int, least: int) -> int:
-    """How far sizes near an amount lie apart, at least `least`."""
-    return max(least, 1 << max(0, amount.bit_length() - 3))
+def step_at(amount: int, least: int, each: int = 4) -> int:
+    """How far the sizes near an amount lie apart."""
+    return max(least, (1 << max(0, amount.bit_length() - 1)) // each)
