@@ -2,12 +2,14 @@
 
     python benchmarks/methods.py [MODEL] [--methods likelihood dro vpt] [--preset quick]
     python benchmarks/methods.py [MODEL] --ablation [--seeds 0 1 2] [--split validation]
+    python benchmarks/methods.py [MODEL] --ablation --only "no focus" --seeds 1
 
 Trains a prompt with each method under the same preset, then compares no prompt, hand-written ones
 and the trained ones on harmful, borderline and ordinary queries of one of the built-in splits. With
 `--ablation`, each term of the default method is taken out in turn. Use `--split validation` to make
 a choice, and `test` to report it: the default method has read the validation queries. An
 interrupted comparison goes on where it was. Prints the table and keeps it in `benchmarks/results/`.
+`--only` trains some of the prompts and compares nothing, so that processes can share the work.
 """
 
 from __future__ import annotations
@@ -58,6 +60,9 @@ def main() -> None:
     variants: dict[str, dict[str, Any]] = (
         ABLATIONS if arguments.ablation else {name: {"method": name} for name in arguments.methods}
     )
+    variants = {
+        name: found for name, found in variants.items() if name in (arguments.only or variants)
+    }
     texts = dict.fromkeys((arguments.basic_prompt, *arguments.texts))
     prompts: list[str | SafetyPrompt | None] = [None, *texts]
     trained: dict[str, dict[str, Any]] = {}
@@ -77,6 +82,8 @@ def main() -> None:
             )
             prompts.append(replace(found.safety_prompt, name=label))
             trained[label] = _facts(found, time.monotonic() - began if whole else None)
+    if arguments.only:
+        return
     comparison = _compared(model, prompts, arguments, progress)
     Console().print(str(comparison), markup=False, highlight=False)
     what = "ablation" if arguments.ablation else "methods"
@@ -108,6 +115,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("model", nargs="?", default="qwen2.5-coder-0.5b")
     parser.add_argument("--methods", nargs="+", default=list(method_names()))
     parser.add_argument("--ablation", action="store_true", help="take out one term at a time")
+    parser.add_argument("--only", nargs="+", help="methods or terms to train, without comparing")
     parser.add_argument(
         "--texts", nargs="*", default=list(BASIC_PROMPTS), help="hand-written prompts to compare"
     )
