@@ -40,7 +40,7 @@ def step_batched(model: ChatModel, task: Result) -> Result:
         loss = loss_of(output.last_hidden_state[places].float()).mean()
         torch.autograd.backward(loss)
         assert leaf.grad is not None
-        return float(loss), leaf.grad
+        return float(loss.detach()), leaf.grad
 
     loss, gradient = step()
     seconds = timed(step, task["repetitions"])

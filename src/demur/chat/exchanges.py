@@ -11,12 +11,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from demur.chat.clean_texts import clean_text
 from demur.chat.engine import Engine, Inputs, SamplingSettings
 from demur.chat.engine.architecture import context_length
 from demur.chat.layouts import STAND_INS, first_rendered, in_both_forms, split_segments
 from demur.chat.loading import LoadedModel, load_model
 from demur.chat.rendered import RenderedConversation
-from demur.chat.rendering import clean_text
 from demur.chat.templates import TemplateArguments, pin_clock, template_options
 from demur.chat.tokenization import Segment, SegmentTokenizer
 from demur.errors import DemurError

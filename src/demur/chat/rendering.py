@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from demur.chat.bounded import OutOfBounds
+from demur.chat.clean_texts import clean_text, clean_texts
 from demur.chat.engine.turn_end import TurnEnd
 from demur.chat.layouts import STAND_INS, first_rendered, in_both_forms, split_segments
 from demur.chat.rendered import RenderedConversation
@@ -130,7 +131,7 @@ class ChatRenderer:
         Raises:
             DemurError: a text is empty, or the template cannot be used.
         """
-        texts = _clean_texts(query, safety_prompt, system_prompt)
+        texts = clean_texts(query, safety_prompt, system_prompt)
         segments = self._segments(texts, history, tuple(tools))
         return "".join(segment.text for segment in segments)
 
@@ -167,7 +168,7 @@ class ChatRenderer:
             raise DemurError(f"prompt_rows is {prompt_rows}: give at least 1.")
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
-        _clean_texts(query, safety_prompt, system_prompt)
+        clean_texts(query, safety_prompt, system_prompt)
         return self._render(
             query,
             safety_prompt,
@@ -186,7 +187,7 @@ class ChatRenderer:
         history: tuple[tuple[str, str], ...],
         tools: tuple[str, ...],
     ) -> RenderedConversation:
-        texts = _clean_texts(query, safety_prompt, system_prompt)
+        texts = clean_texts(query, safety_prompt, system_prompt)
         ids, span = self._tokenize(self._segments(texts, history, tools))
         if prompt_rows is not None and span is not None:
             start, end = span
@@ -371,36 +372,3 @@ class ChatRenderer:
 
 _ANY_TOOL = tools_of([{"name": "any_tool", "description": "Does something."}])
 _FLIPPED: Mapping[str, TemplateValue] = {"thinking_budget": 1024, "reasoning_effort": "high"}
-
-
-def _clean_texts(
-    query: str, safety_prompt: str | None, system_prompt: str | None
-) -> dict[SegmentKind, str]:
-    given: dict[SegmentKind, str | None] = {
-        "safety_prompt": safety_prompt,
-        "system_prompt": system_prompt,
-        "query": query,
-    }
-    texts: dict[SegmentKind, str] = {}
-    for kind, text in given.items():
-        if text is None:
-            continue
-        texts[kind] = clean_text(kind.replace("_", " "), text)
-    return texts
-
-
-def clean_text(name: str, text: str) -> str:
-    """`text` without surrounding white space.
-
-    Raises:
-        DemurError: it is empty, or cannot be written as UTF-8.
-    """
-    if not text.strip():
-        raise DemurError(f"The {name} is empty: give a text, or leave the {name} out.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DemurError(
-            f"The {name} holds half of a surrogate pair, which is no character: remove it."
-        ) from None
-    return text.strip()

@@ -6,7 +6,8 @@ model and takes the plain path where it does not hold.
 """
 
 from demur.chat.engine.capability import PrefixSharing, Verdict
-from demur.chat.engine.engine import Engine, Sampled
+from demur.chat.engine.decoding import Sampled
+from demur.chat.engine.engine import Engine
 from demur.chat.engine.finite import NotFiniteError
 from demur.chat.engine.gradient import PartialLoss
 from demur.chat.engine.inputs import Inputs

@@ -18,6 +18,19 @@ from demur.progress import Stage
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """Representations of queries and responses to them.
+
+    Attributes:
+        representations: (N, d) float32 on the CPU.
+        samples: for each query its sampled responses.
+    """
+
+    representations: Tensor
+    samples: list[list[Sample]]
+
+
+@dataclass(frozen=True)
 class Prefilled:
     """A query that the model has read.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -15,7 +14,7 @@ from demur.chat.engine.attention import use_grouped_attention
 from demur.chat.engine.buckets import halving, overhead_of
 from demur.chat.engine.capability import PrefixSharing, judge_paths
 from demur.chat.engine.decoder import Decoders
-from demur.chat.engine.decoding import Prefilled, decode
+from demur.chat.engine.decoding import Prefilled, Sampled, decode
 from demur.chat.engine.finite import FiniteNumbers
 from demur.chat.engine.forward import input_device, read_positions
 from demur.chat.engine.gradient import PartialLoss, gradient_of
@@ -46,19 +45,6 @@ Result = TypeVar("Result")
 
 _AT_ONCE = 16
 """Short sequences that are read together at every position."""
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Representations of queries and responses to them.
-
-    Attributes:
-        representations: (N, d) float32 on the CPU.
-        samples: for each query its sampled responses.
-    """
-
-    representations: Tensor
-    samples: list[list[Sample]]
 
 
 class Engine:
