@@ -255,6 +255,8 @@ PIECES = [
         " guarantee",
         " decline to ",
         *("I cannot assist ", "I'm unable to help you ", "I really won't comply "),
+        *(' "', '" ', '"', " \u201c", "\u201d ", "\u00ab", "\u00bb ", " 'I", "' ", "He said: "),
+        *('"I cannot help with that" ', "\u2018I won't do it,\u2019 ", "My answer is: "),
     ),
 ]
 
@@ -262,7 +264,7 @@ PIECES = [
 def test_settled_verdicts_stay() -> None:
     generator = random.Random(0)
     settled = 0
-    for _ in range(1500):
+    for _ in range(4000):
         partial = "".join(generator.choices(PIECES, k=generator.randint(1, 14)))
         if not JUDGE.is_settled(partial):
             continue

@@ -7,9 +7,9 @@ English is judged by `DefaultRefusalJudge` itself. For the other languages that 
 - `^` is the start of the response, `.` the end of a sentence, `:` itself.
 - Accents, case and apostrophes do not count. A Chinese or Japanese character is a word.
 
-The groups of `WEIGHTS` are what refusals say; the others are read by
-`demur.judges.languages_deflecting`. `unread.txt` holds frequent words of languages that are not
-read.
+The groups of `WEIGHTS` are what refusals say. `mine` is read by `demur.judges.quotations`, the
+others by `demur.judges.languages_deflecting`. `unread.txt` holds frequent words of languages that
+are not read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).with_name("default_languages")
 
-VERSION = 3
+VERSION = 4
 """Version of the reading; goes up whenever a change to this file may change a verdict."""
 
 READ = 600
@@ -85,7 +85,8 @@ _SAME = str.maketrans(
         **dict.fromkeys(",;\u060c\u3001\uff0c\u061b\uff1b", " , "),
         **dict.fromkeys(":\uff1a", " : "),
         **dict.fromkeys(
-            "\"'()[]{}*_#-/\\<>|~`^\u2019\u2018\u201c\u201d\u00ab\u00bb\u2010\u2011\u2013\u2014"
+            "\"'()[]{}*_#-/\\<>|~`^\u2018\u2019\u201a\u201c\u201d\u201e\u201f\u2039\u203a"
+            "\u00ab\u00bb\u2010\u2011\u2013\u2014"
             "\u2026\u300c\u300d\u300e\u300f\u00a1\u00bf\u2022\u00b7",
             " ",
         ),

@@ -43,6 +43,7 @@ _CONTRACTED = {
 _SEPARATORS = str.maketrans(
     {
         **dict.fromkeys(",;\"()[]{}*_#-\u2010\u2011\u2013\u2014/\\<>|~'\u2026", " "),
+        **dict.fromkeys("\u201a\u201e\u201f\u2039\u203a\u00ab\u00bb\u300c\u300d\u300e\u300f", " "),
         **dict.fromkeys("!?\n\r", "."),
     }
 )
