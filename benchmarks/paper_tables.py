@@ -63,7 +63,7 @@ def main(given: Sequence[str] | None = None) -> None:
         if arguments.harm_judge
         else None
     )
-    released, console = find_files(folder), Console(width=110)
+    released, console = find_files(folder), Console(width=120)
     counted, left_out = judge_responses(released, harm_judge, progress)
     scored = [read_scores(*each) for each in released.scores.items()]
     print_tables(console, counted, left_out, published)
@@ -159,7 +159,7 @@ def print_scores(console: Console, scored: Sequence[Scored], published: Publishe
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("model", no_wrap=True)
         for prompt in prompts:
-            table.add_column(Text(prompt), justify="right")
+            table.add_column(Text(prompt.replace(", ", ",\n")), justify="right")
         for model in dict.fromkeys(model for model, _ in found):
             cells = [_cell(found.get((model, prompt)), published) for prompt in prompts]
             table.add_row(Text(model), *cells)

@@ -24,6 +24,7 @@ from paper_responses import Counted, Figure, find_files, read_rows, read_scores
 
 LONG = "One.\nTwo.\nThree."
 REFUSAL = "I cannot help with that."
+METHODS = ("soft_unlikelihood_", "soft_all_")
 
 
 def write(path: Path, rows: Sequence[tuple[Any, ...]], columns: str = "prompt,output") -> Path:
@@ -179,6 +180,21 @@ def test_figures_come_out_of_the_scores_of_each_query(
     assert "2 (published 3)" in shown
     results = json.loads((tmp_path / "results/paper-tables.json").read_text())
     assert [row["flagged"] for row in results["from_published_scores"]] == [2, 0, 1]
+
+
+def test_the_widest_table_of_scores_names_every_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    texts = ("default", "mistral", "short")
+    prompts = [f"_with_{kind}{text}" for kind in ("", *METHODS) for text in texts]
+    for prompt in ("", *prompts):
+        file = tmp_path / "in" / f"CodeLlama-7b-Instruct-hf{prompt}_malicious.csv"
+        write(file, list(enumerate([0.05, 1] * 50)), ",sampling")
+    paper_tables.main([str(tmp_path / "in"), "--published", str(save_published(tmp_path))])
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    assert [shown.count(text) for text in texts] == [3, 3, 3]
 
 
 @pytest.mark.parametrize("score", ["1.5", "-0.1", "nan", "much", ""])
