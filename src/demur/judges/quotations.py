@@ -15,34 +15,42 @@ from demur.judges import languages
 VERSION = 1
 """Version of the rule; goes up whenever a change to this file may change a verdict."""
 
-# Where a word touches a straight mark from outside, it stands for inches or ends a passage; a
-# single mark inside a word is an apostrophe.
 _WORD = "[0-9A-Za-z\u00c0-\u024f\u0400-\u052f]"
-_SINGLE = rf"(?<!{_WORD})['\u2018](?={_WORD})"
 
-MARKS = re.compile(f'["\u201a\u201c-\u201f\u2039\u203a\u00ab\u00bb\u300c\u300e]|{_SINGLE}')
+# What stands behind a mark with which a passage begins, and the mark with which it ends. Where a
+# word touches a straight mark from outside, it stands for inches or ends a passage; a single mark
+# inside a word or behind one is an apostrophe.
+_SINGLE = rf"(?<=['\u2018])(?<![^ \n(].)(?={_WORD})"
+_BEGINNINGS: tuple[tuple[str, str], ...] = (
+    (rf'(?<=")(?<!{_WORD}")(?=\S)', rf'(?<=\S)"(?!{_WORD})'),
+    ("(?<=[\u201c\u201f])", "\u201d"),
+    ("(?<=\u201e)", "[\u201c\u201d]"),
+    ("(?<=\u201d)(?=\\w)", "\u201d"),  # the same mark at both ends, as in Swedish
+    ("(?<=\u00ab)", "\u00bb"),
+    ("(?<=\u00bb)(?=\\w)", "\u00ab"),
+    ("(?<=\u2039)", "\u203a"),
+    ("(?<=\u203a)(?=\\w)", "\u2039"),
+    ("(?<=\u201a)", "\u2018"),
+    ("(?<=\u300c)", "\u300d"),
+    ("(?<=\u300e)", "\u300f"),
+)
+_BEGINS = "[\"'\u2018\u201a\u201c-\u201f\u2039\u203a\u00ab\u00bb\u300c\u300e]"
+
+MARKS = re.compile(f"{_BEGINS}(?:(?<!['\u2018])|{_SINGLE})")
 """Where a quoted passage may begin."""
 
-_ENDS: tuple[tuple[str, str], ...] = (
-    (rf'(?<!{_WORD})"(?=\S)', rf'(?<=\S)"(?!{_WORD})'),
-    ("[\u201c\u201f]", "\u201d"),
-    ("\u201e", "[\u201c\u201d]"),
-    ("\u201d(?=\\w)", "\u201d"),  # the same mark at both ends, as in Swedish
-    ("\u00ab", "\u00bb"),
-    ("\u00bb(?=\\w)", "\u00ab"),
-    ("\u2039", "\u203a"),
-    ("\u203a(?=\\w)", "\u2039"),
-    ("\u201a", "\u2018"),
-    ("\u300c", "\u300d"),
-    ("\u300e", "\u300f"),
-)
 _PASSAGE = re.compile(
-    "|".join(f"{begin}(?:(?!{end}).)*(?:{end}|$)" for begin, end in _ENDS)
-    + rf"|{_SINGLE}(?:(?!['\u2019](?!{_WORD})).){{1,300}}['\u2019](?!{_WORD})",
+    f"{_BEGINS}(?:"
+    + "|".join(rf"{begin}.*?(?:{end}|\Z)" for begin, end in _BEGINNINGS)
+    + rf"|{_SINGLE}.{{1,300}}?['\u2019](?!{_WORD}))",
     re.DOTALL,
 )
 """From one mark to its counterpart, or, where that is no apostrophe, to the end of a text that
 breaks off."""
+
+# What is searched first, because it is found faster and few texts hold it.
+_STRAIGHT = ('"', " '", "\n'", "('")
+_CURVED = re.compile("[\u2018\u201a\u201c-\u201f\u2039\u203a\u00ab\u00bb\u300c\u300e]")
 
 _EACH = "['\"\u2018-\u201f\u2039\u203a\u00ab\u00bb\u300c-\u300f]"
 _OUTER = re.compile(f"^{_EACH}|{_EACH}$")
@@ -61,7 +69,7 @@ def only_quotes(language: str, text: str, refuses: Callable[[str], bool]) -> boo
         text: what is read of a response, without white space before it.
         refuses: whether a text in this language refuses; asked about parts of `text`.
     """
-    if MARKS.search(text) is None:
+    if not _may_quote(text):
         return False
     quoted: list[str] = []
 
@@ -76,6 +84,12 @@ def only_quotes(language: str, text: str, refuses: Callable[[str], bool]) -> boo
     if not quoted or not any(map(refuses, quoted)) or refuses(around):
         return False
     return not languages.says(language, "mine", ("^", *languages.words_of(around)))
+
+
+def _may_quote(text: str) -> bool:
+    if not text.isascii() and _CURVED.search(text) is not None:
+        return True
+    return text.startswith("'") or any(mark in text for mark in _STRAIGHT)
 
 
 def _is_speech(passage: str, following: str) -> bool:
