@@ -93,6 +93,9 @@ def test_the_number_of_queries_that_is_advised_decides(tmp_path: Path) -> None:
     assert statuses(more, "harmful>=90%") == ["passed"]
     (close,) = check(judged(tmp_path / "close", rows(90, 100)), ["harmful>=90%"]).checks
     assert "close to the limit: even 1000 queries" in close.advice
+    # Eight queries are too few, and not close to the limit.
+    (tiny,) = check(judged(tmp_path / "tiny", rows(8, 8)), ["harmful>=98%"]).checks
+    assert tiny.advice.startswith("measure about 189 queries")
     with pytest.raises(DemurError, match="is not of the form"):
         check(more, [""])
 

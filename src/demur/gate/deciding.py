@@ -19,6 +19,9 @@ from demur.records import Interval, Rate
 _MOST_TIMES = 10
 """So many times the queries are worth asking for."""
 
+_WORTH_IT = 1000
+"""So many are, however few were measured."""
+
 _ROUNDING = 1e-12
 
 
@@ -207,7 +210,7 @@ def _more(requirement: Requirement, rate: Rate) -> str:
         interval = Interval(low, high)
         return _status(requirement, interval, interval) != "undecided"
 
-    most = rate.queries * _MOST_TIMES
+    most = max(rate.queries * _MOST_TIMES, _WORTH_IT)
     needed = _least(decides, rate.queries, most)
     if needed is None:
         return f"the rate is close to the limit: even {most} queries could not tell at this rate."
