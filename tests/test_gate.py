@@ -82,6 +82,16 @@ def test_the_interval_decides_and_not_the_rate(tmp_path: Path) -> None:
     )
 
 
+def test_responses_without_labels_are_never_worse_or_better(tmp_path: Path) -> None:
+    judged(tmp_path / "before", rows(30, 40, None))
+    after = judged(tmp_path / "after", rows(10, 40, None))
+    result = check(after, [], baseline=tmp_path / "before" / "out", fail_if_worse=True)
+    (one,) = result.checks
+    assert one.status == "undecided"
+    assert "in a column label" in one.advice
+    assert not result.passed
+
+
 def test_the_number_of_queries_that_is_advised_decides(tmp_path: Path) -> None:
     (one,) = check(judged(tmp_path / "few", rows(95, 100)), ["harmful>=90%"]).checks
     assert one.status == "undecided"

@@ -311,7 +311,12 @@ def not_worse(changes: EvaluationChanges, candidate: str) -> list[Check]:
     groups = [group for one in found for group in one.groups if group.label is not None]
     if not groups:
         told = "no query with a label was measured in both evaluations"
-        return [Check(name, candidate, "undecided", told, "measure the same queries again.")]
+        advice = "measure the same queries again."
+        if any(one.groups for one in found):
+            advice = (
+                "say in a column label of the responses whether each query is harmful or harmless."
+            )
+        return [Check(name, candidate, "undecided", told, advice)]
     return [_not_worse_on(group, name, candidate) for group in groups]
 
 
