@@ -183,6 +183,13 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         as_refusal_judge("classifier:")
 
 
+def test_a_name_without_a_hub_asks_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DemurError, match="give a folder of save_pretrained") as caught:
+        as_refusal_judge("classifier:org/never-fetched")
+    assert "GGUF" not in str(caught.value)
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     folder = save_classifier(tmp_path / "m", LABELS)
     file = folder / "model.safetensors"

@@ -201,7 +201,7 @@ def _find(spec: str | Path, progress: Progress) -> tuple[Path, str, str]:
             f"{str(spec)!r:.200} is neither a folder nor a hub name (organisation/model): check "
             "the spelling."
         )
-    found = hub_snapshot(on_hub, False, progress)
+    found = hub_snapshot(on_hub, False, progress, instead="a folder of save_pretrained")
     if found.path.is_file():
         raise DemurError(f"{on_hub} has GGUF files alone: give a classifier in safetensors.")
     return found.path, str(on_hub), f"{on_hub.name.repository}@{found.commit}"

@@ -47,6 +47,8 @@ def hub_snapshot(
     trust_remote_code: bool,
     progress: Progress,
     before_weights: Callable[[Path], object] | None = None,
+    *,
+    instead: str = "a local model folder or GGUF file",
 ) -> HubFiles:
     """The files of a hub model, downloaded where needed.
 
@@ -59,6 +61,7 @@ def hub_snapshot(
         progress: told about bytes.
         before_weights: looks at the folder with all files but the weights, before these are
             fetched; it is not called where they are there already.
+        instead: what may be given where there is no connection.
 
     Raises:
         DemurError: no such model, a gated one, no connection, or no weights that demur reads.
@@ -73,7 +76,7 @@ def hub_snapshot(
             refused = type(error).__name__ in ("GatedRepoError", "RepositoryNotFoundError")
             if refused or (status is not None and status < 500):
                 raise
-            return _cached(model, trust_remote_code, error)
+            return _cached(model, trust_remote_code, error, instead)
         texts, weights = _select(model, list(sizes), trust_remote_code)
         # The first is asked for by its revision, so that the cache knows which commit that was and
         # finds it without a connection; the others follow by the commit, so that all are of one.
@@ -225,7 +228,7 @@ def _listed(files: Sequence[str], most: int = 12) -> str:
     return ", ".join(kinds[:most]) + (", ..." if len(kinds) > most else "")
 
 
-def _cached(model: HubModel, trust_remote_code: bool, failure: Exception) -> HubFiles:
+def _cached(model: HubModel, trust_remote_code: bool, failure: Exception, instead: str) -> HubFiles:
     """What the hub's cache has of a model."""
     from huggingface_hub import snapshot_download
 
@@ -238,7 +241,7 @@ def _cached(model: HubModel, trust_remote_code: bool, failure: Exception) -> Hub
     except Exception:
         raise DemurError(
             f"{str(model)!r:.200} is no catalog model, file or folder, and the hub does not answer "
-            f"({first_line(failure)}); connect, or give a local model folder or GGUF file."
+            f"({first_line(failure)}); connect, or give {instead}."
         ) from failure
     files = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     texts, weights = _select(model, files, trust_remote_code)
