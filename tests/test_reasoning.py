@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from demur import ChatModel, DemurError, SafetyPrompt, evaluate, optimize
+from demur import ChatModel, DemurError, ResponseFiles, SafetyPrompt, evaluate, optimize
 from demur.chat import Condition, Dialogue
 from demur.chat.engine import SamplingSettings
 from demur.chat.rendering import ChatRenderer
@@ -299,6 +299,15 @@ def thinking_model(folder: Path, special: bool) -> ChatModel:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ChatModel.load(folder, dtype="float32")
+
+
+def test_one_response_that_never_leaves_its_reasoning_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    rows = [{"query": "q1", "response": "<think>So"}, {"query": "q2", "response": "Bread."}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told: list[str] = []
+    evaluate(ResponseFiles(file), output=tmp_path / "evaluation", progress=Listening(told))
+    assert any("1 response never left its reasoning and holds no" in text for text in told)
 
 
 @pytest.mark.parametrize("special", [True, False])

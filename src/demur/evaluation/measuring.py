@@ -156,8 +156,11 @@ def complete(
             stored.append(judged, batch.items, batch.representations)
     stored.finish()
     if reasoning:
-        progress.message(
-            f"{task.condition.name} on {task.set}: {reasoning} responses never left their "
-            "reasoning and hold no answer; give them more tokens."
+        said = (
+            "1 response never left its reasoning and holds no answer; give it more tokens."
+            if reasoning == 1
+            else f"{reasoning} responses never left their reasoning and hold no answer; give them "
+            "more tokens."
         )
+        progress.message(f"{task.condition.name} on {task.set}: {said}")
     return stored
