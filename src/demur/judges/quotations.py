@@ -48,8 +48,6 @@ _PASSAGE = re.compile(
 """From one mark to its counterpart, or, where that is no apostrophe, to the end of a text that
 breaks off."""
 
-# What is searched first, because it is found faster and few texts hold it.
-_STRAIGHT = ('"', " '", "\n'", "('")
 _CURVED = re.compile("[\u2018\u201a\u201c-\u201f\u2039\u203a\u00ab\u00bb\u300c\u300e]")
 
 _EACH = "['\"\u2018-\u201f\u2039\u203a\u00ab\u00bb\u300c-\u300f]"
@@ -87,9 +85,15 @@ def only_quotes(language: str, text: str, refuses: Callable[[str], bool]) -> boo
 
 
 def _may_quote(text: str) -> bool:
-    if not text.isascii() and _CURVED.search(text) is not None:
-        return True
-    return text.startswith("'") or any(mark in text for mark in _STRAIGHT)
+    """Whether one of `MARKS` may be in a text, which is found faster than where."""
+    return (
+        '"' in text
+        or " '" in text
+        or "\n'" in text
+        or "('" in text
+        or text.startswith("'")
+        or (not text.isascii() and _CURVED.search(text) is not None)
+    )
 
 
 def _is_speech(passage: str, following: str) -> bool:
