@@ -181,9 +181,8 @@ class Proxy:
         if isinstance(name, str) and name in self._prompts:
             return self._prompts[name]
         known = ", ".join(self._prompts)
-        raise RequestRefused(
-            f"There is no model {name!r:.100}: choose {known:.1000}.", 404, "model_not_found"
-        )
+        what = "The request names no model" if name is None else f"There is no model {name!r:.100}"
+        raise RequestRefused(f"{what}: choose {known:.1000}.", 404, "model_not_found")
 
     def _listed(self, prompt: ServedPrompt) -> dict[str, object]:
         created = self._created

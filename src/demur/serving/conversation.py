@@ -39,6 +39,9 @@ _SYSTEM = ("system", "developer")
 _KEPT = ("name", "tool_calls", "tool_call_id", "reasoning", "reasoning_content")
 """Members of a message that are passed on, besides its role and content."""
 
+_FOR_OTHERS = ("annotations", "cache_control", "id")
+"""Members of messages and of their parts that say nothing to a model."""
+
 _TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 """Kinds of parts that are texts, and the member that holds it."""
 
@@ -104,6 +107,7 @@ def opened_request(body: object, data: bytes, manner: Manner, model: str) -> byt
     """
     if not isinstance(body, dict):
         raise RequestRefused("The request is no JSON object.")
+    body = _given(body)
     for name in body:
         if name not in PASSED and name not in IGNORED:
             raise RequestRefused(
@@ -138,8 +142,8 @@ def opened_messages(messages: object, manner: Manner) -> list[dict[str, object]]
         raise RequestRefused(f"There are more than {MOST_MESSAGES:,} messages.")
     system: list[str] = []
     others: list[dict[str, object]] = []
-    for message in messages:
-        role = _role_of(message)
+    for one in messages:
+        role, message = _message(one)
         content = _content(message.get("content"), manner)
         if role not in _SYSTEM:
             kept = {name: _cleaned(message[name], manner) for name in _KEPT if name in message}
@@ -170,7 +174,8 @@ def _opened(
     return [{**others[0], "content": [rows, *behind, *parts]}, *others[1:]]
 
 
-def _role_of(message: object) -> str:
+def _message(message: object) -> tuple[str, dict[str, object]]:
+    """The role of a message, and its members; a refusal is the content of an answer."""
     if not isinstance(message, dict):
         raise RequestRefused("A message is no JSON object.")
     role = message.get("role")
@@ -178,9 +183,46 @@ def _role_of(message: object) -> str:
         raise RequestRefused(
             f"A message has the role {role!r:.{_MOST_SHOWN}}: give one of {', '.join(_ROLES)}."
         )
-    if any(str(name).endswith("_embeds") for name in message):
-        raise _embeddings()
-    return str(role)
+    found = _given(message)
+    if role == "assistant":
+        refusal = found.pop("refusal", "")
+        if refusal != "":
+            found = _with_refusal(found, refusal)
+        if found.get("tool_calls") == []:
+            del found["tool_calls"]
+    # System messages become one text, which has no name.
+    _require_known(found, ("role", "content", *(("name",) if role in _SYSTEM else _KEPT)))
+    return str(role), found
+
+
+def _with_refusal(message: dict[str, object], refusal: object) -> dict[str, object]:
+    """An answer whose text is its refusal: servers read no `refusal` of a message."""
+    if not isinstance(refusal, str):
+        raise RequestRefused("The refusal of a message is no text.")
+    if message.get("content"):
+        raise RequestRefused("A message has both a content and a refusal: send one of them.")
+    return {**message, "content": refusal}
+
+
+def _given(members: Mapping[str, object]) -> dict[str, object]:
+    """What is not null: clients write null for what they leave out."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _require_known(members: Mapping[str, object], known: Sequence[str], of: str = "") -> None:
+    """Check that nothing of a message would be lost.
+
+    Raises:
+        RequestRefused: it holds something that is not passed on.
+    """
+    for name in members:
+        if name.endswith("_embeds"):
+            raise _embeddings()
+        if name not in known and name not in _FOR_OTHERS:
+            instead = "send 'tool_calls'" if name == "function_call" else "leave it out"
+            raise RequestRefused(
+                f"A message holds {of}{name!r:.{_MOST_SHOWN}}, which is not served here: {instead}."
+            )
 
 
 def _content(content: object, manner: Manner) -> str | list[dict[str, object]] | None:
@@ -218,10 +260,11 @@ def _text_in(part: object) -> str | None:
     if not isinstance(part, dict):
         raise RequestRefused("A part of a message is no JSON object.")
     kind = part.get("type")
-    if str(kind).endswith("_embeds") or any(str(name).endswith("_embeds") for name in part):
+    if str(kind).endswith("_embeds") or any(name.endswith("_embeds") for name in _given(part)):
         raise _embeddings()
     if not isinstance(kind, str) or kind not in _TEXTS:
         return None
+    _require_known(_given(part), ("type", _TEXTS[kind]), "a part with ")
     text = part.get(_TEXTS[kind])
     if not isinstance(text, str):
         raise RequestRefused("A part of a message holds no text, although its type says so.")
@@ -236,6 +279,7 @@ def _media(part: object) -> dict[str, object]:
             f"A part of a message has the type {kind!r:.{_MOST_SHOWN}}: give one of "
             f"{', '.join((*_TEXTS, *_MEDIA))}."
         )
+    _require_known(_given(part), ("type", str(kind)), "a part with ")
     return {"type": kind, str(kind): part.get(str(kind))}
 
 
