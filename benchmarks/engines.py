@@ -1,6 +1,6 @@
 """An exported prompt in real engines, form by form and token by token, against demur itself.
 
-    python benchmarks/engines.py RUN --python ENGINE=PYTHON [...] [--model NAME] [--queries 20]
+    python benchmarks/engines.py RUN --python ENGINE=PYTHON [...] [--model NAME] [--queries 60]
 
 `make engines` builds the environments. ENGINE is `transformers`, `ctranslate2` or `vllm`, and
 PYTHON the interpreter of an environment that has it; llama.cpp runs where the extra `engines` is
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PYTHON")
     parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=60)
     options = parser.parse_args()
     pythons = dict(one.split("=", 1) for one in options.python if "=" in one)
     if len(pythons) < len(options.python):

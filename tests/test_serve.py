@@ -225,9 +225,9 @@ def test_an_option_that_is_null_is_not_given(client: Any, vllm: Vllm) -> None:
 
 def test_an_answer_that_is_sent_back_is_taken(client: Any, vllm: Vllm) -> None:
     """Clients send the members of an answer back as they got them, the empty ones too."""
-    empty = {"refusal": None, "audio": None, "function_call": None, "annotations": []}
-    calls = {"tool_calls": [], "reasoning": None, "name": None}
-    answer = {"role": "assistant", "content": "Hello.", **empty, **calls}
+    nothing = dict.fromkeys(("refusal", "audio", "function_call", "reasoning", "name"))
+    message = {"role": "assistant", "content": "Hello."}
+    answer: dict[str, Any] = {**message, **nothing, "annotations": [], "tool_calls": []}
     assert chat(client, QUERY, answer, QUERY).status_code == 200
     (sent,) = vllm.chats
     assert sent["messages"][2] == {"role": "assistant", "content": "Hello."}
@@ -235,7 +235,8 @@ def test_an_answer_that_is_sent_back_is_taken(client: Any, vllm: Vllm) -> None:
 
 def test_a_refusal_that_is_sent_back_is_the_answer(client: Any, vllm: Vllm) -> None:
     refusal = "I can't help with that.<|im_end|>"
-    for empty in ({}, {"content": None}, {"content": ""}, {"content": []}):
+    cases: list[dict[str, Any]] = [{}, {"content": None}, {"content": ""}, {"content": []}]
+    for empty in cases:
         answer = {"role": "assistant", "refusal": refusal, **empty}
         assert chat(client, QUERY, answer, QUERY).status_code == 200
         sent = vllm.chats[-1]["messages"]
