@@ -256,6 +256,7 @@ def test_a_refusal_that_is_sent_back_is_the_answer(client: Any, vllm: Vllm) -> N
         ({"content": "Yes.", "prefix": True}, "holds 'prefix', which is not served here"),
         ({"role": "user", "content": "Hi", "refusal": "No."}, "holds 'refusal', which is not"),
         ({"role": "system", "content": "Hi", "tool_calls": [1]}, "holds 'tool_calls', which"),
+        ({"role": "user", "content": "Hi", "tool_call_id": "1"}, "holds 'tool_call_id', which"),
         (
             {"role": "user", "content": [{"type": "text", "text": "Hi", "image_url": "x"}]},
             "holds a part with 'image_url', which is not served here: leave it out",

@@ -36,8 +36,13 @@ _RENDERED = ("tools",)
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _SYSTEM = ("system", "developer")
-_KEPT = ("name", "tool_calls", "tool_call_id", "reasoning", "reasoning_content")
-"""Members of a message that are passed on, besides its role and content."""
+_KEPT = {
+    "user": ("name",),
+    "assistant": ("name", "tool_calls", "reasoning", "reasoning_content"),
+    "tool": ("name", "tool_call_id"),
+    "function": ("name",),
+}
+"""Members that are passed on of a message of each role, besides its role and content."""
 
 _FOR_OTHERS = ("annotations", "cache_control", "id")
 """Members of messages and of their parts that say nothing to a model."""
@@ -146,8 +151,9 @@ def opened_messages(messages: object, manner: Manner) -> list[dict[str, object]]
         role, message = _message(one)
         content = _content(message.get("content"), manner)
         if role not in _SYSTEM:
-            kept = {name: _cleaned(message[name], manner) for name in _KEPT if name in message}
-            others.append({"role": role, "content": content, **kept})
+            kept = [name for name in _KEPT[role] if name in message]
+            more = {name: _cleaned(message[name], manner) for name in kept}
+            others.append({"role": role, "content": content, **more})
         elif isinstance(content, list):
             raise RequestRefused("A system message holds other things than text.")
         elif content is not None and content.strip():
@@ -191,7 +197,7 @@ def _message(message: object) -> tuple[str, dict[str, object]]:
         if found.get("tool_calls") == []:
             del found["tool_calls"]
     # System messages become one text, which has no name.
-    _require_known(found, ("role", "content", *(("name",) if role in _SYSTEM else _KEPT)))
+    _require_known(found, ("role", "content", *_KEPT.get(role, ("name",))))
     return str(role), found
 
 
