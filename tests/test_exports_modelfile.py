@@ -139,6 +139,18 @@ def test_developer_messages_are_system_messages(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("template", [CHATML, IN_USER, THINKS])
+def test_a_system_message_alone_is_answered(template: str, tmp_path: Path) -> None:
+    """The model must not write the user's message."""
+    tokenizer: Any = tiny_tokenizer()
+    tokenizer.chat_template = template
+    layout = Layout.of(tokenizer, "test", {})
+    asked = [conversation([], "zero"), conversation([("user", "")], "zero")]
+    found = in_go(modelfile("model.gguf", tokenizer, "test"), asked, tmp_path)
+    wanted = layout.render([("user", "")], "zero")
+    assert found == [{"text": wanted, "failed": False}] * 2
+
+
 @pytest.mark.usefixtures("own_cache")
 def test_the_first_token_comes_once_and_the_opening_is_kept(tmp_path: Path) -> None:
     """Ollama puts the first token before what a template writes, where the file asks for that."""

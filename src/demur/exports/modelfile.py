@@ -173,6 +173,8 @@ def _go_template(layout: Layout) -> str:
         f"{{{{ $m.Content }}}}{{{{ if eq $i $last }}}}{layout.before_answer}"
         f"{{{{ else }}}}{layout.after_user}{{{{ end }}}}{{{{ $seen = true }}}}"
         '{{ else if eq $m.Role "assistant" }}{{ $m.Content }}{{ end }}{{ end }}'
+        # A system message alone has an empty query behind it, which the model must not write.
+        f'{{{{ if eq $first "" }}}}{layout.before_answer}{{{{ end }}}}'
     )
 
 
