@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--long", type=int, default=0, metavar="QUERIES")
-    parser.add_argument("--preset", default="standard")
+    parser.add_argument("--preset", default="standard", choices=("quick", "standard", "thorough"))
     parser.add_argument("--name", help="of the results file")
     arguments = parser.parse_args()
     found: Result = {"exactness": tell("exactness", exactness(arguments.device))}

@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from common import run, write_results
+from common import run, stop, write_results
 from demur import ChatModel, Comparison, Run, SafetyPrompt, evaluate, load_query_set, optimize
 from demur.cli.stages import TerminalProgress
 from demur.files import safe_name
@@ -53,16 +53,11 @@ _LITTLE_MEASURED = {"most_held_out": 10, "third_turn": 0}
 def main() -> None:
     """Train, compare, print and keep."""
     arguments = _arguments()
+    variants = _variants(arguments)
     progress = TerminalProgress()
     model = ChatModel.load(
         arguments.model, dtype=arguments.dtype, keep_freed_memory=True, progress=progress
     )
-    variants: dict[str, dict[str, Any]] = (
-        ABLATIONS if arguments.ablation else {name: {"method": name} for name in arguments.methods}
-    )
-    variants = {
-        name: found for name, found in variants.items() if name in (arguments.only or variants)
-    }
     texts = dict.fromkeys((arguments.basic_prompt, *arguments.texts))
     prompts: list[str | SafetyPrompt | None] = [None, *texts]
     trained: dict[str, dict[str, Any]] = {}
@@ -108,6 +103,15 @@ def main() -> None:
             },
         },
     )
+
+
+def _variants(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The settings of each prompt that is trained, by its name."""
+    found = ABLATIONS if arguments.ablation else {one: {"method": one} for one in arguments.methods}
+    for name in arguments.only or ():
+        if name not in found:
+            stop(f"--only {name!r} is not among {', '.join(found)}.")
+    return {name: found[name] for name in arguments.only or found}
 
 
 def _arguments() -> argparse.Namespace:

@@ -15,39 +15,10 @@ from demur.chat.engine import Engine, Inputs, Read, row_graphs
 from demur.chat.engine import engine as module
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.row_graphs import rounded
+from tests.recording import Refusing, Tracing
 from tests.test_engine import conversations, random_prompt
 from tests.test_scoring import with_targets
-from tests.tiny import ARCHITECTURES, VOCABULARY, tiny_model, tiny_tokenizer
-
-Work = Callable[[], None]
-
-
-class Repeating:
-    """Records by doing the work again; counts what it did."""
-
-    def __init__(self) -> None:
-        self.recorded = self.replayed = 0
-
-    def record(self, *works: Work) -> tuple[Work, ...]:
-        for work in works:
-            work()
-        self.recorded += 1
-
-        def again(work: Work) -> Work:
-            def run() -> None:
-                self.replayed += 1
-                work()
-
-            return run
-
-        return tuple(map(again, works))
-
-
-class Refusing:
-    """Can record nothing."""
-
-    def record(self, *works: Work) -> tuple[Work, ...]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+from tests.tiny import ARCHITECTURES, LLAMA_LIKE, VOCABULARY, tiny_model, tiny_tokenizer
 
 
 def loss_of(inputs: Inputs) -> Callable[[Read, list[int]], Tensor]:
@@ -70,8 +41,8 @@ def longer_by(inputs: Inputs, more: tuple[int, ...]) -> Inputs:
     return replace(inputs, suffixes=suffixes)
 
 
-def recording(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> tuple[Engine, Repeating]:
-    recorder = Repeating()
+def recording(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> tuple[Engine, Tracing]:
+    recorder = Tracing()
     monkeypatch.setattr(module, "recorder_for", lambda _model: recorder)
     return Engine(model, tiny_tokenizer()), recorder
 
@@ -99,6 +70,31 @@ def test_a_recorded_pass_gives_the_same_gradient(
     if engine.shares_prefix and name == "llama, grouped attention":
         # One shape without targets and one with them: recorded at their second row.
         assert (recorder.recorded, recorder.replayed) == (2, 12)
+
+
+def test_weights_in_other_memory_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama, grouped attention")
+    engine, recorder = recording(model, monkeypatch)
+    monkeypatch.setattr(module, "recorder_for", lambda _model: None)
+    inputs, prompt = conversations(), random_prompt()
+    for _ in range(3):
+        engine.prompt_gradient(inputs, prompt, loss_of(inputs))
+    weight = model.get_parameter("model.layers.0.mlp.up_proj.weight")
+    weight.data = weight.data * 2
+    _, found = engine.prompt_gradient(inputs, prompt, loss_of(inputs))
+    plain = Engine(model, tiny_tokenizer())
+    _, expected = plain.prompt_gradient(inputs, prompt, loss_of(inputs))
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
+    assert recorder.recorded == 2
+
+
+def test_a_model_that_changes_maps_in_place_has_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"num_local_experts": 2, "num_experts_per_tok": 1, "attention_chunk_size": 128}
+    sizes = {**LLAMA_LIKE, **more, "intermediate_size_mlp": 48}
+    monkeypatch.setitem(ARCHITECTURES, "llama4", ("llama4_text", sizes))
+    engine, inputs = Engine(tiny_model("llama4"), tiny_tokenizer()), conversations()
+    _, gradient = engine.prompt_gradient(inputs, random_prompt(), loss_of(inputs))
+    assert bool(gradient.any())
 
 
 def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
@@ -32,8 +32,8 @@ from demur.errors import DemurError
 from demur.records import tool_names, tools_of
 from demur.records.reasoning import ends_reasoning, mentions_reasoning
 
-_MOST_RENDERED = 4096
-"""Conversations whose token ids are kept: a few kilobytes each."""
+_MOST_RENDERED = 2048
+"""Conversations whose token ids are kept: some 40 bytes a token."""
 
 
 class ChatRenderer:
@@ -71,10 +71,8 @@ class ChatRenderer:
         self._template = pin_clock(template)
         self._tokenize = SegmentTokenizer(tokenizer)
         self._layouts: dict[tuple[frozenset[SegmentKind], int, tuple[str, ...]], list[Segment]] = {}
-        self._render: Callable[..., RenderedConversation] = self._rendered
         self._in_answer = self._end_reasoning()
-        # The same queries come again in every epoch and measurement.
-        self._render = lru_cache(maxsize=_MOST_RENDERED)(self._rendered)
+        self._known: dict[Hashable, RenderedConversation] = {}
 
     @cached_property
     def turn_end(self) -> TurnEnd:
@@ -168,26 +166,23 @@ class ChatRenderer:
             raise DemurError(f"prompt_rows is {prompt_rows}: give at least 1.")
         if prompt_rows is not None and safety_prompt is None:
             safety_prompt = "x"  # any text: its tokens are replaced
-        clean_texts(query, safety_prompt, system_prompt)
-        return self._render(
-            query,
-            safety_prompt,
-            system_prompt,
-            prompt_rows,
-            tuple((user, answer) for user, answer in history),
-            tuple(tools),
-        )
+        texts = clean_texts(query, safety_prompt, system_prompt)
+        # The same queries come again in every epoch and measurement.
+        turns = tuple((user, answer) for user, answer in history)
+        key = tuple(texts.items()), prompt_rows, turns, tuple(tools)
+        if key not in self._known:
+            if len(self._known) >= _MOST_RENDERED:
+                self._known.clear()
+            self._known[key] = self._rendered(texts, prompt_rows, turns, tuple(tools))
+        return self._known[key]
 
     def _rendered(
         self,
-        query: str,
-        safety_prompt: str | None,
-        system_prompt: str | None,
+        texts: dict[SegmentKind, str],
         prompt_rows: int | None,
         history: tuple[tuple[str, str], ...],
         tools: tuple[str, ...],
     ) -> RenderedConversation:
-        texts = clean_texts(query, safety_prompt, system_prompt)
         ids, span = self._tokenize(self._segments(texts, history, tools))
         if prompt_rows is not None and span is not None:
             start, end = span

@@ -82,8 +82,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def halving(work: Callable[[int], Result], amount: int, least: int = 1) -> tuple[Result, int]:
+def halving(
+    work: Callable[[int], Result],
+    amount: int,
+    least: int = 1,
+    release: Callable[[], None] = lambda: None,
+) -> tuple[Result, int]:
     """Call `work(amount)`, with half the amount after each failure for lack of memory.
+
+    Args:
+        work: the work.
+        amount: of it at first.
+        least: amount that is tried.
+        release: gives back what is only kept to be faster; called after each such failure.
 
     Returns:
         What `work` returned and the amount that worked, to start from next time.
@@ -98,6 +109,7 @@ def halving(work: Callable[[int], Result], amount: int, least: int = 1) -> tuple
             if amount <= least or not is_out_of_memory(error):
                 raise
             amount = max(least, amount // 2)
+        release()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

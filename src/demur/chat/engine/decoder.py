@@ -18,7 +18,7 @@ from demur.chat.engine.forward import (
 )
 from demur.chat.engine.memory import slots_for
 from demur.chat.engine.prefix import PrefixStates
-from demur.chat.engine.recording import Recorder
+from demur.chat.engine.recording import Recorder, weights_at
 from demur.chat.engine.shapes import size_above
 from demur.chat.engine.slots import SlotCache
 
@@ -47,7 +47,9 @@ class Decoder:
         recorder: Recorder | None = None,
     ) -> None:
         self.cache = SlotCache(prefix, slots, capacity)
+        self.weights = weights_at(model) if recorder is not None else 0
         self._model, self._recorder = model, recorder
+        self._logits: Tensor | None = None  # of recorded steps: (slots, V)
         self._seen: Counter[tuple[int, int]] = Counter()
         self._steps: dict[tuple[int, int], _RecordedStep | None] = {}
 
@@ -67,6 +69,8 @@ class Decoder:
             lengths = torch.tensor(self.cache.lengths)
             width = max(self.cache.lengths) + 1
             logits = run_step(self._model, self.cache, torch.tensor(tokens), lengths, width)
+            if self._recorder is not None and self._logits is None:
+                self._logits = logits.new_zeros(self.cache.slots, logits.shape[1])
         self.cache.stepped()
         return logits
 
@@ -82,8 +86,10 @@ class Decoder:
 
     def _record(self, slots: int, width: int) -> _RecordedStep | None:
         assert self._recorder is not None
+        assert self._logits is not None
+        into = self._logits[:slots]
         try:
-            return _RecordedStep(self._model, self.cache, slots, width, self._recorder)
+            return _RecordedStep(self._model, self.cache, into, width, self._recorder)
         except Exception:  # whatever cannot be recorded runs as it is
             return None
 
@@ -102,53 +108,77 @@ class Decoders:
 
     def slots_at(self, capacity: int) -> int:
         """How many sequences of `capacity` tokens may run at once."""
-        kept, fitting = self._kept, slots_for(self._model, capacity)
-        if kept is None or kept.cache.spare < capacity:
-            return fitting
-        return max(fitting, kept.cache.slots)
+        kept = self._kept_for(capacity)
+        fitting = slots_for(self._model, self._rounded(capacity))
+        return fitting if kept is None else max(fitting, kept.cache.slots)
 
     @contextmanager
-    def opened(self, prefix: PrefixStates, slots: int, capacity: int) -> Iterator[Decoder]:
+    def opened(
+        self, prefix: PrefixStates, slots: int, capacity: int, most: int
+    ) -> Iterator[Decoder]:
         """A decoder whose slots open with a prefix. It is dropped where the work inside fails.
 
         Args:
             prefix: what every sequence opens with.
             slots: sequences that run at once.
             capacity: tokens of the longest sequence, prefix included.
+            most: slots that there is room for.
         """
-        decoder, self._kept = self._kept, None
-        if decoder is not None and decoder.cache.fits(slots, capacity):
+        decoder, self._kept = self._kept_for(capacity), None
+        if decoder is not None and slots <= decoder.cache.slots:
             decoder.cache.open(prefix)
         else:
             decoder = None  # its memory is free for the next one
             if self._recorder is not None:
-                slots, capacity = size_above(slots, 64, 2), size_above(capacity, 128)
-            decoder = Decoder(self._model, prefix, slots, capacity, self._recorder)
+                slots = max(slots, min(size_above(slots, 64, 2), most))
+            decoder = Decoder(self._model, prefix, slots, self._rounded(capacity), self._recorder)
         yield decoder
         if self._recorder is not None:
             self._kept = decoder
 
+    def forget(self) -> None:
+        """Drop what is kept, and the memory that it holds."""
+        self._kept = None
+
+    def _rounded(self, capacity: int) -> int:
+        return capacity if self._recorder is None else size_above(capacity, 128)
+
+    def _kept_for(self, capacity: int) -> Decoder | None:
+        """The decoder that is kept, if it has room for such sequences; otherwise it is dropped."""
+        if self._kept is not None:
+            weights = weights_at(self._model)
+            if capacity > self._kept.cache.spare or weights != self._kept.weights:
+                self._kept = None
+        return self._kept
+
 
 class _RecordedStep:
-    """A step of some slots whose sequences have some number of tokens at most."""
+    """A step of the first slots, whose sequences have some number of tokens at most.
+
+    Args:
+        model: a causal language model.
+        cache: has the slots.
+        logits: (A, V), where those of the A slots are put; all recorded steps share it.
+        width: places that a slot may look at.
+        recorder: records the step.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
         cache: SlotCache,
-        slots: int,
+        logits: Tensor,
         width: int,
         recorder: Recorder,
     ) -> None:
-        self._spare = cache.spare
+        self._spare, self._logits, slots = cache.spare, logits, len(logits)
         # Tokens and the places where they go. At first no slot has a sequence.
         self._inputs = torch.tensor([[0] * slots, [cache.spare] * slots])
         self._inputs = self._inputs.to(input_device(model))
-        self._logits: Tensor | None = None
 
         def work() -> None:
             tokens, positions = self._inputs.unbind()
-            self._logits = run_step(model, cache, tokens, positions, width)
+            self._logits.copy_(run_step(model, cache, tokens, positions, width))
 
         (self._replay,) = recorder.record(work)
 
@@ -158,7 +188,6 @@ class _RecordedStep:
         inputs = [[*tokens, *[0] * missing], [*lengths, *[self._spare] * missing]]
         self._inputs.copy_(torch.tensor(inputs))
         self._replay()
-        assert self._logits is not None
         return self._logits[: len(tokens)]
 
 
@@ -189,8 +218,9 @@ def run_step(
         rows=torch.arange(len(tokens), device=device),
         cache=cache.cache,
         logits=True,
-        # A slot without a sequence has a place that no table of positions need have.
-        position_ids=positions.clamp(max=cache.spare - 1)[:, None],
+        # Some models compute other positions as soon as one token lies beyond their first context,
+        # so a slot without a sequence is at the first position.
+        position_ids=torch.where(positions < cache.spare, positions, 0)[:, None],
         attention_mask=attention_mask(model, visible[:, None, None], embeddings.dtype),
     )
     assert last.logits is not None

@@ -286,8 +286,9 @@ class Engine:
                     return generate_whole(
                         self.model, inputs, prompt, responses, writer, stage, at_once
                     )
-                with self._decoders.opened(prefix, min(at_once, len(responses)), capacity) as slots:
-                    return decode(slots, read, responses, writer, at_once, stage)
+                slots = min(at_once, len(responses))
+                with self._decoders.opened(prefix, slots, capacity, at_once) as decoder:
+                    return decode(decoder, read, responses, writer, slots, stage)
 
             capacity = inputs.longest + settings.most_tokens
             samples, self.slots = halving(
@@ -336,7 +337,7 @@ class Engine:
 
         width = len(inputs.prefix) + max(inputs.lengths)
         most = min(self.most_trained, self._room.trained_at(self.model, width))
-        result, fitting = halving(attempt, most)
+        result, fitting = halving(attempt, most, release=self._forget)
         if fitting < most:
             self.most_trained = fitting
         return result
@@ -375,6 +376,11 @@ class Engine:
             for row in range(len(rows))
         ]
 
+    def _forget(self) -> None:
+        """Give back the memory of what is kept to be faster."""
+        self._rows.forget()
+        self._decoders.forget()
+
     def _parts(self, inputs: Inputs, waiting: Sequence[int], most: int) -> list[list[int]]:
         return parts_of(inputs, waiting, most, self._window, self._overhead)
 
@@ -387,5 +393,5 @@ class Engine:
             for rows in self._parts(inputs, waiting, most_tokens):
                 results.update(zip(rows, work(rows), strict=True))
 
-        _, self.most_read = halving(attempt, self.most_read)
+        _, self.most_read = halving(attempt, self.most_read, release=self._forget)
         return [results[row] for row in range(len(inputs))]

@@ -119,7 +119,10 @@ class _FrozenLinear(torch.autograd.Function):
         context.weight = weight
         rows = _rows(states)
         mapped = rows.mm(turned) if bias is None else torch.addmm(bias, rows, turned)
-        return mapped.view(*states.shape[:-1], weight.shape[0])
+        # A view would be refused where a model changes it in place.
+        shape = [*states.shape[:-1], weight.shape[0]]
+        unviewed: Tensor = torch.ops.aten._unsafe_view(mapped, shape)
+        return unviewed
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -3,7 +3,7 @@
 The estimates are rough and on the safe side; where they are wrong, `buckets.halving` takes over.
 Where not even one conversation fits, that is an error before the work starts.
 They are powers of two with a ceiling, so that a machine with memory to spare always cuts its work
-the same way and results stay equal to the last bit.
+the same way and results stay equal to the last bit. (On a GPU, slots that are kept count as free.)
 """
 
 from __future__ import annotations

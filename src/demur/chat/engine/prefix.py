@@ -139,27 +139,10 @@ class SuffixStates:
         stacks = [torch.cat([tensors[place] for place in kind]) for kind in alike(tensors)]
         return cls(tuple(stacks), packing.lengths)
 
-    def padded(self, places: Sequence[int], longest: int) -> list[Tensor]:
-        """Some suffixes side by side; short ones repeat their last token.
-
-        Args:
-            places: of k suffixes.
-            longest: L, tokens of the longest of them.
-
-        Returns:
-            For each kind of state (n, k, H, L, D).
-        """
-        lengths = torch.tensor(self.lengths)
-        starts = (lengths.cumsum(0) - lengths)[list(places)]
-        last = lengths[list(places)] - 1
-        steps = torch.minimum(torch.arange(longest)[None], last[:, None])
-        tokens = (starts[:, None] + steps).flatten()
-        found = []
-        for stack in self.stacks:
-            rows = stack.index_select(2, tokens.to(stack.device))
-            layers, heads, _, width = rows.shape
-            found.append(rows.view(layers, heads, -1, longest, width).transpose(1, 2))
-        return found
+    def of_suffix(self, place: int) -> list[Tensor]:
+        """The states of one suffix: for each kind (n, H, length, D)."""
+        start = sum(self.lengths[:place])
+        return [stack[:, :, start : start + self.lengths[place]] for stack in self.stacks]
 
 
 def _dynamic_layers(cache: Cache) -> tuple[DynamicLayer, ...]:

@@ -43,10 +43,22 @@ class CudaRecorder:
         self._device = device
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
+        self._failed = False
 
     def record(self, *works: Work) -> tuple[Work, ...]:
-        """See `Recorder.record`."""
+        """See `Recorder.record`. After one failure nothing is recorded any more."""
+        if self._failed:
+            raise RuntimeError("an earlier recording failed")
         here = torch.cuda.current_stream(self._device)
+        self._failed = True
+        try:
+            recorded = self._recorded(here, works)
+        finally:
+            torch.cuda.set_stream(here)  # a recording that failed does not leave its stream
+        self._failed = False
+        return recorded
+
+    def _recorded(self, here: torch.cuda.Stream, works: tuple[Work, ...]) -> tuple[Work, ...]:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(here)
             with torch.cuda.stream(self._stream):  # what libraries make on their first call
@@ -79,3 +91,8 @@ def recorder_for(model: PreTrainedModel) -> Recorder | None:
     if any(part.device != device for part in model.parameters()):
         return None
     return CudaRecorder(device)
+
+
+def weights_at(model: PreTrainedModel) -> int:
+    """A number that changes where weights get other memory, which recorded work does not know."""
+    return hash(tuple((part.data_ptr(), part.dtype) for part in model.parameters()))

@@ -67,7 +67,9 @@ class ResponseWriter:
         self.opening = tuple(opening)
         self.end_tokens = end_tokens(model, tokenizer) | turn_end.tokens
         self._left_out = _left_out(tokenizer)
-        own = getattr(type(tokenizer), "_decode", None) is PreTrainedTokenizerFast._decode
+        kind = type(tokenizer)
+        own = kind.decode is PreTrainedTokenizerFast.decode
+        own = own and getattr(kind, "_decode", None) is PreTrainedTokenizerFast._decode
         self._backend = tokenizer.backend_tokenizer if own else None
 
     def write(self, responses: list[Growing], logits: Tensor) -> list[Sample | None]:

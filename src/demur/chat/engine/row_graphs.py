@@ -27,11 +27,11 @@ from demur.chat.engine.buckets import is_out_of_memory
 from demur.chat.engine.forward import embedding_table, input_device, read_row
 from demur.chat.engine.memory import row_bytes
 from demur.chat.engine.packing import Packing
-from demur.chat.engine.recording import Recorder
+from demur.chat.engine.recording import Recorder, weights_at
 from demur.chat.engine.shapes import size_above, step_at
 from demur.chat.engine.suffix_attention import RowLayout
 
-MOST_SHAPES = 12
+MOST_SHAPES = 32
 """Recorded passes that are kept; the one that was not used for longest is dropped."""
 
 
@@ -79,6 +79,10 @@ class _Shape:
         suffixes = len(packing.lengths)
         return cls(packing.prefix, suffixes, packing.width, tokens, size_above(reads, 16, 2))
 
+    def has_room_for(self, packing: Packing) -> bool:
+        """Whether there are places enough that the row itself does not read."""
+        return self.reads - len(packing.reads) <= self.tokens - packing.total
+
 
 class RowGraphs:
     """The recorded passes of a model.
@@ -95,6 +99,7 @@ class RowGraphs:
         self._model = model
         self._most_bytes = most_bytes
         self._recorder = recorder if is_grouped(model) else None
+        self._weights = 0
         self._seen: Counter[_Shape] = Counter()
         self._recorded: OrderedDict[_Shape, RecordedRow | None] = OrderedDict()
 
@@ -106,26 +111,27 @@ class RowGraphs:
         """
         if self._recorder is None or not packing.inside:
             return None
+        if self._weights != (weights := weights_at(self._model)):
+            self.forget()
+            self._weights = weights
         whole = rounded(packing)
         shape = _Shape.of(whole, len(packing.reads))
         self._seen[shape] += 1
-        if shape not in self._recorded:
-            if self._seen[shape] == 1:
-                return None
-            self._recorded[shape] = self._record(shape, whole, packing)
-            if len(self._recorded) > MOST_SHAPES:
-                self._recorded.popitem(last=False)
+        if self._seen[shape] == 1 or not shape.has_room_for(packing):
+            return None
+        if shape in self._recorded:
+            found = self._recorded[shape]
+            if found is not None:
+                found.hold(whole, packing)
+        else:
+            found = self._recorded[shape] = self._record(shape, whole, packing)
         self._recorded.move_to_end(shape)
-        found = self._recorded[shape]
-        if found is not None:
-            found.hold(whole, packing)
+        if len(self._recorded) > MOST_SHAPES:
+            self._recorded.popitem(last=False)
         return found
 
     def _record(self, shape: _Shape, whole: Packing, packing: Packing) -> RecordedRow | None:
         assert self._recorder is not None
-        spare = shape.tokens - packing.total  # of the prefix, and behind the row
-        if shape.reads - len(packing.reads) > spare:
-            return None
         if row_bytes(self._model, whole) > self._most_bytes:
             return None
         try:
@@ -160,7 +166,7 @@ class RecordedRow:
         recorder: Recorder,
     ) -> None:
         device, table = input_device(model), embedding_table(model)
-        self._model, self._device = model, device
+        self._model = model
         self._packing, self._layout = whole, RowLayout(whole)
         tokens = whole.prefix + whole.total
         self._reads = torch.zeros(reads, dtype=torch.long, device=device)
@@ -189,7 +195,10 @@ class RecordedRow:
         spare = torch.cat([torch.arange(end, end + self.more), torch.arange(packing.prefix)])
         reads = torch.cat([packing.reads, spare[: len(self._reads) - self._count]])
         self._reads.copy_(reads)
-        self._positions.copy_(whole.position_ids)
+        positions = packing.position_ids
+        # What stands behind the row must not be further on than the row itself: some models compute
+        # other positions as soon as one token lies beyond their first context.
+        self._positions.copy_(whole.position_ids.clamp(max=int(positions.max())))
 
     def read(self, embeddings: Tensor) -> Tensor:
         """What enters the LM head where the row is read.

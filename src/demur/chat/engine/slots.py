@@ -100,14 +100,12 @@ class SlotCache:
             )
             for kind in self._kinds
         ]
-        own = {
-            index: buffer[row]
-            for kind, buffer in zip(self._kinds, self._buffers, strict=True)
-            for row, index in enumerate(kind)
-        }
-        pairs = iter(range(0, len(tensors), 2))
+        own: dict[int, Tensor] = {}
+        for kind, buffer in zip(self._kinds, self._buffers, strict=True):
+            own.update(zip(kind, buffer, strict=True))
+        places = iter(range(len(tensors)))
         self.layers = [
-            SlotLayer.over(own[(pair := next(pairs))], own[pair + 1])
+            SlotLayer.over(own[next(places)], own[next(places)])
             if states_of(layer)
             else copy.copy(layer)
             for layer in prefix.layers
@@ -115,10 +113,6 @@ class SlotCache:
         self.cache = Cache(layers=list(self.layers))
         self.lengths: list[int] = []
         self.open(prefix)
-
-    def fits(self, slots: int, capacity: int) -> bool:
-        """Whether there is room for so many such sequences."""
-        return slots <= self.slots and capacity <= self.spare
 
     def open(self, prefix: PrefixStates) -> None:
         """Let every slot open with a prefix; no sequence is left."""
@@ -136,18 +130,12 @@ class SlotCache:
 
     def add(self, arrivals: Sequence[Arrival]) -> None:
         """Put sequences into the next free slots."""
-        parts: dict[int, tuple[SuffixStates, list[int], list[int]]] = {}
-        for slot, arrival in enumerate(arrivals, start=self.active):
-            _, slots, places = parts.setdefault(id(arrival.states), (arrival.states, [], []))
-            slots.append(slot)
-            places.append(arrival.place)
-            self.lengths.append(self.prefix_length + arrival.states.lengths[arrival.place])
-        for states, slots, places in parts.values():
-            longest = max(states.lengths[place] for place in places)
-            end = self.prefix_length + longest
-            for buffer, rows in zip(self._buffers, states.padded(places, longest), strict=True):
-                into = torch.tensor(slots, device=buffer.device)
-                buffer[:, into, :, self.prefix_length : end] = rows
+        for arrival in arrivals:
+            slot, place = self.active, arrival.place
+            end = self.prefix_length + arrival.states.lengths[place]
+            for buffer, rows in zip(self._buffers, arrival.states.of_suffix(place), strict=True):
+                buffer[:, slot, :, self.prefix_length : end] = rows
+            self.lengths.append(end)
 
     def remove(self, leaving: Sequence[int]) -> list[int]:
         """Take sequences out; the last ones move to their slots.
@@ -162,13 +150,11 @@ class SlotCache:
         for slot in sorted(gone, reverse=True):
             kept[slot] = kept[-1]
             kept.pop()
-        moved = [slot for slot, before in enumerate(kept) if slot != before]
-        if moved:
-            sources = [kept[slot] for slot in moved]
-            end = max(self.lengths[slot] for slot in sources)
-            for buffer in self._buffers:
-                into, of = (torch.tensor(some, device=buffer.device) for some in (moved, sources))
-                buffer[:, into, :, :end] = buffer[:, of, :, :end]
+        for slot, before in enumerate(kept):
+            if slot != before:
+                end = self.lengths[before]
+                for buffer in self._buffers:
+                    buffer[:, slot, :, :end] = buffer[:, before, :, :end]
         self.lengths[:] = [self.lengths[before] for before in kept]
         return kept
 

@@ -143,7 +143,7 @@ class _SuffixAttention(torch.autograd.Function):
         keys = _by_token(key) * parts[0].scaling
         attended: list[Tensor] = []
         kept: tuple[Tensor, ...] = ()
-        with _products_for(query.dtype):
+        with _products_for(query):
             for part in parts:
                 seen = part.see(queries, keys, values)
                 attended.append(part.unfold(part.mixture(seen.shares, values, seen.values)))
@@ -159,7 +159,7 @@ class _SuffixAttention(torch.autograd.Function):
         arriving = _by_token(gradients[0].transpose(1, 2))
         for_query: list[Tensor] = []
         for_keys, for_values = _Given(), _Given()
-        with _products_for(context.dtypes[0]):
+        with _products_for(gradients[0]):
             for part in context.parts:
                 alone = len(context.parts) == 1
                 seen = Seen(*kept) if alone else part.see(kept[0], keys, values)
@@ -180,18 +180,25 @@ class _SuffixAttention(torch.autograd.Function):
 
 
 @contextmanager
-def _products_for(dtype: torch.dtype) -> Iterator[None]:
-    """Let a GPU multiply float32 states that come from a shorter format in its matrix units.
+def _products_for(states: Tensor) -> Iterator[None]:
+    """Let a GPU multiply float32 numbers in its matrix units where the states came in fewer bits.
 
-    These read 10 bits behind the point, which hold all 7 of bfloat16 and all 10 of float16, and add
-    up in float32.
+    These read 10 bits behind the point and add up in float32; the states have 7 (bfloat16) or 10
+    (float16). Products of float32 states stay as they are.
     """
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or dtype != torch.float32
+    matmul = torch.backends.cuda.matmul
+    try:
+        before = matmul.allow_tf32
+    except RuntimeError:  # set by torch's newer interface, which the older one then refuses
+        before = True
+    if before or states.device.type != "cuda" or states.dtype == torch.float32:
+        yield
+        return
+    matmul.allow_tf32 = True
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        matmul.allow_tf32 = False
 
 
 def _by_token(states: Tensor) -> Tensor:
