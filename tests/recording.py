@@ -14,13 +14,12 @@ Work = Callable[[], None]
 Operation = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
 
 
-_DispatchMode: Any = TorchDispatchMode
-
-
-class _Tape(_DispatchMode):
+class _Tape(TorchDispatchMode):
     """Notes each operation with the tensors that it read and made."""
 
-    operations: list[Operation]
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -44,9 +43,7 @@ class Tracing:
             work()
         tapes = []
         for work in works:
-            tape = _Tape()
-            tape.operations = []
-            with tape:
+            with (tape := _Tape()):
                 work()
             tapes.append(tape.operations)
         self.recorded += 1
