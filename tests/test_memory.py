@@ -36,8 +36,8 @@ def with_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_every_architecture_has_an_estimate(name: str) -> None:
     room = memory.room_for(tiny_model(name))
-    assert 1 <= room.trained <= memory.MOST_TRAINED
-    assert 1 <= room.read <= memory.MOST_READ
+    assert 1 <= room.trained <= memory.ON_PROCESSOR.trained
+    assert 1 <= room.read <= memory.ON_PROCESSOR.read
 
 
 def test_less_memory_makes_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_less_memory_makes_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> N
         with_free(monkeypatch, free)
         room = memory.room_for(model)
         found.append((room.read, room.trained, memory.slots_for(model, 100)))
-    assert found[0] == (memory.MOST_READ, memory.MOST_TRAINED, memory.MOST_SLOTS)
+    assert found[0] == memory.ON_PROCESSOR
     assert found[-1] == (1, 1, 1)
     for more, less in pairwise(found):
         assert all(a > b or a == b == 1 for a, b in zip(more, less, strict=True))

@@ -83,7 +83,11 @@ class Engine:
         self.tokenizer = tokenizer
         self.turn_end = turn_end
         room = self._room = room_for(model)
-        self.most_read, self.most_trained, self.slots = room.read, room.trained, ceilings(model)[2]
+        self.most_read, self.most_trained, self.slots = (
+            room.read,
+            room.trained,
+            ceilings(model).slots,
+        )
         use_grouped_attention(model)
         self.verdict = judge_paths(model, prefix_sharing, name)
         self.shares_prefix = self.verdict.shares_prefix

@@ -142,7 +142,7 @@ def read_row(
     layers: bool = False,
     layout: RowLayout | None = None,
 ) -> Positions:
-    """The same, with what the packing says in tensors on the device.
+    """Run the model over a packed row, with what the packing says in tensors on the device.
 
     Args:
         model: a causal language model.
@@ -150,9 +150,9 @@ def read_row(
         packing: what lies where.
         reads: (N,), the places in the row that are read.
         positions: (1, T), the position of each token in its own conversation.
-        cache: as for `read_packed`.
-        logits: likewise.
-        layers: likewise.
+        cache: the prefix, where it is not in the row; it grows by the suffixes.
+        logits: whether to compute the logits.
+        layers: whether to keep what each layer puts out.
         layout: holds the packing for a pass that is recorded.
     """
     rows = torch.zeros_like(reads)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -23,11 +24,20 @@ from demur.errors import DemurError
 SHARE = 0.5
 """Share of the free memory that a batch may take."""
 
-MOST_READ, MOST_TRAINED, MOST_SLOTS = 4096, 8192, 256
-"""Ceilings on a processor, beyond which larger batches brought no speed on two cores."""
 
-MOST_ON_GPU = 32768, 32768, 1024
-"""The same on a GPU, which wants more work at once."""
+class Ceilings(NamedTuple):
+    """Most tokens that are read at once, tokens with a gradient, and responses."""
+
+    read: int
+    trained: int
+    slots: int
+
+
+ON_PROCESSOR = Ceilings(read=4096, trained=8192, slots=256)
+"""Beyond these, larger batches brought no speed on two cores."""
+
+ON_GPU = Ceilings(read=32768, trained=32768, slots=1024)
+"""A GPU wants more work at once."""
 
 MOST_LOGITS = 2**25
 """Ceiling of the logits that are computed at once to score tokens: 128 MiB in float32."""
@@ -58,22 +68,21 @@ class Room:
         return min(self.trained, _power_of_two(most, self.trained))
 
 
-def ceilings(model: PreTrainedModel) -> tuple[int, int, int]:
-    """Tokens that are read at once, tokens with a gradient, and responses, at most."""
-    on_gpu = input_device(model).type == "cuda"
-    return MOST_ON_GPU if on_gpu else (MOST_READ, MOST_TRAINED, MOST_SLOTS)
+def ceilings(model: PreTrainedModel) -> Ceilings:
+    """What batches of a model are bounded by, whatever memory there is."""
+    return ON_GPU if input_device(model).type == "cuda" else ON_PROCESSOR
 
 
 def room_for(model: PreTrainedModel) -> Room:
     """Estimate how many tokens of `model` fit in what memory is free on its device."""
     free = SHARE * available_memory(input_device(model))
     activations = activation_bytes(model)
-    most_read, most_trained, _ = ceilings(model)
+    most = ceilings(model)
     # Reading holds a layer's activations and all keys and values; a gradient needs every layer's.
     reading = 2 * activations / shape_of(model).layers + cache_bytes(model)
     return Room(
-        read=_power_of_two(free / reading, most_read),
-        trained=_power_of_two(free / activations, most_trained),
+        read=_power_of_two(free / reading, most.read),
+        trained=_power_of_two(free / activations, most.trained),
         logits=_power_of_two(free / (4 * _COPIES_OF_LOGITS), MOST_LOGITS),
         free=free,
     )
@@ -83,7 +92,7 @@ def slots_for(model: PreTrainedModel, capacity: int) -> int:
     """Estimate how many sequences of `capacity` tokens can be sampled at once."""
     free = SHARE * available_memory(input_device(model))
     logits = 3 * 4 * shape_of(model).vocabulary  # float32, sorted and summed on the way to a draw
-    return _power_of_two(free / (capacity * cache_bytes(model) + logits), ceilings(model)[2])
+    return _power_of_two(free / (capacity * cache_bytes(model) + logits), ceilings(model).slots)
 
 
 def cache_bytes(model: PreTrainedModel) -> int:

@@ -109,22 +109,17 @@ class ResponseWriter:
                 return Sample(answer, len(response.tokens), "stop")
         if len(response.tokens) == len(response.uniforms):
             return self._sample(response, "length")
-        # A last character that is not whole yet would be read as another one.
-        if self.settled is None:
-            return None
-        if self._is_due(response) and self._is_settled(self.text(response.tokens)):
+        if self._is_settled(response):
             return self._sample(response, "settled")
         return None
 
-    def _is_due(self, response: Growing) -> bool:
-        """Whether to read a response now; the longer it is, the dearer that is."""
+    def _is_settled(self, response: Growing) -> bool:
+        """Whether a response is due to be read, and its verdict certain."""
         count = len(response.tokens)
-        return count <= _EVERY_TOKEN or count % _EVERY == 0
-
-    def _is_settled(self, text: str) -> bool:
-        assert self.settled is not None
+        if self.settled is None or (count > _EVERY_TOKEN and count % _EVERY):
+            return False
         # A last character that is not whole yet would be read as another one.
-        return self.settled(text.rstrip("\ufffd"))
+        return self.settled(self.text(response.tokens).rstrip("\ufffd"))
 
     def _sample(self, response: Growing, end: str) -> Sample:
         return Sample(self.text(response.tokens), len(response.tokens), end)
