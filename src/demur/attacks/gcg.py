@@ -23,8 +23,8 @@ import torch
 
 from demur.attacks.families.openings import AFFIRMATIVE
 from demur.attacks.protocol import with_text
+from demur.attacks.record import SUFFIXES
 from demur.attacks.registry import GCG
-from demur.attacks.results import SUFFIXES
 from demur.attacks.settings import GcgSettings
 from demur.chat import ChatModel
 from demur.chat.engine.forward import embedding_table

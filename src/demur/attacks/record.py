@@ -12,6 +12,8 @@ from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.records import ConditionRecord, ModelRecord
 
 KIND = "attack"
+SUFFIXES = "suffixes"
+"""Folder of a folder of results that keeps the suffixes which a search found."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from demur.attacks.paired import AnsweredDifference
 from demur.attacks.plan import LeftOut
-from demur.attacks.record import KIND, AttackRecord
+from demur.attacks.record import KIND, SUFFIXES, AttackRecord
 from demur.attacks.registry import NO_ATTACK
 from demur.errors import DemurError
 from demur.evaluation.captions import judged_text
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from demur.evaluation.plot import Plot
 
 RESULTS = "results.json"
-SUFFIXES = "suffixes"
 _FORMAT = f"{KIND} results"
 _SETTINGS = f"{KIND} settings"
 
