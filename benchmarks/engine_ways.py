@@ -24,6 +24,7 @@ from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.chat.hardware import available_memory
 from demur.judges.paper import PaperRefusalJudge
+from demur.prompts import SafetyPrompt
 from engine_peak import matrix_peak, necessary_operations, timed
 from engine_peers import sample_batched, step_batched
 from engine_shapes import load
@@ -37,19 +38,23 @@ COPIES_OF_LOGITS = 12
 OPENINGS = ("I'm sorry, but I can't", "I cannot", "I apologize, but", "As an AI language model")
 
 
+def demur_step(
+    model: ChatModel, prompt: SafetyPrompt, texts: list[str]
+) -> Callable[[], tuple[float, Tensor]]:
+    """A training step through the engine: its loss and gradient."""
+    rows, loss_of = model.prompt_embeddings(prompt), readout(model)
+    return lambda: model.prompt_gradient(
+        texts,
+        Condition(prompt),
+        rows,
+        lambda read, _: loss_of(read.representations).sum() / len(texts),
+    )
+
+
 def step_demur(model: ChatModel, task: Result) -> Result:
     """A training step through the engine; also its loss and gradient."""
     prompt, texts = prompt_of(model, task["prompt"]), queries(task["queries"])
-    rows, loss_of = model.prompt_embeddings(prompt), readout(model)
-
-    def step() -> tuple[float, Tensor]:
-        return model.prompt_gradient(
-            texts,
-            Condition(prompt),
-            rows,
-            lambda read, _: loss_of(read.representations).sum() / len(texts),
-        )
-
+    step = demur_step(model, prompt, texts)
     loss, gradient = step()
     # In turn: what a processor can do changes from minute to minute on a shared machine.
     turns = [(matrix_peak(model), timed(step, 1)) for _ in range(task["repetitions"])]

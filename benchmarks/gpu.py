@@ -35,7 +35,8 @@ from demur.judges.paper import PaperRefusalJudge
 from engine_peak import matrix_peak, necessary_operations
 from engine_peers import sample_batched, step_batched
 from engine_shapes import PREFIX, SHAPES, load
-from engine_texts import prompt_of, queries, readout
+from engine_texts import prompt_of, queries
+from engine_ways import demur_step
 
 PROMPT, QUERIES = 100, (8, 16, 50)
 PARTS = ("steps", "responses", "run")
@@ -98,27 +99,16 @@ def timed(model: ChatModel, work: Callable[[], object], repetitions: int = 7) ->
     return statistics.median(times)
 
 
-def step_of(model: ChatModel, count: int) -> Callable[[], tuple[float, torch.Tensor]]:
-    """A training step of so many queries."""
-    prompt, texts = prompt_of(model, PROMPT), queries(count)
-    rows, loss_of = model.prompt_embeddings(prompt), readout(model)
-    return lambda: model.prompt_gradient(
-        texts,
-        Condition(prompt),
-        rows,
-        lambda read, _: loss_of(read.representations).sum() / count,
-    )
-
-
 def exactness(device: str) -> Result:
     """How far gradients and samples of a small model in float32 are from the plain path's."""
     model = load(f"{PREFIX}tiny", "float32", device, keep_freed_memory=False)
-    step, condition = step_of(model, 12), Condition(prompt_of(model, PROMPT))
+    texts, condition = queries(12), Condition(prompt_of(model, PROMPT))
+    step = demur_step(model, prompt_of(model, PROMPT), texts)
     settings = SamplingSettings(samples=3, most_tokens=20)
     gradient = [step()[1] for _ in range(3)][-1]
-    said = [model.read_and_sample(queries(12), condition, settings).samples for _ in range(3)][-1]
+    said = [model.read_and_sample(texts, condition, settings).samples for _ in range(3)][-1]
     model.engine.shares_prefix = False
-    plain, plainly = step()[1], model.read_and_sample(queries(12), condition, settings).samples
+    plain, plainly = step()[1], model.read_and_sample(texts, condition, settings).samples
     pairs = [pair for both in zip(said, plainly, strict=True) for pair in zip(*both, strict=True)]
     return {
         "gradient, relative difference": float((gradient - plain).norm() / plain.norm()),
@@ -131,9 +121,10 @@ def steps(model: ChatModel) -> Result:
     """Training steps, and the same on one padded batch."""
     peak = matrix_peak(model)
     found: Result = {"matrix peak, TFLOP/s": peak / 1e12}
+    prompt = prompt_of(model, PROMPT)
     for count in QUERIES:
-        seconds = timed(model, step_of(model, count))
-        operations = necessary_operations(model, queries(count), prompt_of(model, PROMPT))
+        seconds = timed(model, demur_step(model, prompt, queries(count)))
+        operations = necessary_operations(model, queries(count), prompt)
         found[f"{count} queries, ms"] = 1e3 * seconds
         found[f"{count} queries, share of the peak"] = operations / seconds / peak
     with plain_attention(model):

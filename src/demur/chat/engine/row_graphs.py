@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from demur.chat.engine.attention import is_grouped
 from demur.chat.engine.buckets import is_out_of_memory
-from demur.chat.engine.forward import embedding_table, input_device, read_row
+from demur.chat.engine.forward import RowTensors, embedding_table, input_device, read_packed
 from demur.chat.engine.memory import row_bytes
 from demur.chat.engine.packing import Packing
 from demur.chat.engine.recording import Recorder, weights_at
@@ -171,6 +171,7 @@ class RecordedRow:
         tokens = whole.prefix + whole.total
         self._reads = torch.zeros(reads, dtype=torch.long, device=device)
         self._positions = torch.zeros(1, tokens, dtype=torch.long, device=device)
+        self._tensors = RowTensors(self._reads, self._positions, self._layout)
         self._row = torch.zeros(
             1, tokens, table.shape[1], dtype=table.dtype, device=device
         ).requires_grad_()
@@ -230,13 +231,8 @@ class RecordedRow:
     def _run_forward(self) -> None:
         self._hidden = None
         with torch.enable_grad():
-            self._hidden = read_row(
-                self._model,
-                self._row,
-                self._packing,
-                self._reads,
-                self._positions,
-                layout=self._layout,
+            self._hidden = read_packed(
+                self._model, self._row, self._packing, tensors=self._tensors
             ).hidden
 
     def _run_backward(self) -> None:
