@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -62,6 +64,23 @@ def run(main: Callable[[], object]) -> None:
         main()
     except DemurError as error:
         stop(str(error))
+
+
+def run_in_folder(main: Callable[[Path], object], description: str | None) -> None:
+    """Run a script whose one argument is the folder to work in; by default a temporary one.
+
+    Args:
+        main: the script.
+        description: its docstring, whose first line its help shows.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="where to work, and what is kept")
+    folder: Path | None = parser.parse_args().folder
+    if folder is not None:
+        run(lambda: main(folder))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        run(lambda: main(Path(scratch)))
 
 
 def machine() -> dict[str, Any]:

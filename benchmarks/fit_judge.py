@@ -15,6 +15,7 @@ and around zero for terms. The published weights are learned from
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
@@ -257,6 +258,7 @@ def everything() -> Labelled:
 
 def main() -> None:
     """Learn from everything and write the weights into the package."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
     weights = fit(load_families(), everything())
     folder = Path(default.__file__).parent
     rows = [

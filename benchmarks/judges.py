@@ -20,6 +20,7 @@ when they were finished, and morals with an offer of other help.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import subprocess
 import sys
@@ -82,6 +83,7 @@ class KeywordJudge(RefusalRule):
 
 def main() -> None:
     """Measure, print the table and write the results."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
     files = {name: load_labelled(name) for name in FILES}
     rows: dict[str, dict[str, Score]] = {}
     for title, judged in _ways(files).items():

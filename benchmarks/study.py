@@ -13,14 +13,12 @@ cells, because only reading them is timed.
 from __future__ import annotations
 
 import shutil
-import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from campaign_setup import make_model
-from common import run, write_results
+from common import run_in_folder, write_results
 from demur.records import read_record, write_record
 from demur.study import KIND, FinishedStudy, Study
 from demur.study.drawing import figures_of
@@ -114,8 +112,4 @@ def _copied(folder: Path, done: Path, record: StudyRecord) -> FinishedStudy:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        run(lambda: main(Path(sys.argv[1])))
-    else:
-        with tempfile.TemporaryDirectory() as place:
-            run(lambda: main(Path(place)))
+    run_in_folder(main, __doc__)

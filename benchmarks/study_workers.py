@@ -14,7 +14,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from common import run, write_results
+from common import run_in_folder, write_results
 from demur import ChatModel, FinishedStudy, RayCluster, SilentProgress, Study, evaluate, optimize
 
 MODEL = "smollm2-135m"
@@ -230,8 +229,4 @@ def require_done(finished: FinishedStudy) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        run(lambda: main(Path(sys.argv[1])))
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            run(lambda: main(Path(scratch)))
+    run_in_folder(main, __doc__)
