@@ -5,17 +5,20 @@ python benchmarks/study_workers.py [FOLDER]
 A small real model is trained and measured with several seeds. The cluster is one of Ray's own nodes
 for each core. By hand, the same calls of `optimize` and `evaluate` are made in one process, which
 shares nothing between them; the study copies what it has measured already, so it may be quicker. So
-its time outside the cells, which is what it adds of its own, is told as well.
+its time outside the cells, which is what it adds of its own, is told as well. With FOLDER, parts
+that were timed before are not timed again.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,18 +61,20 @@ class Begun(SilentProgress):
 def main(folder: Path) -> None:
     """Time all, and print what it took."""
     texts = write_texts(folder)
-    timed: dict[str, dict[str, float]] = {}
-    for workers in (1, 2):
-        timed[f"{workers} workers"] = on_cluster(folder, texts, workers)
+    timed = {
+        f"{workers} workers": kept(folder, f"workers-{workers}", on_cluster, texts, workers)
+        for workers in (1, 2)
+    }
     ratio = timed["1 workers"]["cells"] / timed["2 workers"]["cells"]
     print(f"two workers have {ratio:.2f} times the throughput of one")
     os.sched_setaffinity(0, {0})
     torch.set_num_threads(1)
-    seconds, within = here(folder, texts)
-    hand = by_hand(folder, texts)
-    outside = (seconds - within) / within
-    print(f"a study took {seconds:.1f} s, {100 * outside:.1f} % of it outside its cells")
-    print(f"the same cells by hand took {hand:.1f} s")
+    ChatModel.load(MODEL, dtype="float32", device="cpu")  # its file is read before
+    study = kept(folder, "here", here, texts)
+    hand = kept(folder, "hand", by_hand, texts)["all"]
+    outside = (study["all"] - study["cells"]) / study["cells"]
+    print(f"a study took {study['all']} s, {100 * outside:.1f} % of it outside its cells")
+    print(f"the same cells by hand took {hand} s")
     write_results(
         "study_workers",
         {
@@ -78,14 +83,26 @@ def main(folder: Path) -> None:
             "seconds on a cluster": timed,
             "throughput of two workers over one": round(ratio, 2),
             "seconds here": {
-                "study": round(seconds, 1),
-                "within its cells": round(within, 1),
-                "by hand": round(hand, 1),
+                "study": study["all"],
+                "within its cells": study["cells"],
+                "by hand": hand,
             },
-            "study over its cells": round(seconds / within, 3),
-            "study over by hand": round(seconds / hand, 3),
+            "study over its cells": round(study["all"] / study["cells"], 3),
+            "study over by hand": round(study["all"] / hand, 3),
         },
     )
+
+
+def kept(
+    folder: Path, name: str, part: Callable[..., dict[str, float]], *arguments: Any
+) -> dict[str, float]:
+    """What a part took; one that an earlier call finished in this folder is not timed again."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        shutil.rmtree(folder / name, ignore_errors=True)
+        file.write_text(json.dumps(part(folder, *arguments)))
+    found: dict[str, float] = json.loads(file.read_text())
+    return found
 
 
 def write_texts(folder: Path) -> dict[str, str]:
@@ -185,17 +202,17 @@ def wait_for_nodes(address: str, count: int) -> None:
     raise SystemExit("error: Ray does not start: look into /tmp/ray.")
 
 
-def here(folder: Path, texts: dict[str, str]) -> tuple[float, float]:
-    """Seconds of a study in this process, and those within its cells."""
-    ChatModel.load(MODEL, dtype="float32", device="cpu")  # its file is read before
+def here(folder: Path, texts: dict[str, str]) -> dict[str, float]:
+    """Seconds of a study in this process: in all, and within its cells."""
     start = time.perf_counter()
     finished = study_of(folder, texts, "here").run(SilentProgress())
     seconds = time.perf_counter() - start
     require_done(finished)
-    return seconds, sum(one.seconds for one in finished.outcomes)
+    within = sum(one.seconds for one in finished.outcomes)
+    return {"all": round(seconds, 1), "cells": round(within, 1)}
 
 
-def by_hand(folder: Path, texts: dict[str, str]) -> float:
+def by_hand(folder: Path, texts: dict[str, str]) -> dict[str, float]:
     """Seconds of the same cells, called one by one."""
     start = time.perf_counter()
     silent, prompt = SilentProgress(), texts["prompt"]
@@ -203,7 +220,7 @@ def by_hand(folder: Path, texts: dict[str, str]) -> float:
     sets: dict[str, Any] = {label: texts[label] for label in ("harmful", "harmless")}
     measured: dict[str, Any] = {**sets, "judge": "paper", "samples": SAMPLES, "tokens": TOKENS}
     for seed in range(SEEDS):
-        place = folder / f"hand-{seed}"
+        place = folder / "hand" / str(seed)
         measured.update(seed=seed, progress=silent)
         evaluate(model, prompts=["none", prompt], output=place / "untrained", **measured)
         optimize(
@@ -219,7 +236,7 @@ def by_hand(folder: Path, texts: dict[str, str]) -> float:
         )
         prompts = ["none", prompt, str(place / "run")]
         evaluate(model, prompts=prompts, output=place / "trained", **measured)
-    return time.perf_counter() - start
+    return {"all": round(time.perf_counter() - start, 1)}
 
 
 def require_done(finished: FinishedStudy) -> None:
