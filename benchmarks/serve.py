@@ -38,7 +38,7 @@ from demur.serving import Manner, ServedPrompt, ServeSettings, opened_request, s
 from demur.serving.server import prepared
 from engines import TOKENS, in_process
 
-AT_ONCE, LENGTH, ROUNDS, RATES = 64, 16, 3, 8
+AT_ONCE, LENGTH, ROUNDS = 64, 16, 3
 GREEDY = {"temperature": 0, "top_k": 1, "repetition_penalty": 1.0, "seed": 0}
 
 
@@ -133,7 +133,9 @@ def server_at(url: str) -> Any:
     return None
 
 
-async def measured(direct: Asker, through: Asker, queries: list[str], busy: Busy) -> dict[str, Any]:
+async def measured(
+    direct: Asker, through: Asker, queries: list[str], turns: int, busy: Busy
+) -> dict[str, Any]:
     """Seconds to the first token and tokens a second, both ways."""
     first: dict[str, list[float]] = {"direct": [], "through": []}
     ways = {"direct": direct, "through": through}
@@ -144,7 +146,7 @@ async def measured(direct: Asker, through: Asker, queries: list[str], busy: Busy
                 first[name].append(seconds)
     print({name: round(median(one), 3) for name, one in first.items()}, flush=True)
     rates: dict[str, list[float]] = {"direct": [], "through": []}
-    for row in range(RATES):
+    for row in range(turns):
         for name in sorted(ways, reverse=row % 2 == 1):
             before = busy.seconds()
             rates[name].append(await rate(ways[name], queries))
@@ -153,7 +155,7 @@ async def measured(direct: Asker, through: Asker, queries: list[str], busy: Busy
             print(name, round(rates[name][-1], 1), "tokens a second", flush=True)
     added = [b - a for a, b in zip(first["direct"], first["through"], strict=True)]
     ratios = [b / a for a, b in zip(rates["direct"], rates["through"], strict=True)]
-    tokens = AT_ONCE * LENGTH * RATES
+    tokens = AT_ONCE * LENGTH * turns
     return {
         "first token, ms": {name: round(median(one) * 1000, 1) for name, one in first.items()},
         "added to the first token, ms": round(median(added) * 1000, 1),
@@ -174,6 +176,9 @@ def main() -> None:
     parser.add_argument("--endpoint", default="http://localhost:8000/v1")
     parser.add_argument("--model")
     parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument(
+        "--rates", type=int, default=8, help="turns of 64 requests at once, each way"
+    )
     given = parser.parse_args()
     prompts = served_prompts([given.run])
     (prompt,) = prompts.values()
@@ -202,7 +207,8 @@ def main() -> None:
 
         async def all_of_it() -> dict[str, Any]:
             texts = [await through.text(query) for query in queries]
-            return {"texts": texts, **await measured(direct, through, queries, Busy(watched))}
+            spent = Busy(watched)
+            return {"texts": texts, **await measured(direct, through, queries, given.rates, spent)}
 
         found = asyncio.run(all_of_it())
     finally:
