@@ -40,7 +40,9 @@ the others; the exit status is 1 then.
 With --plan, the grid is checked and printed with what it costs, and nothing is done. With --report,
 tables, figures and pages are made again from what is stored, without a model.
 
-With --ray, the cells are done on a Ray cluster; `docs/cluster.md` describes it.
+With --ray, the cells are done on a Ray cluster; `docs/cluster.md` describes it. With --storage,
+finished cells travel through a storage such as S3, so that no disk is shared, and another machine
+goes on from there.
 
 With --baseline, or requirements in the file, it is a gate: the exit status is 1 where a prompt of a
 model got worse than in an earlier study, or breaks a requirement."""
@@ -99,6 +101,11 @@ class StudyOptions(BaseModel):
         description="folder of the study; the same folder goes on",
         json_schema_extra={"default": "one in demur-studies, named after the file"},
     )
+    storage: str | None = Field(
+        default=None,
+        description="URL of a folder that fsspec knows, for example s3://BUCKET/FOLDER: finished "
+        "cells are stored there as well, and taken from there",
+    )
     plan: bool = Field(
         default=False, description="print the cells with what they cost, and do nothing"
     )
@@ -121,13 +128,15 @@ def run_study(options: StudyOptions) -> None:
         raise DemurError("--plan and --report check nothing: leave the options of the gate out.")
     if (options.plan or options.report) and options.cluster != StudyCluster():
         raise DemurError("--plan and --report do no cells: leave the options of the cluster out.")
+    if options.report and options.storage is not None:
+        raise DemurError("--report reads what is here: leave --storage out.")
     runner = options.cluster.runner
     if options.report:
         finished = FinishedStudy.load(folder_of(options))
         finished.write(progress)
         print_study(console, finished)
         return
-    plan = Study.load(options.study, options.output).plan(progress)
+    plan = Study.load(options.study, options.output, options.storage).plan(progress)
     if options.plan:
         require_checkable(plan, None)
         print_plan(console, plan)

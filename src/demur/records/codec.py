@@ -145,6 +145,30 @@ def read_record(path: Path, kind: type[Record], format: str, *, in_work: bool = 
     return record
 
 
+def record_from(data: bytes, kind: type[Record], format: str) -> Record:
+    """Read what `record_bytes` returned.
+
+    Args:
+        data: the bytes of a file.
+        kind: type of the record.
+        format: what the file must hold.
+
+    Raises:
+        ValueError: they are cut or changed, or hold something else, or are those of another version
+            of demur.
+    """
+    try:
+        document = json.loads(data, object_pairs_hook=_each_once)
+        content = canonical(document["content"])
+        if document["format"] != f"demur {format}" or document["version"] != VERSION:
+            raise ValueError("it holds something else")
+        if hashlib.sha256(content).hexdigest() != document["sha256"]:
+            raise ValueError("the checksum differs")
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("it is no record") from error
+    return _validated(kind, content)
+
+
 def stored_content(path: Path) -> Any:
     """The content of a file that `read_record` has read, as plain data.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from demur.errors import DemurError, first_line
 from demur.evaluation.choices import choose_conditions, choose_prompts
 from demur.evaluation.chosen import Chosen, choose
+from demur.evaluation.comparison import Comparison
 from demur.evaluation.evaluate import run_evaluation
 from demur.judges import Judge, as_refusal_judge
 from demur.optimization.pipeline import carry_out
@@ -19,8 +20,9 @@ from demur.optimization.run import Run
 from demur.progress import Progress
 from demur.prompts import check_system_texts, load_system_prompt
 from demur.report import write_report
+from demur.study.outcomes import files_of
 from demur.study.planning import StudyPlan, run_plan
-from demur.study.record import Cell, Outcome
+from demur.study.record import Cell, Outcome, Status
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 class CellWork:
     """Does cells of a study, one after another, and keeps what they share.
+
+    A cell that is done is stored as well, where the study has a storage.
 
     Args:
         plan: the study.
@@ -55,6 +59,9 @@ class CellWork:
         Args:
             cell: a cell of the study.
             run_failed: whether the run failed whose prompt the cell measures.
+
+        Raises:
+            DemurError: the storage cannot be used.
         """
         start = time.monotonic()
         reason = ""
@@ -67,17 +74,25 @@ class CellWork:
         except Exception as error:  # for example the device's memory is full
             reason = f"{type(error).__name__}: {first_line(error)}"
         seconds = time.monotonic() - start
-        return Outcome(cell.folder, cell.content, "failed" if reason else "done", seconds, reason)
+        status: Status = "failed" if reason else "done"
+        outcome = Outcome(cell.folder, cell.content, status, seconds, reason)
+        if reason or self.plan.storage is None:
+            return outcome
+        outcome = replace(outcome, files=files_of(self.plan.path, cell))
+        return self.plan.storage.publish(self.plan.path, cell, outcome)
 
     def _do(self, cell: Cell) -> None:
         path = self.plan.path / cell.folder
         lenders = self._lenders(cell)
+        done: Run | Comparison
         if cell.kind == "run":
-            write_report([self._run(cell, path, lenders)])
-            return
-        chosen = self._chosen(cell)
-        answerer = self.models.answerer(cell.model)
-        write_report([run_evaluation(answerer, chosen, path, self.progress, lenders)])
+            done = self._run(cell, path, lenders)
+        else:
+            chosen = self._chosen(cell)
+            answerer = self.models.answerer(cell.model)
+            done = run_evaluation(answerer, chosen, path, self.progress, lenders)
+        if self.plan.home is None:  # otherwise the page is written there
+            write_report([done])
 
     def _run(self, cell: Cell, path: Path, lenders: Sequence[Path]) -> Run:
         settings = self.plan.settings
@@ -119,7 +134,8 @@ class CellWork:
         if cell.prompt is None:
             return base
         named = self.plan.prompts_of(cell)
-        settings = self.plan.settings.evaluation(cell.seed, named)
+        recorded = self.plan.prompts_of(cell, recorded=True)
+        settings = self.plan.settings.evaluation(cell.seed, recorded)
         file = settings.system_prompt
         text = None if file is None else load_system_prompt(file)
         conditions, names = choose_conditions(choose_prompts(named), text, named)

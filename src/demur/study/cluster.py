@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError, first_line
-from demur.progress import Progress, SilentProgress
-from demur.records import kind_of
-from demur.study.cells import CellWork
+from demur.progress import Progress
 from demur.study.claims import Claim, Machine, claim_of
 from demur.study.grid import needs_of, run_of
-from demur.study.planning import StudyPlan, plan_study
-from demur.study.record import KIND, Cell, Outcome
-from demur.study.settings import StudyModel, study_settings
-from demur.study.source import StudySource
+from demur.study.parcel import Parcel, packed
+from demur.study.planning import StudyPlan
+from demur.study.record import Cell, Outcome
+from demur.study.settings import StudyModel
+from demur.study.travel import CellStorage
+from demur.study.worker import Worker
 
 RETRIES = 3
 """How often a cell is done again whose worker was lost."""
@@ -45,7 +45,8 @@ class RayCluster:
     """Does the cells of a study on a Ray cluster, many at once.
 
     All machines must see the study's folder and the files that it names under the same paths.
-    In a process that has joined a cluster already, that one is used.
+    Where they do not, give the study a storage, through which both travel. In a process that has
+    joined a cluster already, that one is used.
 
     Args:
         address: address of a running cluster, for example `10.0.0.1:6379` or `auto`; None for one
@@ -75,10 +76,12 @@ class RayCluster:
         """Do cells; see `Runner`.
 
         Raises:
-            DemurError: the cluster cannot be joined, or its machines cannot do the study.
+            DemurError: the cluster cannot be joined, or its machines or the storage cannot do the
+                study.
         """
+        parcel = None if plan.storage is None else _packed(plan, plan.storage)
         with self._joined():
-            work = _HandOut(self._ray, plan, left, progress)
+            work = _HandOut(self._ray, plan, left, progress, parcel)
             try:
                 yield from work.outcomes()
             finally:
@@ -115,55 +118,6 @@ class RayCluster:
             ray.shutdown()
 
 
-class Worker:
-    """Does cells in a process of the cluster, and keeps model and judges between them.
-
-    Args:
-        source: what the study's settings are made from.
-        path: folder of the study.
-        place: folder that relative paths start at.
-    """
-
-    def __init__(self, source: StudySource, path: Path, place: Path) -> None:
-        self._source, self._path, self._place = source, path, place
-        self._work: CellWork | None = None
-
-    def prepare(self) -> str:
-        """Read the study and load its judges.
-
-        Returns:
-            What is wrong; empty where nothing is.
-        """
-        try:
-            self._ready()
-        except DemurError as error:
-            return f"{first_line(error).rstrip('.')} (on {socket.gethostname()})."
-        return ""
-
-    def do(self, cell: Cell, run_failed: bool) -> Outcome:
-        """Do a cell; see `CellWork.outcome`."""
-        return self._ready().outcome(cell, run_failed=run_failed)
-
-    def _ready(self) -> CellWork:
-        if self._work is None:
-            try:
-                os.chdir(self._place)
-                is_here = kind_of(self._path) == KIND
-            except OSError:
-                is_here = False
-            if not is_here:
-                raise DemurError(
-                    f"The study's folder {self._place / self._path} is not there: put it on a disk "
-                    "that all machines of the cluster see under the same path."
-                )
-            source, silent = self._source, SilentProgress()
-            settings = study_settings(source.given, source.name, source.where)
-            work = CellWork(plan_study(settings, self._path, silent), silent)
-            work.check()
-            self._work = work
-        return self._work
-
-
 @dataclass(frozen=True, eq=False)
 class _Hand:
     """A worker as this process knows it."""
@@ -175,8 +129,15 @@ class _Hand:
 class _HandOut:
     """Cells that are handed to workers."""
 
-    def __init__(self, ray: Any, plan: StudyPlan, left: Sequence[Cell], progress: Progress) -> None:
-        self._ray, self._plan, self._progress = ray, plan, progress
+    def __init__(
+        self,
+        ray: Any,
+        plan: StudyPlan,
+        left: Sequence[Cell],
+        progress: Progress,
+        parcel: Parcel | None,
+    ) -> None:
+        self._ray, self._plan, self._progress, self._parcel = ray, plan, progress, parcel
         self._needs = needs_of(plan.record.cells)
         self._waiting = {cell.folder: cell for cell in left}
         self._open = set(self._waiting)  # waiting or being done
@@ -197,6 +158,7 @@ class _HandOut:
             for reference in ended:
                 outcome = self._ended(reference)
                 if outcome is not None:
+                    self._hand_out()  # while its files are fetched
                     yield outcome
 
     def end(self) -> None:
@@ -241,7 +203,8 @@ class _HandOut:
             max_restarts=-1,
             max_task_retries=RETRIES,
         )
-        hand = _Hand(model.name, actor.remote(plan.settings.source, plan.path, Path.cwd()))
+        source = plan.settings.source
+        hand = _Hand(model.name, actor.remote(source, plan.path, Path.cwd(), self._parcel))
         self._hands.append(hand)
         self._busy[hand.actor.prepare.remote()] = (hand, None)
 
@@ -249,7 +212,7 @@ class _HandOut:
         """What came of a cell; None where a worker is ready for its first one.
 
         Raises:
-            DemurError: a worker cannot begin.
+            DemurError: a worker cannot begin or go on.
         """
         hand, cell = self._busy.pop(reference)
         lost = False
@@ -268,9 +231,9 @@ class _HandOut:
             self._drop(hand)
         else:
             self._idle[hand] = time.monotonic()
+        if isinstance(found, str) and found:
+            raise DemurError(found)
         if cell is None:
-            if found:
-                raise DemurError(found)
             return None
         outcome: Outcome = found
         self._open.discard(cell.folder)
@@ -298,6 +261,13 @@ class _HandOut:
         self._hands.remove(hand)
         self._idle.pop(hand, None)
         self._ray.kill(hand.actor)
+
+
+def _packed(plan: StudyPlan, storage: CellStorage) -> Parcel:
+    """What workers need that see no disk of this machine."""
+    storage.storage.require_shared()
+    token = storage.begin(plan.record.name).token
+    return packed(plan.settings.source, storage, token, plan.path)
 
 
 def _require_reachable(address: str | None) -> None:

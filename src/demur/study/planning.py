@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from demur.bars import default_progress
 from demur.errors import DemurError
@@ -29,6 +29,9 @@ from demur.study.record import (
     StudyRecord,
 )
 from demur.study.settings import StudyMethod, StudyPrompt, StudySettings
+
+if TYPE_CHECKING:
+    from demur.study.travel import CellStorage
 
 STUDIES = Path("demur-studies")
 
@@ -105,6 +108,9 @@ class StudyPlan:
         chosen: what the evaluation of all prompts that are measured as they are measures, with the
             first seed; judges that are models are not loaded.
         outcomes: what came of cells so far, by folder.
+        storage: where finished cells are stored as well, or None.
+        stored: folders of the cells that were finished there when the plan was made.
+        home: folder of the study as it is recorded, where that is on another machine.
     """
 
     settings: StudySettings
@@ -113,10 +119,13 @@ class StudyPlan:
     runs: Mapping[Pair, Plan]
     chosen: Chosen
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    storage: CellStorage | None = None
+    stored: frozenset[str] = frozenset()
+    home: Path | None = None
 
     def is_done(self, cell: Cell) -> bool:
         """Whether a cell has results; whether they are whole is checked when the work begins."""
-        return (self.path / cell.folder / RESULTS).exists()
+        return cell.folder in self.stored or (self.path / cell.folder / RESULTS).exists()
 
     @property
     def left(self) -> tuple[Cell, ...]:
@@ -160,12 +169,18 @@ class StudyPlan:
         assert cell.prompt is not None
         return self.runs[cell.prompt, cell.method].settings.pick
 
-    def prompts_of(self, cell: Cell) -> tuple[str, ...]:
-        """What the prompts of an evaluation are loaded by."""
+    def prompts_of(self, cell: Cell, *, recorded: bool = False) -> tuple[str, ...]:
+        """What the prompts of an evaluation are loaded by.
+
+        Args:
+            cell: the evaluation.
+            recorded: whether to name the run where it is recorded to be, and not where it is.
+        """
         if cell.prompt is None:
             return (NO_PROMPT, *(one.spec for one in self.settings.measured_prompts))
         basic = next(one for one in self.settings.basic_prompts if one.name == cell.prompt)
-        return (NO_PROMPT, basic.spec, str(self.path / run_of(cell)))
+        path = self.home if recorded and self.home is not None else self.path
+        return (NO_PROMPT, basic.spec, str(path / run_of(cell)))
 
     def __str__(self) -> str:
         done = len(self.record.cells) - len(self.left)

@@ -9,6 +9,8 @@ from demur.progress import Progress
 from demur.study.planning import StudyPlan, folder_of, plan_study
 from demur.study.results import FinishedStudy
 from demur.study.settings import StudySettings, read_study, study_settings
+from demur.study.storage import checked_url
+from demur.study.travel import with_storage
 from demur.study.work import Runner, do_study
 
 
@@ -18,6 +20,8 @@ class Study:
     Args:
         name: name of the study.
         output: folder of the study; by default one below `demur-studies` with the study's name.
+        storage: URL of a folder that `fsspec` knows, for example `s3://bucket/studies/mine`, where
+            finished cells are stored as well and are taken from; see `docs/cluster.md`.
         **given: what a study's file has, with its tables as dictionaries: `models`,
             `basic_prompts`, `prompts`, `methods`, `seeds`, `training`, `load`, `queries`, `judges`,
             `sampling`, `system_prompt`.
@@ -37,24 +41,34 @@ class Study:
         >>> print(study.run())  # doctest: +SKIP
     """
 
-    def __init__(self, name: str = "study", *, output: str | Path | None = None, **given: Any):
+    def __init__(
+        self,
+        name: str = "study",
+        *,
+        output: str | Path | None = None,
+        storage: str | None = None,
+        **given: Any,
+    ):
         self.settings: StudySettings = study_settings(given, name)
-        self.output = output
+        self.output, self.storage = output, storage
 
     @classmethod
-    def load(cls, path: str | Path, output: str | Path | None = None) -> Study:
+    def load(
+        cls, path: str | Path, output: str | Path | None = None, storage: str | None = None
+    ) -> Study:
         """Read a study's file.
 
         Args:
             path: TOML file.
             output: folder of the study, as for `Study`.
+            storage: URL of a folder, as for `Study`.
 
         Raises:
             DemurError: the file cannot be read, has an unknown key, or a value is missing or out
                 of range.
         """
         study = cls.__new__(cls)
-        study.settings, study.output = read_study(path), output
+        study.settings, study.output, study.storage = read_study(path), output, storage
         return study
 
     @property
@@ -71,7 +85,10 @@ class Study:
         Raises:
             DemurError: something cannot be read or does not fit together.
         """
-        return plan_study(self.settings, self.output, progress)
+        if self.storage is not None:
+            checked_url(self.storage)  # before anything else is read
+        plan = plan_study(self.settings, self.output, progress)
+        return plan if self.storage is None else with_storage(plan, self.storage)
 
     def run(self, progress: Progress | None = None, runner: Runner | None = None) -> FinishedStudy:
         """Do what is left, and write tables, figures and pages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,11 +13,12 @@ from demur.evaluation.comparison import Comparison
 from demur.optimization.recorded import RunRecord
 from demur.optimization.run import finished_run
 from demur.progress import Progress
-from demur.records import MeasurementStore, WorkFolder, write_record
+from demur.records import MeasurementStore, WorkFolder, are_listed, write_record
 from demur.records.folder import RESULTS
 from demur.records.kept import KeptRecords
 from demur.study.cells import CellWork
 from demur.study.grid import run_of
+from demur.study.lease import working_alone
 from demur.study.outcomes import files_of, is_as_left
 from demur.study.planning import StudyPlan
 from demur.study.record import (
@@ -27,6 +29,9 @@ from demur.study.record import (
     Outcome,
     StudyResults,
 )
+from demur.study.storage import StorageError
+from demur.study.stored import StoredCell
+from demur.study.travel import CellStorage, DamagedCell
 
 STAGE = "Cells of the study"
 
@@ -47,7 +52,8 @@ class Runner(Protocol):
             progress: reports progress.
 
         Raises:
-            DemurError: a judge cannot be used, or nothing can be done for another reason.
+            DemurError: a judge or the storage cannot be used, or nothing can be done for another
+                reason.
         """
 
 
@@ -87,13 +93,22 @@ def do_study(
         What came of each cell, in their order.
 
     Raises:
-        DemurError: a judge cannot be used, or the study's own folder cannot be written.
+        DemurError: a judge or the storage cannot be used, or the study's own folder cannot be
+            written.
     """
     progress = progress or default_progress()
-    with WorkFolder.alone(plan.path, plan.record, KIND, progress):
+    with WorkFolder.alone(plan.path, plan.record, KIND, progress), _stored(plan, progress):
         outcomes = _outcomes(plan, progress, runner or Here())
         write_record(plan.path / RESULTS, StudyResults(outcomes), RESULTS_FORMAT)
     return outcomes
+
+
+def _stored(plan: StudyPlan, progress: Progress) -> AbstractContextManager[None]:
+    """Make the storage of a study its own, and keep other commands from working there."""
+    if plan.storage is None:
+        return nullcontext()
+    plan.storage.begin(plan.record.name)
+    return working_alone(plan.storage.storage, progress)
 
 
 def _outcomes(plan: StudyPlan, progress: Progress, runner: Runner) -> tuple[Outcome, ...]:
@@ -109,20 +124,76 @@ def _outcomes(plan: StudyPlan, progress: Progress, runner: Runner) -> tuple[Outc
             found[outcome.folder] = outcome
             stage.advance()
 
+        storage = plan.storage
+        there = {} if storage is None else storage.cells(plan.record.cells)
         left: list[Cell] = []
         for cell in plan.record.cells:
             known = before.get(cell.folder)
-            if known is not None and _is_finished(plan, cell, known):
-                keep(known)
-            else:
+            if known is None or not _is_finished(plan, cell, known):
+                known = _fetched(plan, cell, there.get(cell.folder), progress)
+            elif storage is not None:
+                if cell.folder in there:
+                    _require_same(plan, cell, known, there[cell.folder])
+                else:
+                    storage.publish(plan.path, cell, known)
+            if known is None:
                 left.append(cell)
+            else:
+                keep(known)
         if left:
             cells = {cell.folder: cell for cell in left}
             for outcome in runner.outcomes(plan, left, progress):
-                is_done = outcome.status == "done"
-                files = files_of(plan.path, cells[outcome.folder]) if is_done else ()
-                keep(replace(outcome, files=files))
+                cell = cells[outcome.folder]
+                if outcome.status == "failed":
+                    keep(outcome)
+                elif storage is None:
+                    keep(replace(outcome, files=files_of(plan.path, cell)))
+                else:
+                    keep(_brought(plan, cell, storage))
     return tuple(found[cell.folder] for cell in plan.record.cells)
+
+
+def _fetched(
+    plan: StudyPlan, cell: Cell, there: StoredCell | None, progress: Progress
+) -> Outcome | None:
+    """What came of a cell that is finished at the storage; None where it must be done."""
+    if plan.storage is None or there is None:
+        return None
+    run = next((one for one in there.outcome.files if one.name != f"{cell.folder}/{RESULTS}"), None)
+    if run is not None and not are_listed(plan.path, [run.name], [run]):
+        return None  # it measured a run that is done again
+    try:
+        plan.storage.fetch(plan.path, cell, there)
+    except DamagedCell as error:
+        progress.message(str(error))
+        return None
+    return there.outcome if _is_finished(plan, cell, there.outcome) else None
+
+
+def _brought(plan: StudyPlan, cell: Cell, storage: CellStorage) -> Outcome:
+    """What came of a cell that a worker has stored; its files are in the folder of the study."""
+    there = storage.find(cell)
+    if there is not None:
+        storage.fetch(plan.path, cell, there)
+        if _is_finished(plan, cell, there.outcome):
+            return there.outcome
+    raise StorageError(
+        f"{cell.folder} was stored at {storage.url}, and is not there as it should be: run the "
+        "same command again."
+    )
+
+
+def _require_same(plan: StudyPlan, cell: Cell, known: Outcome, there: StoredCell) -> None:
+    """Check that a cell that is finished here and at the storage has the same results.
+
+    Raises:
+        DemurError: it has others.
+    """
+    if plan.storage is not None and there.outcome.files != known.files:
+        raise DemurError(
+            f"{plan.path / cell.folder} has other results than {plan.storage.url} has for this "
+            "cell: give another --output or another --storage, or delete that folder."
+        )
 
 
 def _is_finished(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
