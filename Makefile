@@ -38,7 +38,7 @@ capability: .venv/installed-lm-eval
 
 # Two workers of a Ray cluster on this machine.
 cluster: .venv/installed-ray
-	$(BIN)/python -m pytest tests/test_study_cluster.py
+	$(BIN)/python -m pytest tests/test_study_cluster.py tests/test_study_cluster_storage.py
 
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
