@@ -1,4 +1,4 @@
-"""A tiny study whose cells travel through a storage: its files, and what is compared of a folder."""
+"""A tiny study whose cells travel through a storage: its files, and what is compared of it."""
 
 from __future__ import annotations
 

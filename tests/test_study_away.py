@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from demur import DemurError, RayCluster, Study
 from demur.progress import Progress, SilentProgress
@@ -216,6 +219,45 @@ def test_another_file_on_a_machine_is_noticed(place: Path, tmp_path: Path) -> No
     brief.write_text("w6 w7 .")  # what the workers' machine has there
     with pytest.raises(DemurError, match="is another cell here than where the command runs"):
         do_study(plan, SilentProgress(), Machines(tmp_path))
+
+
+def test_a_storage_that_a_worker_cannot_write_ends_the_study(
+    alone: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = LocalFileSystem.put_file, 0
+
+    def failing(self: LocalFileSystem, local: str, remote: str, **more: Any) -> None:
+        nonlocal count
+        if "studies" in local:
+            count += 1
+            if count > 20:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, local, remote, **more)
+
+    study = Study.load("small.toml", "out", f"file://{tmp_path}/there")
+    machines = Machines(tmp_path)
+    machines.caches[1] = machines.caches[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "put_file", failing)
+        with pytest.raises(DemurError, match=r"Cannot write to .*No space left on device.*\(on "):
+            study.run(SilentProgress(), machines)
+    assert len(machines.done) < 5
+    os.chdir(place)
+    study.run(SilentProgress(), machines)
+    assert content(place / "out") == content(alone / "out")
+    assert judged(place) == judged(alone)
+
+
+def test_what_a_worker_told_is_what_counts(place: Path, tmp_path: Path) -> None:
+    class Lying(Machines):
+        def outcomes(self, *given: Any) -> Iterator[Outcome]:
+            for outcome in super().outcomes(*given):
+                other = replace(outcome.files[0], sha256="0" * 64)
+                yield replace(outcome, files=(other,))
+
+    study = Study.load("small.toml", "out", f"file://{tmp_path}/there")
+    with pytest.raises(DemurError, match="is not there as it should be"):
+        study.run(SilentProgress(), Lying(tmp_path))
 
 
 def test_a_storage_that_no_worker_sees_is_refused(place: Path, tmp_path: Path) -> None:

@@ -55,9 +55,14 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the cache of each machine."""
+    return tmp_path_factory.mktemp("machines")
+
+
+@pytest.fixture(scope="module")
+def address(notes: Path, caches: Path) -> Iterator[str]:
     """A cluster of two nodes with a core and a cache each."""
-    caches = tmp_path_factory.mktemp("machines")
     cluster = cluster_utils.Cluster()
     for number in (1, 2):
         cluster.add_node(
@@ -125,12 +130,15 @@ def held(notes: Path) -> list[int]:
     return [int(one) for one in file.read_text().split()] if file.exists() else []
 
 
-def test_two_machines_do_what_one_process_does(address: str, place: Path, alone: Path) -> None:
+def test_two_machines_do_what_one_process_does(
+    address: str, caches: Path, place: Path, alone: Path
+) -> None:
     study = Study.load("small.toml", "out", f"file://{place}/there")
     found = study.run(SilentProgress(), RayCluster(address))
     assert len(found.done) == 6
     assert content(place / "out") == content(alone / "out")
     assert len({pid for pid, _ in prepared(place)}) == 2, "two workers"
+    assert len(list(caches.glob("machine-*/studies/*/study/evaluations"))) == 2, "two folders"
     assert judged(place) == judged(alone), "what cells share is measured once"
     again = Study.load("small.toml", "other", f"file://{place}/there")
     assert again.plan().left == ()

@@ -149,7 +149,7 @@ def _outcomes(plan: StudyPlan, progress: Progress, runner: Runner) -> tuple[Outc
                 elif storage is None:
                     keep(replace(outcome, files=files_of(plan.path, cell)))
                 else:
-                    keep(_brought(plan, cell, storage))
+                    keep(_brought(plan, cell, outcome, storage))
     return tuple(found[cell.folder] for cell in plan.record.cells)
 
 
@@ -170,13 +170,17 @@ def _fetched(
     return there.outcome if _is_finished(plan, cell, there.outcome) else None
 
 
-def _brought(plan: StudyPlan, cell: Cell, storage: CellStorage) -> Outcome:
-    """What came of a cell that a worker has stored; its files are in the folder of the study."""
+def _brought(plan: StudyPlan, cell: Cell, outcome: Outcome, storage: CellStorage) -> Outcome:
+    """What came of a cell that a worker has stored; its files are in the folder of the study.
+
+    Raises:
+        StorageError: something else is stored than what the worker has told.
+    """
     there = storage.find(cell)
-    if there is not None:
+    if there is not None and there.outcome == outcome:
         storage.fetch(plan.path, cell, there)
-        if _is_finished(plan, cell, there.outcome):
-            return there.outcome
+        if _is_finished(plan, cell, outcome):
+            return outcome
     raise StorageError(
         f"{cell.folder} was stored at {storage.url}, and is not there as it should be: run the "
         "same command again."
