@@ -190,7 +190,7 @@ def test_an_interrupted_transfer_is_no_cell_and_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalFileSystem, "put_file", failing)
-        if isinstance(error, KeyboardInterrupt):
+        if not isinstance(error, OSError):
             assert command(place, output, there).status == 130
         else:
             said = told(command(place, output, there))
@@ -352,6 +352,23 @@ def test_a_mistake_in_the_url_is_told_before_anything_is_read(url: str) -> None:
     assert "hunter" not in said
     assert "ter22" not in said
     assert said.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    ["zip", "tar", "data", "dir", "cached", "simplecache", "reference", "generic", "libarchive"],
+)
+def test_a_storage_of_another_kind_is_told_in_one_line(protocol: str) -> None:
+    with pytest.raises(DemurError) as raised:
+        Storage(f"{protocol}://here/there").write("x", b"")
+    assert "\n" not in str(raised.value)
+    assert protocol in str(raised.value)
+
+
+def test_a_report_needs_no_storage(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}"
+    said = mistake(demur("study", tmp_path, "--report", "--storage", url))
+    assert "--report reads what is here: leave --storage out" in said
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

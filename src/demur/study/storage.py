@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from demur.errors import DemurError, did_you_mean, first_line, is_text
 from demur.files import DISK_FULL
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<rest>.+)", re.IGNORECASE | re.DOTALL)
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|SIGNATURE|CONNECTION_STRING")
@@ -26,6 +31,7 @@ _QUESTION = re.compile(r"\?[^\s'\"<>)]*")
 _USER = re.compile(r"://[^\s/@'\"]*:[^\s'\"]*@")
 _LEAST_SECRET = 6
 _MOST_BYTES = 64 << 20
+_AT_ONCE = 16
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos")
 """Storages without folders, in which a missing bucket is a mistake and is not to be made."""
 
@@ -54,6 +60,7 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self.url = checked_url(url)
+        self._lock = threading.RLock()
         self.protocol = self.url.partition("://")[0].lower()
         self._require_known()
 
@@ -80,8 +87,8 @@ class Storage:
         Raises:
             StorageError: it cannot be written.
         """
-        path = self._path(name)
         with self._using("write to"):
+            path = self._path(name)
             try:
                 self._files.pipe_file(path, data)
             except FileNotFoundError:
@@ -139,8 +146,8 @@ class Storage:
         Raises:
             StorageError: they cannot be listed.
         """
-        start = f"{self._path(folder)}/"
         with self._using("list"):
+            start = f"{self._path(folder)}/"
             self._files.invalidate_cache()
             try:
                 found = self._files.find(start)
@@ -165,7 +172,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file, where it is there and that is allowed."""
-        with suppress(Exception):
+        with suppress(DemurError), self._using("write to"):
             self._files.rm_file(self._path(name))
 
     def try_out(self) -> None:
@@ -206,6 +213,27 @@ class Storage:
             return None
         return None if found.get("type") == "directory" else int(found.get("size") or 0)
 
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Do something with every item, many at once where the storage can do that.
+
+        Args:
+            work: reads or writes here.
+            items: what is passed to it.
+
+        Returns:
+            What each came to, in their order.
+        """
+        if not self._many_at_once:
+            return [work(one) for one in items]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return list(threads.map(work, items))
+
+    @cached_property
+    def _many_at_once(self) -> bool:
+        """Whether the file system is made for several requests at once; others know one only."""
+        with self._using("use"):
+            return bool(getattr(self._files, "async_impl", False))
+
     @cached_property
     def _files(self) -> Any:
         """The file system of the URL."""
@@ -244,9 +272,14 @@ class Storage:
 
     @contextmanager
     def _using(self, what: str) -> Iterator[None]:
-        """Turn whatever a file system raises into a `StorageError`."""
+        """Turn whatever a file system raises into a `StorageError`.
+
+        One that is made for a single request at a time has no other one meanwhile.
+        """
+        is_free = self.__dict__.get("_many_at_once", False)
         try:
-            yield
+            with nullcontext() if is_free else self._lock:
+                yield
         except DemurError:
             raise
         except Exception as error:  # each file system has errors of its own

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +44,6 @@ FILES = "files"
 
 _FORMAT = "study storage"
 _CELL_FORMAT = "stored cell"
-_AT_ONCE = 16
-"""Requests that are under way at once where many cells are asked for."""
-
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -153,9 +149,8 @@ class CellStorage:
         """
         names = {*self.storage.names(CELLS)}
         there = [cell for cell in wanted if f"{cell.folder}.json" in names]
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            found = zip(there, threads.map(self.find, there), strict=True)
-            return {cell.folder: stored for cell, stored in found if stored is not None}
+        found = zip(there, self.storage.each(self.find, there), strict=True)
+        return {cell.folder: stored for cell, stored in found if stored is not None}
 
     def find(self, cell: Cell) -> StoredCell | None:
         """A finished cell; None where there is none, or none that was stored to its end.
@@ -200,8 +195,7 @@ class CellStorage:
                 self.fetch(root, cell, there)
                 return there.outcome
         files = tuple(files_in(place))
-        for file in files:
-            self.send(place / file.name, file)
+        self.storage.each(lambda file: self.send(place / file.name, file), files)
         finished = (place / RESULTS).stat().st_mtime
         stored = StoredCell(outcome, finished, files)
         self.storage.write(_place(cell), record_bytes(stored, _CELL_FORMAT))
@@ -234,7 +228,9 @@ class CellStorage:
                 new.mkdir()
                 for file in stored.files:
                     (new / file.name).parent.mkdir(parents=True, exist_ok=True)
-                    self.receive(new / file.name, file, cell)
+                self.storage.each(
+                    lambda file: self.receive(new / file.name, file, cell), stored.files
+                )
                 os.utime(new / RESULTS, (stored.finished, stored.finished))
                 if place.exists():
                     place.rename(workspace / "old")

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from demur.errors import DemurError, first_line
-from demur.files import cache_directory, write_bytes
+from demur.files import cache_directory, write_bytes, writing
 from demur.progress import SilentProgress
 from demur.records import RESULTS, fingerprint, kind_of
 from demur.study.cells import CellWork
@@ -99,7 +99,7 @@ class Worker:
         storage = CellStorage(parcel.url)
         storage.storage.try_out()
         root = cache_directory() / STUDIES / _folder_of(parcel)
-        with _locked(root / "files"):
+        with writing(root), _locked(root / "files"):
             unpack(parcel, storage, root / "files")
         os.chdir(root / "files")
         # The plan is made for a free place: what lies here of a study are cells of any age.
@@ -139,7 +139,7 @@ class _Away:
         for folder in sorted(self._needs[cell.folder]):
             self._fetch(self._cells[folder])
         place = self._plan.path / cell.folder
-        with _locked(place):
+        with writing(place), _locked(place):
             self._drop_other(cell, place)
         yield
 
