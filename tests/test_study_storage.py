@@ -23,7 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from demur import ChatModel, DemurError, FinishedStudy, Study
 from demur.chat import chosen
-from demur.records import record_bytes, record_from
+from demur.records import ListedFile, record_bytes, record_from
 from demur.study import lease
 from demur.study.lease import working_alone
 from demur.study.storage import Storage, without_secrets
@@ -206,6 +206,20 @@ def test_an_interrupted_transfer_is_no_cell_and_goes_on(
     assert content(tmp_path / "other") == content(place / "out")
 
 
+def test_a_cell_without_all_its_files_is_done_again(
+    place: Path, there: Path, tmp_path: Path
+) -> None:
+    file = manifest(there, UNTRAINED)
+    stored = record_from(file.read_bytes(), StoredCell, "stored cell")
+    fewer = tuple(one for one in stored.files if not one.name.endswith(".f32"))
+    assert len(fewer) < len(stored.files)
+    file.write_bytes(record_bytes(replace(stored, files=fewer), "stored cell"))
+    assert "3 of 3" in done(command(place, tmp_path / "out", there))
+    assert content(tmp_path / "out") == content(place / "out")
+    again = record_from(file.read_bytes(), StoredCell, "stored cell")
+    assert again.files == stored.files
+
+
 @pytest.mark.parametrize("length", [0, 1, 300])
 def test_a_cell_that_was_not_stored_to_its_end_is_none(
     place: Path, there: Path, tmp_path: Path, length: int
@@ -263,7 +277,9 @@ def test_a_name_from_a_storage_stays_in_the_folder(
     assert RUN in [cell.folder for cell in plan.left]
 
 
-@pytest.mark.parametrize("what", ["another cell", "no results", "twice", "no digest"])
+@pytest.mark.parametrize(
+    "what", ["another cell", "no results", "twice", "no digest", "far results", "no time"]
+)
 def test_a_forged_cell_is_none(place: Path, there: Path, tmp_path: Path, what: str) -> None:
     stored = record_from(manifest(there).read_bytes(), StoredCell, "stored cell")
     first = stored.files[0]
@@ -276,6 +292,14 @@ def test_a_forged_cell_is_none(place: Path, there: Path, tmp_path: Path, what: s
         "no digest": replace(
             stored, files=(*stored.files, StoredFile("x.json", "../../../etc/passwd", 3))
         ),
+        "far results": replace(
+            stored,
+            outcome=replace(
+                stored.outcome,
+                files=(*stored.outcome.files, ListedFile("../../../etc/passwd", "0" * 64)),
+            ),
+        ),
+        "no time": replace(stored, finished=1e300),
     }[what]
     manifest(there).write_bytes(record_bytes(forged, "stored cell"))
     plan = Study.load(place / "small.toml", tmp_path / "out", f"file://{there}").plan()

@@ -33,7 +33,7 @@ def files_of(path: Path, cell: Cell) -> tuple[ListedFile, ...]:
         path: folder of the study.
         cell: the cell.
     """
-    return list_files(path, _results_of(cell))
+    return list_files(path, results_of(cell))
 
 
 def is_as_left(path: Path, cell: Cell, outcome: Outcome) -> bool:
@@ -46,13 +46,20 @@ def is_as_left(path: Path, cell: Cell, outcome: Outcome) -> bool:
         cell: the cell.
         outcome: what came of it.
     """
-    wanted = _results_of(cell)
+    wanted = results_of(cell)
     named = {one.name for one in outcome.files}
     same = outcome.content == cell.content and named == set(wanted)
     return same and are_listed(path, wanted, outcome.files)
 
 
-def _results_of(cell: Cell) -> list[str]:
-    """Results that a cell writes, and those of the run whose prompt it measures."""
+def results_of(cell: Cell) -> list[str]:
+    """Results that a cell writes, and those of the run whose prompt it measures.
+
+    Args:
+        cell: the cell.
+
+    Returns:
+        Paths in the folder of the study.
+    """
     measures_run = cell.kind == "evaluation" and cell.prompt is not None
     return [f"{one}/{RESULTS}" for one in (cell.folder, *([run_of(cell)] if measures_run else []))]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from demur.errors import DemurError
 from demur.records import RESULTS, SETTINGS
+from demur.study.outcomes import results_of
 from demur.study.record import Cell, Outcome
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -18,6 +19,9 @@ _ENDINGS = (".json", ".jsonl", ".journal", ".f32", ".safetensors")
 """The data of runs and evaluations; pages are made again from them, and nothing else travels."""
 
 _MOST_FILES = 20_000
+_LAST = 253_402_000_000
+"""Seconds from 1970 to the last days that a date can tell."""
+
 _CHUNK = 1 << 20
 
 
@@ -118,6 +122,10 @@ def require_sound(stored: StoredCell, cell: Cell) -> None:
     outcome, names = stored.outcome, [file.name for file in stored.files]
     if outcome.folder != cell.folder or outcome.status != "done":
         raise ValueError("it is another cell")
+    if sorted(one.name for one in outcome.files) != sorted(results_of(cell)):
+        raise ValueError("it has other results than a cell")
+    if not 0 <= stored.finished < _LAST:
+        raise ValueError("it was finished at no time")
     if len(names) > _MOST_FILES or len({name.lower() for name in names}) < len(names):
         raise ValueError("it has too many files, or one twice")
     if not all(map(_travels, names)) or not {SETTINGS, RESULTS} <= {*names}:

@@ -236,6 +236,10 @@ class CellStorage:
                     place.rename(workspace / "old")
                 new.rename(place)
 
+    def forget(self, cell: Cell) -> None:
+        """Let a cell count as not finished at the storage, so that it is stored anew."""
+        self.storage.remove(_place(cell))
+
     def send(self, path: Path, file: StoredFile) -> None:
         """Store the content of a file, unless it is there.
 
@@ -274,7 +278,7 @@ class CellStorage:
                 f"{file.name!r:.200} was changed on its way through {self.url}: run the same "
                 "command again."
             )
-        self.storage.remove(_place(cell))
+        self.forget(cell)
         raise DamagedCell(
             f"A file of {cell.folder} at {self.url} was missing or changed there: run the same "
             "command again, which does that cell once more where no machine has it."

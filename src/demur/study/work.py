@@ -159,15 +159,19 @@ def _fetched(
     """What came of a cell that is finished at the storage; None where it must be done."""
     if plan.storage is None or there is None:
         return None
-    run = next((one for one in there.outcome.files if one.name != f"{cell.folder}/{RESULTS}"), None)
-    if run is not None and not are_listed(plan.path, [run.name], [run]):
-        return None  # it measured a run that is done again
-    try:
-        plan.storage.fetch(plan.path, cell, there)
-    except DamagedCell as error:
-        progress.message(str(error))
-        return None
-    return there.outcome if _is_finished(plan, cell, there.outcome) else None
+    outcome = there.outcome
+    run = next((one for one in outcome.files if one.name != f"{cell.folder}/{RESULTS}"), None)
+    # Otherwise it measured a run that is done again.
+    if run is None or are_listed(plan.path, [run.name], [run]):
+        try:
+            plan.storage.fetch(plan.path, cell, there)
+        except DamagedCell as error:
+            progress.message(str(error))
+            return None
+        if _is_finished(plan, cell, outcome):
+            return outcome
+    plan.storage.forget(cell)
+    return None
 
 
 def _brought(plan: StudyPlan, cell: Cell, outcome: Outcome, storage: CellStorage) -> Outcome:

@@ -98,7 +98,7 @@ class Worker:
     def _planned_away(self, parcel: Parcel) -> StudyPlan:
         storage = CellStorage(parcel.url)
         storage.storage.try_out()
-        root = cache_directory() / STUDIES / _folder_of(parcel)
+        root = cache_directory().absolute() / STUDIES / _folder_of(parcel)
         with writing(root), _locked(root / "files"):
             unpack(parcel, storage, root / "files")
         os.chdir(root / "files")
