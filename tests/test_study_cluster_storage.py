@@ -138,7 +138,7 @@ def test_two_machines_do_what_one_process_does(
     assert len(found.done) == 6
     assert content(place / "out") == content(alone / "out")
     assert len({pid for pid, _ in prepared(place)}) == 2, "two workers"
-    assert len(list(caches.glob("machine-*/studies/*/study/evaluations"))) == 2, "two folders"
+    assert len(list(caches.glob("machine-*/studies/*/study"))) == 2, "two folders"
     assert judged(place) == judged(alone), "what cells share is measured once"
     again = Study.load("small.toml", "other", f"file://{place}/there")
     assert again.plan().left == ()

@@ -416,6 +416,29 @@ def test_a_storage_that_cannot_be_written_is_told_before_a_model_is_loaded(
     assert "(Permission denied): check the address, the rights" in said
 
 
+@pytest.mark.parametrize("operation", ["put_file", "pipe_file"])
+def test_a_file_is_seen_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    store, file = Storage(f"file://{tmp_path}/there"), tmp_path / "file"
+    file.write_bytes(b"content")
+    seen: list[bytes | None] = []
+    real = getattr(LocalFileSystem, operation)
+
+    def watched(self: LocalFileSystem, *given: Any, **more: Any) -> None:
+        real(self, *given, **more)
+        seen.append(store.read("files/x"))
+
+    monkeypatch.setattr(LocalFileSystem, operation, watched)
+    for before in (None, b"content"):
+        if operation == "put_file":
+            store.put("files/x", file)
+        else:
+            store.write("files/x", b"content")
+        assert seen.pop() == before
+    assert [one.name for one in (tmp_path / "there/files").iterdir()] == ["x"]
+
+
 def test_secrets_are_left_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter22")
     text = "ftp://me:pass/word@host/x https://host/y?sig=abc&x=1' and hunter22"

@@ -36,6 +36,9 @@ _BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos"
 """Storages without folders, in which a missing bucket is a mistake and is not to be made."""
 
 _ON_DISK = ("file", "local")
+_RENAMING = (*_ON_DISK, "sftp", "ssh")
+"""Storages in which a file under another name takes the place of an older one at once."""
+
 _EXAMPLE = "for example s3://BUCKET/FOLDER or file:///FOLDER"
 
 
@@ -88,14 +91,7 @@ class Storage:
             StorageError: it cannot be written.
         """
         with self._using("write to"):
-            path = self._path(name)
-            try:
-                self._files.pipe_file(path, data)
-            except FileNotFoundError:
-                if self.protocol in _BUCKETS:
-                    raise
-                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-                self._files.pipe_file(path, data)
+            self._place_at(name, lambda path: self._files.pipe_file(path, data))
 
     def put(self, name: str, file: Path) -> None:
         """Copy a file of this machine there, and check that it has arrived as a whole.
@@ -104,7 +100,7 @@ class Storage:
             StorageError: it cannot be written.
         """
         with self._using("write to"):
-            self._files.put_file(str(file), self._path(name))
+            self._place_at(name, lambda path: self._files.put_file(str(file), path))
             self._files.invalidate_cache()
             if self._size(name) != file.stat().st_size:
                 raise OSError("a file arrived in another size")
@@ -201,6 +197,20 @@ class Storage:
                 f"{self.url} is the memory of one process, which no worker sees: give a storage "
                 f"that all machines reach, {_EXAMPLE}."
             )
+
+    def _place_at(self, name: str, write: Callable[[str], object]) -> None:
+        """Write a file, so that others see it as a whole where that can be had."""
+        path = self._path(name)
+        new = f"{path}.{token_hex(4)}.part" if self.protocol in _RENAMING else path
+        try:
+            write(new)
+        except FileNotFoundError:
+            if self.protocol in _BUCKETS:
+                raise
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            write(new)
+        if new != path:
+            self._files.mv(new, path)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
