@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from demur import DemurError, RayCluster, Study
+from demur import Comparison, DemurError, RayCluster, Study
+from demur.optimization.recorded import RunRecord
 from demur.progress import Progress, SilentProgress
+from demur.records import read_record, write_record
 from demur.study import lease
 from demur.study.grid import run_of
 from demur.study.parcel import packed
@@ -175,17 +177,37 @@ def test_the_files_that_a_study_names_travel(place: Path, tmp_path: Path) -> Non
     ]
 
 
-def test_a_trained_prompt_travels(alone: Path, place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spec", ["mine", "mine/safety_prompt/safety_prompt.safetensors"])
+def test_a_trained_prompt_travels(alone: Path, place: Path, tmp_path: Path, spec: str) -> None:
     shutil.copytree(alone / "out/runs/tiny/calm-one-seed-0", place / "mine")
-    study = (place / "small.toml").read_text().replace('"brief.txt"', '"mine"')
+    study = (place / "small.toml").read_text().replace('"brief.txt"', f'"{spec}"')
     (place / "small.toml").write_text(study)
     plan = Study.load("small.toml", "out").plan()
     store = CellStorage(f"memory://{tmp_path.name}")
     names = {one.name for one in packed(plan.settings.source, store, "0", plan.path).files}
-    assert {one for one in names if one.startswith("mine")} == {
+    settings = {"mine/settings.json"} if spec == "mine" else set()  # its application's text
+    assert {one for one in names if one.startswith("mine")} == settings | {
         "mine/safety_prompt/safety_prompt.json",
         "mine/safety_prompt/safety_prompt.safetensors",
     }
+
+
+def test_a_trained_prompt_is_measured_on_another_machine(
+    alone: Path, place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(alone / "out/runs/tiny/calm-one-seed-0", place / "mine")
+    settings = place / "mine/settings.json"
+    run = read_record(settings, RunRecord, "run")
+    behind = replace(run.basic_prompt, system_prompt="w5 .")
+    write_record(settings, replace(run, basic_prompt=behind), "run")
+    text = (place / "small.toml").read_text().partition("[training]")[0]
+    (place / "small.toml").write_text(text.replace('"brief.txt"', '"mine"'))
+    study = Study.load("small.toml", "out", f"file://{tmp_path}/there")
+    (cell,) = study.run(SilentProgress(), Machines(tmp_path)).done
+    found = Comparison.load(place / "out" / cell.folder).settings
+    assert found is not None
+    assert [one.name for one in found.conditions] == ["none", "calm.txt", "mine"]
+    assert found.conditions[2].trained
 
 
 @pytest.mark.parametrize(

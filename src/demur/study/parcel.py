@@ -17,8 +17,9 @@ from typing import Any
 from demur.errors import DemurError
 from demur.plugins import is_plugin_spec
 from demur.plugins.loading import load_file, split_spec
-from demur.prompts.storage import find_prompt
+from demur.prompts.storage import JSON_FILE, TENSOR_FILE, find_prompt
 from demur.reading.spec import FileSpec, exists
+from demur.records import SETTINGS
 from demur.study.source import StudySource
 from demur.study.stored import StoredFile, describe_file
 from demur.study.travel import CellStorage
@@ -118,6 +119,9 @@ def _files_of(key: str, text: str) -> Iterator[Path]:
     if path.is_dir():
         yield from _files_below(key, path)
         return
+    if path.name in (JSON_FILE, TENSOR_FILE):
+        yield from _files_below(key, path.parent)
+        return
     _require_below(path)
     yield path
     if is_plugin_spec(text):
@@ -127,13 +131,14 @@ def _files_of(key: str, text: str) -> Iterator[Path]:
 
 
 def _files_below(key: str, folder: Path) -> Iterator[Path]:
-    """The files that are read of a folder: those of a safety prompt, or of benchmarks."""
-    if key == _OF_BENCHMARKS:
-        found = folder
-    else:
+    """The files that are read of a folder: of benchmarks, or of a safety prompt and its run."""
+    found, settings = folder, folder / SETTINGS
+    if key != _OF_BENCHMARKS:
         found = find_prompt(folder)
-        if not (found / "safety_prompt.json").is_file():
+        if not (found / JSON_FILE).is_file():
             return  # a folder that only has the name of something built in
+        if settings.is_file():  # it says what text the prompt was trained behind
+            yield settings
     _require_below(found)
     yield from (one for one in sorted(found.iterdir()) if one.is_file())
 
