@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from demur.chat.engine import Engine, Inputs, Read, SamplingSettings
 from demur.chat.engine.buckets import halving, length_buckets
@@ -157,6 +158,38 @@ def test_limits_and_settling_end_a_response() -> None:
         assert short.end == "settled"
         assert whole.text.startswith(short.text)
         assert short.tokens < whole.tokens == 8
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_the_cache_goes_in_under_the_name_that_the_model_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(tiny_model("llama, grouped attention"), tiny_tokenizer())
+    inputs, prompt = conversations(), random_prompt()
+    expected = engine.represent(inputs, prompt)
+    named: list[bool] = []
+    forward = engine.model.forward
+    old = "past_key_values" in inspect.signature(forward).parameters
+
+    def renamed(
+        inputs_embeds: Tensor,
+        position_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        use_cache: bool = False,
+    ) -> Any:
+        named.append(cache is not None)
+        return forward(
+            inputs_embeds=inputs_embeds,
+            position_ids=position_ids,
+            attention_mask=attention_mask,
+            use_cache=use_cache,
+            **{"past_key_values" if old else "cache": cache},
+        )
+
+    monkeypatch.setattr(engine.model, "forward", renamed)
+    torch.testing.assert_close(engine.represent(inputs, prompt), expected)
+    assert any(named)
 
 
 def test_next_token_logits_include_what_follows_the_head() -> None:

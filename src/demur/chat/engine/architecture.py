@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 _FEED_FORWARD = ("mlp", "feed_forward", "block_sparse_moe")
 _INNER_SIZES = ("intermediate_size", "ffn_dim", "n_inner")
@@ -111,6 +111,15 @@ def backbone(model: PreTrainedModel) -> torch.nn.Module | None:
 def takes_position_ids(model: PreTrainedModel) -> bool:
     """Whether the model can be told the position of each token."""
     return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def cached(model: PreTrainedModel, cache: Cache | None) -> dict[str, Cache | None]:
+    """The argument that hands a model the states of earlier tokens.
+
+    transformers calls it `cache` from 5.24 on, and warns of the name that it had before.
+    """
+    new = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if new else "past_key_values": cache}
 
 
 def takes_boolean_masks(model: PreTrainedModel) -> bool:

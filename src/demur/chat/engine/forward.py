@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
-from demur.chat.engine.architecture import execution_device, takes_boolean_masks
+from demur.chat.engine.architecture import cached, execution_device, takes_boolean_masks
 from demur.chat.engine.attention import is_grouped, packed
 from demur.chat.engine.last_layer import only_read
 from demur.chat.engine.layers import layer_outputs
@@ -93,8 +93,8 @@ def read_positions(
     with _head_hook(model, rows, positions, logits) as seen, kept as outputs:
         output = model(
             inputs_embeds=embeddings,
-            past_key_values=cache,
             use_cache=cache is not None,
+            **cached(model, cache),
             **inputs,
         )
     return Positions(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from demur.chat.engine.architecture import cached
 from demur.chat.engine.prefix import PrefixStates, compute_prefix, states_of
 
 
@@ -75,5 +76,5 @@ class SharedOpening:
                 self._states = compute_prefix(self._model, inputs_embeds)
             return OpeningOutput(tuple(states_of(layer) for layer in self._states.layers))
         assert self._states is not None
-        cache = self._states.with_states(past_key_values).cache()
-        return self._model(inputs_embeds=inputs_embeds, past_key_values=cache, use_cache=True)
+        cache = cached(self._model, self._states.with_states(past_key_values).cache())
+        return self._model(inputs_embeds=inputs_embeds, use_cache=True, **cache)
