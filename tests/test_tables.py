@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from demur.cli.comparison import print_figures
+from demur.cli.screen import new_table
 from demur.cli.tables import RIGHT, WRONG, Row, refusal_table, verdict_text
 from demur.evaluation.captions import judged_text
+from demur.evaluation.costs import AnswerCost, AnswerLength, Cost
 from demur.evaluation.figures import Figures
-from demur.evaluation.statistics import rate_over_queries
+from demur.evaluation.statistics import mean_share, rate_over_queries
 from demur.evaluation.tally import Tally
-from demur.records import JudgedResponse, Label, Verdict
+from demur.records import Interval, JudgedResponse, Label, Verdict
 from tests.test_verdict import two
 
 RATE = rate_over_queries([1.0] * 62 + [0.0] * 38)
@@ -102,3 +107,59 @@ def test_deflections_have_a_column_where_there_are_any(deflected: bool | None) -
 def test_the_judge_in_words() -> None:
     assert judged_text("default", 64) == "judge: default, 64 tokens"
     assert judged_text("x", 300, 25, 200) == "judge: x, 25 responses of 300 or 200 tokens"
+
+
+def answer_cost(prompt: str, queries: str) -> Cost:
+    """A cost along answers with every figure."""
+    share, length = mean_share([0.9, 0.7, 0.8]), AnswerLength(9, 112, 9, 0, -14)
+    return replace(
+        Cost.of(prompt, prompt, queries, [0.6, 0.7], [True, False]),
+        answers=AnswerCost(25, 1500, 0.65, Interval(0.58, 0.72), share),
+        length=length,
+        other_language=share,
+    )
+
+
+def test_names_are_broken_between_their_parts() -> None:
+    sets = ("held-out, third turn", "test:borderline", "harmless-questions-of-my-kitchen.txt")
+    prompts = ("none", "my-prompt.txt", "qwen2.5-coder-0.5b-long-standard")
+    tally = Tally()
+    for name, prompt, row in itertools.product(sets, prompts, range(9)):
+        refused = row < 3 + 3 * prompts.index(prompt)
+        tally.add(
+            [
+                JudgedResponse(
+                    *(prompt, None, name, "harmless", f"kind {row % 2}", f"q{row}", "x"),
+                    *(refused, "stop"),
+                    deflected=not refused and row > 6,
+                )
+            ]
+        )
+    costs = tuple(answer_cost(prompt, name) for name in sets for prompt in prompts)
+    out = io.StringIO()
+    print_figures(
+        Console(file=out, width=80),
+        Figures(tally.rates(), tally.differences(), costs),
+    )
+    text = out.getvalue()
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    answers = text[text.index("Answers to harmless queries") :]
+    for whole in ("test:borderline", "my-prompt.txt", "third turn"):
+        assert whole in answers
+    # A name that is too long is broken, but no part of it.
+    parts = {part for name in (*sets, *prompts) for part in re.findall(r"[a-z]{3,}", name)}
+    begun = {part[:length] for part in parts for length in range(3, len(part))}
+    assert parts <= set(re.findall(r"[a-z]+", text))
+    assert set() == begun & set(re.findall(r"[a-z]+", text))
+
+
+def test_a_table_breaks_a_word_where_its_parts_end() -> None:
+    table = new_table()
+    table.add_column("what")
+    for name in ("test:borderline", "one two-three", "0.5b.txt", "abcdefghijklm", "a\nb"):
+        table.add_row(Text(name, style="bold"))
+    lines = printed(table, 12).split()
+    assert lines[2:] == [
+        *("test:", "borderline", "one", "two-three", "0.5b.txt"),
+        *("abcdefghij", "klm", "a", "b"),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -146,19 +147,13 @@ def _costs_table(figures: Figures) -> Group | None:
     if not figures.costs:
         return None
     table = new_table("Cost on harmless queries, with 95 % intervals")
-    for name in ("queries", "prompt"):
-        table.add_column(name, overflow="fold")
+    rows = _RowsBySet(table)
     for name in ("KL cost\n(nats)", "first word\nchanged"):
         table.add_column(name, justify="right", no_wrap=True)
-    shown: str | None = None
     for cost in figures.costs:
-        if shown is not None and cost.set != shown:
-            table.add_section()
-        title = f"{short_name(cost.set)} ({cost.queries})" if cost.set != shown else ""
         divergence = str(cost) if cost.divergence else nats_text(0)
-        prompt, changed = name_text(cost.prompt), rate_text(cost.changed, 0)
-        table.add_row(Text(title), prompt, divergence, changed)
-        shown = cost.set
+        title = f"{short_name(cost.set)} ({cost.queries})"
+        rows.add(title, cost.prompt, divergence, rate_text(cost.changed, 0))
     return with_notes(
         table,
         [
@@ -175,8 +170,7 @@ def answers_table(figures: Figures) -> Group | None:
         return None
     table = new_table("Answers to harmless queries, with 95 % intervals")
     table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
-    table.add_column("queries", overflow="fold")
-    table.add_column("prompt", overflow="fold")
+    rows = _RowsBySet(table)
     for name in (
         "KL a token\n(nats)",
         "same word\nlikeliest",
@@ -184,20 +178,10 @@ def answers_table(figures: Figures) -> Group | None:
         "other\nlanguage",
     ):
         table.add_column(name, justify="right", no_wrap=True)
-    shown: str | None = None
     for cost in costs:
-        if shown is not None and cost.set != shown:
-            table.add_section()
-        title = short_name(cost.set) if cost.set != shown else ""
         other = "" if cost.other_language is None else f"{100 * cost.other_language.value:.0f} %"
-        table.add_row(
-            Text(title),
-            name_text(cost.prompt),
-            *_along(cost),
-            "" if cost.length is None else str(cost.length),
-            other,
-        )
-        shown = cost.set
+        length = "" if cost.length is None else str(cost.length)
+        rows.add(short_name(cost.set), cost.prompt, *_along(cost), length, other)
     read = max((one.answers.queries for one in costs if one.answers is not None), default=0)
     cut = sum(one.length.cut for one in costs if one.length is not None)
     of = sum(one.length.answers for one in costs if one.length is not None)
@@ -244,19 +228,38 @@ def _fill(
     cells: Callable[[PromptRates], list[str]],
 ) -> None:
     """Add a row for each prompt, and a section for each set and label."""
-    for name in ("queries", "prompt"):
-        table.add_column(name, overflow="fold")
+    table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
+    rows = _RowsBySet(table)
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    shown: _Group | None = None
     for rates in wholes:
-        group = (rates.set, rates.label)
-        if shown is not None and group != shown:
-            table.add_section()
         count = 0 if rates.refused is None else rates.refused.queries
-        title = Text(f"{_of(group)} ({count})") if group != shown else Text()
-        table.add_row(title, name_text(rates.prompt), *cells(rates))
-        shown = group
+        title = f"{_of((rates.set, rates.label))} ({count})"
+        rows.add(title, rates.prompt, *cells(rates))
+
+
+class _RowsBySet:
+    """Rows of prompts below the name of their query set.
+
+    In two columns beside each other both names would be broken into short pieces.
+
+    Args:
+        table: a table without columns, which gets the one for the names.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._shown: str | None = None
+        table.add_column("queries\n  prompt", overflow="fold")
+
+    def add(self, title: str, prompt: str, *cells: str) -> None:
+        """Add a prompt, below the title of its set where that is another than before."""
+        if title != self._shown:
+            if self._shown is not None:
+                self._table.add_section()
+            self._table.add_row(Text(title))
+            self._shown = title
+        self._table.add_row(Padding(name_text(prompt), (0, 0, 0, 2)), *cells)
 
 
 def _agreements_table(figures: Figures, notes: Sequence[str]) -> Group | None:

@@ -79,6 +79,7 @@ def _print_sets(console: Console, run: Run) -> None:
     if not several:
         return
     table = new_table("Refused, set by set")
+    table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
     table.add_column("held-out set", overflow="fold")
     for name in run.names:
         table.add_column(name_text(name, 20), justify="right", no_wrap=True)

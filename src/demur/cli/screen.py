@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from demur.cli.names import NamesTable
 from demur.cli.plain import PlainConsole, plain
 
 console = PlainConsole()
@@ -39,9 +40,9 @@ def short_name(name: str, most: int = 40) -> str:
     return f"{line[: most - tail - 3]}...{line[-tail:]}"
 
 
-def new_table(title: str | None = None, caption: str | None = None) -> Table:
+def new_table(title: str | None = None, caption: str | None = None) -> NamesTable:
     """An empty table in the style that all tables have."""
-    return Table(
+    return NamesTable(
         title=None if title is None else Text(title),
         title_justify="left",
         caption=None if caption is None else Text(caption),

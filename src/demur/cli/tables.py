@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
+from demur.cli.names import NameText
 from demur.cli.screen import new_table, one_line, short_name, with_notes
 from demur.evaluation.costs import cost_in_words
 from demur.records import Label, Rate, Verdict
@@ -115,6 +116,6 @@ def verdict_text(verdict: Verdict | None, label: Label | None) -> Text:
     return Text(word, style=RIGHT if verdict.is_right(label) else WRONG)
 
 
-def name_text(name: str, most: int = 40) -> Text:
+def name_text(name: str, most: int = 40) -> NameText:
     """A name as text, shortened."""
-    return Text(short_name(name, most))
+    return NameText(short_name(name, most))
