@@ -11,7 +11,7 @@ from demur.cli.init import ANSWER, FILE, PROMPT, REFUSE
 from demur.cli.optimize import optimize_command
 from demur.prompts import load_basic_prompt
 from demur.queries import load_query_set
-from demur.settings import read_toml
+from demur.settings import options_in, read_toml
 from tests.command_line import demur, done, mistake
 from tests.tiny import save_tiny_model
 
@@ -37,9 +37,12 @@ def test_each_default_is_the_one_that_holds(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done(demur("init"))
-    text = re.sub(r"^# (\w+ = .*)$", r"\1", Path(FILE).read_text(), flags=re.MULTILINE)
-    Path("all.toml").write_text(text)
+    written = Path(FILE).read_text()
     command = optimize_command()
+    for option in options_in(command.settings):
+        assert len(re.findall(rf"^(?:# )?{option.name} = ", written, re.MULTILINE)) == 1
+    text = re.sub(r"^# (\w+ = (?!\.\.\.).*)$", r"\1", written, flags=re.MULTILINE)
+    Path("all.toml").write_text(text)
     assert len(read_toml(Path("all.toml"), command.settings)) > 40
     assert command.choose({}, Path("all.toml")) == command.choose({}, Path(FILE))
 

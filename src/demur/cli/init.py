@@ -15,7 +15,7 @@ from demur.cli.command import Command
 from demur.cli.screen import console, printable
 from demur.errors import DemurError
 from demur.files import read_bytes, write_bytes
-from demur.settings import Option, default_text, options_in
+from demur.settings import NONE, Option, default_text, options_in
 
 FILE, PROMPT, REFUSE, ANSWER = "demur.toml", "my-prompt.txt", "refuse.txt", "answer.txt"
 
@@ -108,6 +108,7 @@ def settings_text(model: str) -> str:
     lines = [
         f"# Settings of `demur optimize --config {FILE}`. What the command line gives wins.",
         "# Below each description stands the default, commented out: remove the # to change it.",
+        "# Where no value can stand for the default, ... is in its place: write one of your own.",
     ]
     groups: list[str] = []
     for option in options_in(command.settings):
@@ -117,10 +118,12 @@ def settings_text(model: str) -> str:
             lines += ["", f"[{group}]"]
         default = command.default_texts.get(option.name) or default_text(option, command.presets)
         about = f"{_about(option)} Default: {default}."
-        lines += ["", *textwrap.wrap(about, 98, initial_indent="# ", subsequent_indent="# ")]
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(about, 96, break_on_hyphens=False))]
         if option.name in chosen:
             lines.append(f"{option.name} = {_toml(chosen[option.name])}")
-        elif option.default is not None:
+        elif option.default is None:
+            lines.append(f"# {option.name} = {_toml(NONE) if default == NONE else '...'}")
+        else:
             value = list(option.default) if isinstance(option.default, tuple) else option.default
             lines.append(f"# {option.name} = {_toml(value)}")
     return "\n".join([*lines, ""])

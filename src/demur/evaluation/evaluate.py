@@ -19,7 +19,7 @@ from demur.evaluation.changed_options import kept_changes
 from demur.evaluation.choices import PromptChoice, QueryChoices
 from demur.evaluation.chosen import Chosen, choose, named_for
 from demur.evaluation.comparison import Comparison, Measured
-from demur.evaluation.cost import Costed, CostMeter
+from demur.evaluation.cost import STAGE, Costed, CostMeter
 from demur.evaluation.costs import Cost
 from demur.evaluation.figures import PromptOutputs
 from demur.evaluation.instructions import InstructionChoice
@@ -307,7 +307,7 @@ class _Work:
     def run(self) -> Comparison:
         """Answer, judge and count everything."""
         chosen = self.chosen
-        self.progress.plan([task.description for task in self.all_tasks])
+        self.progress.plan(self._stages)
         tally = Tally(
             harm_judged=chosen.judges.harm is not None,
             names={each.fingerprint: each.name for each in self.record.conditions},
@@ -340,6 +340,21 @@ class _Work:
             path=self.path,
             settings=self.record,
         )
+
+    @property
+    def _stages(self) -> list[str]:
+        """What is to come, in its order."""
+        costs = (
+            isinstance(self.answerer, MeasuresCost)
+            and any(one.safety_prompt is not None for one in self.chosen.conditions)
+            and any(one.queries.rows(harmful=False) for one in self.chosen.sets)
+        )
+        outputs = self.all_tasks[len(self.tasks) :]
+        return [
+            *(task.description for task in self.tasks),
+            *([STAGE] if costs else []),
+            *(task.description for task in outputs),
+        ]
 
     def _protocol(self) -> str:
         judges = self.chosen.judges
