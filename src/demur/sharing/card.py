@@ -18,6 +18,9 @@ from demur.prompts import MeasuredPrompt, Provenance, SafetyPrompt
 from demur.records import Rate
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
+HELD_OUT = "held-out queries"
+"""Name of the fact that says on which queries the results were measured."""
+
 _SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _PAPER = re.compile(r"https://arxiv\.org/abs/(\d{4}\.\d{4,5})")
 
@@ -68,7 +71,7 @@ def model_card(prompt: SafetyPrompt, repository: str, card: Card, figure: str | 
     """
     base = card.base_model or base_model_of(prompt.provenance)
     parts = [
-        _metadata(prompt, card, base),
+        _metadata(prompt, card, base, repository),
         f"# {escaped(repository)}",
         _purpose(prompt, base),
         _results(prompt.provenance, figure),
@@ -90,7 +93,7 @@ def base_model_of(provenance: Provenance) -> str | None:
     return None if name is None or name.revision is None else name.repository
 
 
-def _metadata(prompt: SafetyPrompt, card: Card, base: str | None) -> str:
+def _metadata(prompt: SafetyPrompt, card: Card, base: str | None, repository: str) -> str:
     import yaml
 
     tags = ["demur", "safety-prompt"]
@@ -107,7 +110,36 @@ def _metadata(prompt: SafetyPrompt, card: Card, base: str | None) -> str:
     }
     if base is not None:
         data |= {"base_model": base, "base_model_relation": "adapter"}
+    data |= _model_index(prompt.provenance, repository)
     return f"---\n{yaml.safe_dump(data, sort_keys=False, width=10_000)}---"
+
+
+def _model_index(provenance: Provenance, repository: str) -> dict[str, Any]:
+    """The results of the prompt itself, in the form that the hub shows beside the card.
+
+    Every result has a task, a data set and a metric with a number, without which the hub takes none
+    of them.
+    """
+    found = next((one for one in provenance.results if one.role == "this"), None)
+    if found is None:
+        return {}
+    queries = next((one.text for one in provenance.measured if one.name == HELD_OUT), HELD_OUT)
+    rates = {"harmful": found.harmful_refused, "harmless": found.harmless_refused}
+    results = [
+        {
+            "task": {"type": "text-generation", "name": "Refusing queries"},
+            "dataset": {"type": "demur", "name": f"{queries}, {label}"},
+            "metrics": [
+                {
+                    "type": "refusal-rate",
+                    "name": f"{label.capitalize()} queries refused (%)",
+                    "value": round(100 * rate.value, 1),
+                }
+            ],
+        }
+        for label, rate in rates.items()
+    ]
+    return {"model-index": [{"name": repository, "results": results}]}
 
 
 def _paper(provenance: Provenance) -> re.Match[str] | None:
@@ -137,7 +169,8 @@ def _training(provenance: Provenance, done: str = "Trained") -> str:
     if provenance.method is None:
         return f"{done} by `demur`."
     paper, title = _paper(provenance), escaped(provenance.method)
-    return f"{done} with {title if paper is None else f'[{title}]({paper[0]})'} by `demur`."
+    method = title if paper is None else f"[{title}]({paper[0]})"
+    return f"{done} with the method {method} by `demur`."
 
 
 def _linked(prompt: SafetyPrompt, base: str | None) -> str:
