@@ -138,8 +138,15 @@ def test_the_page_is_built_and_asks(app: ModuleType, comparer: Any) -> None:
         list(comparer.answers("  "))
 
 
-def test_the_prompts_of_the_page_are_named(app: ModuleType) -> None:
-    found = app.named_prompts("none, long")
+def test_the_prompts_of_the_page_are_named(app: ModuleType, tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine.txt").write_text(f"Be {place}.")
+    # What a public page shows of a file is its name, and not where it lies.
+    files = f"{tmp_path}/one/mine.txt,{tmp_path}/two/mine.txt"
+    assert list(app.named_prompts(f"none,{files}")) == ["none", "mine.txt", "mine.txt (2)"]
+    found = app.named_prompts("none, long, long")
+    assert list(found) == ["none", "long"]
     assert found["none"] is None
     assert found["long"].name == "long"
     with pytest.raises(DemurError, match="names no prompt"):

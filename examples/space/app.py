@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio
@@ -48,10 +49,21 @@ def named_prompts(given: str) -> dict[str, SafetyPrompt | None]:
     Raises:
         DemurError: one cannot be read, or none is named.
     """
-    names = [name.strip() for name in given.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
     if not names:
         raise DemurError("DEMUR_PROMPTS names no prompt: give for example none,long.")
-    return {name: None if name == "none" else load_prompt(name) for name in names}
+    prompts = [None if name == "none" else load_prompt(name) for name in names]
+    return dict(zip(_shown(names), prompts, strict=True))
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """The names as the page shows them: of a folder here no more than its own name."""
+    shown: list[str] = []
+    for name in names:
+        own = Path(name).resolve().name if Path(name).exists() else name
+        same = sum(one == own or one.startswith(f"{own} (") for one in shown)
+        shown.append(f"{own} ({same + 1})" if same else own)
+    return shown
 
 
 class Comparer:
