@@ -142,6 +142,8 @@ def test_every_input_and_output_is_used_and_documented() -> None:
 
 def test_the_workflow_of_the_docs_gives_inputs_that_there_are() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    copied = (DOCS.parents[1] / "examples/gate/safety-prompt.yml").read_text(encoding="utf-8")
+    assert copied.split("\n", 1)[1] == text  # below the line that says where it belongs
     workflow = yaml.safe_load(text)
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     ours = [step for step in steps if "/demur@" in step.get("uses", "")]
