@@ -216,6 +216,7 @@ def test_the_length_is_that_of_answers_and_its_change_is_paired() -> None:
         "answers have 4 tokens, 2 fewer than without a prompt (1 of 3 were cut)"
     )
     assert str(length) == "4 (-2)"
+    assert str(replace(length, change=-0.4)) == "4 (+0)"  # no minus before what rounds to 0
     bare = length_of(before, None)
     assert bare is not None
     assert (bare.change, str(bare)) == (None, "4")

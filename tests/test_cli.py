@@ -283,7 +283,7 @@ def test_a_model_that_never_refuses_stops_before_training(
     monkeypatch.setattr("demur.judges.PaperRefusalJudge.refuses", lambda _self, _text: False)
     line = mistake(demur("optimize", tiny, "--output", tmp_path / "run", *SMALL))
     assert "no refusal direction" in line
-    assert "harmless 0.0% refused" in line
+    assert "harmless 0.0 % refused" in line
 
 
 def test_stored_texts_cannot_drive_the_terminal(

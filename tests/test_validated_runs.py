@@ -322,8 +322,8 @@ def test_a_prompt_beyond_the_budget_is_told(model: ChatModel, arguments: dict[st
     heard = Hearing()
     optimize(model, **arguments, method=Pull, benign_budget=0.1, progress=heard)
     (remark,) = heard.messages
-    assert remark.startswith("The prompt that is kept, after epoch 2, refuses 25.0% of the")
-    assert "--pick balanced allows 10.0%" in remark
+    assert remark.startswith("The prompt that is kept, after epoch 2, refuses 25.0 % of the")
+    assert "--pick balanced allows 10.0 %" in remark
     heard.messages.clear()
     # The same prompt is within four times the budget. It is measured already.
     optimize(model, **arguments, method=Pull, benign_budget=0.1, pick="strict", progress=heard)

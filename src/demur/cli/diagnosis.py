@@ -79,7 +79,7 @@ def _movements(sheet: Sheet) -> Table:
             f"{one.moved.refusal:+.2f} ± {one.moved.refusal_error:.2f}",
             f"{one.moved.along_refusal:+.2f}",
             f"{one.moved.length:.1f}",
-            f"{100 * one.refused_change:+.0f}",
+            f"{round(100 * one.refused_change):+d}",
         )
     return table
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WORD = re.compile(r"\s*\S+\s*")
-_PART = re.compile(r".*?(?:[-_:/\\@,=]+(?=\w)|\.(?=[^\W\d]))|.+", re.DOTALL)
+_PART = re.compile(r".*?(?:[-_:/\\@,=+]+(?=\w)|\.(?=[^\W\d]))|.+", re.DOTALL)
 
 
 class NameText(Text):

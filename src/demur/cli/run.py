@@ -117,11 +117,11 @@ def _print_front(console: Console, run: Run) -> None:
         pick = f"--pick {picks[epoch]}" if epoch in picks else ""
         table.add_row(
             str(epoch),
-            f"{harmful:.1%}",
-            f"{harmless:.1%}",
+            f"{100 * harmful:.1f} %",
+            f"{100 * harmless:.1f} %",
             *("", "")
             if ranking is None
-            else (f"{ranking.found_at_2:.0%}", f"{ranking.found_at_5:.0%}"),
+            else (f"{100 * ranking.found_at_2:.0f} %", f"{100 * ranking.found_at_5:.0f} %"),
             f"{pick} (this one)".strip() if epoch == chosen else pick,
         )
     note = (

@@ -207,7 +207,7 @@ def _from_to(none: ConditionSheet, condition: ConditionSheet, label: str) -> str
 
 
 def _points(moved: PromptMovement) -> str:
-    return f"{100 * moved.refused_change:+.0f} points"
+    return f"{round(100 * moved.refused_change):+d} points"
 
 
 def _percent(value: float) -> str:

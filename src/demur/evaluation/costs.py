@@ -113,7 +113,7 @@ class AnswerLength:
     def __str__(self) -> str:
         if not self.change:
             return f"{self.tokens:.0f}"
-        return f"{self.tokens:.0f} ({self.change:+.0f})"
+        return f"{self.tokens:.0f} ({round(self.change):+d})"
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def remarks_on_choice(plan: Plan, history: Sequence[EpochRecord], epoch: int | N
     if scored.harmless <= allowed:
         return []
     return [
-        f"The prompt that is kept, after epoch {epoch}, refuses {scored.harmless:.1%} of the "
-        f"harmless validation queries by its scores, and --pick {pick} allows {allowed:.1%}: train "
-        "longer with --epochs, or give more harmless queries of the kinds that are refused."
+        f"The prompt that is kept, after epoch {epoch}, refuses {100 * scored.harmless:.1f} % of "
+        f"the harmless validation queries by its scores, and --pick {pick} allows "
+        f"{100 * allowed:.1f} %: train longer with --epochs, or give more harmless queries of the "
+        "kinds that are refused."
     ]

@@ -42,13 +42,18 @@ def answers_tables(costs: Sequence[Cost]) -> list[Table]:
     ]
 
 
+def _signed(tokens: float) -> str:
+    """A difference with its sign; what rounds to 0 has no minus."""
+    return f"{round(tokens, 1) + 0.0:+.1f}"
+
+
 def _row(cost: Cost) -> tuple[str, ...]:
     answers, length, other = cost.answers, cost.length, cost.other_language
     change = ""
     if length is not None and length.change is not None:
-        change = f"{length.change:+.1f}"
+        change = _signed(length.change)
         if length.interval is not None:
-            change += f" ({length.interval.low:+.1f} to {length.interval.high:+.1f})"
+            change += f" ({_signed(length.interval.low)} to {_signed(length.interval.high)})"
     return (
         cost.set,
         cost.prompt,

@@ -126,7 +126,7 @@ def _movements(sheet: Sheet) -> Table:
                 f"{one.moved.along_refusal:+.2f}",
                 f"{one.moved.along_refusal_whole:+.2f}",
                 f"{one.moved.length:.1f}",
-                f"{100 * one.refused_change:+.0f} points (p {p_value_text(one.p_value)})",
+                f"{round(100 * one.refused_change):+d} points (p {p_value_text(one.p_value)})",
             )
             for one in sheet.movements
         ),

@@ -187,8 +187,8 @@ def _judge(model: PreTrainedModel, example: _Example) -> Verdict:
     return Verdict(
         False,
         "difference",
-        f"the two paths differ by {worst:.2%} on it, and at most {most:.1%} is allowed in"
-        f" {_short(model.dtype)}",
+        f"the two paths differ by {100 * worst:.2f} % on it, and at most {100 * most:.1f} % is "
+        f"allowed in {_short(model.dtype)}",
     )
 
 

@@ -11,6 +11,7 @@ queries against it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -236,6 +237,6 @@ def _figures(measurement: Measurement) -> str:
     harmful = [rates[row] for row in measurement.queries.rows(harmful=True)]
     harmless = [rates[row] for row in measurement.queries.rows(harmful=False)]
     return (
-        f"{measurement.name}: harmful {sum(harmful) / len(harmful):.1%}, "
-        f"harmless {sum(harmless) / len(harmless):.1%} refused"
+        f"{measurement.name}: harmful {100 * fmean(harmful):.1f} %, "
+        f"harmless {100 * fmean(harmless):.1f} % refused"
     )

@@ -283,8 +283,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         if self._openings.coverage < _LEAST_COVERAGE:
             count, share = len(self._openings.ids), self._openings.coverage
             context.progress.message(
-                f"Only {share:.0%} of the refusals seen begin with one of the {count} refusal "
-                "openings, so the scores miss the others: give higher --openings or "
+                f"Only {100 * share:.0f} % of the refusals seen begin with one of the {count} "
+                "refusal openings, so the scores miss the others: give higher --openings or "
                 "--opening-tokens."
             )
 
