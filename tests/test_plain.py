@@ -16,7 +16,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.plain import PlainConsole, PlainStream, plain
+from demur.cli.plain import PlainConsole, PlainStream, make_streams_plain, plain
+from demur.cli.stages import TerminalProgress
 from tests.command_line import demur, mistake
 from tests.tiny import save_tiny_model
 
@@ -60,6 +61,40 @@ def test_a_console_keeps_its_own_colours_and_bars() -> None:
     assert "\x1b[31mx" in found
     assert "\x1b[2J" not in found
     assert "\x07" not in found
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_what_moves_on_a_terminal_moves_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    for each in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, each, terminal if each == name else io.StringIO())
+    make_streams_plain()
+    console = PlainConsole(stderr=name == "stderr", color_system="standard", width=80)
+    progress = TerminalProgress(console)
+    with progress.stage("Measuring", 2, "responses") as stage:
+        stage.advance()
+        print(f"said{HOSTILE.rstrip()}", file=getattr(sys, name))
+        stage.advance()
+    with console.status(Text(f"Answering{HOSTILE}")):
+        pass
+    console.print(Text("done", style="red"))
+    found = terminal.getvalue()
+    # Moving up and erasing lines is what the console does itself.
+    assert "\x1b[2K" in found
+    assert "\x1b[31mdone" in found
+    assert "\N{REPLACEMENT CHARACTER}[2K" not in found
+    assert "\N{REPLACEMENT CHARACTER}[0m" not in found
+    assert "2/2 responses" in found
+    assert "said" in found
+    assert not any(one in found for one in ("\x1b[2J", "\x1b]0;", "\x07", "\x08", "\u202e"))
 
 
 def test_what_other_packages_write_is_plain() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -29,6 +29,22 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    @property
+    def file(self) -> IO[str]:
+        """Where the console writes: the stream itself, past everything that stands before it.
+
+        While something moves on the terminal, `rich` puts a stream of its own before `PlainStream`,
+        and looks behind that one alone; the console's own colours and moves would be made plain.
+        """
+        found = super().file
+        while (inner := getattr(found, "rich_proxied_file", None)) is not None:
+            found = inner
+        return found
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
