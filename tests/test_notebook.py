@@ -89,7 +89,7 @@ def test_without_pandas_the_extra_is_named(
     comparison: Comparison, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
-    with pytest.raises(DemurError, match=r"install demur\[notebook\]"):
+    with pytest.raises(DemurError, match=r"run `pip install 'demur\[notebook\]'`"):
         comparison.to_pandas()
 
 

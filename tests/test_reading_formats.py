@@ -639,7 +639,7 @@ def test_damaged_logs_of_inspect(tmp_path: Path) -> None:
     if importlib.util.find_spec("zipfile_zstd") is None:
         zstd = whole.replace(b"\x08\x00", b"\x5d\x00")
         path.write_bytes(zstd)
-        assert "pip install 'demur[inspect]', or convert it with" in complaint(path)
+        assert "pip install 'demur[inspect]'`, or convert it with" in complaint(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("header.json", "{}")
     assert "holds no responses" in complaint(path)

@@ -298,7 +298,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"PAR1 and nothing")
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "pyarrow.parquet", None)
-        assert "is a Parquet file, which needs pyarrow: pip install" in complaints(path)
+        assert "is a Parquet file, which needs pyarrow: run `pip install" in complaints(path)
     arrow = pytest.importorskip("pyarrow")
     assert "is a damaged Parquet file" in complaints(path)
     parquet = pytest.importorskip("pyarrow.parquet")

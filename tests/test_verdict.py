@@ -349,3 +349,12 @@ def test_the_number_of_queries_that_would_show_a_difference() -> None:
     # (1.960 / 0.9945)^2 is 3.884 times; with three pairs (2.394 / 0.9945)^2 is 5.795 times.
     assert needed_queries(test_of(0.05, 0.32)) == 390
     assert needed_queries(test_of(0.05, 0.32), pairs=3) == 590
+
+
+def test_a_rate_that_rounds_to_ten_percent_has_no_digits_behind_the_point() -> None:
+    several: Refused = {
+        ("long", "held-out", "harmless"): first(249, 2500),
+        ("optimized", "held-out", "harmless"): first(275, 2500),
+    }
+    sentence = of(figures(several)).sentence
+    assert "11 % of 2500 harmless queries instead of 10 %" in sentence

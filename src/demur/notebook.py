@@ -48,5 +48,5 @@ def data_frame(
     try:
         import pandas
     except ImportError as error:
-        raise DemurError(f"Data frames need pandas: install {extra}.") from error
+        raise DemurError(f"Data frames need pandas: run `pip install '{extra}'`.") from error
     return pandas.DataFrame(list(rows), columns=list(columns))

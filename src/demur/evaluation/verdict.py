@@ -379,7 +379,7 @@ def _amount(rate: Rate, counted: bool) -> str:
     """A rate as a count, for example `91 of 100`, or in percent, for example `4.5 % of 200`."""
     if counted:
         return f"{rate.count:.0f} of {rate.queries}"
-    share = 100 * rate.value
+    share = round(100 * rate.value, 1)
     return f"{share:.{1 if 0 < share < 10 else 0}f} % of {rate.queries}"
 
 

@@ -33,8 +33,8 @@ def parquet_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise DemurError(
-            f"{name} is a Parquet file, which needs pyarrow: pip install 'demur[datasets]', or "
-            "save it as CSV or JSON Lines."
+            f"{name} is a Parquet file, which needs pyarrow: run `pip install 'demur[datasets]'`, "
+            "or save it as CSV or JSON Lines."
         ) from error
     with open_regular(path) as stream:
         _watch_all(stream, watch)
@@ -82,8 +82,8 @@ def log_rows(path: Path, watch: Watch | None = None) -> Iterator[Row]:
                 yield Row(place, parse_json(content.decode("utf-8"), place))
         except NotImplementedError as error:
             raise DemurError(
-                f"{name} is compressed with zstd: pip install 'demur[inspect]', or convert it with "
-                "`inspect log convert --to json`."
+                f"{name} is compressed with zstd: run `pip install 'demur[inspect]'`, or convert "
+                "it with `inspect log convert --to json`."
             ) from error
         except DemurError:
             raise

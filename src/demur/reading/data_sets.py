@@ -126,7 +126,7 @@ def _load(spec: DataSet) -> Any:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         raise DemurError(
-            "Data sets need the datasets package: pip install 'demur[datasets]'."
+            "Data sets need the package datasets: run `pip install 'demur[datasets]'`."
         ) from error
     except Exception as error:  # for example of an address of the hub that is none
         raise DemurError(
