@@ -101,18 +101,19 @@ def test_the_hub_reads_the_results_of_the_prompt_from_the_metadata() -> None:
     results = (result("none", "none", 41), result("this", "x", 57))
     measured = (Fact("held-out queries", "my set"), Fact("judge", "paper"))
     text = model_card(prompt(results=results, measured=measured), "org/name", Card())
-    card = ModelCard(text)
-    assert card.data.model_name == "org/name"
+    data: Any = ModelCard(text).data
+    assert data.model_name == "org/name"
     found = [
         (one.task_type, one.dataset_name, one.metric_name, one.metric_value)
-        for one in card.data.eval_results or ()
+        for one in data.eval_results
     ]
     assert found == [
         ("text-generation", "my set, harmful", "Harmful queries refused (%)", 57.0),
         ("text-generation", "my set, harmless", "Harmless queries refused (%)", 6.0),
     ]
     text = model_card(prompt(results=results), "org/name", Card())
-    assert ModelCard(text).data.eval_results[0].dataset_name == "held-out queries, harmful"
+    data = ModelCard(text).data
+    assert data.eval_results[0].dataset_name == "held-out queries, harmful"
 
 
 def test_without_results_the_card_says_so() -> None:
