@@ -380,7 +380,7 @@ def test_the_command_shows_rows_and_finds_mistakes_early(
         (["--limit", "0"], "--limit"),
         (["--served-model", "x"], "Without --endpoint"),
         (["--endpoint", "http://127.0.0.1:9/v1"], "With --endpoint"),
-        (["no-such-run"], "no-such-run is not the folder of a run"),
+        (["no-such-run"], "no-such-run is not the folder of a run: check the path, or give a"),
         (["q.txt"], "q.txt is a safety prompt and not a run: give it with --prompt"),
         (["saved"], "saved is a safety prompt and not a run: give it with --prompt"),
         (["long"], "long is a safety prompt and not a run: give it with --prompt"),

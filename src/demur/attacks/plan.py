@@ -234,6 +234,11 @@ def _run(folder: str | None) -> Run | None:
         )
     if _is_prompt(folder):
         raise DemurError(f"{folder:.200} is a safety prompt and not a run: give it with --prompt.")
+    if not Path(folder).exists():  # a model's name, for other commands take it in this place
+        raise DemurError(
+            f"{folder:.200} is not the folder of a run: check the path, or give a model with "
+            "--model."
+        )
     return Run.load(folder)
 
 
