@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, JustifyMethod, OverflowMethod, RenderableType
@@ -70,13 +71,13 @@ class NameText(Text):
 class NamesTable(Table):
     """A table whose cells and headings break names between their parts."""
 
-    def add_column(self, header: RenderableType = "", *options: object, **named: object) -> None:
+    def add_column(self, header: RenderableType = "", *options: Any, **named: Any) -> None:
         """Add a column; see `rich.table.Table.add_column`."""
-        super().add_column(_as_name(header), *options, **named)  # type: ignore[arg-type]
+        super().add_column(_as_name(header), *options, **named)
 
-    def add_row(self, *cells: RenderableType | None, **options: object) -> None:
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row; see `rich.table.Table.add_row`."""
-        super().add_row(*map(_as_name, cells), **options)  # type: ignore[arg-type]
+        super().add_row(*map(_as_name, cells), **options)
 
 
 def _as_name(cell: RenderableType | None) -> RenderableType:
