@@ -162,8 +162,9 @@ def test_on_paper_nothing_asks_to_be_pressed(browser: Browser, tmp_path: Path) -
     browser.open(write_report(finished_run(tmp_path / "run")))
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        for selector in ("#filters", "#theme", "#more", ".scatter .controls"):
+        for selector in ("#filters", "#theme", "#more", ".scatter .controls input"):
             assert not browser.find(selector).is_displayed()
+        assert browser.find(".scatter .controls svg.key").is_displayed()  # what the marks mean
         assert browser.find(".dots").is_displayed()
         paper = browser.run("return getComputedStyle(document.body).backgroundColor")
         assert paper == "rgb(255, 255, 255)"
