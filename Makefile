@@ -1,13 +1,13 @@
 # `make demo` runs the main job on the default model; `make test` runs lint, types and tests.
 # Both build their own environment in .venv, with the versions of constraints.txt.
-# Four sets of tests run apart from `make test`: `make inspect`, `make capability`, `make cluster` and
-# `make reference`. `make package` builds and tries the wheel, `make docs` builds the site, `make
+# Five sets of tests run apart from `make test`: `make inspect`, `make capability`, `make cluster`,
+# `make space` and `make reference`. `make package` builds and tries the wheel, `make docs` builds the site, `make
 # engines` runs an export in other engines.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit inspect capability cluster reference engines package docs format clean
+.PHONY: demo test lint types unit inspect capability cluster space reference engines package docs format clean
 
 demo: .venv/installed
 	$(BIN)/demur optimize
@@ -39,6 +39,10 @@ capability: .venv/installed-lm-eval
 # Two workers of a Ray cluster on this machine.
 cluster: .venv/installed-ray
 	$(BIN)/python -m pytest tests/test_study_cluster.py tests/test_study_cluster_storage.py
+
+# The page that examples/space puts on the hub, with gradio.
+space: .venv/installed-space
+	$(BIN)/python -m pytest tests/test_examples.py
 
 # Needs the published data in ../shared/reference or in the folder DEMUR_REFERENCE.
 reference: .venv/installed-dev
@@ -104,6 +108,10 @@ format: .venv/installed-dev
 
 .venv/installed-ray: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	touch $@
+
+.venv/installed-space: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[space]'
 	touch $@
 
 .venv/installed-lm-eval: .venv/installed-dev

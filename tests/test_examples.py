@@ -93,7 +93,7 @@ def test_the_space_has_a_header_that_the_hub_reads() -> None:
     assert (EXAMPLES / "space" / found["app_file"]).is_file()
     assert len(found["short_description"]) <= 60  # the hub's limit
     needed = (EXAMPLES / "space/requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert "demur" in needed
+    assert "demur[space]" in needed
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gradio
+try:
+    import gradio
+except ImportError as missing:
+    raise SystemExit("error: The page needs gradio: run `pip install 'demur[space]'`.") from missing
 
 from demur import ChatModel, Condition, DemurError, Dialogue, SafetyPrompt
 from demur.chat.engine import SamplingSettings
