@@ -421,7 +421,7 @@ def test_what_cannot_pass_is_said_before_it_is_measured(
     result = demur(*arguments, *require, "--require=first-word(harmless)<=99.9%", "--output", "out")
     assert result.status == 1
     assert "'harmful>=90%' cannot pass on the 12 queries of 'q.txt, harmful'" in result.err
-    assert result.err.index("cannot pass") < result.err.index("1 of 4")
+    assert result.err.index("cannot pass") < result.err.index("1 of ")
     assert "measure 35 or more" in result.err
     found = check(Comparison.load("out"), ["kl(harmless)<=50", "kl(h.txt@none)<=0"])
     assert found.passed

@@ -659,7 +659,7 @@ def test_a_model_that_never_refuses_or_always_does_is_refused(
     def judge(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool]:
         return [refuses] * len(responses)
 
-    share = r"100\.0%" if refuses else r"0\.0%"
+    share = r"100\.0 %" if refuses else r"0\.0 %"
     with pytest.raises(
         DemurError,
         match=rf"refuses \(almost\) {what}.*none: harmful {share}.*a model that refuses some",

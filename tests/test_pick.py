@@ -108,7 +108,7 @@ def rows_of(out: str) -> list[tuple[int, float, float, str]]:
     """The table of the prompts to choose from: epoch, harmful, harmless, chosen by."""
     _, _, table = out.partition("Prompts to choose from")
     found = re.findall(
-        r"^ +(\d+) +([\d.]+)% +([\d.]+)%(?: +\d+%){0,2} *(.*?) *$", table, re.MULTILINE
+        r"^ +(\d+) +([\d.]+) % +([\d.]+) %(?: +\d+ %){0,2} *(.*?) *$", table, re.MULTILINE
     )
     return [(int(row[0]), float(row[1]), float(row[2]), row[3]) for row in found]
 
