@@ -78,7 +78,7 @@ def test_the_command_and_those_on_its_run(server: Endpoint, place: Path) -> None
     assert "optimized" in (place / "report.html").read_text()
     done(demur("push", "run", "somebody/prompt", "--dry-run", "pushed"))
     card = (place / "pushed" / "README.md").read_text()
-    assert "Its wording was found with [GEPA](https://arxiv.org/abs/2507.19457)" in card
+    assert "Its wording was found with the method [GEPA](https://arxiv.org/abs/2507.19457)" in card
     assert "hand-written safety prompt:" not in card
     assert server.url not in card
     assert server.requests == []
