@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,11 +131,24 @@ def held(notes: Path) -> list[int]:
     return [int(one) for one in file.read_text().split()] if file.exists() else []
 
 
+def release(place: Path, notes: Path) -> None:
+    """Let both runs go on once they have begun; one worker alone cannot begin both."""
+    deadline = time.monotonic() + SECONDS
+    while len(prepared(place)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for seed in (0, 1):
+        (notes / f"hold-{seed}").unlink()
+
+
 def test_two_machines_do_what_one_process_does(
-    address: str, caches: Path, place: Path, alone: Path
+    address: str, caches: Path, place: Path, notes: Path, alone: Path
 ) -> None:
+    for seed in (0, 1):
+        (notes / f"hold-{seed}").touch()
     study = Study.load("small.toml", "out", f"file://{place}/there")
-    found = study.run(SilentProgress(), RayCluster(address))
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(release, place, notes)
+        found = study.run(SilentProgress(), RayCluster(address))
     assert len(found.done) == 6
     assert content(place / "out") == content(alone / "out")
     assert len({pid for pid, _ in prepared(place)}) == 2, "two workers"
