@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from demur import Study
+from demur.progress import SilentProgress
 from tests.tiny_study import FILE, write_study
 
 # A judge that notes how many responses it judges, and a method that notes which run it prepares.
@@ -58,6 +62,14 @@ def write_stored(folder: Path, *, seeds: int = 1, methods: int = 1) -> Path:
     head = _HEAD.replace("{folder}/", "").replace('"tiny"', '"{folder}/tiny"')
     head = head.replace("seeds = [0, 1]", f"seeds = {list(range(seeds))}")
     return write_study(folder, text=head + _METHODS + (_SECOND if methods == 2 else ""))
+
+
+def do_alone(folder: Path, file: Path) -> None:
+    """Do the study of `write_stored` in its folder, in this process and without a storage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("NOTES", str(folder / "notes"))
+        Study.load(file, "out").run(SilentProgress())
 
 
 def judged(folder: Path) -> int:

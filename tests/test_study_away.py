@@ -26,7 +26,7 @@ from demur.study.storage import Storage
 from demur.study.travel import CellStorage
 from demur.study.work import do_study
 from demur.study.worker import Worker
-from tests.stored_study import content, judged, write_stored
+from tests.stored_study import content, do_alone, judged, write_stored
 
 
 @pytest.fixture(autouse=True)
@@ -100,10 +100,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of five cells, which this process has done without a storage."""
     folder = tmp_path_factory.mktemp("alone")
     file = write_stored(folder, methods=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("NOTES", str(folder / "notes"))
-        Study.load(file, "out").run(SilentProgress())
+    do_alone(folder, file)
     return folder
 
 

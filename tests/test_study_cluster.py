@@ -6,16 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from demur import Comparison, FinishedStudy, RayCluster, Study
 from tests.command_line import demur, done, mistake
-from tests.tiny_study import FILE, write_study
+from tests.tiny_study import FILE, wait_until, write_study
 
 try:
     import ray
@@ -131,14 +130,6 @@ def start(file: Path, address: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not reached():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-
-
 def same(found: Path, expected: Path, cells: int) -> None:
     """Check that every cell has the results that one process had."""
     study = FinishedStudy.load(found)
@@ -169,7 +160,7 @@ def test_a_lost_workers_cell_is_done_again(address: str, file: Path, alone: Path
     hold = file.parent / "hold-1"
     hold.touch()
     process = start(file, address)
-    wait_until(lambda: bool(seeds_of(file)["1"]), process)
+    wait_until(lambda: bool(seeds_of(file)["1"]), process, SECONDS)
     (held,) = (pid for pid, _, seed in prepared(file) if seed == "1")
     os.kill(int(held), signal.SIGKILL)
     hold.unlink()
@@ -185,7 +176,7 @@ def test_a_killed_command_goes_on(address: str, file: Path, alone: Path) -> None
     hold.touch()
     process = start(file, address)
     first = file.parent / "out/runs/tiny/calm-one-seed-0/results.json"
-    wait_until(lambda: first.exists() and bool(seeds_of(file)["1"]), process)
+    wait_until(lambda: first.exists() and bool(seeds_of(file)["1"]), process, SECONDS)
     process.kill()
     process.communicate()
     before = first.stat().st_mtime_ns

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import pytest
 
 from demur import RayCluster, Study
 from demur.progress import SilentProgress
-from tests.stored_study import content, judged, prepared, write_stored
+from tests.stored_study import content, do_alone, judged, prepared, write_stored
+from tests.tiny_study import wait_until
 
 try:
     from ray import cluster_utils
@@ -81,10 +82,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of six cells, which this process has done without a storage."""
     folder = tmp_path_factory.mktemp("alone")
     file = written(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("NOTES", str(folder / "notes"))
-        Study.load(file, "out").run(SilentProgress())
+    do_alone(folder, file)
     return folder
 
 
@@ -116,14 +114,6 @@ def start(place: Path, address: str, output: str = "out") -> subprocess.Popen[st
     return subprocess.Popen(
         command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-
-
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not reached():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
 
 
 def held(notes: Path) -> list[int]:
@@ -166,7 +156,7 @@ def test_a_worker_that_is_killed_in_mid_cell(
 ) -> None:
     (notes / "hold-1").touch()
     process = start(place, address)
-    wait_until(lambda: "1" in [seed for _, seed in prepared(place)], process)
+    wait_until(lambda: "1" in [seed for _, seed in prepared(place)], process, SECONDS)
     (pid,) = (pid for pid, seed in prepared(place) if seed == "1")
     os.kill(pid, signal.SIGKILL)
     (notes / "hold-1").unlink()
@@ -182,7 +172,7 @@ def test_a_worker_that_is_killed_in_mid_transfer(
 ) -> None:
     (notes / "hold-put").touch()
     process = start(place, address)
-    wait_until(lambda: bool(held(notes)), process)
+    wait_until(lambda: bool(held(notes)), process, SECONDS)
     assert not list((place / "there/cells").rglob("*.json"))
     os.kill(held(notes)[0], signal.SIGKILL)
     (notes / "hold-put").unlink()
@@ -198,7 +188,9 @@ def test_a_command_that_is_killed_goes_on_elsewhere(
     (notes / "hold-1").touch()
     process = start(place, address)
     stored = place / "there/cells/runs/tiny/calm-one-seed-0.json"
-    wait_until(lambda: stored.exists() and "1" in [one for _, one in prepared(place)], process)
+    wait_until(
+        lambda: stored.exists() and "1" in [one for _, one in prepared(place)], process, SECONDS
+    )
     process.kill()
     process.communicate()
     (notes / "hold-1").unlink()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.tiny import save_tiny_model
@@ -74,3 +77,12 @@ def write_study(folder: Path, *, text: str = FILE, model: bool = True) -> Path:
     file = folder / "small.toml"
     file.write_text(text.format(folder=folder))
     return file
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str], seconds: float) -> None:
+    """Wait until a running command has come to a point; it must get there within some seconds."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)

@@ -149,6 +149,15 @@ def _may_run(path: Path, process: int) -> bool:
     with suppress(OSError):
         if time.time() - path.lstat().st_mtime > _DAY:
             return False  # its number belongs to another process by now
+    return is_running(process)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this machine may still run; True where that cannot be told.
+
+    Args:
+        process: its number, 1 or more.
+    """
     if os.name != "posix":  # there, asking for a process would end it
         return True
     try:

@@ -136,13 +136,9 @@ def read_record(path: Path, kind: type[Record], format: str, *, in_work: bool = 
             "again in a new folder."
         )
     try:
-        content = canonical(document["content"])
-        if hashlib.sha256(content).hexdigest() != document["sha256"]:
-            raise ValueError("the checksum differs")
-        record = _validated(kind, content)
+        return _checked(kind, document)
     except (KeyError, ValueError, RecursionError) as error:
         raise damaged(path) from error
-    return record
 
 
 def record_from(data: bytes, kind: type[Record], format: str) -> Record:
@@ -159,13 +155,18 @@ def record_from(data: bytes, kind: type[Record], format: str) -> Record:
     """
     try:
         document = json.loads(data, object_pairs_hook=_each_once)
-        content = canonical(document["content"])
         if document["format"] != f"demur {format}" or document["version"] != VERSION:
             raise ValueError("it holds something else")
-        if hashlib.sha256(content).hexdigest() != document["sha256"]:
-            raise ValueError("the checksum differs")
+        return _checked(kind, document)
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError("it is no record") from error
+
+
+def _checked(kind: type[Record], document: Any) -> Record:
+    """The record in a document whose checksum is right."""
+    content = canonical(document["content"])
+    if hashlib.sha256(content).hexdigest() != document["sha256"]:
+        raise ValueError("the checksum differs")
     return _validated(kind, content)
 
 

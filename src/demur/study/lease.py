@@ -19,6 +19,7 @@ from secrets import token_hex
 from demur.errors import DemurError
 from demur.progress import Progress
 from demur.study.storage import Storage
+from demur.temporary import is_running
 
 LEASE = "command.json"
 
@@ -137,14 +138,6 @@ def _has_ended(content: bytes) -> bool:
     """Whether a command that ran on this machine runs no more."""
     found = _read(content)
     process = found.get("process")
-    if found.get("host") != socket.gethostname() or not isinstance(process, int):
+    if found.get("host") != socket.gethostname() or not isinstance(process, int) or process < 1:
         return False
-    if os.name != "posix" or process < 1:  # there, asking for a process would end it
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False
+    return not is_running(process)
