@@ -8,13 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from demur import processes
 from demur.markdown import printable
 from demur.progress import Progress, SilentProgress, Stage, StagePlan
 
 
 def default_progress() -> Progress:
-    """What shows the progress where nobody says: bars where a person looks, else nothing."""
-    return BarProgress() if _in_notebook() or sys.stderr.isatty() else SilentProgress()
+    """What shows the progress where nobody says: bars where a person looks, else nothing.
+
+    Of processes that share a model, the first one shows it.
+    """
+    shows = processes.is_first() and (_in_notebook() or sys.stderr.isatty())
+    return BarProgress() if shows else SilentProgress()
 
 
 class BarProgress:

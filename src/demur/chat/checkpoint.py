@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from demur import processes
+from demur.chat.dividing import check_divisible, dividing_options, is_divided
 from demur.chat.hardware import available_memory
 from demur.chat.weight_checks import (
     Weights,
@@ -226,8 +228,10 @@ def load_weights(
 ) -> PreTrainedModel:
     """Load the folder's weights onto `device`, or over all devices if `spread` is set.
 
+    Of processes that were started together, each loads its part.
+
     Raises:
-        DemurError: weights are missing, damaged, or too large for the memory.
+        DemurError: weights are missing, damaged, or too large for the memory, or cannot be divided.
     """
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     weights = list_weights(weight_files(folder, name), name)
@@ -238,11 +242,14 @@ def load_weights(
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
+    if is_divided():
+        check_divisible(config, name)
+        options |= dividing_options()
     if spread:
         options["device_map"] = "auto"
     else:
         needed = int(weights.count * (0.7 if quantization else dtype.itemsize))
-        require_memory(needed, device, name)
+        require_memory(needed // processes.count(), device, name)
         if quantization is not None:
             options["device_map"] = {"": device}
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from demur import processes
 from demur.chat.allocator import kept_memory
 from demur.errors import DemurError
 
@@ -92,7 +93,7 @@ def available_memory(device: torch.device) -> int:
 
     On the processor: what the operating system calls available, or what is left of the control
     group's limit (containers) where that is less; and what this process keeps for itself. On a GPU
-    too, what torch keeps counts.
+    too, what torch keeps counts. Processes that share a model on this machine share its memory.
     """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -101,7 +102,7 @@ def available_memory(device: torch.device) -> int:
         limit = torch.mps.recommended_max_memory()
         return max(0, int(limit - torch.mps.driver_allocated_memory()))
     candidates = [_system_memory(), *_control_group_memory()]
-    return max(0, min(candidates)) + kept_memory()
+    return max(0, min(candidates)) // processes.count_here() + kept_memory()
 
 
 def _cpu_multiplies_bfloat16() -> bool:

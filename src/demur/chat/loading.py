@@ -26,6 +26,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.configuration import check_layers, load_config
 from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
+from demur.chat.dividing import device_of_process, is_divided
 from demur.chat.download import pull
 from demur.chat.engine.forward import input_device
 from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
@@ -105,6 +106,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a causal language model and its tokenizer.
 
+    Of processes that were started together, each loads its part of the model.
+
     Args:
         spec: a catalog name, a GGUF file, a model folder, or the name of a model on the hub (see
             `HubModel`), tried in this order.
@@ -124,7 +127,14 @@ def load_model(
     """
     progress = progress or default_progress()
     spread = device == "auto"
-    chosen_device = choose_device(None if spread else device)
+    divided = is_divided()
+    if divided and (spread or quantization is not None):
+        raise DemurError(
+            "Several processes share the model already: leave out --device auto and --quantization."
+        )
+    chosen_device = (
+        device_of_process(device) if divided else choose_device(None if spread else device)
+    )
     chosen_dtype, reason = choose_dtype(dtype, chosen_device)
     _require_packages(spread, quantization)
 
@@ -151,7 +161,7 @@ def load_model(
             folder = dequantized_folder(
                 origin.path, origin.key, origin.name, chosen_dtype, progress
             )
-        if origin.key and not spread and quantization is None:
+        if origin.key and not (spread or divided) and quantization is None:
             model, tokenizer = open_dequantized(folder, origin.name, chosen_dtype, chosen_device)
         else:
             config = load_config(folder, origin.name, trust_remote_code)

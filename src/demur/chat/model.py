@@ -13,6 +13,7 @@ from demur.chat.allocator import keep_freed_memory as tell_allocator
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.checkpoint import explained_errors
 from demur.chat.checks import require_condition, require_queries
+from demur.chat.dividing import device_name
 from demur.chat.engine import (
     Engine,
     PartialLoss,
@@ -167,7 +168,7 @@ class ChatModel(ModelInputs):
             name=self.name,
             identity=self.identity,
             dtype=str(self.dtype).removeprefix("torch."),
-            device=str(self.device),
+            device=device_name(self.device),
             quantization=self.quantization,
             chat_template=self.renderer.fingerprint,
             prefix_sharing=self.engine.shares_prefix,

@@ -68,7 +68,7 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
     for key, weight in model.named_parameters():
         if not weight.is_floating_point() or weight.device.type == "meta":
             continue
-        if not _all_finite(weight.detach()):
+        if not _all_finite(_own_part(weight.detach())):
             raise DemurError(
                 f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
                 "get its weights again."
@@ -82,6 +82,12 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
                 f"{name} has tables that are not numbers ({key} holds NaN or infinity), made of "
                 "settings that cannot be right; download it again."
             )
+
+
+def _own_part(weights: torch.Tensor) -> torch.Tensor:
+    """What this process has of weights that are divided among several."""
+    to_local = getattr(weights, "to_local", None)
+    return weights if to_local is None else to_local()
 
 
 def _all_finite(weights: torch.Tensor) -> bool:

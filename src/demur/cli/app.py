@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from demur import processes
 from demur.cli.interrupts import INTERRUPTED, MESSAGE, Interrupts
-from demur.cli.screen import errors, show_error
+from demur.cli.screen import errors
+from demur.cli.together import quiet_others, require_together, show_failure
 from demur.cli.usage import PROGRAM, without_types
 from demur.cli.verbs import OPTIMIZE, SUMMARIES, VERBS, Verb, verb_of
 from demur.errors import DemurError, is_text
@@ -96,11 +98,12 @@ def main() -> None:
     """
     arguments = sys.argv[1:] or ["--help"]
     try:
+        quiet_others()
         _require_text(arguments)
         status = _run(arguments)
     except DemurError as error:
         if Interrupts.current is None or Interrupts.current.status is None:  # else it came of that
-            show_error(f"error: {error}")
+            show_failure(f"error: {error}")
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
@@ -109,11 +112,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        show_error(f"error: {_explained_system_error(error)}")
+        show_failure(f"error: {_explained_system_error(error)}")
         sys.exit(2)
     except MemoryError:
-        show_error("error: The memory is full: give smaller settings or inputs, or free some.")
+        show_failure("error: The memory is full: give smaller settings or inputs, or free some.")
         sys.exit(2)
+    except RuntimeError as error:
+        if not processes.is_lost(error):
+            raise
+        show_failure("error: Another process of this command has ended: see what it said.")
+        sys.exit(2)
+    processes.leave()
     if status == INTERRUPTED and Interrupts.current is None:
         errors.print(f"\n{MESSAGE}")
     sys.exit(status)
@@ -146,6 +155,7 @@ def _explained_system_error(error: OSError) -> str:
 def _run(arguments: list[str]) -> int:
     """Run a command line, and return its status."""
     verb = verb_of(arguments[0])
+    require_together(verb)
     arguments = [verb, *arguments[1:]]
     method = None
     if verb == OPTIMIZE:

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import NoReturn
 
+from demur import processes
+
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C and after SIGTERM."""
 
@@ -82,9 +84,9 @@ class Interrupts:
         self.leave()
 
     def tell(self) -> None:
-        """Say how to go on, once."""
+        """Say how to go on, once; of processes that share a model, the first one does."""
         with self._lock:
-            if self._told:
+            if self._told or not processes.is_first():
                 return
             self._told = True
         # Not through `sys.stderr`, whose lock the main thread may hold.
@@ -93,6 +95,7 @@ class Interrupts:
 
     def leave(self) -> NoReturn:
         """End the process at once: closing everything can take seconds."""
+        processes.remove_copies()
         os._exit(INTERRUPTED if self.status is None else self.status)
 
     @contextmanager

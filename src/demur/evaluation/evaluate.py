@@ -225,7 +225,9 @@ def run_evaluation(
         return found
     answerer.check(work.all_tasks, progress)
     is_new = not path.exists()
-    with WorkFolder.alone(path, record, KIND, progress):
+    with WorkFolder.alone(path, record, KIND, progress) as folder:
+        if folder.path != path:  # a copy, where another process writes to the folder itself
+            work = _Work(answerer, chosen, record, folder.path, progress, lenders)
         try:
             comparison = work.run()
         except DemurError:

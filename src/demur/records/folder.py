@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from demur import processes
 from demur.errors import DemurError, is_text
 from demur.progress import Progress
 from demur.records.codec import (
@@ -91,7 +92,8 @@ class WorkFolder(Generic[Settings]):
     ) -> Iterator[WorkFolder[Settings]]:
         """Do what `start` does, and keep other processes from working in the folder.
 
-        One that works there already is waited for.
+        One that works there already is waited for. Of processes that share a model the first one
+        gets the folder, and each other one a copy of it.
 
         Args:
             path: as for `start`.
@@ -100,12 +102,17 @@ class WorkFolder(Generic[Settings]):
             progress: receives a message where another process is waited for.
 
         Raises:
-            DemurError: as for `start`.
+            DemurError: as for `start`, or this process does not see the folder of the first one.
         """
+        processes.require_connected()
+        if not processes.is_first():
+            yield cls.start(processes.own_folder(path), settings, kind)
+            return
         while True:
             folder = cls.start(path, settings, kind)
             with _locked(path, progress) as is_here:
                 if is_here:
+                    processes.own_folder(path)
                     yield folder
                     return
 

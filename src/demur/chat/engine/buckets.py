@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from demur import processes
+
 Result = TypeVar("Result")
 
 OVERHEAD_TOKENS = 48
@@ -100,13 +102,14 @@ def halving(
         What `work` returned and the amount that worked, to start from next time.
 
     Raises:
-        Whatever `work` raises for another reason, or at the least amount.
+        Whatever `work` raises for another reason, at the least amount, or where several processes
+        share the model, since the others go on with the whole amount.
     """
     while True:
         try:
             return work(amount), amount
         except (RuntimeError, MemoryError) as error:
-            if amount <= least or not is_out_of_memory(error):
+            if amount <= least or not is_out_of_memory(error) or processes.count() > 1:
                 raise
             amount = max(least, amount // 2)
         release()

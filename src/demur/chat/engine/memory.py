@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel
 
+from demur import processes
 from demur.chat.engine.architecture import shape_of
 from demur.chat.engine.forward import input_device
 from demur.chat.engine.inputs import Inputs
@@ -75,7 +76,7 @@ def ceilings(model: PreTrainedModel) -> Ceilings:
 
 def room_for(model: PreTrainedModel) -> Room:
     """Estimate how many tokens of `model` fit in what memory is free on its device."""
-    free = SHARE * available_memory(input_device(model))
+    free = SHARE * _free_bytes(model)
     activations = activation_bytes(model)
     most = ceilings(model)
     # Reading holds a layer's activations and all keys and values; a gradient needs every layer's.
@@ -90,7 +91,7 @@ def room_for(model: PreTrainedModel) -> Room:
 
 def slots_for(model: PreTrainedModel, capacity: int) -> int:
     """Estimate how many sequences of `capacity` tokens can be sampled at once."""
-    free = SHARE * available_memory(input_device(model))
+    free = SHARE * _free_bytes(model)
     logits = 3 * 4 * shape_of(model).vocabulary  # float32, sorted and summed on the way to a draw
     return _power_of_two(free / (capacity * cache_bytes(model) + logits), ceilings(model).slots)
 
@@ -176,7 +177,7 @@ def require_room(
     needed = sampling_bytes(model, inputs, new_tokens)
     if trained:
         needed = max(needed, step_bytes(model, inputs, [longest]))
-    free = available_memory(device)
+    free = _free_bytes(model)
     if needed <= free:
         return
     prefix, own = len(inputs.prefix), max(inputs.lengths)
@@ -193,6 +194,11 @@ def require_room(
         f"{name} needs {needed / 1e9:.2g} GB beside its weights for the longest query alone, and "
         f"{device} has {free / 1e9:.2g} GB free: {', '.join(fixes[:-1])}, or {fixes[-1]}."
     )
+
+
+def _free_bytes(model: PreTrainedModel) -> int:
+    """Bytes that are free on the model's device; the fewest of all processes that share it."""
+    return processes.smallest(available_memory(input_device(model)))
 
 
 def _power_of_two(amount: float, most: int) -> int:

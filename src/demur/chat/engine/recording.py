@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+from demur import processes
 from demur.chat.engine.forward import input_device
 
 Work = Callable[[], None]
@@ -80,13 +81,15 @@ class CudaRecorder:
 def recorder_for(model: PreTrainedModel) -> Recorder | None:
     """A recorder for the model's device; None where there is none, or the model moves about.
 
+    Processes that share a model record nothing: what they tell each other must run as it is.
+
     Args:
         model: a causal language model.
     """
     device = input_device(model)
     spread = len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1
     quantized = getattr(model, "hf_quantizer", None) is not None
-    if device.type != "cuda" or spread or quantized:
+    if device.type != "cuda" or spread or quantized or processes.count() > 1:
         return None
     if any(part.device != device for part in model.parameters()):
         return None
