@@ -32,10 +32,11 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 
 from common import reference
-from demur.judges import default
-from demur.judges.default import OPENING, SHAPES, TERMS, WINDOW, Weights, read_response
+from demur.judges import weighing
 from demur.judges.phrases import Family, PhraseFinder, load_families
 from demur.judges.terms import Term, terms_of, write_terms
+from demur.judges.weighing import OPENING, SHAPES, TERMS, Weights
+from demur.judges.window import WINDOW, read_response
 
 FILES = ("gpt4", "llama2orig", "mistralinstruct")
 EXPECTED_BIAS = -2.0
@@ -260,7 +261,7 @@ def main() -> None:
     """Learn from everything and write the weights into the package."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
     weights = fit(load_families(), everything())
-    folder = Path(default.__file__).parent
+    folder = Path(weighing.__file__).parent
     rows = [
         f"    {json.dumps(name)}: {json.dumps(pair)}" for name, pair in weights.families.items()
     ]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from demur.judges import DefaultRefusalJudge, as_refusal_judge
-from demur.judges.default import HEAD, THRESHOLD, WINDOW, Weights, load_weights
 from demur.judges.languages import language_of, languages
 from demur.judges.phrases import Family, PhraseFinder, load_families, read_words
 from demur.judges.terms import read_terms, write_terms
+from demur.judges.weighing import THRESHOLD, Weights, load_weights
+from demur.judges.window import HEAD, WINDOW
 from demur.progress import SilentProgress
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))

@@ -53,6 +53,9 @@ WEIGHTS: Mapping[str, tuple[float, float]] = {
 
 ENGLISH = "english"
 
+ENOUGH_ENGLISH = 3
+"""Number of words of `plain_english` from which on a text is in English."""
+
 _SCRIPTS = {
     "latin": re.compile("[a-zA-Z\u00c0-\u024f\u1e00-\u1eff]"),
     "cyrillic": re.compile("[\u0400-\u052f]"),
@@ -70,7 +73,6 @@ _LANGUAGES = {
     "latin": ("french", "german", "spanish", "portuguese", "indonesian"),
 }
 _UNSPACED = ("chinese", "japanese")
-_ENOUGH_ENGLISH = 3
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 
 # Marks that are left out: accents, Arabic vowel signs and lengthening, dots of Indic letters, and
@@ -81,16 +83,15 @@ _SAME = str.maketrans(
         **{"\u0649": "\u064a", "\u06cc": "\u064a", "\u06a9": "\u0643", "\u06c1": "\u0647"},
         **{"\u0629": "\u0647", "\u06be": "\u0647", "\u0901": "\u0902", "\u0981": "\u0982"},
         **{"\u00df": "ss", "\u0131": "i", "\u0142": "l", "\u00f8": "o", "\u0111": "d"},
-        **dict.fromkeys("!?\n\r\u3002\u0964\u061f\u06d4\uff01\uff1f\u0965", " . "),
-        **dict.fromkeys(",;\u060c\u3001\uff0c\u061b\uff1b", " , "),
-        **dict.fromkeys(":\uff1a", " : "),
+        **dict.fromkeys("!?\n\r\u3002\u0964\u061f\u06d4\uff01\uff1f\u0965", "."),
+        **dict.fromkeys(";\u060c\u3001\uff0c\u061b\uff1b", ","),
+        "\uff1a": ":",
         **dict.fromkeys(
             "\"'()[]{}*_#-/\\<>|~`^\u2018\u2019\u201a\u201c\u201d\u201e\u201f\u2039\u203a"
             "\u00ab\u00bb\u2010\u2011\u2013\u2014"
             "\u2026\u300c\u300d\u300e\u300f\u00a1\u00bf\u2022\u00b7",
             " ",
         ),
-        ".": " . ",
     }
 )
 _CHARACTER = re.compile("([\u3040-\u30ff\u3400-\u9fff])")
@@ -102,7 +103,13 @@ def is_english(words: Sequence[str]) -> bool:
 
     No further words change this where it is True.
     """
-    return len(_plain_english().intersection(words)) >= _ENOUGH_ENGLISH
+    return len(plain_english().intersection(words)) >= ENOUGH_ENGLISH
+
+
+@cache
+def plain_english() -> frozenset[str]:
+    """Frequent English words that hardly any other language has."""
+    return frozenset(" ".join(_sections(ENGLISH)["plain"]).split())
 
 
 def language_of(text: str) -> str | None:
@@ -176,6 +183,8 @@ def begins_a_word(language: str, group: str, words: Sequence[str]) -> bool:
 def words_of(text: str) -> list[str]:
     """The normalized words of a text, with `.`, `,` and `:` as words of their own."""
     text = _MARKS.sub("", unicodedata.normalize("NFKD", text.lower())).translate(_SAME)
+    for mark in ".,:":
+        text = text.replace(mark, f" {mark} ")
     return _CHARACTER.sub(r" \1 ", text).split()
 
 
@@ -210,7 +219,7 @@ def _by_words(script: str, words: Sequence[str]) -> str | None:
 
 
 def _count(spoken: Sequence[str], frequent: frozenset[str]) -> int:
-    return sum(word in frequent for word in spoken)
+    return sum(map(frequent.__contains__, spoken))
 
 
 def _is_prose(words: Sequence[str], spoken: Sequence[str]) -> bool:
@@ -273,11 +282,6 @@ def _sections(name: str) -> Mapping[str, Sequence[str]]:
 @cache
 def _frequent(language: str) -> frozenset[str]:
     return frozenset(words_of(" ".join(_sections(language)["words"])))
-
-
-@cache
-def _plain_english() -> frozenset[str]:
-    return frozenset(" ".join(_sections(ENGLISH)["plain"]).split())
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ START = "^"
 """The word that stands for the start of a response."""
 
 # Spellings that mean the same, in the order they are replaced. The text is lower case by then.
-_QUOTES = str.maketrans("\u2019\u2018\u00b4\u201c\u201d", "'''\"\"")
-_SPELLINGS = (
-    *(("`", "'"), (" '", " "), ("can't", "cannot"), ("can not", "cannot"), ("won't", "will not")),
-    *(("n't", " not"), ("let's", "let us"), ("it's", "it is"), ("that's", "that is")),
+_QUOTES = tuple(zip("\u2019\u2018\u00b4\u201c\u201d", "'''\"\"", strict=True))
+_MARKS = (("`", "'"), (" '", " "))
+_NOT = (("can't", "cannot"), ("won't", "will not"), ("n't", " not"))
+_IS = (
+    *(("let's", "let us"), ("it's", "it is"), ("that's", "that is")),
     ("there's", "there is"),
 )
-_SPLIT = ("can not", "cannot")
-"""The one of them that has no apostrophe."""
 
 _CONTRACTION = re.compile("'(?:m|re|ll|d|ve|s)")
 _CONTRACTED = {
@@ -39,7 +38,6 @@ _CONTRACTED = {
     "'ve": " have",
     "'s": "s",
 }
-# One character for one: that keeps `str.translate` on its fast path.
 _SEPARATORS = str.maketrans(
     {
         **dict.fromkeys(",;\"()[]{}*_#-\u2010\u2011\u2013\u2014/\\<>|~'\u2026", " "),
@@ -47,9 +45,10 @@ _SEPARATORS = str.maketrans(
         **dict.fromkeys("!?\n\r", "."),
     }
 )
+# The same for text in ASCII, which is translated ten times as fast as bytes.
+_ASCII_SEPARATORS = "".join(map(chr, range(128))).translate(_SEPARATORS).encode().ljust(256)
 
-# Words that change no phrase: one of them may stand between two words of a phrase.
-_FILLERS = frozenset(
+FILLERS = frozenset(
     (
         *("also", "just", "simply", "really", "very", "so", "truly", "deeply", "ethically"),
         *("morally", "legally", "therefore", "currently", "directly", "personally", "strongly"),
@@ -58,6 +57,7 @@ _FILLERS = frozenset(
         "definitely",
     )
 )
+"""Words that change no phrase: one of them may stand between two words of a phrase."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,6 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def _spell_out(match: re.Match[str]) -> str:
-    return _CONTRACTED[match[0]]
-
-
 def read_words(text: str) -> list[str]:
     """The normalized words of `text`, after `START`, in time linear in its length.
 
@@ -123,21 +119,40 @@ def read_words(text: str) -> list[str]:
     """
     text = text.lower()
     if not text.isascii():
-        text = text.translate(_QUOTES)
-    if "'" in text or "`" in text:
-        for spelling, replacement in _SPELLINGS:
-            text = text.replace(spelling, replacement)
-        text = _CONTRACTION.sub(_spell_out, text)
-    else:
-        text = text.replace(*_SPLIT)
-    text = text.translate(_SEPARATORS).replace(".", " . ").replace(":", " : ")
+        text = _replace(text, _QUOTES)
+    has_apostrophe = "'" in text or "`" in text
+    text = _spell_out(text) if has_apostrophe else text.replace("can not", "cannot")
+    text = _separate(text).replace(".", " . ").replace(":", " : ")
     return [START, *text.split()]
 
 
-_Node = tuple[tuple[int, ...], Callable[[str], Any]]
-"""A place in the phrases: which families end there, and the node behind a further word, or None.
+def _spell_out(text: str) -> str:
+    """A text with apostrophes in which contractions are spelled out."""
+    text = _replace(text, _MARKS).replace("can not", "cannot")
+    if "n't" in text:
+        text = _replace(text, _NOT)
+    if "'s" in text:
+        text = _replace(text, _IS)
+    return _CONTRACTION.sub(lambda match: _CONTRACTED[match[0]], text)
 
-Plain tuples and bound methods, because judging is little else than stepping from node to node."""
+
+def _replace(text: str, spellings: Iterable[tuple[str, str]]) -> str:
+    for spelling, replacement in spellings:
+        text = text.replace(spelling, replacement)
+    return text
+
+
+def _separate(text: str) -> str:
+    """A text with spaces and full stops in place of the marks between its words."""
+    if text.isascii():
+        return text.encode().translate(_ASCII_SEPARATORS).decode()
+    return text.translate(_SEPARATORS)
+
+
+Node = tuple[tuple[int, ...], Mapping[str, Any]]
+"""A place in the phrases: which families end there, and the node behind each word that goes on.
+
+Plain tuples and dictionaries, because judging is little else than stepping from node to node."""
 
 _Place = tuple[int, int, tuple[str, ...]]
 """A pattern, one of its parts, and the words that are still to come of an option of it."""
@@ -151,6 +166,7 @@ class PhraseFinder:
 
     Attributes:
         longest: largest number of words that a phrase can span.
+        start: the node in front of the first word of every phrase.
     """
 
     def __init__(self, families: Sequence[Family]) -> None:
@@ -163,11 +179,11 @@ class PhraseFinder:
                 # One filler may stand before each word but the first.
                 words = sum(max(map(len, options)) for options in parts)
                 self.longest = max(self.longest, 2 * words - 1)
-        self._nodes: dict[tuple[frozenset[_Place], tuple[int, ...]], _Node] = {}
+        self._nodes: dict[tuple[frozenset[_Place], tuple[int, ...]], Node] = {}
         begins: set[_Place] = set()
         for pattern_index in range(len(self._patterns)):
             begins |= self._after(pattern_index, 0)[0]
-        self._starts = self._node(begins, set())
+        self.start = self._node(begins, set())
 
     def _after(self, pattern: int, part: int) -> tuple[set[_Place], set[int]]:
         """Where a pattern goes on from the start of a part, and its family where it may be over."""
@@ -180,13 +196,13 @@ class PhraseFinder:
         more, ends = self._after(pattern, part + 1)
         return places | more, ends
 
-    def _node(self, places: set[_Place], ends: set[int]) -> _Node:
+    def _node(self, places: set[_Place], ends: set[int]) -> Node:
         key = (frozenset(places), tuple(sorted(ends)))
         node = self._nodes.get(key)
         if node is not None:
             return node
-        behind: dict[str, _Node] = {}
-        node = self._nodes[key] = (key[1], behind.get)
+        behind: dict[str, Node] = {}
+        node = self._nodes[key] = (key[1], behind)
         following: dict[str, tuple[set[_Place], set[int]]] = {}
         for pattern, part, option in places:
             next_places, next_ends = following.setdefault(option[0], (set(), set()))
@@ -198,6 +214,11 @@ class PhraseFinder:
                 next_ends |= over
         behind.update((word, self._node(*reached)) for word, reached in following.items())
         return node
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes, `start` among them, in any order."""
+        return list(self._nodes.values())
 
     def find(self, words: Sequence[str], opening: int) -> tuple[set[int], set[int]]:
         """The indices of the families whose phrases are in a list of words.
@@ -212,25 +233,25 @@ class PhraseFinder:
         early: set[int] = set()
         late: set[int] = set()
         ended = [*words, "", ""]  # no phrase has an empty word: a walk ends here at the latest
-        fillers = _FILLERS
-        for place, start in enumerate(map(self._starts[1], words)):
+        fillers = FILLERS
+        for place, start in enumerate(map(self.start[1].get, words)):
             if start is None:
                 continue
-            ends, following = start
+            ends, behind = start
             at = place + 1
             while True:
                 if ends:
                     (early if place < opening else late).update(ends)
                 word = ended[at]
-                node = following(word)
+                node = behind.get(word)
                 if node is None:
                     if word not in fillers:
                         break
                     at += 1
-                    node = following(ended[at])
+                    node = behind.get(ended[at])
                     if node is None:
                         break
-                ends, following = node
+                ends, behind = node
                 at += 1
         return early, late
 

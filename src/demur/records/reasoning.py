@@ -118,9 +118,7 @@ def answer_stretch(response: str) -> Stretch | None:
         response: text of a response. One without any mark of reasoning is an answer as a whole.
     """
     whole = Stretch(0, len(response))
-    if not any(hint in response for hint in _HINTS) and not response.lstrip().startswith(
-        _FIRST_WORDS
-    ):
+    if not _may_reason(response):
         return whole
     start = max((found.end() for found in _ENDS.finditer(response)), default=0)
     for begins, ends in _TEXTS:
@@ -144,12 +142,22 @@ def answer_in(response: str) -> str | None:
         >>> answer_in("<think>Is that safe?") is None
         True
     """
+    if not _may_reason(response):
+        return response
     found = answer_stretch(response)
     if found is None:
         return None
     if (found.start, found.end) == (0, len(response)):
         return response
     return response[found.start : found.end].strip()
+
+
+def _may_reason(response: str) -> bool:
+    """Whether a response has a character that marks have, or begins like one that has a text."""
+    for hint in _HINTS:
+        if hint in response:
+            return True
+    return response.lstrip().startswith(_FIRST_WORDS)
 
 
 def closing_of(header: str, *, anywhere: bool = False) -> str:
