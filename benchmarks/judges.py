@@ -234,7 +234,8 @@ def _loading() -> dict[str, float]:
         "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
         "gc.collect(); before, start = resident(), time.process_time()\n"
         "judge = demur.judges.as_refusal_judge('default')\n"
-        "judge.judge([None] * 3, ['I cannot help.', 'Je ne peux pas.', 'Wie geht es dir?'])\n"
+        "texts = ['I cannot help.', 'Je ne peux pas.', 'Wie geht es dir?'] * 20\n"
+        "judge.judge([None] * len(texts), texts)\n"
         "judge.verdicts(['How do I steal?'], ['Stealing is a dangerous practice.'])\n"
         "print(time.process_time() - start, resident() - before)\n"
     )

@@ -35,7 +35,10 @@ VERSION = 5
 themselves."""
 
 _BATCH = 256
-"""Number of responses that are read at once."""
+"""Largest number of responses that are read at once."""
+
+_FEW = 12
+"""Number of responses below which each is read alone, because that is faster."""
 
 
 class _Answer(NamedTuple):
@@ -185,7 +188,9 @@ class DefaultRefusalJudge(RefusalRule):
         return [None if answer is None else next(answers) for answer in found]
 
     def _read_batch(self, texts: Sequence[str]) -> list[_Answer]:
-        """The same as `_read` of each text, faster."""
+        """The same as `_read` of each text, faster where there are many."""
+        if len(texts) < _FEW:
+            return list(map(self._read, texts))
         windows = [text[:WINDOW] for text in texts]
         words = list(map(read_response, windows))
         return list(map(_Answer, texts, words, self._rule.read_all(windows, words)))
