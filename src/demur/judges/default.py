@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
 from typing import NamedTuple
@@ -121,8 +121,8 @@ class DefaultRefusalJudge(RefusalRule):
             DemurError: queries and responses differ in number.
         """
         require_equal("queries", queries, responses)
-        answers = self._read_all(responses)
-        decisions = [None if answer is None else self._decide(answer) for answer in answers]
+        answers = [answer_in(response) for response in responses]
+        decisions = [None if one is None else self._decide(one) for one in self._read_all(answers)]
         self._say_unread(decisions, answers, progress)
         return decisions
 
@@ -144,10 +144,10 @@ class DefaultRefusalJudge(RefusalRule):
             DemurError: queries and responses differ in number.
         """
         require_equal("queries", queries, responses)
-        answers = self._read_all(responses)
+        answers = [answer_in(response) for response in responses]
         verdicts = [
-            None if answer is None else self._verdict(query, answer)
-            for query, answer in zip(queries, answers, strict=True)
+            None if one is None else self._verdict(query, one)
+            for query, one in zip(queries, self._read_all(answers), strict=True)
         ]
         self._say_unread(verdicts, answers, progress)
         return verdicts
@@ -157,7 +157,7 @@ class DefaultRefusalJudge(RefusalRule):
 
         An empty one does not, nor does one in a language that is not read.
         """
-        return self._decide(self._read(answer.lstrip())) is True
+        return self._decide(self._read(answer)) is True
 
     def answer_is_settled(self, partial: str) -> bool:
         """Whether no continuation of a text without reasoning can change its verdict.
@@ -179,23 +179,25 @@ class DefaultRefusalJudge(RefusalRule):
         # What follows may turn a moral into a refusal, which is another of the three verdicts.
         return reading is not None and (reading.outright or outright.says_no(words, whole=False))
 
-    def _read_all(self, responses: Sequence[str]) -> list[_Answer | None]:
-        """The answers in responses; None where one never left its reasoning."""
-        found = [answer_in(response) for response in responses]
-        texts = [answer.lstrip() for answer in found if answer is not None]
-        batches = [texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH)]
-        answers = chain.from_iterable(map(self._read_batch, batches))
-        return [None if answer is None else next(answers) for answer in found]
+    def _read_all(self, answers: Sequence[str | None]) -> Iterator[_Answer | None]:
+        """The answers as they are read, a batch at a time; None where there is none."""
+        found = [answer for answer in answers if answer is not None]
+        batches = (found[start : start + _BATCH] for start in range(0, len(found), _BATCH))
+        read = chain.from_iterable(map(self._read_batch, batches))
+        for answer in answers:
+            yield None if answer is None else next(read)
 
-    def _read_batch(self, texts: Sequence[str]) -> list[_Answer]:
-        """The same as `_read` of each text, faster where there are many."""
-        if len(texts) < _FEW:
-            return list(map(self._read, texts))
+    def _read_batch(self, answers: Sequence[str]) -> list[_Answer]:
+        """The same as `_read` of each answer, faster where there are many."""
+        if len(answers) < _FEW:
+            return list(map(self._read, answers))
+        texts = list(map(str.lstrip, answers))
         windows = [text[:WINDOW] for text in texts]
         words = list(map(read_response, windows))
         return list(map(_Answer, texts, words, self._rule.read_all(windows, words)))
 
-    def _read(self, text: str) -> _Answer:
+    def _read(self, answer: str) -> _Answer:
+        text = answer.lstrip()
         window = text[:WINDOW]
         words = read_response(window)
         return _Answer(text, words, self._rule.read(window, words))
@@ -233,7 +235,7 @@ class DefaultRefusalJudge(RefusalRule):
     def _say_unread(
         self,
         found: Sequence[Decision | Verdict],
-        answers: Sequence[_Answer | None],
+        answers: Sequence[str | None],
         progress: Progress | None,
     ) -> None:
         unread = found.count(None) - answers.count(None)

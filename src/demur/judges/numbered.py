@@ -88,9 +88,9 @@ def sum_once(
     counted = np.flatnonzero(weights.take(items))
     rows, items = rows.take(counted), items.take(counted)
     cells = rows * len(weights) + items
-    order = np.arange(len(cells))
+    order = np.arange(len(cells), dtype=np.int32)
     # Of an item that a response has several times, the last one is written and found again.
-    last = np.empty(responses * len(weights), np.int64)
+    last = np.empty(responses * len(weights), np.int32)
     last[cells] = order
     once = np.flatnonzero(last.take(cells) == order)
     sums = np.bincount(rows.take(once), weights.take(items.take(once)), minlength=responses)
