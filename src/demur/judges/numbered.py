@@ -89,7 +89,7 @@ def sum_once(
     rows, items = rows.take(counted), items.take(counted)
     cells = rows * len(weights) + items
     order = np.arange(len(cells), dtype=np.int32)
-    # Of an item that a response has several times, the last one is written and found again.
+    # Of an item that a response has several times, one is written last and found again.
     last = np.empty(responses * len(weights), np.int32)
     last[cells] = order
     once = np.flatnonzero(last.take(cells) == order)
