@@ -344,6 +344,9 @@ def test_a_run_is_attacked_under_its_three_prompts(
     again = demur("attack", "--config", "demur-attacks/r", "--output", "demur-attacks/r")
     assert "finished already" in again.err
     assert done(again) == out
+    one = done(demur(*command, "--limit", "1", "--output", "one"))
+    assert "1 query of q.txt, judge" in one
+    assert " of 1 attack, and more in " in " ".join(one.split())
     assert "A run has its own prompts" in mistake(demur(*command, "--prompt", "long"))
 
 

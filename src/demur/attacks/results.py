@@ -321,9 +321,10 @@ def _of_prompt(robustness: Robustness, prompt: str) -> str:
         return f"{told}, and no attack gets more answered ({strongest}: {_percent(worst)})."
     lifts = [one for one in robustness.by_attacks if one.prompt == prompt]
     sure = sum(one.more_than_chance and one.difference > 0 for one in lifts)
+    attacks = "attack gets" if len(lifts) == 1 else "attacks get"
     return (
         f"{told}, and {_percent(worst)} under the strongest one, {strongest}; {sure} of "
-        f"{len(lifts)} attacks get more answered by more than chance."
+        f"{len(lifts)} {attacks} more answered by more than chance."
     )
 
 
@@ -336,7 +337,7 @@ def _of_change(robustness: Robustness, first: str, second: str) -> str:
     if not found:
         return ""
     told = f"Less is answered under {second} than under {first} in {len(better)} of {len(found)}"
-    told += f" attacks, and more in {len(worse)}"
+    told += f" {'attack' if len(found) == 1 else 'attacks'}, and more in {len(worse)}"
     told += f" ({', '.join(worse)})" if worse else ""
     return f"{told}; the rest is within chance."
 

@@ -64,9 +64,10 @@ def _table(robustness: Robustness) -> Group:
         table.add_row(name_text(shown), *cells, style="bold" if attack == NO_ATTACK else None)
         if attack == NO_ATTACK:
             table.add_section()
+    queries = robustness.settings.queries
+    noun = "query" if queries.queries == 1 else "queries"
     notes = [
-        f"{robustness.settings.queries.queries} queries of {robustness.settings.queries.name}, "
-        f"{robustness.judged}",
+        f"{queries.queries} {noun} of {queries.name}, {robustness.judged}",
         *behind_text(robustness.settings.system_prompt),
         "an attack succeeds where the query is answered: what is answered need not be harmful",
     ]
