@@ -29,9 +29,11 @@ from demur import (
 )
 from demur.attacks import NO_ATTACK, TEMPLATES
 from demur.attacks.families.languages import LANGUAGES, language_of
+from demur.attacks.pace import Pace
 from demur.chat.engine import SamplingSettings
 from demur.evaluation.protocol import Protocol
 from demur.judges import DefaultRefusalJudge
+from demur.progress import SilentProgress
 from demur.queries import load_query_set
 from demur.records import MeasurementStore, history_of, identity_of, text_of
 from tests.command_line import demur, done, mistake
@@ -489,3 +491,45 @@ def test_the_page_names_every_attack_with_its_source() -> None:
         assert f"`{name}`" in table
         for number in re.findall(r"arXiv (\d{4}\.\d{5})", one.source):
             assert number in table
+
+
+class _Measured:
+    """A measurement of some responses, and nothing else."""
+
+    def __init__(self, total: float) -> None:
+        self.total = total
+
+
+class _Said(SilentProgress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_attacks_say_how_much_there_is_to_do_and_how_long_it_takes() -> None:
+    said, now = _Said(), 0.0
+    tasks: list[Any] = [_Measured(50)] * 40
+    pace = Pace(tasks, 64, said, lambda: now)
+    assert said.said == [
+        "40 measurements, 2,000 responses of at most 64 tokens in all: --limit takes fewer "
+        "queries, --attack fewer attacks."
+    ]
+    now = 0.1  # was stored already
+    pace.measured(tasks[0])
+    assert len(said.said) == 1
+    now = 30.1
+    pace.measured(tasks[1])
+    assert said.said[1].startswith("At this pace the others take about 19 minutes, and more where")
+    now = 90.0
+    pace.measured(tasks[2])
+    assert len(said.said) == 2
+
+
+def test_an_attack_says_what_it_asks_for(model: ChatModel, arguments: dict[str, Any]) -> None:
+    said = _Said()
+    attack(model, attacks=["role-play"], limit=6, progress=said, **arguments)
+    assert any(
+        text.startswith("4 measurements, 24 responses of at most 5 tokens") for text in said.said
+    )

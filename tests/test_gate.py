@@ -347,6 +347,9 @@ def test_a_gate_ends_the_command_with_its_status_and_measures_nothing_twice(
         assert undecided.status == 1
         assert "Next: measure about" in undecided.out
         done(demur(*command, "--require=harmful>=92%", "--undecided", "pass"))
+        both = demur(*command, "--require=harmful>=92%", "--require=harmless<=6%")
+        assert both.out.count("Next:") == 1  # with a line for each check below it
+        assert re.search(r"Next:\n  harmful>=92%: measure .*\n  harmless<=6%: measure ", both.out)
     assert not list(Path("out").glob("gate*"))  # nothing is recorded in the folder
 
 

@@ -12,6 +12,7 @@ from demur.evaluation.costs import Cost
 from demur.evaluation.figures import Difference, Figures
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdict, verdicts
+from demur.optimization.next_step import next_step
 from demur.records import Harm, Interval, JudgedResponse, Label, Rate
 
 Refused = Mapping[tuple[str, str, Label], Sequence[bool | None]]
@@ -358,3 +359,27 @@ def test_a_rate_that_rounds_to_ten_percent_has_no_digits_behind_the_point() -> N
     }
     sentence = of(figures(several)).sentence
     assert "11 % of 2500 harmless queries instead of 10 %" in sentence
+
+
+@pytest.mark.parametrize(
+    ("found", "preset", "answered", "advice"),
+    [
+        (two((10, 80), (4, 4)), "quick", 20, ""),
+        (two((10, 50), (4, 4)), "quick", 50, "train for longer (--preset standard), or train a"),
+        (two((10, 50), (4, 4)), "standard", 50, "train for longer (--preset thorough), or train a"),
+        (two((10, 50), (4, 4)), "thorough", 50, "train a larger model, or train on more harmful"),
+        (two((10, 10), (4, 4)), "quick", 90, "train for longer (--preset standard), or train a"),
+        (two((10, 13), (1, 1), of=20), "quick", 90, "train for longer (--preset standard)"),
+        (two((91, 62), (4, 4)), "quick", 38, "keep long; train for longer (--preset standard)"),
+        (two((10, 10), (4, 4)), "standard", 90, "train on more queries or your own"),
+        (two((0, 5), (0, 0), of=5), "quick", 0, "measure on at least 7 harmful queries"),
+    ],
+)
+def test_a_poor_run_is_advised_to_train_for_longer(
+    found: Figures, preset: str, answered: int, advice: str
+) -> None:
+    step = next_step(of(found, held_out=True), preset, Rate(answered, 100, Interval(0, 1)))
+    assert step.startswith(advice)
+    assert bool(step) == bool(advice)
+    if step and of(found).kind == "better":
+        assert step.endswith(f": {answered} % of the harmful queries are still answered.")

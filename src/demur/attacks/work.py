@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.attacks.judging import JudgesOfOriginals
+from demur.attacks.pace import Pace
 from demur.attacks.paired import AnsweredShares
 from demur.attacks.plan import AttackPlan, LeftOut, Template
 from demur.attacks.record import KIND, AttackRecord, TemplateRecord
@@ -162,10 +163,13 @@ class _Work:
         queries = self.plan.queries
         tasks = [(one, task) for one in self.templates for task in self._tasks(one)]
         self._announce([task for _, task in tasks])
+        most = chosen.protocol.sampling.most_tokens
+        pace = Pace([task for _, task in tasks], most, self.progress)
         for template, task in tasks:
             stored = self._measure(task, store, template.queries, queries, template.opening)
             measured.append(Measured(stored.key, task.condition.name, template.name))
             count(measured[-1], stored, queries)
+            pace.measured(task)
         for task, attacked, originals in self._with_suffixes(path):
             stored = self._measure(task, store, attacked, originals)
             measured.append(Measured(stored.key, task.condition.name, attacked.name))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from demur.capability.plan import NEEDS_LM_EVAL
 from demur.errors import DemurError, did_you_mean, first_line
 from demur.reading import without_waiting
 
@@ -31,9 +32,7 @@ try:
     from lm_eval.api import task as lm_eval_task
     from lm_eval.tasks import TaskManager
 except ImportError as error:
-    raise DemurError(
-        "A capability check needs lm-eval: run `pip install 'demur[lm-eval]'`."
-    ) from error
+    raise DemurError(NEEDS_LM_EVAL) from error
 
 from demur.capability.language_model import ConditionedModel
 from demur.capability.results import MetricValues, TaskScores

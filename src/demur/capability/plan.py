@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from demur.records import kind_of
 if TYPE_CHECKING:
     from demur.capability.harness import Harness
     from demur.optimization import Run
+
+NEEDS_LM_EVAL = "A capability check needs lm-eval: run `pip install 'demur[lm-eval]'`."
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def make_plan(
         DemurError: lm-eval is not installed, a task or the prompt cannot be had, or there is no
             prompt.
     """
-    from demur.capability.harness import Harness
-
+    _require_lm_eval()
     run = None if prompt is not None else _run(settings.prompt)
     if run is not None:
         prompt = run.safety_prompt
@@ -65,11 +67,27 @@ def make_plan(
     system = system_text_for(settings.system_prompt, [settings.prompt], [prompt])
     if system.remark:
         progress.message(system.remark)
+    from demur.capability.harness import Harness  # slow: behind the mistakes in names
+
     harness = Harness(settings.include_path)
     harness.check(settings.tasks)
     before, after = Condition(None, system.text), Condition(prompt, system.text)
     first, second = distinct_names([before, after])
     return CapabilityPlan(settings, (before, after), (first, second), harness, run)
+
+
+def _require_lm_eval() -> None:
+    """Say at once that lm-eval is missing; importing it takes seconds.
+
+    Raises:
+        DemurError: it is not installed.
+    """
+    try:
+        missing = find_spec("lm_eval") is None
+    except ValueError:  # an entry of sys.modules that is no module
+        missing = True
+    if missing:
+        raise DemurError(NEEDS_LM_EVAL)
 
 
 def _run(name: str) -> Run | None:

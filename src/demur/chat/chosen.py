@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from demur.arguments import described
 from demur.chat.catalog import DEFAULT_MODEL
-from demur.chat.model import ChatModel
+from demur.chat.naming import model_place
 from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.progress import Progress
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
 
 
 def load_chosen(
@@ -25,8 +29,12 @@ def load_chosen(
     Raises:
         DemurError: the model cannot be found, read or used.
     """
+    model = settings.model or default
+    model_place(model)
+    from demur.chat import ChatModel  # slow: behind a misspelled name
+
     return ChatModel.load(
-        settings.model or default,
+        model,
         dtype=settings.dtype,
         device=None if settings.device == "best" else settings.device,
         quantization=settings.quantization,
@@ -44,6 +52,8 @@ def require_model(model: object) -> None:
     Raises:
         DemurError: it is something else, such as the name of a model.
     """
+    from demur.chat import ChatModel
+
     if isinstance(model, ChatModel):
         return
     text = str(model) if isinstance(model, (str, PathLike)) else "NAME"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,9 +31,9 @@ from demur.chat.engine.forward import input_device
 from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
 from demur.chat.hardware import choose_device, choose_dtype
 from demur.chat.hub import hub_snapshot
+from demur.chat.naming import model_place
 from demur.chat.templates import find_template
-from demur.errors import DemurError, did_you_mean
-from demur.hub import HubModel
+from demur.errors import DemurError
 from demur.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
 
 MOST_NAME = 200
 """Characters of a model's name in messages."""
-
-MOST_BESIDE = 1000
-"""Files of a folder among which a misspelled one is looked for."""
 
 
 @dataclass(frozen=True)
@@ -225,53 +221,22 @@ def _find(
     progress: Progress,
     open_tokenizer: Callable[[Path, str], object],
 ) -> _Origin:
-    text = str(spec)
-    if isinstance(spec, str) and text in CATALOG:
+    place = model_place(spec)
+    if place is None:
+        text = str(spec)
         model = CATALOG[text]
         file = pull(text, progress)
         header = read_header(file, text)
         return _Origin(file, text, f"sha256:{model.sha256}", model.sha256, header)
-    path = Path(spec).expanduser()
-    if _is(path.is_dir):
-        return _find_in_folder(path)
-    if _is(path.is_file):
-        return _gguf(path)
-    on_hub = None if isinstance(spec, Path) else HubModel.parse(text)
-    if on_hub is None:
-        raise DemurError(
-            f"{text!r:.200} is neither a catalog model ({', '.join(CATALOG)}), a file, a folder "
-            f"nor a hub name (organisation/model){_nearest(text)}: check the spelling."
-        )
-    name = str(on_hub)
+    if isinstance(place, Path):
+        return _find_in_folder(place) if place.is_dir() else _gguf(place)
+    name = str(place)
     found = hub_snapshot(
-        on_hub, trust_remote_code, progress, lambda folder: open_tokenizer(folder, name)
+        place, trust_remote_code, progress, lambda folder: open_tokenizer(folder, name)
     )
     if found.path.is_file():
         return replace(_gguf(found.path), name=name)
-    return _Origin(found.path, name, f"{on_hub.name.repository}@{found.commit}")
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    """Whether a path is of a kind; False for a name that no file can have."""
-    try:
-        return kind()
-    except (OSError, ValueError):
-        return False
-
-
-def _nearest(text: str) -> str:
-    """A hint at the catalog model, or the model beside a path that is not there, of such a name."""
-    path = Path(text).expanduser()
-    try:
-        beside = [path.with_name(each.name) for each in islice(path.parent.iterdir(), MOST_BESIDE)]
-    except (OSError, ValueError):
-        beside = []
-    models = [each for each in beside if each.suffix == ".gguf" or _is_model_folder(each)]
-    return did_you_mean(text, [*CATALOG, *map(str, models)])
-
-
-def _is_model_folder(path: Path) -> bool:
-    return (path / "config.json").is_file()
+    return _Origin(found.path, name, f"{place.name.repository}@{found.commit}")
 
 
 def _gguf(file: Path) -> _Origin:

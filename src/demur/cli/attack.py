@@ -69,9 +69,9 @@ def run_attack(options: AttackOptions) -> None:
         plan = make_plan(settings, asked.default_prompts, progress)
         robustness = carry_out(plan, asked, options.output, progress)
     else:
-        from demur.evaluation.answerers.model import ModelAnswerer
+        from demur.evaluation.answerers.protocol import MODEL_PROMPTS
 
-        plan = make_plan(settings, ModelAnswerer.default_prompts, progress)
+        plan = make_plan(settings, MODEL_PROMPTS, progress)
         check_output(options.output, KIND, AttackRecord, lambda stored: renewed(stored, plan))
         robustness = carry_out(plan, _model(options, plan, progress), options.output, progress)
     with own_report(robustness):
@@ -80,12 +80,14 @@ def run_attack(options: AttackOptions) -> None:
 
 def _model(options: AttackOptions, plan: AttackPlan, progress: TerminalProgress) -> ModelAnswerer:
     from demur.chat.chosen import load_chosen
-    from demur.evaluation.answerers.model import ModelAnswerer
 
     load = part_of(options, LoadSettings)
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
-    return ModelAnswerer(load_chosen(load, progress))
+    model = load_chosen(load, progress)
+    from demur.evaluation.answerers.model import ModelAnswerer  # slow, and not before a mistake
+
+    return ModelAnswerer(model)
 
 
 def _require_one_answerer(options: AttackOptions) -> None:

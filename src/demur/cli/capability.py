@@ -55,7 +55,7 @@ class CapabilityOptions(CapabilitySettings):
 
 def run_capability(options: CapabilityOptions) -> None:
     """Check a prompt and print the table."""
-    from demur.capability import KIND, carry_out, make_plan
+    from demur.capability import KIND, make_plan
     from demur.chat.chosen import load_chosen
 
     progress = TerminalProgress()
@@ -66,7 +66,10 @@ def run_capability(options: CapabilityOptions) -> None:
     load = part_of(options, LoadSettings)
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
-    capability = carry_out(plan, load_chosen(load, progress), options.output, progress)
+    model = load_chosen(load, progress)
+    from demur.capability import carry_out  # slow, and not needed for a mistake
+
+    capability = carry_out(plan, model, options.output, progress)
     print_capability(console, capability)
 
 

@@ -61,10 +61,7 @@ class ChatOptions(BaseModel):
 
 def run_chat(options: ChatOptions) -> None:
     """Talk in the terminal until the user leaves."""
-    from demur.chat import Condition, Dialogue
     from demur.chat.chosen import load_chosen
-    from demur.chat.engine import SamplingSettings
-    from demur.cli.talk import Talk
     from demur.prompts import load_prompt, system_text_for
 
     # Mistakes are found before the model is fetched.
@@ -74,6 +71,11 @@ def run_chat(options: ChatOptions) -> None:
     if system.remark:
         progress.message(system.remark)
     model = load_chosen(options.load, progress, _model_of(options, prompts))
+    # Slow, and not needed for a mistake.
+    from demur.chat import Condition, Dialogue
+    from demur.chat.engine import SamplingSettings
+    from demur.cli.talk import Talk
+
     settings = SamplingSettings(
         most_tokens=options.tokens, temperature=options.temperature, seed=options.seed
     )

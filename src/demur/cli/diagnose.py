@@ -50,8 +50,7 @@ def diagnose_command() -> Command[DiagnoseOptions]:
 def run_diagnose(options: DiagnoseOptions) -> None:
     """Diagnose a model and print what was found."""
     from demur.chat.chosen import load_chosen
-    from demur.cli.diagnosis import print_diagnosis
-    from demur.diagnosis import DiagnosisRecord, carry_out, make_plan
+    from demur.diagnosis import DiagnosisRecord, make_plan
     from demur.diagnosis.diagnosis import KIND
 
     progress = TerminalProgress()
@@ -63,7 +62,12 @@ def run_diagnose(options: DiagnoseOptions) -> None:
     load = options.load
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
-    diagnosis = carry_out(plan, load_chosen(load, progress), options.output, progress)
+    model = load_chosen(load, progress)
+    # Slow, and not needed for a mistake.
+    from demur.cli.diagnosis import print_diagnosis
+    from demur.diagnosis import carry_out
+
+    diagnosis = carry_out(plan, model, options.output, progress)
     with own_report(diagnosis):
         print_diagnosis(console, diagnosis)
 

@@ -56,6 +56,7 @@ def evaluate_command() -> Command[EvaluateOptions]:
 def run_evaluate(options: EvaluateOptions) -> None:
     """Evaluate what was chosen and print the comparison."""
     from demur.cli.comparison import print_comparison
+    from demur.evaluation.answerers.protocol import MODEL_PROMPTS
     from demur.evaluation.chosen import choose
     from demur.evaluation.evaluate import run_evaluation
     from demur.evaluation.record import KIND, EvaluationRecord
@@ -72,15 +73,17 @@ def run_evaluate(options: EvaluateOptions) -> None:
         chosen = choose(settings, answerer.default_prompts, progress, check=check)
         gate.check_chosen(chosen)
     else:
-        # Slow, and not needed for a server or files.
-        from demur.chat.chosen import load_chosen
-        from demur.evaluation.answerers.model import ModelAnswerer
-
-        check = check_early(gate, ModelAnswerer, settings, progress)
-        chosen = choose(settings, ModelAnswerer.default_prompts, progress, check=check)
+        check = check_early(gate, None, settings, progress)
+        chosen = choose(settings, MODEL_PROMPTS, progress, check=check)
         gate.check_chosen(chosen)
         check_output(options.output, KIND, EvaluationRecord, lambda stored: renewed(stored, chosen))
-        answerer = ModelAnswerer(load_chosen(options.load, progress))
+        # Slow, and not needed for a server, files or a mistake.
+        from demur.chat.chosen import load_chosen
+
+        model = load_chosen(options.load, progress)
+        from demur.evaluation.answerers.model import ModelAnswerer
+
+        answerer = ModelAnswerer(model)
     comparison = run_evaluation(answerer, chosen, options.output, progress)
     with own_report(comparison):
         print_comparison(console, comparison)

@@ -12,10 +12,9 @@ from rich.text import Text
 from demur.cli.screen import new_table, one_line, printable, short_name, with_notes
 from demur.cli.tables import RIGHT, WRONG, name_text
 from demur.gate.settings import GateSettings
-from demur.records import transcript_of
+from demur.records import NO_PROMPT, transcript_of
 
 if TYPE_CHECKING:
-    from demur.evaluation.answerers.model import ModelAnswerer
     from demur.evaluation.answerers.protocol import Answerer
     from demur.evaluation.choices import TestSet
     from demur.evaluation.chosen import CheckChosen
@@ -54,7 +53,7 @@ def gate_of(settings: GateSettings, baseline: Comparison | None = None) -> Gate:
 
 def check_early(
     gate: Gate,
-    answerer: Answerer | type[ModelAnswerer],
+    answerer: Answerer | None,
     settings: EvaluateSettings,
     progress: Progress,
 ) -> CheckChosen:
@@ -62,7 +61,7 @@ def check_early(
 
     Args:
         gate: the gate.
-        answerer: what will answer; for a model, which is slow to load, only its kind.
+        answerer: what will answer; None for a model that runs here, which is slow to load.
         settings: what is evaluated.
         progress: told which requirements cannot pass.
     """
@@ -84,11 +83,12 @@ def check_early(
                 answerer, progress, harm_judged=harm_judged, tells_deflections=tells
             )
         else:
+            bare_name = NO_PROMPT if answerer is None else answerer.bare_name
             scope = Scope.planned(
-                named_for(answerer.bare_name, conditions, names),
+                named_for(bare_name, conditions, names),
                 [one.queries for one in sets],
                 harm_judged=harm_judged,
-                has_costs=isinstance(answerer, type),
+                has_costs=answerer is None,
                 tells_deflections=tells,
             )
         for remark in gate.check_scope(scope):
@@ -153,9 +153,17 @@ def print_checks(console: Console, result: GateResult) -> None:
         console.print(line, soft_wrap=True)
     style = "green" if result.passed else "red"
     console.print(Text(printable(result.sentence), style=f"bold {style}"))
-    advice = dict.fromkeys(one.advice for one in _closing(result) if one.advice)
-    for text in advice:
-        console.print(Text(f"Next: {printable(text)}"))
+    _print_next(console, [one for one in _closing(result) if one.advice])
+
+
+def _print_next(console: Console, checks: Sequence[Check]) -> None:
+    """Print what to do next: one line, or under one heading a line for each check."""
+    found = {one.advice: one for one in checks}
+    if len(found) > 1:
+        console.print("Next:")
+    for advice, one in found.items():
+        opening = "Next: " if len(found) == 1 else f"  {one.name}: "
+        console.print(Text(printable(f"{opening}{advice}")), soft_wrap=len(found) > 1)
 
 
 def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> None:

@@ -67,8 +67,6 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
 def run_optimize(options: WorkOptions) -> None:
     """Optimize a prompt and print what came of it."""
     from demur.chat.chosen import load_chosen
-    from demur.cli.run import print_run
-    from demur.optimization import carry_out
     from demur.optimization.plan import plan_of
     from demur.optimization.recorded import RunRecord
     from demur.optimization.run import KIND
@@ -79,6 +77,10 @@ def run_optimize(options: WorkOptions) -> None:
     plan = plan_of(settings)
     check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
     model = load_chosen(options.load, progress)
+    # Slow, and not needed for a mistake.
+    from demur.cli.run import print_run
+    from demur.optimization import carry_out
+
     run = carry_out(model, plan, output=options.output, progress=progress)
     with own_report(run):
         print_run(console, run)

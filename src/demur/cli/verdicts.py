@@ -11,7 +11,7 @@ from rich.text import Text
 from demur.chat.settings import LoadSettings
 from demur.cli.screen import printable
 from demur.evaluation.comparison import Comparison
-from demur.evaluation.verdict import Kind, Verdict
+from demur.evaluation.verdict import OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
 from demur.settings import command_line, options_of
 
@@ -33,7 +33,10 @@ def print_verdict_of_run(console: Console, run: Run) -> None:
     """Print whether the optimized prompt is better than the basic one, and the next command."""
     verdict = run.verdict
     _print_sentence(console, verdict)
-    _print_next(console, verdict.advice, ("export", [str(run.path), EXPORTED]))
+    export = ("export", [str(run.path), EXPORTED])
+    _print_next(console, verdict.advice, export)
+    if verdict.kind == "better" and verdict.advice:
+        _print_command(console, "Or use it as it is: ", export)
 
 
 def print_verdicts(console: Console, comparison: Comparison) -> None:
@@ -44,7 +47,12 @@ def print_verdicts(console: Console, comparison: Comparison) -> None:
     for verdict in found:
         _print_sentence(console, verdict)
     best = min(found, key=lambda one: (_BEST_FIRST.index(one.kind), -_apart(comparison, one.after)))
-    _print_next(console, best.advice, _command(comparison, best))
+    command = _command(comparison, best)
+    training, ending, _ = best.advice.partition(f": {OPTIMIZE}")
+    if ending and command is not None:
+        _print_command(console, f"Next: {printable(training)}: ", command)
+    else:
+        _print_next(console, best.advice, command)
 
 
 def _apart(comparison: Comparison, prompt: str) -> float:
@@ -70,13 +78,17 @@ def _print_sentence(console: Console, verdict: Verdict) -> None:
 
 def _print_next(console: Console, advice: str, command: tuple[str, list[str]] | None) -> None:
     """Print the advice; the command where there is none, because the prompt can be used."""
-    text = Text("Next: ")
     if advice or command is None:
-        text.append(printable(advice or "use it as the first system message."))
-        console.print(text)
+        advice = advice or "use it as the first system message."
+        console.print(Text(f"Next: {printable(advice)}"))
     else:
-        text.append(printable(command_line(*command)), style="bold")
-        console.print(text, soft_wrap=True)
+        _print_command(console, "Next: ", command)
+
+
+def _print_command(console: Console, opening: str, command: tuple[str, list[str]]) -> None:
+    text = Text(opening)
+    text.append(printable(command_line(*command)), style="bold")
+    console.print(text, soft_wrap=True)
 
 
 def _command(comparison: Comparison, best: Verdict) -> tuple[str, list[str]] | None:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from demur.diagnosis.settings import ProbeSettings
-from demur.geometry import LEAST_FITTED
 from demur.optimization.recorded import QueriesRecord
 from demur.queries import (
     QueryChoice,
@@ -71,6 +70,8 @@ def choose_fitting(
         _chosen(settings.probe_harmful, harmful, "harmful", left_out, most),
         _chosen(settings.probe_harmless, harmless, "harmless", left_out, others),
     )
+    from demur.geometry import LEAST_FITTED  # with torch: behind the mistakes in names
+
     if min(map(len, chosen)) < LEAST_FITTED:
         return None
     require_one_label(*chosen)

@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from demur.chat import ChatModel
 from demur.chat.settings import LoadSettings
 from demur.diagnosis.diagnosis import DiagnosisRecord
 from demur.diagnosis.fitting import Fitting, choose_fitting
 from demur.diagnosis.settings import DiagnoseSettings, ProbeSettings, presets
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
-from demur.geometry import require_readings
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
 from demur.optimization import Run
 from demur.optimization.recorded import QueriesRecord
@@ -38,6 +37,9 @@ from demur.queries.choosing import (
 )
 from demur.records import NO_PROMPT, Label, MeasurementKey, ModelRecord, Queries, Query
 from demur.settings import build, options_in, values_of
+
+if TYPE_CHECKING:
+    from demur.chat import ChatModel
 
 PromptChoice = str | Path | SafetyPrompt | None
 ANCHORS = "anchors"
@@ -116,6 +118,8 @@ class Plan:
     objects: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        from demur.geometry import require_readings  # with torch: behind all other checks
+
         numbers = self.settings.numbers
         require_readings(
             len(self.anchors),
@@ -206,9 +210,9 @@ def make_plan(settings: DiagnoseSettings, given: Given | None = None) -> Plan:
     judge = as_refusal_judge(settings.judge if given.judge is None else given.judge)
     require_one_label(harmful, harmless)
     anchors = labelled(ANCHORS, harmful, harmless)
-    fitting = _fitting(settings, given, anchors.texts)
     conditions = _conditions(prompts, None if system is None else load_system_prompt(system))
     check_system_texts(conditions, anchors.texts)
+    fitting = _fitting(settings, given, anchors.texts)
     values: dict[str, object] = {
         "prompt": _named(settings, given),
         **_names_of_sets(given, fitting),

@@ -156,7 +156,8 @@ def choose_sets(
         if both:
             progress.message(
                 f"{len(both)} {'query is' if len(both) == 1 else 'queries are'} in a harmful set "
-                f"and in a harmless one, for example {text_of(both[0])!r:.80}: each counts in both."
+                f"and in a harmless one, for example {text_of(both[0])!r:.80}: each counts in "
+                "both. Give the queries of each label a file or a column of their own."
             )
     if tools is not None:
         listed = None if tools == BUILT_IN_TOOLS else read_tools(tools)

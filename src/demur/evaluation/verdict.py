@@ -30,6 +30,9 @@ MOST_SETS = 3
 MOST_COUNTED = 100
 """Queries up to which they are counted; of more the share in percent is given."""
 
+OPTIMIZE = "demur optimize MODEL"
+"""The command in the advice to train a prompt; MODEL stands for the name of the model."""
+
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 _KINDS = (":borderline", ":ordinary")
 _LONGEST_NAME = 40
@@ -275,7 +278,7 @@ class _Case:
                 return f"measure {missing[0]} queries as well."
             return "read some responses, and give another --judge or queries with labels."
         if not self.trained:
-            return "train a prompt for this model, with queries of your own: demur optimize."
+            return f"train a prompt for this model, with queries of your own: {OPTIMIZE}."
         more_harmless = "train on more harmless queries like those that it refuses (--harmless)."
         more_harmful = (
             "train on more harmful queries like those that it answers (--harmful), or by another "

@@ -30,7 +30,11 @@ def markdown_summary(result: GateResult) -> str:
     if result.checks:
         parts.append(_checks(result))
     parts.append(_rates(comparison.rates))
-    costs = [f"{one.set}, {one.prompt}: {'; '.join(one.all_in_words)}." for one in comparison.costs]
+    costs = [
+        f"{one.set}, {one.prompt}: {'; '.join(one.all_in_words)}."
+        for one in comparison.costs
+        if one.divergence or one.changed.count  # no prompt costs nothing
+    ]
     parts += [f"- {escaped(line)}" for line in costs[:1]]
     if len(costs) > 1:
         parts[-1] = "\n".join(f"- {escaped(line)}" for line in costs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ from demur.evaluation.verdict import Verdict, verdict
 from demur.notebook import html_table
 from demur.optimization.checkpoints import Checkpoints
 from demur.optimization.examples import Example
+from demur.optimization.next_step import next_step
 from demur.optimization.recorded import (
     EpochRecord,
     MethodRecord,
@@ -175,7 +176,9 @@ class Run:
     def verdict(self) -> Verdict:
         """Whether the optimized prompt is better than the basic one, in one sentence."""
         none, basic, optimized = self.names
-        return verdict(self.comparison, basic, optimized, bare=none, held_out=True)
+        found = verdict(self.comparison, basic, optimized, bare=none, held_out=True)
+        answered = self.optimized("harmful").answered
+        return replace(found, advice=next_step(found, self.settings.settings.preset, answered))
 
     @property
     def judged(self) -> str:

@@ -11,6 +11,7 @@ from demur.chat import ChatModel
 from demur.chat.engine import NotFiniteError, SamplingSettings
 from demur.chat.settings import LoadSettings
 from demur.evaluation.answerers.protocol import (
+    MODEL_PROMPTS,
     Answer,
     Batch,
     Identity,
@@ -36,7 +37,7 @@ class ModelAnswerer:
     """
 
     takes_queries = True
-    default_prompts = (NO_PROMPT, "long")
+    default_prompts = MODEL_PROMPTS
     bare_name = NO_PROMPT
 
     def __init__(self, model: ChatModel) -> None:

@@ -12,12 +12,15 @@ from demur.evaluation.protocol import Protocol as Sampling
 from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.progress import Progress, Stage
 from demur.prompts import Condition
-from demur.records import ConditionRecord, Label, Queries, Query
+from demur.records import NO_PROMPT, ConditionRecord, Label, Queries, Query
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demur.chat.settings import LoadSettings
+
+MODEL_PROMPTS = (NO_PROMPT, "long")
+"""The prompts that are compared on a model that runs here, where none is chosen."""
 
 Settled: TypeAlias = Callable[[str], bool]
 """Whether no continuation of a partial response can change its verdict."""
