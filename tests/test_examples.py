@@ -68,6 +68,9 @@ def test_the_image_has_the_files_that_it_is_built_from(services: dict[str, Any])
     for name in (name for names in copied for name in names):
         assert (root / name).exists(), name
     assert "'.[serve]'" in recipe
+    # An image without CUDA: the argument is declared in the recipe, used there, and passed on.
+    assert set(build["args"]) == set(re.findall(r"^ARG (\w+)=", recipe, re.MULTILINE))
+    assert recipe.index('--index-url "$TORCH_INDEX" torch') < recipe.index("'.[serve]'")
     assert 'ENTRYPOINT ["demur"]' in recipe
 
 

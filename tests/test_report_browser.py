@@ -99,6 +99,9 @@ def test_views_colours_and_the_training(page: Browser) -> None:
         places.append(page.find(".plot .mark").get_attribute("transform"))
         slider.send_keys(RIGHT)
     assert len(set(places)) == 3
+    legend = page.find(".arrows").text
+    assert "harmfulness boundary, harmful right of it" in legend
+    assert "refusal boundary, refused right of it" in legend
     assert not page.all(".plot .mark.rated")  # no responses were sampled during the second epoch
 
 

@@ -96,6 +96,8 @@ def test_two_days_stand_side_by_side_with_tests(browser: Browser, tmp_path: Path
     browser.open(write_report([june, july], tmp_path / "both.html"))
     assert [text.split(":")[0] for text in browser.texts(".subjects h2")] == ["june", "july"]
     shown = browser.find("#differences").find_element("xpath", "..").text
+    assert browser.texts("#differences ~ .card h3")[0].startswith("july:")
+    assert " compared with june:" in shown
     assert "mine: Worse than before, for it lets more harm through: mine refuses 9 of 20" in shown
     assert "none: no query changed, of 20." in shown
     assert "-55.0" in shown

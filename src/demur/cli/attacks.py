@@ -23,6 +23,11 @@ _FURTHER: tuple[tuple[str, RateName], ...] = (
     ("Harmful queries that are complied with harmfully", "complied_harmfully"),
 )
 
+_NEXT = (
+    "Next: where harm matters, put a guard model behind the prompt; --harm-judge guard:NAME says "
+    "which answers are unsafe."
+)
+
 
 def print_attacks(console: Console, robustness: Robustness, format: TableFormat = "table") -> None:
     """Print how often attacks succeed, where the responses are, and what the figures say.
@@ -50,6 +55,7 @@ def print_attacks(console: Console, robustness: Robustness, format: TableFormat 
     console.print()
     for sentence in robustness.verdict:
         console.print(Text(printable(sentence)))
+    console.print(Text(_NEXT))
 
 
 def _table(robustness: Robustness) -> Group:
@@ -111,7 +117,8 @@ def _differences(robustness: Robustness) -> Group | None:
     found = robustness.differences(first, second)
     if not found:
         return None
-    table = new_table(f"Answered under {short_name(second)}, less under {short_name(first)}")
+    names = [short_name(name) for name in (second, first)]
+    table = new_table(f"How much more is answered under {names[0]} than under {names[1]}")
     table.add_column("attack", overflow="fold")
     for name in ("points", "p"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -8,13 +8,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line, print_again, printable, short_name, with_notes
+from demur.cli.screen import (
+    new_table,
+    one_line,
+    print_again,
+    printable,
+    short_name,
+    show_command,
+    with_notes,
+)
 from demur.cli.tables import rate_text
 from demur.diagnosis import Diagnosis, Headroom, Sheet
+from demur.evaluation.figures import SIGNIFICANCE
 from demur.records import Rate
+from demur.settings import options_of
 
 _LONGEST_NAME = 24
 _LONGEST_QUERY = 56
+_LEAST_FOUND = 0.5  # share of the harmful queries, at 5 % false alarms
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -40,6 +51,23 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     for changed in diagnosis.changed_options:
         console.print(Text(printable(str(changed))))
     print_again(console, diagnosis.path, "The numbers, the figures and the responses")
+    _print_next(console, diagnosis)
+
+
+def _print_next(console: Console, diagnosis: Diagnosis) -> None:
+    """Print what to do next, where the headroom says it: train a prompt, or take another model."""
+    found, record = diagnosis.sheet.headroom, diagnosis.settings
+    if found is None or record.settings.run is not None:
+        return
+    if found.found_at_5.value < _LEAST_FOUND:
+        console.print(
+            "\nNext: take a larger model. The states of this one tell only "
+            f"{_percent(found.found_at_5)} of the harmful queries at 5 % false alarms, and a "
+            "prompt seldom refuses more than that."
+        )
+    elif found.best.room > 0 and found.best.p_value < SIGNIFICANCE:
+        console.print()
+        show_command("Next, a training uses this room:", "optimize", options_of(record.load))
 
 
 def _conditions(sheet: Sheet) -> Table:

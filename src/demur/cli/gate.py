@@ -162,8 +162,8 @@ def _print_next(console: Console, checks: Sequence[Check]) -> None:
     if len(found) > 1:
         console.print("Next:")
     for advice, one in found.items():
-        opening = "Next: " if len(found) == 1 else f"  {one.name}: "
-        console.print(Text(printable(f"{opening}{advice}")), soft_wrap=len(found) > 1)
+        opening = "Next: " if len(found) == 1 else f"  {printable(one.name)}: "
+        console.print(Text(f"{opening}{printable(advice)}"), soft_wrap=len(found) > 1)
 
 
 def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> None:

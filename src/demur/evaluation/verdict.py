@@ -291,7 +291,7 @@ class _Case:
             "worse": more_harmless,
             "harmful": f"keep {self.old}; {more_harmful}",
             "no difference": "train on more queries or your own (--harmful, --harmless), or try "
-            "another --method or --preset.",
+            "--preset thorough, another --method or a larger model.",
         }[kind]
 
     def _directions(self, label: Label) -> set[int]:

@@ -69,10 +69,11 @@ def _summary(chart: Chart, known: list[tuple[int, float]]) -> str:
     first, last = known[0], known[-1]
     best = max(known, key=lambda one: one[1])
     return (
-        f"{first[1]:.2f} at {chart.axis} {first[0]}, {last[1]:.2f} at {chart.axis} {last[0]}, "
-        f"highest {best[1]:.2f} at {chart.axis} {best[0]}"
+        f"{_short(first[1])} at {chart.axis} {first[0]}, {_short(last[1])} at {chart.axis} "
+        f"{last[0]}, highest {_short(best[1])} at {chart.axis} {best[0]}"
     )
 
 
 def _short(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+    """A value with two digits that count, for example `0.38`, `0.015` or `12`."""
+    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"

@@ -105,12 +105,12 @@ def _tables(changes: EvaluationChanges) -> Iterator[Table]:
     if changes.costs:
         yield Table(
             title="Cost on harmless queries",
-            columns=("prompt", "queries", "figure", "before", "after", "told"),
+            columns=("prompt", "queries", "figure", "before", "after", "difference"),
             rows=tuple(
                 (one.prompt, one.set, one.figure, one.before, one.after, one.told)
                 for one in changes.costs
             ),
-            words=("queries", "figure", "told"),
+            words=("queries", "figure", "difference"),
         )
 
 

@@ -11,6 +11,7 @@ from demur.errors import DemurError
 from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
+from demur.evaluation.verdict import Verdict
 from demur.optimization import Run
 from demur.records import Label, Measurement
 from demur.report.again import run_again
@@ -66,7 +67,7 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
         kind="run",
         dots=dots_of(_charted(run)),
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
-        verdict=(verdict.sentence, f"Next: {verdict.advice or _export(run)}"),
+        verdict=(verdict.sentence, *_next(run, verdict)),
         outcome=verdict.kind,
         tables=(*_tables(run), *answers_tables(run.comparison.costs)),
         conditions=tuple(collection.conditions),
@@ -139,6 +140,14 @@ def _is_start(run: Run, measurement: Measurement) -> bool:
         record.basic_prompt.fingerprint,
         record.anchors.fingerprint,
     )
+
+
+def _next(run: Run, verdict: Verdict) -> tuple[str, ...]:
+    """What to do next with the prompt; its export where it is better at all."""
+    if not verdict.advice:
+        return (f"Next: {_export(run)}",)
+    usable = (f"Or use it as it is: {_export(run)}",) if verdict.kind == "better" else ()
+    return f"Next: {verdict.advice}", *usable
 
 
 def _export(run: Run) -> str:

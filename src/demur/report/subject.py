@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -282,6 +283,11 @@ def rate_text(rate: Rate | None) -> str:
 def percent(rate: Rate | None) -> str:
     """A rate without its interval, for people."""
     return "an unknown share" if rate is None else f"{100 * rate.value:.0f} %"
+
+
+def whole_figures(cell: str) -> str:
+    """A cell whose figure and interval are never broken in the middle, only between them."""
+    return re.sub(r" (?=%|to )|(?<= to) ", "\u00a0", cell)
 
 
 def capitalized(text: str) -> str:

@@ -29,7 +29,7 @@ from demur.report.of_attack import subject_of_attack
 from demur.report.of_diagnosis import subject_of_diagnosis
 from demur.report.of_evaluation import subject_of_evaluation
 from demur.report.of_run import subject_of_run
-from demur.report.subject import Showing, Subject, View, percent
+from demur.report.subject import Showing, Subject, View, percent, whole_figures
 from demur.settings import command_line
 
 REPORT = "report.html"
@@ -166,6 +166,7 @@ def _page(subjects: Sequence[Subject], differences: Sequence[SideBySide], again:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(chart=chart_svg, groups=dot_groups, share=share, percent=percent)
+    environment.filters.update(whole_figures=whole_figures)
     # Top-level names are shared: one function around all parts keeps them to themselves.
     script = "(() => {\n'use strict';\n" + "\n".join(map(_part, SCRIPTS)) + "\n})();"
     style = _part("report.css")

@@ -157,15 +157,22 @@ class Scatter {
       ? [[`arrow: from before the training to the chosen step`, '']]
       : this.view.arrows.map(([from, to, dashed]) => [`${name(from)} to ${name(to)}`, dashed ? 'dashed' : '']);
     const lines = ['harmfulness', 'refusal'].filter(one => this.subject.frame && this.subject.frame[one])
-      .map(one => [`${one} boundary`, one]);
+      .map(one => [`${one} boundary, ${this.beyond(one)}`, one]);
     this.legend.replaceChildren(
       ...arrows.map(([text, kind]) => key(text, `arrow ${kind}`, true)),
       ...lines.map(([text, kind]) => key(text, `boundary ${kind}`, false)));
     if (this.view.steps) {
       this.legend.append('Move the slider. Look for the filled marks (harmful) going to the side of ' +
-        'the refusal boundary where queries are refused while the hollow ones (harmless) stay; where ' +
+        'the refusal boundary where queries are refused, while the hollow ones (harmless) stay; where ' +
         'both go the same way, the prompt refuses more of everything.');
     }
+  }
+
+  // What lies on which side of a boundary.
+  beyond(name) {
+    const [x, y] = this.subject.frame[name].weight;
+    const side = Math.abs(x) >= Math.abs(y) ? (x > 0 ? 'right of' : 'left of') : (y > 0 ? 'above' : 'below');
+    return `${name === 'refusal' ? 'refused' : 'harmful'} ${side} it`;
   }
 
   stepName() {
