@@ -336,7 +336,7 @@ def test_a_run_is_attacked_under_its_three_prompts(
     out = done(demur(*command))
     head = next(line for line in out.splitlines() if line.strip().startswith("attack "))
     assert head.split() == ["attack", "none", "basic.txt", "optimized"]
-    assert "How much more is answered under optimized than under basic.txt" in out
+    assert "How much more is answered under optimized than under basic.txt" in " ".join(out.split())
     assert "Less is answered under optimized than under basic.txt in" in " ".join(out.split())
     found = Robustness.load("demur-attacks/r")
     assert [one.trained for one in found.settings.conditions] == [False, False, True]

@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from demur.cli.app import main
 from demur.cli.plain import PlainConsole, PlainStream, make_streams_plain, plain
 from demur.cli.stages import TerminalProgress
 from tests.command_line import demur, mistake
@@ -200,3 +201,17 @@ def test_names_in_a_command_cannot_drive_the_terminal(tmp_path: Path, verb: str)
     }
     line = mistake(demur(verb, *arguments[verb]))
     assert is_plain(line)
+
+
+def test_installing_the_completion_writes_no_replacement_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typer colours its message on a terminal, and a plain stream would show the colour's codes."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setattr(sys, "argv", ["demur", "--install-completion", "zsh"])
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(SystemExit):
+        main()
+    assert terminal.getvalue().startswith("zsh completion installed in ")

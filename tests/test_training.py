@@ -379,7 +379,7 @@ def test_the_training_is_one_stage_until_the_method_has_one(
     assert progress.stages == [
         ("Training the prompt", 0.5),
         ("Own work", 1.0),
-        ("Training the prompt", 1.0),
+        ("Training the prompt: from epoch 3 on", 1.0),
     ]
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 COMPLETION = f"_{PROGRAM.upper()}_COMPLETE"
 HELP = "Optimize a chat model's safety prompt; the weights never change."
+START = (
+    "To begin: `demur evaluate` measures the default model, and `demur optimize` trains a prompt "
+    "for it."
+)
 
 
 def _print_version(asked: bool) -> None:
@@ -62,9 +66,10 @@ def build_app(*whole: str, method: str | None = None) -> typer.Typer:
     app = typer.Typer(
         cls=_Root,
         help=HELP,
+        epilog=START,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "color": False},
     )
 
     @app.callback()

@@ -15,8 +15,8 @@ from demur.cli.stages import TerminalProgress
 
 _WHOLE_MODELS = ("transformers", "gguf", "ollama")
 _RAW = (
-    "Let users reach its chat alone: there they cannot write a safety token, but a raw completion "
-    "takes the name of one (<|safety-...|>) for the token."
+    "Offer its chat alone, and no raw completions: in the chat users cannot write a safety token; "
+    "in a raw completion its name (<|safety-...|>) counts as the token."
 )
 _CAUTIONS = {
     "transformers": _RAW,

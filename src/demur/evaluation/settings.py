@@ -28,7 +28,8 @@ class QuerySettings(_Group):
 
     suite: str | None = Field(
         default=None,
-        description="standard: 100 harmful, 100 borderline and 100 ordinary queries, built in",
+        description="name of a built-in suite of queries: standard, with 100 harmful, 100 "
+        "borderline and 100 ordinary ones",
     )
     benchmark: tuple[str, ...] = Field(
         default=(),

@@ -284,8 +284,9 @@ class _Trainer:
     def _reporting(self, before: int) -> Stage:
         """The stage that reports the training; it goes on at a step."""
         if self._stage is None:
+            begun = f": from epoch {before // self.batches + 1} on" if before else ""
             stage = self.context.progress.stage(
-                TRAINING, self.batches * self.settings.epochs, "steps"
+                f"{TRAINING}{begun}", self.batches * self.settings.epochs, "steps"
             )
             self._stage = self._opened.enter_context(stage)
             self._stage.advance(before)
