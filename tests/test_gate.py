@@ -429,6 +429,10 @@ def test_what_cannot_pass_is_said_before_it_is_measured(
     found = check(Comparison.load("out"), ["kl(harmless)<=50", "kl(h.txt@none)<=0"])
     assert found.passed
     assert "KL" in found.checks[0].found
+    found.write_summary("gate.md")
+    summary = Path("gate.md").read_text()
+    assert "- h.txt, plain: KL" in summary
+    assert "none: KL" not in summary  # no prompt costs nothing
     require = ["answer-kl(harmless)<=50", "same-word(h.txt@none)>=100%", "same-word(h.txt)>=100%"]
     along = check(Comparison.load("out"), [*require, "answer-kl(h.txt@none)<=0"])
     assert [one.status for one in along.checks] == ["passed", "passed", "failed", "passed"]
