@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def test_a_comparison_is_a_table(comparison: Comparison) -> None:
     rates = comparison.rates[1]
     assert rates.label == "harmful"
     assert found.rows[2][1:3] == [rates.prompt, str(rates.refused)]
+    # The verdict comes first, and what only some want to read is folded.
+    shown = comparison._repr_html_()
+    (verdict,) = comparison.verdicts
+    assert shown.startswith(f"<p><strong>{escape(str(verdict))}</strong></p>")
+    folded = shown[shown.index("<details>") :]
+    assert escape(str(comparison.differences[0])) in folded
+    assert "points on 12 queries" in folded
 
 
 def test_a_comparison_is_a_data_frame(comparison: Comparison) -> None:

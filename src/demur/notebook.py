@@ -13,14 +13,22 @@ if TYPE_CHECKING:
     import pandas
 
 
-def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
-    """A table with lines of text below it.
+def html_table(
+    rows: Sequence[Sequence[str]],
+    notes: Sequence[str] = (),
+    *,
+    above: Sequence[str] = (),
+    folded: Sequence[str] = (),
+) -> str:
+    """A table with lines of text around it.
 
     Args:
         rows: the cells as plain text, the titles of the columns first; may be empty.
-        notes: lines of plain text.
+        notes: lines of plain text below the table.
+        above: lines of plain text above it, which say the most important.
+        folded: lines of plain text that only who wants them unfolds.
     """
-    parts: list[str] = []
+    parts = [f"<p><strong>{escape(line)}</strong></p>" for line in above]
     if rows:
         head, *body = (
             "".join(f"<{kind}>{escape(cell)}</{kind}>" for cell in row)
@@ -29,6 +37,9 @@ def html_table(rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
         lines = "".join(f"<tr>{row}</tr>" for row in body)
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>")
     parts += [f"<p>{escape(note)}</p>" for note in notes]
+    if folded:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in folded)
+        parts.append(f"<details><summary>All figures</summary><ul>{lines}</ul></details>")
     return "\n".join(parts)
 
 

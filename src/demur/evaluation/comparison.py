@@ -14,6 +14,7 @@ from demur.evaluation.figures import Difference, Figures, Measure, Measured, Pro
 from demur.evaluation.record import KIND, EvaluationRecord
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdicts
+from demur.notebook import html_table
 from demur.records import (
     JudgedResponse,
     ListedFile,
@@ -148,6 +149,10 @@ class Comparison(Figures):
         if results is None or results.settings != (settings or _fingerprint_of(folder.settings)):
             return None
         return cls.of(results.figures, folder.path, folder.settings, results.files)
+
+    def _repr_html_(self) -> str:
+        said = [] if self.settings is None else [str(one) for one in self.verdicts]
+        return html_table(self._rows(), self._unread(), above=said, folded=self._counted())
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -149,8 +149,9 @@ class Difference:
     def __str__(self) -> str:
         verdict = "more than chance" if self.more_than_chance else "not more than chance"
         return (
-            f"{set_title(self.set, self.label)}, {self.measure.replace('_', ' ')}: {self.second} "
-            f"less {self.first} is {100 * self.difference:+.1f} points on {self.queries} queries, "
+            f"{set_title(self.set, self.label)}, {self.measure.replace('_', ' ')}: "
+            f"from {self.first} to {self.second} {100 * self.difference:+.1f} points "
+            f"on {self.queries} queries, "
             f"p = {self.adjusted_p_value:.2g}, {verdict}"
         )
 
@@ -263,10 +264,10 @@ class Figures:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        return "\n".join([*lines, *self._notes()])
+        return "\n".join([*lines, *self._unread(), *self._counted()])
 
     def _repr_html_(self) -> str:
-        return html_table(self._rows(), self._notes())
+        return html_table(self._rows(), self._unread(), folded=self._counted())
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rates as a data frame: a row for each prompt, set, label and category.
@@ -302,9 +303,10 @@ class Figures:
         """
         from demur.evaluation.plot import Dot, draw_dots
 
+        sets = {rates.set for rates in self.rates}
         dots = [
             Dot(
-                set_title(rates.set, rates.label),
+                (len(sets) == 1 and rates.label) or set_title(rates.set, rates.label),
                 rates.prompt,
                 found.value,
                 found.interval.low,
@@ -327,9 +329,14 @@ class Figures:
                 rows.append((title, rates.prompt, refused, *deflected, str(rates.wrong_any or "")))
         return rows if self.rates else []
 
-    def _notes(self) -> list[str]:
+    def _unread(self) -> list[str]:
+        """Lines on what limits the rates."""
         lines = [line for rates in self.rates for line in _left_out(rates)]
-        lines += map(str, self.changed_options)
+        return [*lines, *map(str, self.changed_options)]
+
+    def _counted(self) -> list[str]:
+        """Lines on costs, differences and all else that was counted."""
+        lines: list[str] = []
         for cost in self.costs:
             lines += [f"{cost.set}, {cost.prompt}: {words}" for words in cost.all_in_words]
         return [*lines, *map(str, (*self.differences, *self.wins, *self.agreements))]

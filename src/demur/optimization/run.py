@@ -312,7 +312,7 @@ class Run:
         return f"{self.comparison}\n{self.verdict}"
 
     def _repr_html_(self) -> str:
-        return f"{self.comparison._repr_html_()}\n{html_table((), str(self.verdict).splitlines())}"
+        return f"{html_table((), above=[str(self.verdict)])}\n{self.comparison._repr_html_()}"
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rates before and after as a data frame, as `Comparison.to_pandas` has them."""
