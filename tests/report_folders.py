@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 
 from demur import Run, SafetyPrompt, write_report
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.files import ResponseFiles
 from demur.evaluation.comparison import compare
 from demur.evaluation.costs import Cost
@@ -116,7 +116,7 @@ def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: 
     settings = settings.model_copy(update={"method": named})
     return RunRecord(
         model=MODEL,
-        load=LoadSettings(model=MODEL.name, dtype="float32"),
+        load=WorkLoadSettings(model=MODEL.name, dtype="float32"),
         basic_prompt=basic,
         anchors=QueriesRecord("anchors", "anchors", anchors.fingerprint),
         held_out=QueriesRecord("held-out", "held-out", held_out.fingerprint),

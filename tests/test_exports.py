@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 from demur import ChatModel, DemurError, SafetyPrompt
 from demur.chat import Condition
 from demur.chat.checkpoint import weight_files
+from demur.chat.embeddings import decode
 from demur.cli.app import build_app
 from demur.exports import export
 from demur.exports.head import MOST_PROBABLE, unlikely_row
 from demur.exports.modelfile import Layout, modelfile
 from demur.exports.template_check import messages_of
-from demur.exports.vllm_payload import decode
 from demur.prompts import Provenance
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -28,7 +28,7 @@ from demur import (
     optimize,
     write_report,
 )
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.diagnosis.movement import draw_movement
 from demur.evaluation.answerers.files import ResponseFiles
 from demur.evaluation.settings import JudgeSettings
@@ -505,7 +505,7 @@ def test_code_and_servers_that_a_command_names_are_said(model: ChatModel) -> Non
     found = evaluate(model, prompts=[None], **SETS, samples=1, tokens=2, output="first")
     assert found.settings is not None
     assert evaluation_again(found.settings).trusted == ()
-    load = LoadSettings(model="it's mine", trust_remote_code=True)
+    load = WorkLoadSettings(model="it's mine", trust_remote_code=True)
     judges = JudgeSettings(judge="endpoint:m", base_url="HTTPS://strange.example/v1")
     settings = found.settings.settings.model_copy(update={"judges": judges})
     strange = replace(found.settings, source=load, settings=settings)

@@ -23,9 +23,9 @@ pytest.importorskip("httpx2", reason="httpx2 is not installed: pip install 'demu
 import httpx2
 
 from demur import DemurError, SafetyPrompt
+from demur.chat.embeddings import decode
 from demur.endpoint.address import Address
 from demur.endpoint.key import Key
-from demur.exports.vllm_payload import decode
 from demur.serving import ServeSettings, served_prompts
 from tests.vllm_server import MODEL, PIECES, Vllm, running_vllm
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from demur.arguments import described
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.naming import model_place
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import LoadSettings, WorkLoadSettings
 from demur.errors import DemurError
 from demur.progress import Progress
 
@@ -42,6 +42,7 @@ def load_chosen(
         prefix_sharing=settings.prefix_sharing,
         chat_template=settings.chat_template,
         keep_freed_memory=True,
+        sample_at=settings.sample_at if isinstance(settings, WorkLoadSettings) else None,
         progress=progress,
     )
 

@@ -33,7 +33,7 @@ from demur.chat.loading import LoadedModel, load_model
 from demur.chat.model_inputs import ModelInputs
 from demur.chat.renderers import Renderers
 from demur.chat.rendering import ChatRenderer
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.chat.templates import read_template
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
@@ -60,11 +60,13 @@ class ChatModel(ModelInputs):
         self,
         loaded: LoadedModel,
         prefix_sharing: PrefixSharing = "auto",
-        settings: LoadSettings | None = None,
+        settings: WorkLoadSettings | None = None,
         renderer: ChatRenderer | None = None,
     ) -> None:
         self.name = loaded.name
-        self.settings = settings or LoadSettings(model=loaded.name, prefix_sharing=prefix_sharing)
+        self.settings = settings or WorkLoadSettings(
+            model=loaded.name, prefix_sharing=prefix_sharing
+        )
         self.identity = loaded.identity
         self.dtype = loaded.dtype
         self.device = loaded.device
@@ -95,6 +97,7 @@ class ChatModel(ModelInputs):
         prefix_sharing: PrefixSharing = "auto",
         chat_template: str | Path | None = None,
         keep_freed_memory: bool = False,
+        sample_at: str | None = None,
         progress: Progress | None = None,
     ) -> ChatModel:
         """Load a model.
@@ -115,14 +118,19 @@ class ChatModel(ModelInputs):
             keep_freed_memory: on a processor, let this process keep the memory that it frees for
                 its own later use, which makes it faster (see `demur.chat.keep_freed_memory`). The
                 setting holds for the whole process, so it is left alone by default.
+            sample_at: address of a vLLM server with the same weights, which samples all responses;
+                see `demur.chat.served.ServedModel`.
             progress: reports downloads, the plain path and its reason, and kept memory.
 
         Raises:
             DemurError: the model cannot be found, read or used, has no chat template, or cannot
-                share a prefix although `prefix_sharing` is `on`.
+                share a prefix although `prefix_sharing` is `on`; or the server does not suit.
         """
+        from demur.chat.served import ServedModel, reached  # which need this module
+
         check_sharing(prefix_sharing)
         progress = progress or default_progress()
+        server = None if sample_at is None else reached(sample_at, progress)
         template = None if chat_template is None else read_template(chat_template)
         renderers = Renderers(template)
         loaded = load_model(
@@ -137,11 +145,11 @@ class ChatModel(ModelInputs):
         )
         if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
             progress.message("This process keeps the memory that it frees, which is faster.")
-        settings = LoadSettings.model_validate(
+        settings = WorkLoadSettings.model_validate(
             {
                 "model": str(model),
                 "dtype": str(loaded.dtype).removeprefix("torch."),
-                "device": device or LoadSettings().device,
+                "device": device or WorkLoadSettings().device,
                 "quantization": quantization,
                 "prefix_sharing": prefix_sharing,
                 "trust_remote_code": trust_remote_code,
@@ -159,7 +167,7 @@ class ChatModel(ModelInputs):
             )
         if remark := chat_model.engine.verdict.remark(chat_model.name):
             progress.message(remark)
-        return chat_model
+        return chat_model if server is None else ServedModel(chat_model, server, progress)
 
     @property
     def record(self) -> ModelRecord:

@@ -121,19 +121,19 @@ class ModelInputs:
             new_tokens=new_tokens,
             targets=targets,
             context_length=self.context_length,
-            vocabulary=self._vocabulary,
+            vocabulary=self.vocabulary,
             name=self.name,
         )
 
     @property
-    def _vocabulary(self) -> int:
+    def vocabulary(self) -> int:
         """V, the number of tokens that the model has embeddings of."""
         return int(embedding_table(self.engine.model).shape[0])
 
     def _all_ids(
         self, targets: Sequence[Sequence[str | Sequence[int]]]
     ) -> list[list[tuple[int, ...]]]:
-        return target_ids(targets, self.renderer, self._vocabulary, self.name)
+        return target_ids(targets, self.renderer, self.vocabulary, self.name)
 
     def _rows(self, condition: Condition | None) -> Tensor | None:
         prompt = None if condition is None else condition.safety_prompt

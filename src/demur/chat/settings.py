@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from demur.chat.catalog import DEFAULT_MODEL
+
+Own = TypeVar("Own", bound="LoadSettings")
 
 
 class LoadSettings(BaseModel):
@@ -49,7 +57,7 @@ class LoadSettings(BaseModel):
         json_schema_extra={"default": "the model's own"},
     )
 
-    def like(self, other: LoadSettings) -> LoadSettings:
+    def like(self: Own, other: LoadSettings) -> Own:
         """These settings, with the model of others and how it computes where nothing was chosen.
 
         Whether code of the model is run is never taken from others.
@@ -62,3 +70,27 @@ class LoadSettings(BaseModel):
                 if getattr(self, name) == getattr(default, name)
             }
         )
+
+
+class WorkLoadSettings(LoadSettings):
+    """The model and the machine.
+
+    Attributes:
+        sample_at: address of a server that samples responses, or None.
+    """
+
+    sample_at: str | None = Field(
+        default=None,
+        description="address of a vLLM server with the same weights, for example "
+        "http://localhost:8000/v1, that samples all responses; everything else is computed here. "
+        "It is started with --enable-prompt-embeds; needs demur[endpoint]",
+        json_schema_extra={"default": "none: the model here samples"},
+    )
+
+    @model_serializer(mode="wrap")
+    def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there were such servers where there is none: fingerprints stay the same."""
+        found: dict[str, Any] = handler(self)
+        if self.sample_at is None:
+            found.pop("sample_at", None)
+        return found

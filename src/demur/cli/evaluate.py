@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.gate import check_early, gate_of, leave, show_gate
@@ -117,7 +117,7 @@ def require_one_answerer(options: EvaluateOptions) -> None:
         own |= {"judge", "other_judge", "harm_judge", "base_url", "output"}
         _refuse(options, "--responses judges what exists already", own, inverse=True)
     elif options.server.endpoint is not None:
-        others = {option.name for option in options_in(LoadSettings)}
+        others = {option.name for option in options_in(WorkLoadSettings)}
         others |= {"instructions", "preference_judge"}
         _refuse(options, "With --endpoint, a server answers and no model runs here", others)
     else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import create_model
 
@@ -75,7 +76,13 @@ def run_optimize(options: WorkOptions) -> None:
     # Mistakes are found before the model is fetched.
     settings = part_of(options, settings_type(str(values_of(options)["method"])))
     plan = plan_of(settings)
-    check_output(options.output, KIND, RunRecord, lambda old: plan.record(old.model, old.load))
+    sampler: Literal["vllm"] | None = None if options.load.sample_at is None else "vllm"
+    check_output(
+        options.output,
+        KIND,
+        RunRecord,
+        lambda old: plan.record(replace(old.model, sampler=sampler), old.load),
+    )
     model = load_chosen(options.load, progress)
     # Slow, and not needed for a mistake.
     from demur.cli.run import print_run

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.errors import DemurError
 from demur.records import RESULTS, SETTINGS, WorkFolder, kind_of
 
@@ -35,7 +35,7 @@ class WorkOptions(BaseModel):
         description="folder of the results; the same folder with the same settings goes on",
         json_schema_extra={"default": "one that is named after the work"},
     )
-    load: LoadSettings = Field(default_factory=LoadSettings)
+    load: WorkLoadSettings = Field(default_factory=WorkLoadSettings)
 
 
 def check_output(

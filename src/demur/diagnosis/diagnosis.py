@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.diagnosis.settings import DiagnoseSettings, NumberSettings
 from demur.diagnosis.sheet import Sheet
 from demur.endpoint import ChangedOptions
@@ -87,7 +87,7 @@ class DiagnosisRecord:
     """
 
     model: ModelRecord
-    load: LoadSettings
+    load: WorkLoadSettings
     conditions: tuple[ConditionRecord, ...]
     anchors: QueriesRecord
     judge: JudgeRecord

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.diagnosis.diagnosis import DiagnosisRecord
 from demur.diagnosis.fitting import Fitting, choose_fitting
 from demur.diagnosis.settings import DiagnoseSettings, ProbeSettings, presets
@@ -133,7 +133,7 @@ class Plan:
         """A name for each condition, no two alike; for people."""
         return distinct_names(list(self.conditions))
 
-    def record(self, model: ModelRecord, load: LoadSettings) -> DiagnosisRecord:
+    def record(self, model: ModelRecord, load: WorkLoadSettings) -> DiagnosisRecord:
         """What is recorded of the diagnosis.
 
         Args:

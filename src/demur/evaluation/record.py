@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.records import AnswererRecord
 from demur.evaluation.settings import EvaluateSettings, FileSettings, ServerSettings
 from demur.judges.preference import PairwiseJudge
@@ -109,7 +109,7 @@ class EvaluationRecord:
     harm_judge: JudgeRecord | None
     preference_judge: JudgeRecord | None
     settings: EvaluateSettings
-    source: LoadSettings | ServerSettings | FileSettings
+    source: WorkLoadSettings | ServerSettings | FileSettings
     objects: tuple[str, ...] = ()
 
     @property

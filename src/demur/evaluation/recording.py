@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.protocol import Answerer
 from demur.evaluation.answerers.records import AnswererRecord, short_name
 from demur.evaluation.choices import EVALUATIONS
@@ -56,7 +56,7 @@ def renewed(stored: EvaluationRecord, chosen: Chosen) -> EvaluationRecord:
 def _recorded(
     chosen: Chosen,
     answerer: AnswererRecord,
-    source: LoadSettings | ServerSettings | FileSettings,
+    source: WorkLoadSettings | ServerSettings | FileSettings,
     conditions: Sequence[ConditionRecord],
 ) -> EvaluationRecord:
     harm, preference = chosen.judges.harm, chosen.preference_judge

@@ -1,22 +1,15 @@
 """Requests to a vLLM server that serves the unchanged base: the prompt travels as embeddings.
 
-The server must have been started with `--enable-prompt-embeds`. Its wire format is a tensor as
-`torch.save` writes it, in base64.
+The server must have been started with `--enable-prompt-embeds`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from demur.chat import ChatModel, Condition
-from demur.chat.embeddings import conversation_embeddings
-from demur.errors import DemurError
+from demur.chat.embeddings import conversation_embeddings, encode
 from demur.exports.opening import Opening
 from demur.files import write_bytes, write_json
 from demur.prompts import SafetyPrompt
@@ -55,27 +48,6 @@ model = client.models.list().data[0].id
 answer = client.chat.completions.create(model=model, **request)
 print(answer.choices[0].message.content)
 '''
-
-
-def encode(rows: Tensor) -> str:
-    """Embeddings (T, d) as the server takes them; checked by decoding them again.
-
-    Raises:
-        DemurError: what is decoded is not what was encoded.
-    """
-    buffer = io.BytesIO()
-    torch.save(rows.contiguous().clone(), buffer)
-    text = base64.b64encode(buffer.getvalue()).decode("ascii")
-    if not torch.equal(decode(text), rows):
-        raise DemurError("The embeddings cannot be encoded: upgrade torch and export again.")
-    return text
-
-
-def decode(text: str) -> Tensor:
-    """What `encode` encoded."""
-    data = io.BytesIO(base64.b64decode(text))
-    rows: Tensor = torch.load(data, weights_only=True)
-    return rows
 
 
 def write_vllm_payload(

@@ -12,7 +12,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demur.arguments import described, require_common
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
@@ -126,7 +126,7 @@ class Plan:
         """A method that has not done anything yet."""
         return self.method(self.settings.method_settings)
 
-    def record(self, model: ModelRecord, load: LoadSettings) -> RunRecord:
+    def record(self, model: ModelRecord, load: WorkLoadSettings) -> RunRecord:
         """What is recorded of the run.
 
         Args:

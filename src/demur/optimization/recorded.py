@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.figures import Figures
 from demur.evaluation.record import JudgeRecord
 from demur.optimization.examples import Example
@@ -125,7 +125,7 @@ class RunRecord:
     """
 
     model: ModelRecord
-    load: LoadSettings
+    load: WorkLoadSettings
     basic_prompt: ConditionRecord
     anchors: QueriesRecord
     validation: QueriesRecord | None

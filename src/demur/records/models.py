@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from demur.records.fingerprint import fingerprint
 
@@ -20,6 +23,8 @@ class ModelRecord:
         chat_template: fingerprint of the chat template and its options.
         prefix_sharing: whether the opening of conversations is computed once for all of them. The
             other path gives the same up to rounding, which can change a sampled response.
+        sampler: what samples responses where the model here does not: `vllm`, a server with the
+            same weights; else None.
     """
 
     name: str
@@ -29,10 +34,20 @@ class ModelRecord:
     quantization: str | None
     chat_template: str
     prefix_sharing: bool
+    sampler: Literal["vllm"] | None = None
+
+    @model_serializer(mode="wrap")
+    def _stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As before there were samplers where there is none, so that fingerprints stay the same."""
+        found: dict[str, Any] = handler(self)
+        if self.sampler is None:
+            found.pop("sampler", None)
+        return found
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of everything that the model's answers depend on; the name is left out."""
+        sampler = {} if self.sampler is None else {"sampler": self.sampler}
         return fingerprint(
             "model",
             identity=self.identity,
@@ -41,6 +56,7 @@ class ModelRecord:
             quantization=self.quantization,
             chat_template=self.chat_template,
             prefix_sharing=self.prefix_sharing,
+            **sampler,
         )
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from demur.chat.embeddings import encode
 from demur.errors import DemurError
 from demur.exports.base import Subject
-from demur.exports.vllm_payload import encode
 from demur.prompts import trained_behind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

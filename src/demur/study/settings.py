@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.errors import DemurError
 from demur.evaluation.settings import (
     AmountSettings,
@@ -84,7 +84,7 @@ class CommonSettings(BaseModel):
         return seeds
 
 
-class ModelSettings(LoadSettings):
+class ModelSettings(WorkLoadSettings):
     """A model of a study: one that is loaded here, or one behind a server."""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
@@ -356,6 +356,11 @@ def _model(name: str, own: object, shared: Mapping[str, Any], where: str) -> Stu
     values.update(values_in(table, ModelSettings, place))
     if "endpoint" not in values:
         values.setdefault("model", name)
+    elif "sample_at" in values:
+        raise DemurError(
+            f"The model {name!r:.80}{_in(where)} has an endpoint, where everything is done, and "
+            "sample_at, which is for a model that is loaded here: give one of them."
+        )
     return StudyModel(name, build(ModelSettings, values, None, place))
 
 

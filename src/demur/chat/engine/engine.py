@@ -26,7 +26,6 @@ from demur.chat.engine.prefix import PrefixStates, SuffixStates
 from demur.chat.engine.reading import (
     packing_of,
     parts_of,
-    prefix_embeddings,
     prefix_states,
     read_part,
     read_targets,
@@ -209,11 +208,6 @@ class Engine:
                 read = read_positions(self.model, padded.to(device, dtype), places, rows=rows)
                 found.append(read.hidden.float().cpu())
         return torch.cat(found)
-
-    def prefix_embeddings(self, inputs: Inputs, prompt: Tensor | None) -> Tensor:
-        """The embeddings of the opening that all conversations share, (P, d)."""
-        with torch.no_grad():
-            return prefix_embeddings(self.model, inputs, prompt)[0]
 
     def represent_layers(
         self, inputs: Inputs, prompt: Tensor | None = None, stage: Stage | None = None

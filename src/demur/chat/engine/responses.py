@@ -99,6 +99,24 @@ class ResponseWriter:
         drawn = draw(logits, uniforms, self.settings).tolist()
         return [self._append(*pair) for pair in zip(responses, drawn, strict=True)]
 
+    def replay(self, tokens: Sequence[int], most: int, *, stopped: bool) -> Sample | None:
+        """The sample that tokens make which were drawn elsewhere, as if they were drawn here.
+
+        Args:
+            tokens: ids of the tokens; what follows the end of the answer is left out.
+            most: largest number of tokens that the response may have.
+            stopped: whether a token ended the response, which need not be among them.
+
+        Returns:
+            None where the response ends before it is finished.
+        """
+        response = Growing(0, 0, torch.empty(most))
+        for token in tokens:
+            sample = self._append(response, token)
+            if sample is not None:
+                return sample
+        return self._sample(response, "stop") if stopped else None
+
     def _append(self, response: Growing, token: int) -> Sample | None:
         if token in self.end_tokens:
             return self._sample(response, "stop")

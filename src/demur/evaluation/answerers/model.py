@@ -9,7 +9,7 @@ from torch import Tensor
 
 from demur.chat import ChatModel
 from demur.chat.engine import NotFiniteError, SamplingSettings
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.protocol import (
     MODEL_PROMPTS,
     Answer,
@@ -44,7 +44,7 @@ class ModelAnswerer:
         self.model = model
 
     @property
-    def settings(self) -> LoadSettings:
+    def settings(self) -> WorkLoadSettings:
         """How the model was loaded."""
         return self.model.settings
 

@@ -17,7 +17,7 @@ from demur.records import NO_PROMPT, ConditionRecord, Label, Queries, Query
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from demur.chat.settings import LoadSettings
+    from demur.chat.settings import WorkLoadSettings
 
 MODEL_PROMPTS = (NO_PROMPT, "long")
 """The prompts that are compared on a model that runs here, where none is chosen."""
@@ -189,7 +189,7 @@ class Answerer(Protocol):
         """Name of the condition without a safety prompt."""
 
     @property
-    def settings(self) -> LoadSettings | ServerSettings | FileSettings:
+    def settings(self) -> WorkLoadSettings | ServerSettings | FileSettings:
         """The settings by which a command names the answerer."""
 
     def describe(self, progress: Progress) -> AnswererRecord:
