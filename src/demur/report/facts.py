@@ -26,6 +26,7 @@ def facts_of_answerer(record: ModelRecord | ServerRecord | FilesRecord) -> dict[
         "quantization": record.quantization or "none",
         "chat template": record.chat_template,
         "opening of conversations": "computed once" if record.prefix_sharing else "read each time",
+        **({} if record.sampler is None else {"responses": "sampled by a vLLM server"}),
     }
 
 
