@@ -294,3 +294,26 @@ def test_the_command_measures_with_tools(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "q.txt").write_text("w7 w0 ?\n")
     out = done(demur(*arguments, "--harmful", tmp_path / "q.txt"))
     assert "with tools" in " ".join(out.split())
+
+
+def test_a_run_with_tools_is_shown_again_by_its_command(folder: Path, tmp_path: Path) -> None:
+    load(folder, "before")  # writes the template
+    for name, word in (("harmful", 7), ("harmless", 8)):
+        queries = [f"w{10 + row} w{word} w{row} ?" for row in range(20)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(queries))
+    (tmp_path / "calm.txt").write_text("w1 w2 w3 .")
+    command = [
+        *("optimize", folder, "--dtype", "float32", "--method", "dro", "--preset", "quick"),
+        *("--chat-template", folder.parent / "before.jinja", "--basic-prompt"),
+        *(tmp_path / "calm.txt", "--judge", "paper", "--tools", "0.5", "--third-turn", "0"),
+        *("--samples", "4", "--tokens", "4", "--epochs", "1", "--output", tmp_path / "run"),
+    ]
+    for name in ("harmful", "harmless"):
+        file = tmp_path / f"{name}.txt"
+        command += [f"--{name.replace('_', '-')}", file, f"--held-out-{name}", file]
+    done(demur(*command))
+    shown = demur(*command)
+    done(shown)
+    assert "This run is finished already" in shown.err
+    line = mistake(demur(*command, "--tools", "0.2"))
+    assert "belongs to a run with another anchors" in line

@@ -81,7 +81,7 @@ def run_optimize(options: WorkOptions) -> None:
         options.output,
         KIND,
         RunRecord,
-        lambda old: plan.record(replace(old.model, sampler=sampler), old.load),
+        lambda old: plan.as_in(old).record(replace(old.model, sampler=sampler), old.load),
     )
     model = load_chosen(options.load, progress)
     # Slow, and not needed for a mistake.

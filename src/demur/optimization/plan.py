@@ -116,8 +116,20 @@ class Plan:
         Args:
             model: model that the prompt is for.
         """
+        return self._with_tools() if model.renderer.lists_tools else self
+
+    def as_in(self, record: RunRecord) -> Plan:
+        """The same plan, with tools before some queries if a run has them there.
+
+        Args:
+            record: what is recorded of the run, whose model need not be loaded.
+        """
+        mixed = self._with_tools()
+        return mixed if mixed.anchors.fingerprint == record.anchors.fingerprint else self
+
+    def _with_tools(self) -> Plan:
         share = self.settings.queries.tools
-        if not share or not model.renderer.lists_tools:
+        if not share:
             return self
         anchors = mix_conversations(self.anchors, tools=share, seed=self.settings.seed)
         return replace(self, anchors=anchors)
