@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from demur.chat.engine import SamplingSettings
 from demur.chat.served import ServedModel, sampling_options
-from demur.endpoint.completions import NEEDED, Completion, Continuation
+from demur.endpoint.completions import NEEDED, Completion
 from demur.errors import DemurError
 from demur.progress import Progress, SilentStage
 from demur.prompts import Condition, SafetyPrompt
@@ -35,8 +35,9 @@ _DRAWS, _SAME = 8, 6
 def check_server(model: ServedModel, progress: Progress) -> None:
     """Check that a server continues conversations as the model does.
 
-    The server writes the likeliest tokens behind a few queries: without a prompt, behind a prompt
-    as text, and behind the same one as embeddings. The model here says how likely each token is.
+    The server draws tokens behind a few queries: without a prompt, behind a prompt as text, and
+    behind the same one as embeddings. The model here says how likely each of them is. Drawn ones
+    tell models apart better than the likeliest, of which many are certain for any model.
 
     Args:
         model: the model with its server.
@@ -49,8 +50,7 @@ def check_server(model: ServedModel, progress: Progress) -> None:
     rows = SafetyPrompt("check", PROMPT, model.prompt_embeddings(text))
     most = 0.0
     for prompt in (None, text, rows):
-        said = _likeliest(model, Condition(prompt))
-        difference = _difference(model, Condition(prompt), said)
+        difference = _difference(model, Condition(prompt))
         if not difference <= TOLERANCE:
             as_rows = " behind a prompt as embeddings" if prompt is rows else ""
             raise DemurError(
@@ -59,34 +59,28 @@ def check_server(model: ServedModel, progress: Progress) -> None:
                 f"makes at most {TOLERANCE}. Serve the same model there."
             )
         most = max(most, difference)
-        if prompt is None:
-            _check_options(model, said[0].tokens)
+    _check_options(model)
     progress.message(
         f"{model.server.client.place} samples all responses. It has the weights of {model.name}: "
         f"log-probabilities differ by {most:.4f} on average."
     )
 
 
-def _likeliest(model: ServedModel, condition: Condition) -> list[Continuation]:
-    """The likeliest tokens behind each query, with their log-probabilities."""
-    options = {**_options(), "logprobs": 0}
+def _difference(model: ServedModel, condition: Condition) -> float:
+    """The mean difference of log-probabilities, in nats; infinite where tokens are not known."""
+    options = {**_options(temperature=1.0), "logprobs": 0}
     client = model.server.client
     asked = [
         Completion(model.served_prompt(query, condition), options, 1, _TOKENS, query)
         for query in QUERIES
     ]
-    found = [one for (one,) in client.complete_all(asked, SilentStage())]
-    for one in found:
+    said = [one for (one,) in client.complete_all(asked, SilentStage())]
+    for one in said:
         if len(one.tokens) != _TOKENS or len(one.log_probabilities) != _TOKENS:
             raise DemurError(
                 f"{client.place} gives {len(one.tokens)} tokens and {len(one.log_probabilities)} "
                 f"log-probabilities where {_TOKENS} were asked for: give {NEEDED}."
             )
-    return found
-
-
-def _difference(model: ServedModel, condition: Condition, said: Sequence[Continuation]) -> float:
-    """The mean difference of log-probabilities, in nats; infinite where tokens are not known."""
     if any(token >= model.vocabulary for one in said for token in one.tokens):
         return math.inf
     read = model.score(QUERIES, [[one.tokens] for one in said], condition)
@@ -95,17 +89,15 @@ def _difference(model: ServedModel, condition: Condition, said: Sequence[Continu
     return math.fsum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(theirs)
 
 
-def _check_options(model: ServedModel, likeliest: Sequence[int]) -> None:
+def _check_options(model: ServedModel) -> None:
     """Check that options of the sampling have an effect.
-
-    Args:
-        model: the model with its server.
-        likeliest: the likeliest tokens behind the first query.
 
     Raises:
         DemurError: the server leaves one of them out.
     """
     client, prompt = model.server.client, model.served_prompt(QUERIES[0], Condition())
+    greedy = Completion(prompt, _options(), 1, _AGREEING, QUERIES[0])
+    likeliest = client.complete_all([greedy], SilentStage())[0][0].tokens
     first = likeliest[0]
     hot = _options(temperature=_HOT)
     drawn = (_options(temperature=_HOT, seed=1), _DRAWS, _AGREEING)
@@ -123,8 +115,8 @@ def _check_options(model: ServedModel, likeliest: Sequence[int]) -> None:
     kept = {
         "stop_token_ids": ended[0].stopped and ended[0].tokens in ((), (first,)),
         "min_tokens": len(later[0].tokens) > 1 and later[0].tokens[0] != first,
-        "top_k": top_k[0].tokens == tuple(likeliest[:_AGREEING]),
-        "top_p": top_p[0].tokens == tuple(likeliest[:_AGREEING]),
+        "top_k": top_k[0].tokens == likeliest,
+        "top_p": top_p[0].tokens == likeliest,
         "temperature": len({one.tokens for one in draws}) > 1,
         "seed": same >= _SAME,
     }
