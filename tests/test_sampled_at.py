@@ -328,6 +328,15 @@ def test_a_context_that_is_too_short_there_is_told_early(
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_share_a_model_sample_it_themselves(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    for name, value in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DemurError, match=r"Several processes share the model.*leave --sample-at"):
+        ChatModel.load(folder, sample_at="http://127.0.0.1:9/v1")
+
+
 def test_a_server_that_is_not_there_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
     away = ["--sample-at", "http://127.0.0.1:9/v1", "--output", tmp_path / "run"]
     line = mistake(demur("optimize", folder, *away))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from demur import processes
 from demur.arguments import require_kind
 from demur.chat.embeddings import embedded, encode
 from demur.chat.engine import Sampled, SamplingSettings
@@ -64,8 +65,13 @@ def reached(address: str, progress: Progress) -> SamplingServer:
 
     Raises:
         DemurError: the package openai is missing, it is no address, or the server cannot be asked
-            or lists no models.
+            or lists no models; or several processes share the model.
     """
+    if processes.count() > 1:
+        raise DemurError(
+            "Several processes share the model, and a server would give each of them other "
+            "responses: leave --sample-at out, or run the command in one process."
+        )
     settings = EndpointSettings(address, concurrency=AT_ONCE, timeout=SECONDS)
     client = CompletionClient("", settings)
     client.announce(progress)
