@@ -84,7 +84,6 @@ class WorkLoadSettings(LoadSettings):
         description="address of a vLLM server with the same weights, for example "
         "http://localhost:8000/v1, that samples all responses; everything else is computed here. "
         "It is started with --enable-prompt-embeds; needs demur[endpoint]",
-        json_schema_extra={"default": "none: the model here samples"},
     )
 
     @model_serializer(mode="wrap")
