@@ -21,6 +21,7 @@ from demur import (
     SafetyPrompt,
     evaluate,
     optimize,
+    sampled_at,
 )
 from demur.chat.engine import SamplingSettings
 from demur.chat.served import SamplingServer, ServedModel, reached
@@ -93,7 +94,7 @@ def server() -> Iterator[Endpoint]:
 
 def at(server: Endpoint, model: ChatModel) -> ServedModel:
     """The model with its responses sampled at a server, as loading it makes it."""
-    return ServedModel(model, reached(server.url, SilentProgress()), SilentProgress())
+    return sampled_at(model, server.url, SilentProgress())
 
 
 def trained(model: ChatModel) -> SafetyPrompt:
@@ -111,7 +112,7 @@ def texts(run: Run) -> list[list[list[str]]]:
 
 def test_loading_says_where_responses_are_sampled(server: Endpoint, folder: Path) -> None:
     told = Telling()
-    model = ChatModel.load(folder, dtype="float32", sample_at=server.url, progress=told)
+    model = sampled_at(ChatModel.load(folder, dtype="float32"), server.url, told)
     assert isinstance(model, ServedModel)
     assert f"{server.url}/ samples all responses. It has the weights of" in told.messages[-1]
     assert model.record.sampler == "vllm"
@@ -320,7 +321,7 @@ def test_a_context_that_is_too_short_there_is_told_early(
     model: ChatModel, server: Endpoint, tmp_path: Path
 ) -> None:
     short = SamplingServer(at(server, model).server.client, 16)
-    served = ServedModel(model, short, SilentProgress())
+    served = ServedModel(model, short)
     server.requests.clear()
     with pytest.raises(DemurError, match=r"more than the 16 of .*--max-model-len \d+ or more"):
         optimize(served, **SMALL, output=tmp_path / "run")
@@ -329,12 +330,12 @@ def test_a_context_that_is_too_short_there_is_told_early(
 
 
 def test_processes_that_share_a_model_sample_it_themselves(
-    monkeypatch: pytest.MonkeyPatch, folder: Path
+    monkeypatch: pytest.MonkeyPatch, model: ChatModel
 ) -> None:
     for name, value in (("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(DemurError, match=r"Several processes share the model.*leave --sample-at"):
-        ChatModel.load(folder, sample_at="http://127.0.0.1:9/v1")
+        sampled_at(model, "http://127.0.0.1:9/v1")
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:

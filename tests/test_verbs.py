@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from demur.cli.verbs import SUMMARIES, VERBS
+from demur.cli.summaries import SUMMARIES
+from demur.cli.verbs import VERBS
 from tests.command_line import demur, done, mistake
 from tests.tiny import save_tiny_model
 

@@ -22,7 +22,9 @@ from demur.settings import default_text, options_in
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#]+)(#[^)]*)?\)")
 _GROUPS = {
-    "The model and a run": ("ChatModel", "optimize", "OptimizeSettings", "Run", "SafetyPrompt"),
+    "The model and a run": (
+        *("ChatModel", "sampled_at", "optimize", "OptimizeSettings", "Run", "SafetyPrompt"),
+    ),
     "Queries": ("QuerySet", "Conversation", "load_query_set", "Condition"),
     "Measuring": (
         *("evaluate", "Comparison", "Server", "ResponseFiles", "attack", "Robustness"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from demur.attacks import Robustness, attack
     from demur.chat import ChatModel, Dialogue
+    from demur.chat.served_check import sampled_at
     from demur.diagnosis import Diagnosis, diagnose
     from demur.errors import DemurError
     from demur.evaluation.answerers.files import ResponseFiles
@@ -62,6 +63,7 @@ __all__ = [
     "optimize",
     "optimize_wording",
     "push",
+    "sampled_at",
     "write_report",
 ]
 
@@ -95,6 +97,7 @@ _HOMES = {
     "optimize": "demur.optimization",
     "optimize_wording": "demur.optimization.wording",
     "push": "demur.sharing",
+    "sampled_at": "demur.chat.served_check",
     "write_report": "demur.report",
 }
 

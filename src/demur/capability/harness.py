@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from demur.capability.plan import NEEDS_LM_EVAL
+from demur.capability.settings import NEEDS_LM_EVAL
 from demur.errors import DemurError, did_you_mean, first_line
 from demur.reading import without_waiting
 

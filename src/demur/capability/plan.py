@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demur.capability.settings import CapabilitySettings
+from demur.capability.settings import NEEDS_LM_EVAL, CapabilitySettings
 from demur.errors import DemurError
 from demur.evaluation.choices import choose_prompts
 from demur.progress import Progress
@@ -17,8 +17,6 @@ from demur.records import kind_of
 if TYPE_CHECKING:
     from demur.capability.harness import Harness
     from demur.optimization import Run
-
-NEEDS_LM_EVAL = "A capability check needs lm-eval: run `pip install 'demur[lm-eval]'`."
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from demur.prompts import BUILT_IN_PROMPTS
 
 DEFAULT_TASKS = ("arc_easy", "hellaswag")
 LIMIT = 200
+NEEDS_LM_EVAL = "A capability check needs lm-eval: run `pip install 'demur[lm-eval]'`."
 
 
 class CapabilitySettings(BaseModel):

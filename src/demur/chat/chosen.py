@@ -29,12 +29,16 @@ def load_chosen(
     Raises:
         DemurError: the model cannot be found, read or used.
     """
-    model = settings.model or default
-    model_place(model)
+    name = settings.model or default
+    model_place(name)
     from demur.chat import ChatModel  # slow: behind a misspelled name
+    from demur.chat.served import reached
+    from demur.chat.served_check import checked
 
-    return ChatModel.load(
-        model,
+    sample_at = settings.sample_at if isinstance(settings, WorkLoadSettings) else None
+    server = None if sample_at is None else reached(sample_at, progress)
+    model = ChatModel.load(
+        name,
         dtype=settings.dtype,
         device=None if settings.device == "best" else settings.device,
         quantization=settings.quantization,
@@ -42,9 +46,9 @@ def load_chosen(
         prefix_sharing=settings.prefix_sharing,
         chat_template=settings.chat_template,
         keep_freed_memory=True,
-        sample_at=settings.sample_at if isinstance(settings, WorkLoadSettings) else None,
         progress=progress,
     )
+    return model if server is None else checked(model, server, progress)
 
 
 def require_model(model: object) -> None:

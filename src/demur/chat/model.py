@@ -97,7 +97,6 @@ class ChatModel(ModelInputs):
         prefix_sharing: PrefixSharing = "auto",
         chat_template: str | Path | None = None,
         keep_freed_memory: bool = False,
-        sample_at: str | None = None,
         progress: Progress | None = None,
     ) -> ChatModel:
         """Load a model.
@@ -118,19 +117,14 @@ class ChatModel(ModelInputs):
             keep_freed_memory: on a processor, let this process keep the memory that it frees for
                 its own later use, which makes it faster (see `demur.chat.keep_freed_memory`). The
                 setting holds for the whole process, so it is left alone by default.
-            sample_at: address of a vLLM server with the same weights, which samples all responses;
-                see `demur.chat.served.ServedModel`.
             progress: reports downloads, the plain path and its reason, and kept memory.
 
         Raises:
             DemurError: the model cannot be found, read or used, has no chat template, or cannot
-                share a prefix although `prefix_sharing` is `on`; or the server does not suit.
+                share a prefix although `prefix_sharing` is `on`.
         """
-        from demur.chat.served import ServedModel, reached  # which need this module
-
         check_sharing(prefix_sharing)
         progress = progress or default_progress()
-        server = None if sample_at is None else reached(sample_at, progress)
         template = None if chat_template is None else read_template(chat_template)
         renderers = Renderers(template)
         loaded = load_model(
@@ -167,7 +161,7 @@ class ChatModel(ModelInputs):
             )
         if remark := chat_model.engine.verdict.remark(chat_model.name):
             progress.message(remark)
-        return chat_model if server is None else ServedModel(chat_model, server, progress)
+        return chat_model
 
     @property
     def record(self) -> ModelRecord:

@@ -87,32 +87,21 @@ class ServedModel(ChatModel):
 
     The server gets token ids as they are rendered here, and embeddings where a prompt is trained,
     so its chat template plays no part. Tokens come back as ids and are read here, and the answer
-    ends where it would here. The server must keep to every option of the sampling; whether it does
-    and whether it has the same weights is checked at once.
+    ends where it would here. The server must have the same weights and keep to every option of the
+    sampling; `sampled_at` checks both.
 
     Args:
         model: the model, loaded here.
         server: what `reached` gave.
-        progress: receives what the check found.
 
     Attributes:
         server: the server.
-
-    Raises:
-        DemurError: the server has other weights, takes no embeddings, or leaves an option out.
-
-    Example:
-        >>> model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct", sample_at="http://gpu:8000/v1")
-        >>> run = optimize(model, basic_prompt="long")
     """
 
-    def __init__(self, model: ChatModel, server: SamplingServer, progress: Progress) -> None:
-        from demur.chat.served_check import check_server  # which needs this module
-
+    def __init__(self, model: ChatModel, server: SamplingServer) -> None:
         self.__dict__.update(model.__dict__)
         self.server = server
         self.settings = model.settings.model_copy(update={"sample_at": server.client.place})
-        check_server(self, progress)
 
     @property
     def record(self) -> ModelRecord:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from demur.bars import default_progress
 from demur.chat.engine import SamplingSettings
-from demur.chat.served import ServedModel, sampling_options
+from demur.chat.model import ChatModel
+from demur.chat.served import SamplingServer, ServedModel, reached, sampling_options
 from demur.endpoint.completions import NEEDED, Completion
 from demur.errors import DemurError
 from demur.progress import Progress, SilentStage
@@ -30,6 +32,42 @@ _HOT = 2.0
 
 _DRAWS, _SAME = 8, 6
 """Draws that are repeated, and how many of them must be the same; rounding may change one."""
+
+
+def sampled_at(model: ChatModel, address: str, progress: Progress | None = None) -> ServedModel:
+    """The same model, all of whose responses a vLLM server with its weights samples.
+
+    Args:
+        model: the model, which reads, scores and trains here.
+        address: address of the server, for example `http://localhost:8000/v1`.
+        progress: receives what the check of the server found.
+
+    Raises:
+        DemurError: the server cannot be asked, has other weights, takes no embeddings, or leaves an
+            option of the sampling out; or several processes share the model.
+
+    Example:
+        >>> model = ChatModel.load("Qwen/Qwen2.5-7B-Instruct")
+        >>> run = optimize(sampled_at(model, "http://gpu:8000/v1"), basic_prompt="long")
+    """
+    progress = progress or default_progress()
+    return checked(model, reached(address, progress), progress)
+
+
+def checked(model: ChatModel, server: SamplingServer, progress: Progress) -> ServedModel:
+    """A model with its server, which was checked.
+
+    Args:
+        model: the model.
+        server: the server, which was reached.
+        progress: receives what was found.
+
+    Raises:
+        DemurError: as for `check_server`.
+    """
+    served = ServedModel(model, server)
+    check_server(served, progress)
+    return served
 
 
 def check_server(model: ServedModel, progress: Progress) -> None:

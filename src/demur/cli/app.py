@@ -13,9 +13,10 @@ from typer.core import TyperGroup
 from demur import processes
 from demur.cli.interrupts import INTERRUPTED, MESSAGE, Interrupts
 from demur.cli.screen import errors
+from demur.cli.summaries import OPTIMIZE, SUMMARIES
 from demur.cli.together import quiet_others, require_together, show_failure
 from demur.cli.usage import PROGRAM, without_types
-from demur.cli.verbs import OPTIMIZE, SUMMARIES, VERBS, Verb, verb_of
+from demur.cli.verbs import VERBS, Verb, verb_of
 from demur.errors import DemurError, is_text
 
 if TYPE_CHECKING:

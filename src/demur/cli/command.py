@@ -14,8 +14,8 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
+from demur.cli.summaries import SUMMARIES
 from demur.cli.usage import without_types
-from demur.cli.verbs import SUMMARIES
 from demur.errors import DemurError, did_you_mean
 from demur.settings import Option, build, default_text, options_in
 

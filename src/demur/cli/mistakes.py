@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
+from demur.cli.summaries import OPTIMIZE
 from demur.cli.usage import PROGRAM
-from demur.cli.verbs import OPTIMIZE
 from demur.errors import DemurError, first_line
 
 # Typer brings its own click in some versions and imports it in others, so that only the class that

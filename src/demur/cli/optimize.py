@@ -13,7 +13,7 @@ from demur.cli.command import CONFIG, PRESET, Command
 from demur.cli.config import Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.cli.verbs import OPTIMIZE
+from demur.cli.summaries import OPTIMIZE
 from demur.cli.wording import wording_command
 from demur.cli.work import OFF, WorkOptions, check_output, own_report
 from demur.errors import DemurError

@@ -8,7 +8,7 @@ import time
 
 from demur import processes
 from demur.cli.screen import show_error
-from demur.cli.verbs import OPTIMIZE
+from demur.cli.summaries import OPTIMIZE
 from demur.errors import DemurError
 
 TOGETHER = (OPTIMIZE, "evaluate", "diagnose")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from demur.study.planning import StudyPlan, folder_of, plan_study
 from demur.study.results import FinishedStudy
 from demur.study.settings import StudySettings, read_study, study_settings
 from demur.study.storage import checked_url
-from demur.study.travel import with_storage
+from demur.study.travel import CellStorage
 from demur.study.work import Runner, do_study
 
 
@@ -88,7 +89,7 @@ class Study:
         if self.storage is not None:
             checked_url(self.storage)  # before anything else is read
         plan = plan_study(self.settings, self.output, progress)
-        return plan if self.storage is None else with_storage(plan, self.storage)
+        return plan if self.storage is None else _with_storage(plan, self.storage)
 
     def run(self, progress: Progress | None = None, runner: Runner | None = None) -> FinishedStudy:
         """Do what is left, and write tables, figures and pages.
@@ -109,3 +110,19 @@ class Study:
         finished = FinishedStudy.load(plan.path)
         finished.write(progress, pages=False)
         return finished
+
+
+def _with_storage(plan: StudyPlan, url: str) -> StudyPlan:
+    """The plan of a study whose cells are stored at a URL as well; nothing is written.
+
+    Args:
+        plan: the study.
+        url: address of the study's folder there.
+
+    Raises:
+        DemurError: the address cannot be used, another study is there, or a cell was done there
+            with other settings.
+    """
+    storage = CellStorage(url)
+    there = () if storage.owner(plan.record.name) is None else storage.cells(plan.record.cells)
+    return replace(plan, storage=storage, stored=frozenset(there))

@@ -15,10 +15,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING
 
 from demur.errors import DemurError
 from demur.files import writing
@@ -35,9 +33,6 @@ from demur.study.stored import (
 )
 from demur.temporary import remove_leftovers, temporary
 
-if TYPE_CHECKING:
-    from demur.study.planning import StudyPlan
-
 STORAGE = "study.json"
 CELLS = "cells"
 FILES = "files"
@@ -45,22 +40,6 @@ FILES = "files"
 _FORMAT = "study storage"
 _CELL_FORMAT = "stored cell"
 _TOKEN = re.compile(r"[0-9a-f]{16}")
-
-
-def with_storage(plan: StudyPlan, url: str) -> StudyPlan:
-    """The plan of a study whose cells are stored at a URL as well; nothing is written.
-
-    Args:
-        plan: the study.
-        url: address of the study's folder there.
-
-    Raises:
-        DemurError: the address cannot be used, another study is there, or a cell was done there
-            with other settings.
-    """
-    storage = CellStorage(url)
-    there = () if storage.owner(plan.record.name) is None else storage.cells(plan.record.cells)
-    return replace(plan, storage=storage, stored=frozenset(there))
 
 
 class DamagedCell(StorageError):
