@@ -17,6 +17,7 @@ from demur import (
     Comparison,
     DemurError,
     FinishedStudy,
+    Robustness,
     Run,
     SafetyPrompt,
     evaluate,
@@ -379,3 +380,19 @@ def test_a_model_of_a_study_has_one_server(tmp_path: Path) -> None:
     line = mistake(demur("study", file))
     assert "The model 'm'" in line
     assert "give one of them" in line
+
+
+def test_attacked_prompts_are_sampled_there_as_well(
+    server: Endpoint, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "calm.txt").write_text(TEXT)
+    (tmp_path / "q.txt").write_text("\n".join(HARMFUL[:10]))
+    options = ["--model", folder, "--dtype", "float32", "--prompt", tmp_path / "calm.txt"]
+    options += ["--harmful", tmp_path / "q.txt", "--tokens", "4", "--attack", "prefill"]
+    options += ["--sample-at", server.url, "--output", tmp_path / "attacked"]
+    server.requests.clear()
+    assert "prefill" in done(demur("attack", *options))
+    assert len(server.requests) >= 20  # ten queries, with the attack and without it
+    record = Robustness.load(tmp_path / "attacked").settings
+    assert isinstance(record.answerer, ModelRecord)
+    assert record.answerer.sampler == "vllm"

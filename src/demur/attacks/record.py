@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from demur.attacks.settings import AttackSettings, GcgSettings
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.records import AnswererRecord
 from demur.evaluation.record import JudgeRecord, SetRecord
 from demur.evaluation.settings import FileSettings, ServerSettings
@@ -89,7 +89,7 @@ class AttackRecord:
     judge: JudgeRecord
     harm_judge: JudgeRecord | None
     settings: AttackSettings
-    source: LoadSettings | ServerSettings | FileSettings
+    source: WorkLoadSettings | ServerSettings | FileSettings
     objects: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from demur.attacks.registry import TEMPLATES
 from demur.chat.catalog import DEFAULT_MODEL
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.settings import (
     DEFAULT_TOKENS,
     MOST_TOKENS,
@@ -94,7 +94,7 @@ class GcgSettings(_Group):
     )
 
 
-class AttackedModel(LoadSettings):
+class AttackedModel(WorkLoadSettings):
     """The model and the machine."""
 
     model: str | None = Field(

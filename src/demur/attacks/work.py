@@ -16,7 +16,7 @@ from demur.attacks.record import KIND, AttackRecord, TemplateRecord
 from demur.attacks.registry import GCG
 from demur.attacks.results import Robustness
 from demur.bars import default_progress
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.errors import DemurError
 from demur.evaluation.answerers.protocol import Answerer, Question, Task
 from demur.evaluation.answerers.records import AnswererRecord, short_name
@@ -300,7 +300,7 @@ def _recorded(
     plan: AttackPlan,
     attacks: Sequence[TemplateRecord],
     answerer: AnswererRecord,
-    source: LoadSettings | ServerSettings | FileSettings,
+    source: WorkLoadSettings | ServerSettings | FileSettings,
     conditions: Sequence[ConditionRecord],
 ) -> AttackRecord:
     judges = plan.chosen.judges

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ConfigDict, Field
 
 from demur.attacks.settings import AttackedModel, AttackSettings, TableFormat
-from demur.chat.settings import LoadSettings
+from demur.chat.settings import WorkLoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.screen import console
@@ -81,7 +81,7 @@ def run_attack(options: AttackOptions) -> None:
 def _model(options: AttackOptions, plan: AttackPlan, progress: TerminalProgress) -> ModelAnswerer:
     from demur.chat.chosen import load_chosen
 
-    load = part_of(options, LoadSettings)
+    load = part_of(options, WorkLoadSettings)
     if plan.run is not None:
         load = load.like(plan.run.settings.load)
     model = load_chosen(load, progress)
@@ -101,7 +101,7 @@ def _require_one_answerer(options: AttackOptions) -> None:
         own = [option.name for option in options_in(ServerSettings)]
     else:
         because = "With --endpoint, a server answers and no model runs here"
-        own = ["run", *(option.name for option in options_in(LoadSettings))]
+        own = ["run", *(option.name for option in options_in(WorkLoadSettings))]
     values = values_of(options)
     for option in options_in(AttackOptions):
         if option.name in own and values[option.name] != option.default:
