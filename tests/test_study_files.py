@@ -28,8 +28,8 @@ def test_the_examples_of_the_documentation_are_studies(text: str, tmp_path: Path
     assert study_settings(given, "example").models
 
 
-def test_there_are_four_examples() -> None:
-    assert len(EXAMPLES) == 4
+def test_there_are_five_examples() -> None:
+    assert len(EXAMPLES) == 5
 
 
 def test_the_small_study_is_planned(tmp_path: Path) -> None:

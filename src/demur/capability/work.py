@@ -16,6 +16,7 @@ from demur.capability.results import (
     CapabilityResults,
     TaskScores,
 )
+from demur.chat.settings import LoadSettings
 from demur.errors import DemurError
 from demur.files import safe_name
 from demur.progress import Progress
@@ -28,6 +29,7 @@ from demur.records import (
     read_record,
     write_record,
 )
+from demur.settings import part_of
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel
@@ -84,7 +86,7 @@ def carry_out(
         model.record,
         (before.record(plan.names[0]), after.record(plan.names[1])),
         plan.settings,
-        model.settings,
+        part_of(model.settings, LoadSettings),  # scores are computed here, wherever it samples
         VERSION,
     )
     path = Path(output) if output is not None else default_output(plan, model)
