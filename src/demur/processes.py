@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from demur.errors import DemurError
-from demur.temporary import is_temporary
 
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 _copies: list[Path] = []
@@ -108,6 +105,10 @@ def own_folder(path: Path) -> Path:
 @atexit.register
 def remove_copies() -> None:
     """Remove the copies of folders that this process made."""
+    if not _copies:
+        return
+    import shutil
+
     while _copies:
         shutil.rmtree(_copies.pop(), ignore_errors=True)
 
@@ -127,6 +128,11 @@ def leave() -> None:
 
 
 def _copy_of(path: Path) -> Path:
+    import shutil  # these take a tenth of the time that `demur --help` takes
+    import tempfile
+
+    from demur.temporary import is_temporary
+
     if not path.is_dir():
         raise DemurError(
             f"Process {place() + 1} of {count()} does not see the folder {path}: run all "
