@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from demur import processes
-from demur.chat.dividing import check_divisible, dividing_options, is_divided
+from demur.chat.dividing import check_divisible, dividing_options
 from demur.chat.hardware import available_memory
 from demur.chat.weight_checks import (
     Weights,
@@ -242,7 +242,7 @@ def load_weights(
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
-    if is_divided():
+    if processes.count() > 1:
         check_divisible(config, name)
         options |= dividing_options()
     if spread:

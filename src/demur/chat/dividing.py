@@ -22,11 +22,6 @@ _DIVIDED = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 """Settings of an architecture that count what is divided."""
 
 
-def is_divided() -> bool:
-    """Whether models are loaded in parts, because several processes were started."""
-    return processes.count() > 1
-
-
 def device_of_process(requested: str | None) -> torch.device:
     """The device of this process: a GPU of its own, or the processor where there are no GPUs.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from demur import processes
 from demur.bars import default_progress
 from demur.chat.catalog import CATALOG
 from demur.chat.checkpoint import (
@@ -25,7 +26,7 @@ from demur.chat.checkpoint import (
 )
 from demur.chat.configuration import check_layers, load_config
 from demur.chat.dequantize import dequantized_folder, gguf_fingerprint, open_dequantized
-from demur.chat.dividing import device_of_process, is_divided
+from demur.chat.dividing import device_of_process
 from demur.chat.download import pull
 from demur.chat.engine.forward import input_device
 from demur.chat.gguf_header import GgufHeader, read_header, require_whole_model
@@ -123,7 +124,7 @@ def load_model(
     """
     progress = progress or default_progress()
     spread = device == "auto"
-    divided = is_divided()
+    divided = processes.count() > 1
     if divided and (spread or quantization is not None):
         raise DemurError(
             "Several processes share the model already: leave out --device auto and --quantization."

@@ -88,7 +88,6 @@ class Connection:
         Raises:
             DemurError: the endpoint cannot be asked.
         """
-
         names = self._listing(model_names_in)
         return [name for name in names if self._secrets.hidden_in_text(name) == name]
 
