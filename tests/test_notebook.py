@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from demur import ChatModel, Comparison, DemurError, Robustness, attack, evaluate
+from demur import (
+    ChatModel,
+    Comparison,
+    DemurError,
+    Robustness,
+    attack,
+    check,
+    compare_evaluations,
+    evaluate,
+)
 from demur.queries import QuerySet
 from tests.tiny import save_tiny_model
 
@@ -27,7 +36,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
 @pytest.fixture(scope="module")
 def comparison(model: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     place = tmp_path_factory.mktemp("work")
-    text = place / "mine.txt"
+    return measured(model, place / "evaluation")
+
+
+def measured(model: ChatModel, place: Path, seed: int = 0) -> Comparison:
+    text = place.parent / "mine.txt"
     text.write_text("w1 w2 .")
     return evaluate(
         model,
@@ -35,7 +48,8 @@ def comparison(model: ChatModel, tmp_path_factory: pytest.TempPathFactory) -> Co
         harmful=HARMFUL,
         harmless=HARMLESS,
         tokens=4,
-        output=place / "evaluation",
+        seed=seed,
+        output=place,
     )
 
 
@@ -79,6 +93,38 @@ def test_a_comparison_is_a_table(comparison: Comparison) -> None:
     folded = shown[shown.index("<details>") :]
     assert escape(str(comparison.differences[0])) in folded
     assert "points on 12 queries" in folded
+
+
+def test_a_console_shows_what_is_printed(comparison: Comparison) -> None:
+    assert repr(comparison) == str(comparison)
+    assert "Rate(" not in repr(comparison)
+
+
+def test_a_gate_is_a_table(comparison: Comparison) -> None:
+    found = check(comparison.folder, require=["harmful>=98%", "harmless<=98%"])
+    shown = found._repr_html_()
+    assert shown.startswith(f"<p><strong>{escape(found.sentence)}</strong></p>")
+    rows = Cells(shown).rows
+    assert rows[0] == ["result", "check", "on", "measured"]
+    assert rows[1:] == [[one.status, one.name, one.about, one.found] for one in found.checks]
+    assert {escape(one.advice) for one in found.checks if one.advice}
+    assert all(escape(one.advice) in shown for one in found.checks)
+    assert repr(found) == str(found)
+
+
+def test_two_days_are_a_table(comparison: Comparison, model: ChatModel, tmp_path: Path) -> None:
+    later = measured(model, tmp_path / "later", seed=1)
+    found = compare_evaluations(comparison, later)
+    shown = found._repr_html_()
+    rows = Cells(shown).rows
+    groups = [group for one in found.prompts for group in one.groups]
+    assert len(rows) == 1 + len(groups) >= 5
+    for row, group in zip(rows[1:], groups, strict=True):
+        assert row[1] == group.title
+        assert row[3] == f"{100 * group.before.value:.1f} %"
+        assert row[-1] == group.told
+    assert all(escape(one.verdict.sentence) in shown for one in found.prompts)
+    assert repr(found) == str(found)
 
 
 def test_a_comparison_is_a_data_frame(comparison: Comparison) -> None:

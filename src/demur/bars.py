@@ -37,10 +37,7 @@ class BarProgress:
         """Begin a stage with a bar of its own."""
         number = self._plan.number(description)
         title = f"{number} {description}" if number else description
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of notebooks without ipywidgets
-            from tqdm.auto import tqdm
-
+        with _unwarned() as tqdm:
             bar = tqdm(total=total, desc=_line(title), unit=f" {unit}", leave=bool(number))
         try:
             yield _BarStage(bar)
@@ -49,9 +46,8 @@ class BarProgress:
 
     def message(self, text: str) -> None:
         """Show a line above the bars."""
-        from tqdm.auto import tqdm
-
-        tqdm.write(_line(text), file=sys.stderr)
+        with _unwarned() as tqdm:
+            tqdm.write(_line(text), file=sys.stderr)
 
 
 class _BarStage:
@@ -63,6 +59,16 @@ class _BarStage:
 
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(_line(text), refresh=False)
+
+
+@contextmanager
+def _unwarned() -> Iterator[Any]:
+    """The bars of tqdm, without the warnings of notebooks that have no ipywidgets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+
+        yield tqdm
 
 
 def _line(text: str) -> str:

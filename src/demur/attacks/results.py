@@ -105,6 +105,9 @@ class Robustness:
         """Names of the attacks that disguise the words of a query."""
         return tuple(one.name for one in self.settings.attacks if one.disguises)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         rows = [("attack", *self.prompts)]
         for attack in self.attacks:

@@ -269,6 +269,9 @@ class Capability:
     def __str__(self) -> str:
         return "\n".join(one.in_words for one in self.changes)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table((), [one.in_words for one in self.changes])
 

@@ -205,14 +205,7 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
         title = f"{short_name(group.title)} ({group.before.queries})"
         if group.measure != "refused":
             title += f", {group.measure.replace('-', ' ')}"
-        rates = (f"{100 * rate.value:.1f} %" for rate in (group.before, group.after))
-        table.add_row(
-            Text(title),
-            *rates,
-            f"{100 * group.difference:+.1f}",
-            f"{group.adjusted_p_value:.2g}",
-            _told(group),
-        )
+        table.add_row(Text(title), *group.cells, Text(group.told, style=_style(group)))
     return with_notes(
         table,
         [
@@ -250,12 +243,8 @@ def costs_table(names: tuple[str, str], costs: Sequence[CostChange]) -> Group:
     return with_notes(table, [f"in brackets: 95 % intervals; {APART}"])
 
 
-def _told(group: GroupChange) -> Text:
-    if not group.more_than_chance:
-        return Text("within chance")
-    if group.label is None:
-        return Text("changed")
-    return Text("worse", style=WRONG) if group.is_worse else Text("better", style=RIGHT)
+def _style(group: GroupChange) -> str:
+    return {"worse": WRONG, "better": RIGHT}.get(group.told, "")
 
 
 def _print_queries(console: Console, group: GroupChange, listed: int) -> None:

@@ -257,5 +257,8 @@ class Diagnosis:
     def __str__(self) -> str:
         return "\n".join(self.verdict)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table((), self.verdict)

@@ -150,6 +150,9 @@ class Comparison(Figures):
             return None
         return cls.of(results.figures, folder.path, folder.settings, results.files)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         said = [] if self.settings is None else [str(one) for one in self.verdicts]
         return html_table(self._rows(), self._unread(), above=said, folded=self._counted())

@@ -266,6 +266,9 @@ class Figures:
         ]
         return "\n".join([*lines, *self._unread(), *self._counted()])
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return html_table(self._rows(), self._unread(), folded=self._counted())
 

@@ -129,6 +129,25 @@ class GroupChange:
         return least_queries(self.tests)
 
     @property
+    def told(self) -> str:
+        """What the change means in a word or two: `worse`, `better`, `changed`, `within chance`."""
+        if not self.more_than_chance:
+            return "within chance"
+        if self.label is None:
+            return "changed"
+        return "worse" if self.is_worse else "better"
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The rates before and after, their difference in points and its p-value, for a table."""
+        return (
+            f"{100 * self.before.value:.1f} %",
+            f"{100 * self.after.value:.1f} %",
+            f"{100 * self.difference:+.1f}",
+            f"{self.adjusted_p_value:.2g}",
+        )
+
+    @property
     def in_words(self) -> str:
         """The change in one clause, for example `91.0 % before, 62.0 % after, p = 0.001`."""
         return (

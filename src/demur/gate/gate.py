@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from demur.arguments import require_kind
 from demur.errors import DemurError
 from demur.evaluation.chosen import Chosen
 from demur.evaluation.comparison import Comparison
@@ -22,6 +23,7 @@ from demur.gate.pairing import EvaluationChanges, compare_evaluations, require_p
 from demur.gate.requirements import Measure, Requirement
 from demur.gate.scope import Scope
 from demur.gate.settings import CheckSettings, GateSettings, Undecided
+from demur.notebook import html_table
 from demur.settings import build, values_of
 
 
@@ -99,6 +101,17 @@ class GateResult:
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.checks), *([self.sentence] if self.checks else [])])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        if not self.checks:
+            return html_table((), ["There is nothing to check."])
+        rows = [("result", "check", "on", "measured")]
+        rows += [(one.status, one.name, one.about, one.found) for one in self.checks]
+        advice = dict.fromkeys(one.advice for one in self.checks if one.advice)
+        return html_table(rows, [f"Next: {one}" for one in advice], above=[self.sentence])
 
 
 class Gate:
@@ -235,7 +248,7 @@ class Gate:
 
 
 def check(
-    comparison: Comparison,
+    comparison: Comparison | str | Path,
     require: Sequence[str] | str = (),
     *,
     baseline: Comparison | str | Path | None = None,
@@ -252,7 +265,7 @@ def check(
     a paired test says that it is worse by more than chance.
 
     Args:
-        comparison: the evaluation, as `evaluate` and `Comparison.load` return it.
+        comparison: the evaluation, as `evaluate` and `Comparison.load` return it, or its folder.
         require: requirements, for example `harmful>=90%`; `docs/gate.md` describes them.
         baseline: an earlier evaluation of the same queries, or its folder.
         fail_if_worse: whether a candidate that is worse than the baseline fails.
@@ -272,6 +285,8 @@ def check(
         >>> result.passed  # doctest: +SKIP
         True
     """
+    wanted = "a Comparison or the folder of an evaluation"
+    require_kind("comparison", comparison, (Comparison, str, Path), wanted)
     texts = (require,) if isinstance(require, str) else tuple(require)
     for text in texts:
         Requirement.parse(text)
@@ -284,7 +299,8 @@ def check(
         "unread": unread,
     }
     loaded = baseline if baseline is None or isinstance(baseline, Comparison) else _load(baseline)
-    return Gate(build(GateSettings, given), loaded).decide(comparison)
+    found = comparison if isinstance(comparison, Comparison) else Comparison.load(comparison)
+    return Gate(build(GateSettings, given), loaded).decide(found)
 
 
 def as_gate_settings(settings: CheckSettings) -> GateSettings:

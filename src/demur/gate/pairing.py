@@ -21,6 +21,7 @@ from demur.gate.counting import (
     Unread,
     counted,
 )
+from demur.notebook import html_table
 from demur.records import Label
 
 
@@ -68,6 +69,19 @@ class EvaluationChanges:
             lines += [str(one.verdict)]
         lines += map(str, self.costs)
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [("prompt", "queries", "measure", "before", "after", "points", "p", "")]
+        rows += [
+            (one.after, group.title, group.measure.replace("-", " "), *group.cells, group.told)
+            for one in self.prompts
+            for group in one.groups
+        ]
+        verdicts = [f"{one.after}: {one.verdict.sentence}" for one in self.prompts]
+        return html_table(rows, [*self.remarks, *map(str, self.costs)], above=verdicts)
 
 
 def compare_evaluations(

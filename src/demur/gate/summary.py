@@ -124,23 +124,12 @@ def _changes(groups: Sequence[GroupChange]) -> str:
         (
             escaped(one.title),
             one.measure.replace("-", " "),
-            f"{100 * one.before.value:.1f} %",
-            f"{100 * one.after.value:.1f} %",
-            f"{100 * one.difference:+.1f}",
-            f"{one.adjusted_p_value:.2g}",
-            _told(one),
+            *one.cells,
+            "**worse**" if one.is_worse else one.told,
         )
         for one in groups
     ]
     return _table(("queries", "", "before", "after", "points", "p", ""), rows)
-
-
-def _told(one: GroupChange) -> str:
-    if not one.more_than_chance:
-        return "within chance"
-    if one.label is None:
-        return "changed"
-    return "**worse**" if one.is_worse else "better"
 
 
 def _queries(group: GroupChange, listed: int) -> str:

@@ -311,6 +311,9 @@ class Run:
     def __str__(self) -> str:
         return f"{self.comparison}\n{self.verdict}"
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return f"{html_table((), above=[str(self.verdict)])}\n{self.comparison._repr_html_()}"
 

@@ -25,6 +25,7 @@ from demur.gate.settings import CheckSettings
 from demur.gate.summary import markdown_changes
 from demur.judges.registry import may_tell_deflections
 from demur.markdown import escaped
+from demur.notebook import html_table
 from demur.settings import build, values_of
 from demur.study.planning import StudyPlan
 from demur.study.record import Cell
@@ -110,6 +111,13 @@ class StudyCheck:
     def __str__(self) -> str:
         lines = [f"{one.title}: {one.told}" for one in self.prompts]
         return "\n".join([*lines, *self.remarks, self.sentence])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [("model, prompt, seed", "checks"), *((one.title, one.told) for one in self.prompts)]
+        return html_table(rows, self.remarks, above=[self.sentence])
 
 
 def require_checkable(plan: StudyPlan, before: FinishedStudy | None) -> None:

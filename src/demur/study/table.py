@@ -34,6 +34,9 @@ class StudyTable(StudyFigures):
     def __str__(self) -> str:
         return plain_table(self)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_markdown_(self) -> str:
         """The tables, as a notebook shows them."""
         return markdown(self)

@@ -10,6 +10,7 @@ from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import KIND as EVALUATION_KIND
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import Verdict, verdict
+from demur.notebook import html_table
 from demur.optimization.wording.record import (
     RESULTS,
     RESULTS_FORMAT,
@@ -99,6 +100,13 @@ class WordingRun:
 
     def __str__(self) -> str:
         return f"{self.verdict.sentence}\n\n{self.safety_prompt.text}\n\n{self.comparison}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        wording = html_table((), [self.safety_prompt.text or ""], above=[self.verdict.sentence])
+        return f"{wording}\n{self.comparison._repr_html_()}"
 
 
 def read_wording_run(folder: WorkFolder[WordingRecord]) -> WordingRun | None:
