@@ -16,7 +16,7 @@ from demur.cli.verbs import VERBS
 from demur.prompts import SafetyPrompt
 from demur.settings import options_in
 from tests.command_line import demur, mistake
-from tests.test_report import read
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -668,13 +668,13 @@ def test_a_model_that_never_refuses_or_always_does_is_refused(
     assert not (tmp_path / "run/training").exists()
 
 
-def test_a_judge_without_a_verdict_is_told(
+def test_a_judge_without_verdicts_is_told(
     model: ChatModel, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     def judge(queries: Sequence[str | None], responses: Sequence[str]) -> list[bool | None]:
-        return [None if query == HARMFUL[3] else True for query in queries]
+        return [None if " w7 " in str(query) else True for query in queries]
 
-    with pytest.raises(DemurError, match="no verdict on any response to the query 'w13 w7 w3"):
+    with pytest.raises(DemurError, match="no verdict on any response to the query 'w10 w7 w0"):
         optimize(model, **(arguments | {"judge": judge}), output=tmp_path / "run")
 
 

@@ -13,7 +13,7 @@ from demur.evaluation.answerers.files import ResponseFiles
 from demur.records import Harm, Label, Verdict, may_harm
 from tests.command_line import demur, done, mistake
 from tests.report_folders import finished_run
-from tests.test_report import read
+from tests.report_pages import read
 
 TEXTS = {
     "harmful": (

@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -40,52 +39,15 @@ from demur.report.again import evaluation_again, run_again
 from demur.report.collecting import MOST_RESPONSES
 from tests.command_line import demur, done, mistake
 from tests.report_folders import BASIC, COUNT, finished_evaluation, finished_run
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 LOADING = {"src", "href", "srcset", "data", "action", "formaction", "poster", "background"}
 
 
-class Page(HTMLParser):
-    """Tags, attributes and the text of scripts, styles and everything else."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.blocks: dict[str, list[str]] = {"script": [], "style": []}
-        self.words: list[str] = []
-        self._block = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag in self.blocks:
-            self._block = tag
-            self.blocks[tag].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self._block:
-            self._block = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._block:
-            self.blocks[self._block][-1] += data
-        else:
-            self.words.append(data)
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.blocks["script"][0])
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return finished_run(tmp_path / "run")
-
-
-def read(path: Path) -> Page:
-    return Page(path.read_text(encoding="utf-8"))
 
 
 def test_a_report_is_one_file_that_loads_nothing(run: Path) -> None:

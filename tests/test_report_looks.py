@@ -16,7 +16,7 @@ from demur.queries import is_own_set
 from demur.report.collecting import MOST_RESPONSES
 from tests.browser import MISSING, Browser, is_installed, running_browser
 from tests.report_folders import BASIC, finished_evaluation, finished_run
-from tests.test_report import read
+from tests.report_pages import read
 
 if not is_installed():
     pytest.skip(MISSING, allow_module_level=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from demur.diagnosis.figures import movement_figure
 from demur.diagnosis.plane import make_plane
-from demur.diagnosis.readings import Readings, directions_of
+from demur.diagnosis.readings import Readings
 from demur.diagnosis.settings import FOLDS
 from demur.drawing import drawing, render
 from demur.errors import DemurError
@@ -36,7 +36,7 @@ def draw_movement(run: Run, kind: str = "png") -> bytes | None:
     anchors = anchors_of(run) or held_out
     seed = run.settings.settings.seed
     try:
-        readings = Readings(anchors, directions_of(anchors, 2, FOLDS, seed), held_out=held_out)
+        readings = Readings.of(anchors, 2, FOLDS, seed, held_out=held_out)
         plane = make_plane(readings, FOLDS, seed)
     except DemurError:
         return None

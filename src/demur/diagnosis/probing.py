@@ -84,7 +84,8 @@ def _states(
         return first, none.states[:, None], False
     second = None if readings.layers is None or readings.held_out else readings.layers[0]
     if second is None:
-        second = read_layers(model, none.queries, condition, none.key, _HELD_OUT, path, progress)
+        kept = replace(none.key, queries=none.queries.fingerprint)
+        second = read_layers(model, none.queries, condition, kept, _HELD_OUT, path, progress)
     if second is None:
         raise RuntimeError("the layers of the same model were read before")
     return first, second, True

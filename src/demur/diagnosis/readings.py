@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from demur.geometry import Directions, estimate_directions
-from demur.records import Measurement, Queries
+from demur.records import (
+    Measurement,
+    Queries,
+    left_out_remarks,
+    rows_with_verdicts,
+    with_verdicts,
+)
 
 LEAST_READINGS = 10
 """Number of readings that must refuse, and of those that must comply, for a refusal direction."""
@@ -26,12 +32,49 @@ class Readings:
             not be read.
         held_out: held-out queries under no prompt, the basic prompt and the optimized one; empty
             without a run.
+        remarks: how many queries are left out for want of a verdict, a sentence each; for people.
     """
 
     anchors: tuple[Measurement, ...]
     directions: Directions
     layers: tuple[Tensor, ...] | None = None
     held_out: tuple[Measurement, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        anchors: Sequence[Measurement],
+        components: int,
+        folds: int,
+        seed: int,
+        *,
+        layers: Sequence[Tensor] | None = None,
+        held_out: Sequence[Measurement] = (),
+    ) -> Readings:
+        """Readings of the queries that have a verdict under every condition.
+
+        Args:
+            anchors: one measurement for each condition, no prompt first.
+            components: number of principal components, m.
+            folds: number of folds that the regressions are averaged over.
+            seed: seed of the folds.
+            layers: outputs of every layer for each condition, (N, layers, d).
+            held_out: held-out queries under every condition.
+
+        Raises:
+            DemurError: fewer than half of the queries of a label have verdicts, or directions
+                cannot be estimated.
+        """
+        rows = rows_with_verdicts(anchors)
+        kept = with_verdicts(anchors)
+        return cls(
+            anchors=kept,
+            directions=directions_of(kept, components, folds, seed),
+            layers=None if layers is None else tuple(one[rows] for one in layers),
+            held_out=with_verdicts(held_out),
+            remarks=left_out_remarks(anchors, held_out),
+        )
 
     @property
     def queries(self) -> Queries:
@@ -68,7 +111,7 @@ def directions_of(
         basis: (d, m), orthonormal columns that take the place of the principal components.
 
     Raises:
-        DemurError: a query has no verdict.
+        DemurError: a query has no verdict, or directions cannot be estimated.
     """
     return estimate_directions(
         torch.cat([measurement.states for measurement in measurements]),

@@ -26,7 +26,7 @@ from demur.diagnosis.layer_readings import LAYERS, READING_LAYERS, read_layers
 from demur.diagnosis.plan import Given, Plan, PromptChoice, make_plan
 from demur.diagnosis.plane import make_plane
 from demur.diagnosis.probing import FITTING_THE_PROBE, measure_headroom
-from demur.diagnosis.readings import Readings, directions_of
+from demur.diagnosis.readings import Readings
 from demur.diagnosis.settings import DiagnoseSettings, presets
 from demur.diagnosis.sheet import Sheet, make_sheet
 from demur.diagnosis.verdict import make_verdict
@@ -177,7 +177,7 @@ def _carried_out(
         stage.advance()
     results = DiagnosisResults(
         diagnosis=folder.settings.fingerprint,
-        verdict=make_verdict(sheet),
+        verdict=(*make_verdict(sheet), *readings.remarks),
         sheet=sheet,
         anchors=tuple(one.key for one in readings.anchors),
         versions=current_versions(),
@@ -193,10 +193,8 @@ def _drawn_again(found: Diagnosis, progress: Progress) -> Diagnosis:
     """A finished diagnosis whose figures are drawn again, from the numbers that it has."""
     settings, anchors = found.settings.settings, found.anchors()
     numbers = settings.numbers
-    readings = Readings(
-        anchors=anchors,
-        directions=directions_of(anchors, numbers.components, numbers.folds, settings.seed),
-        held_out=found.held_out(),
+    readings = Readings.of(
+        anchors, numbers.components, numbers.folds, settings.seed, held_out=found.held_out()
     )
     files = _draw(found.path, readings, found.sheet, settings, progress)
     found = replace(found, results=replace(found.results, files=files))
@@ -275,12 +273,17 @@ def _read(
     ]
     known = [outputs for outputs in layers if outputs is not None]
     numbers = settings.numbers
-    return Readings(
-        anchors=tuple(anchors),
-        directions=directions_of(anchors, numbers.components, numbers.folds, settings.seed),
-        layers=tuple(known) if len(known) == len(layers) else None,
+    readings = Readings.of(
+        anchors,
+        numbers.components,
+        numbers.folds,
+        settings.seed,
+        layers=known if len(known) == len(layers) else None,
         held_out=_held_out(plan.run, folder),
     )
+    for remark in readings.remarks:
+        progress.message(remark)
+    return readings
 
 
 def _held_out(run: Run | None, folder: WorkFolder[DiagnosisRecord]) -> tuple[Measurement, ...]:

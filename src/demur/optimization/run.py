@@ -109,14 +109,14 @@ class Step:
             as the training itself read it, when its batch came.
         epoch: number of the epoch, from 1.
         representations: (N, d) float32, in the order of the anchor queries.
-        refusal_rates: rate at which each query was refused, in [0, 1]; None where no responses
-            were sampled.
+        refusal_rates: rate at which each query was refused, in [0, 1], None of a query without a
+            verdict; None where no responses were sampled.
     """
 
     title: str
     epoch: int
     representations: Tensor
-    refusal_rates: tuple[float, ...] | None
+    refusal_rates: tuple[float | None, ...] | None
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class Run:
         for epoch in range(1, len(self.history) + 1):
             if epoch in measured:
                 found = store.require(measured[epoch])
-                rates = tuple(found.refusal_rates())
+                rates = tuple(found.known_refusal_rates())
                 steps.append(Step(f"after epoch {epoch}", epoch, found.states, rates))
                 continue
             read = files.require(epoch).representations

@@ -33,6 +33,9 @@ from demur.records.measurements import (
     MeasurementKey,
     Queries,
     evenly,
+    left_out_remarks,
+    rows_with_verdicts,
+    with_verdicts,
 )
 from demur.records.models import FileRecord, FilesRecord, ModelRecord, ServerRecord
 from demur.records.rates import Interval, Rate
@@ -99,12 +102,14 @@ __all__ = [
     "identity_of",
     "in_conversation",
     "kind_of",
+    "left_out_remarks",
     "list_files",
     "may_harm",
     "read_record",
     "read_tensors",
     "record_bytes",
     "record_from",
+    "rows_with_verdicts",
     "stored_content",
     "tensor_fingerprint",
     "text_of",
@@ -114,6 +119,7 @@ __all__ = [
     "tools_of",
     "transcript_of",
     "with_tools",
+    "with_verdicts",
     "write_record",
     "write_tensors",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -185,31 +185,114 @@ class Measurement:
 
         Raises:
             DemurError: the judge had no verdict on any response to a query, or none of them left
-                its reasoning.
+                its reasoning; `with_verdicts` leaves such queries out.
         """
         rates: list[float] = []
-        for responses in self.responses:
-            verdicts = [not one.answered for one in responses if one.answered is not None]
-            if all(one.end == NO_ANSWER for one in responses):
-                verdicts = [False]
-            if not verdicts:
-                asked = transcript_of(responses[0].query or "")
-                if any(one.end == REASONING for one in responses):
-                    raise DemurError(
-                        f"No response to the query {asked!r:.60} under {self.name} left its "
-                        "reasoning, so there is no answer to judge: give more tokens, some "
-                        "thousands for a model that reasons."
-                    )
-                raise DemurError(
-                    "The refusal judge had no verdict on any response to the query "
-                    f"{asked!r:.60} under {self.name}: use a judge that decides, or "
-                    "leave the query out."
-                )
-            rates.append(sum(verdicts) / len(verdicts))
+        for row, rate in enumerate(self.known_refusal_rates()):
+            if rate is None:
+                raise self.without_verdict(row)
+            rates.append(rate)
         return rates
+
+    def known_refusal_rates(self) -> list[float | None]:
+        """The refusal rates, None where there is no verdict on any response to a query."""
+        return [_refusal_rate(responses) for responses in self.responses]
+
+    def without_verdict(self, row: int) -> DemurError:
+        """The error for a query that has no verdict."""
+        responses = self.responses[row]
+        asked = transcript_of(responses[0].query or "")
+        if any(one.end == REASONING for one in responses):
+            return DemurError(
+                f"No response to the query {asked!r:.60} under {self.name} left its "
+                "reasoning, so there is no answer to judge: give more tokens, some "
+                "thousands for a model that reasons."
+            )
+        return DemurError(
+            "The refusal judge had no verdict on any response to the query "
+            f"{asked!r:.60} under {self.name}: use a judge that decides, or "
+            "leave the query out."
+        )
 
     def refusal_probabilities(self) -> Tensor:
         """The refusal rates as a tensor: r, (N,) float32."""
         import torch
 
         return torch.tensor(self.refusal_rates())
+
+    def select(self, rows: Sequence[int]) -> Measurement:
+        """The same of some of the queries, in the order given; the key stays that of the whole."""
+        states = self.representations
+        return replace(
+            self,
+            queries=self.queries.select(rows),
+            responses=tuple(self.responses[row] for row in rows),
+            representations=None if states is None else states[list(rows)],
+        )
+
+
+def _refusal_rate(responses: Sequence[JudgedResponse]) -> float | None:
+    if all(one.end == NO_ANSWER for one in responses):
+        return 0.0
+    verdicts = [not one.answered for one in responses if one.answered is not None]
+    return sum(verdicts) / len(verdicts) if verdicts else None
+
+
+def rows_with_verdicts(measurements: Sequence[Measurement]) -> list[int]:
+    """Indices of the queries that have a verdict under every condition.
+
+    Args:
+        measurements: measurements of the same queries, one for each condition.
+
+    Raises:
+        DemurError: fewer than half of the queries of a label have verdicts.
+    """
+    rates = [one.known_refusal_rates() for one in measurements]
+    queries = measurements[0].queries
+    missing = {
+        row: one
+        for one, found in zip(measurements, rates, strict=True)
+        for row, rate in enumerate(found)
+        if rate is None
+    }
+    for harmful in (True, False):
+        rows = queries.rows(harmful=harmful)
+        lost = [row for row in rows if row in missing]
+        if 2 * len(lost) > len(rows):
+            raise missing[lost[0]].without_verdict(lost[0])
+    return [row for row in range(len(queries)) if row not in missing]
+
+
+def with_verdicts(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """The same measurements without the queries that lack a verdict under one of the conditions.
+
+    Args:
+        measurements: measurements of the same queries, one for each condition; may be empty.
+
+    Raises:
+        DemurError: fewer than half of the queries of a label have verdicts.
+    """
+    if not measurements:
+        return ()
+    rows = rows_with_verdicts(measurements)
+    if len(rows) == len(measurements[0].queries):
+        return tuple(measurements)
+    return tuple(one.select(rows) for one in measurements)
+
+
+def left_out_remarks(*measured: Sequence[Measurement]) -> tuple[str, ...]:
+    """How many queries `with_verdicts` leaves out, a sentence for people about each set.
+
+    Args:
+        *measured: measurements of the same queries, one for each condition; may be empty.
+    """
+    remarks = []
+    for each in measured:
+        kept = with_verdicts(each)
+        lost = len(each[0].queries) - len(kept[0].queries) if each else 0
+        if lost:
+            remarks.append(
+                f"Left out: {lost} of {len(each[0].queries)} queries of {each[0].queries.name}, "
+                "because the judge had no verdict on any response to them under one of the prompts."
+            )
+    return tuple(remarks)

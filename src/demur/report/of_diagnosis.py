@@ -7,6 +7,7 @@ from pathlib import Path
 from demur.diagnosis import Diagnosis, Headroom, Sheet
 from demur.evaluation.captions import p_value_text
 from demur.geometry import Separation
+from demur.records import left_out_remarks
 from demur.report.again import diagnosis_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -58,6 +59,7 @@ def subject_of_diagnosis(diagnosis: Diagnosis, *, full: bool = False) -> Subject
         shortened=shortened,
         views=views,
         frame=scatter.frame,
+        unplaced=left_out_remarks(anchors, held_out),
         charts=_charts(sheet),
         charts_title="Layer by layer: AUC, cross-validated; 0.5 is chance",
         facts={

@@ -13,7 +13,7 @@ from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
 from demur.evaluation.verdict import Verdict
 from demur.optimization import Run
-from demur.records import Label, Measurement
+from demur.records import Label, Measurement, left_out_remarks
 from demur.report.again import run_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -61,7 +61,7 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     for measurement in anchors:
         collection.add(ANCHORS, measurement)
     responses, shortened = collection.shortened()
-    views, frame = _views(run, collection, held_out, anchors)
+    views, frame, unplaced = _views(run, collection, held_out, anchors)
     verdict = run.verdict
     return Subject(
         kind="run",
@@ -78,6 +78,7 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
         shortened=shortened,
         views=views,
         frame=frame,
+        unplaced=unplaced,
         charts=_charts(run),
         charts_title="Training: the mean of each loss, epoch by epoch",
         facts={
@@ -114,7 +115,7 @@ def _views(
     collection: Collection,
     held_out: tuple[Measurement, ...],
     anchors: tuple[Measurement, ...],
-) -> tuple[list[View], Frame | None]:
+) -> tuple[list[View], Frame | None, tuple[str, ...]]:
     try:
         _, basic, optimized = held_out
         seed = run.settings.settings.seed
@@ -124,13 +125,14 @@ def _views(
         if anchors:
             to_each = [Arrow(0, place) for place in range(1, len(anchors))]
             views.append(scatter.view("Anchor queries", ANCHORS, anchors, to_each))
-    except DemurError:  # a query without any verdict has no place in the plane
-        return [], None
+        unplaced = left_out_remarks(held_out, anchors)
+    except DemurError as error:  # too few verdicts, or the same representation of every query
+        return [], None, (f"They cannot be drawn. {error}",)
     start = next((one for one in anchors if _is_start(run, one)), None)
     steps = () if start is None else run.steps()
     if start is not None and steps:
         views.append(scatter.training(ANCHORS, start, steps))
-    return views, scatter.frame
+    return views, scatter.frame, unplaced
 
 
 def _is_start(run: Run, measurement: Measurement) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from demur.diagnosis.readings import Readings, directions_of
 from demur.geometry import Directions
 from demur.optimization.run import Step
-from demur.records import Measurement
+from demur.records import Measurement, with_verdicts
 from demur.report.collecting import Collection
 from demur.report.subject import Arrow, Frame, Line, Series, View
 
@@ -31,7 +31,7 @@ class Scatter:
             of the harmful and of the harmless queries, and holds both whole.
 
     Raises:
-        DemurError: a query has no verdict.
+        DemurError: fewer than half of the queries of a label have verdicts, or there is no plane.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class Scatter:
         collection: Collection,
         moved: tuple[Measurement, Measurement] | None = None,
     ) -> None:
-        self._directions = directions_of(anchors, 2, folds, seed)
+        self._readings = Readings.of(anchors, 2, folds, seed)
+        self._directions = self._readings.directions
         self._basis = None if moved is None else _plane_of_movement(*moved, self._directions)
         if self._basis is not None:
-            self._directions = directions_of(anchors, 2, folds, seed, self._basis)
-        self._readings = Readings(tuple(anchors), self._directions)
+            kept = self._readings.anchors
+            self._directions = directions_of(kept, 2, folds, seed, self._basis)
         self._collection = collection
 
     @property
@@ -75,9 +76,10 @@ class Scatter:
         Args:
             title: title of the view.
             set: name of the query set in the report.
-            measurements: measurements of the same queries.
+            measurements: measurements of the same queries; those without a verdict are left out.
             arrows: arrows between them.
         """
+        measurements = with_verdicts(measurements)
         rows = _rows(measurements[0])
         places = self._collection.places(set, measurements[0])
         return View(
@@ -98,14 +100,17 @@ class Scatter:
             start: measurement under the basic prompt.
             steps: steps of the training.
         """
-        rows = _rows(start)
+        known = [start.known_refusal_rates(), *(one.refusal_rates for one in steps)]
+        rows = [
+            row for row in _rows(start) if all(one is None or one[row] is not None for one in known)
+        ]
         places = self._collection.places(set, start)
         name = self._collection.name_of(start)
         return View(
             title="Training",
             queries=[places[row] for row in rows],
             series=[
-                self._series(name, start.states, start.refusal_rates(), rows),
+                self._series(name, start.states, known[0], rows),
                 *(
                     self._series(one.title, one.representations, one.refusal_rates, rows)
                     for one in steps
@@ -115,12 +120,12 @@ class Scatter:
         )
 
     def _series(
-        self, name: str, states: Tensor, rates: Sequence[float] | None, rows: Sequence[int]
+        self, name: str, states: Tensor, rates: Sequence[float | None] | None, rows: Sequence[int]
     ) -> Series:
         return Series(
             name=name,
             points=_points(self._directions, states[list(rows)]),
-            refused=None if rates is None else [round(rates[row], 3) for row in rows],
+            refused=None if rates is None else [round(rates[row] or 0.0, 3) for row in rows],
         )
 
 

@@ -213,6 +213,7 @@ class Subject:
         shortened: number of characters that responses were cut to, or None.
         views: views of the scatter.
         frame: what the views share, or None without views.
+        unplaced: sentences on what is not in the views, or why there are none.
         charts: small multiples.
         charts_title: title of the small multiples.
         facts: settings and versions by name.
@@ -231,6 +232,7 @@ class Subject:
     shortened: int | None = None
     views: Sequence[View] = ()
     frame: Frame | None = None
+    unplaced: Sequence[str] = ()
     charts: tuple[Chart, ...] = ()
     charts_title: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)

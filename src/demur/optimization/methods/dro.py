@@ -25,6 +25,7 @@ from demur.optimization.methods.protocol import (
     TrainingExample,
 )
 from demur.optimization.preset_values import ON_ANCHORS
+from demur.records import left_out_remarks, with_verdicts
 
 if TYPE_CHECKING:
     from demur.chat import ChatModel, Read
@@ -145,7 +146,9 @@ class DirectedRepresentation(Method[DROSettings]):
             context.measure(context.anchors, condition, description=_READING)
             for condition in self._conditions(context.basic)
         ]
-        _require_both_verdicts(context.model, self._measured)
+        for remark in left_out_remarks(self._measured):
+            context.progress.message(remark)
+        _require_both_verdicts(context.model, with_verdicts(self._measured))
         self._start = self._measured[-1].states  # x_0: under the basic prompt
         self._labels = context.anchors.label_tensor()
         self._directions = self._estimated(self._measured)
@@ -207,10 +210,11 @@ class DirectedRepresentation(Method[DROSettings]):
 
         from demur.geometry import estimate_directions
 
+        kept = with_verdicts(measurements)
         return estimate_directions(
-            torch.cat([one.states for one in measurements]),
-            torch.cat([one.refusal_probabilities() for one in measurements]),
-            self._labels.repeat(len(measurements)),
+            torch.cat([one.states for one in kept]),
+            torch.cat([one.refusal_probabilities() for one in kept]),
+            torch.cat([one.queries.label_tensor() for one in kept]),
             components=self.settings.components,
             folds=self.settings.folds,
             seed=self._seed,
