@@ -262,6 +262,7 @@ class Scatter {
   }
 
   drawBoundaries(picture) {
+    const named = [];
     for (const name of ['harmfulness', 'refusal']) {
       const boundary = this.subject.frame[name];
       const ends = boundary && this.boundaryEnds(boundary);
@@ -269,10 +270,20 @@ class Scatter {
       const [[x1, y1], [x2, y2]] = ends;
       picture.append(shape('line', { class: `boundary ${name}`, x1, y1, x2, y2 }));
       if (this.size[0] < 480) continue; // the legend says it; names would lie on one another
-      const [x, y] = x1 < x2 ? [x1, y1] : [x2, y2];
-      picture.append(shape('text', { x: x + 4, y: y > 26 ? y - 5 : y + 13 }, `${name} boundary`));
+      this.nameBoundary(picture, `${name} boundary`, ends, named);
     }
     if (this.colour === 'refusal' && this.subject.frame.refusal) this.drawDirection(picture);
+  }
+
+  // A name at the end of its line where no other name is; the legend says it as well.
+  nameBoundary(picture, text, ends, named) {
+    const free = ends.find(([x, y]) =>
+      named.every(other => Math.abs(x - other[0]) > 130 || Math.abs(y - other[1]) > 16));
+    if (!free) return;
+    named.push(free);
+    const [x, y] = free, last = free === ends[1];
+    const at = { x: last ? x - 4 : x + 4, y: y > 26 ? y - 5 : y + 13 };
+    picture.append(shape('text', last ? { ...at, 'text-anchor': 'end' } : at, text));
   }
 
   // Where the line weight . g + bias = 0 crosses the frame, in pixels.
