@@ -79,7 +79,7 @@ def trained(model: ChatModel, arguments: dict[str, Any], told: Telling, method: 
         held_out_harmless=HARMLESS,
         most_held_out=20,
         method=method,
-        epochs=1,
+        epochs=2,
         batch=8,
         output="run",
         progress=told,
@@ -101,6 +101,13 @@ def test_a_run_and_its_report(model: ChatModel, arguments: dict[str, Any], metho
     assert "Left out: 2 of 40 queries of" in words
     assert LEFT_OUT in words
     assert draw_movement(run) is not None
+    if method == "likelihood":  # which samples its anchors again after an epoch
+        (again,) = (one for one in run.steps() if one.refusal_rates is not None)
+        assert again.refusal_rates is not None
+        assert None in again.refusal_rates
+        training = page.data[0]["views"][-1]
+        assert training["title"] == "Training"
+        assert 38 <= len(training["queries"]) < 40
 
 
 def test_a_diagnosis_and_its_report(model: ChatModel, arguments: dict[str, Any]) -> None:
