@@ -113,7 +113,10 @@ def test_a_run_and_its_report(model: ChatModel, arguments: dict[str, Any], metho
 def test_a_diagnosis_and_its_report(model: ChatModel, arguments: dict[str, Any]) -> None:
     Path("basic.txt").write_text("w1 w2 w3 w4 w5 .")
     told = Telling()
-    found = diagnose(model, **arguments, prompts=["basic.txt"], output="d", progress=told)
+    folds = 80  # as many as there are readings of all queries
+    found = diagnose(
+        model, **arguments, prompts=["basic.txt"], folds=folds, output="d", progress=told
+    )
     (remark,) = (one for one in told.messages if one.startswith("Left out: 2 of 40 queries of "))
     assert found.verdict[-1] == remark
     assert [one.harmful_refused.queries for one in found.sheet.conditions] == [18, 18]

@@ -113,12 +113,13 @@ def directions_of(
     Raises:
         DemurError: a query has no verdict, or directions cannot be estimated.
     """
+    states = torch.cat([measurement.states for measurement in measurements])
     return estimate_directions(
-        torch.cat([measurement.states for measurement in measurements]),
+        states,
         torch.cat([measurement.refusal_probabilities() for measurement in measurements]),
         torch.cat([measurement.queries.label_tensor() for measurement in measurements]),
         components=components,
-        folds=folds,
+        folds=min(folds, len(states)),  # queries without a verdict may be left out
         seed=seed,
         basis=basis,
     )

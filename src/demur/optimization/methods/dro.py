@@ -211,12 +211,13 @@ class DirectedRepresentation(Method[DROSettings]):
         from demur.geometry import estimate_directions
 
         kept = with_verdicts(measurements)
+        states = torch.cat([one.states for one in kept])
         return estimate_directions(
-            torch.cat([one.states for one in kept]),
+            states,
             torch.cat([one.refusal_probabilities() for one in kept]),
             torch.cat([one.queries.label_tensor() for one in kept]),
             components=self.settings.components,
-            folds=self.settings.folds,
+            folds=min(self.settings.folds, len(states)),
             seed=self._seed,
         )
 
