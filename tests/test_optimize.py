@@ -20,10 +20,10 @@ from demur.optimization import OptimizeSettings
 from demur.optimization.pipeline import default_output
 from demur.optimization.plan import make_plan
 from demur.optimization.run import RunRecord
-from demur.progress import SilentProgress
 from demur.prompts import Condition
 from demur.records import MeasurementStore, from_plain, to_plain
 from tests.interruption import check_interrupts, check_kills, content
+from tests.telling import Telling
 from tests.tiny import save_tiny_model
 
 SMALL: dict[str, Any] = {
@@ -72,16 +72,6 @@ def words(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def arguments(basic_prompt: str, words: dict[str, str]) -> dict[str, Any]:
     return {"basic_prompt": basic_prompt, **words, **SMALL}
-
-
-class Telling(SilentProgress):
-    """Keeps the messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 class Idle(ChatModel):

@@ -40,6 +40,7 @@ from demur.study.settings import read_study
 from tests.command_line import demur, done, mistake
 from tests.endpoint_server import Endpoint, Reply, running_server
 from tests.sampling_server import NAME, sampling
+from tests.telling import Telling
 from tests.tiny import save_tiny_model, tiny_model
 from tests.tiny_study import FILE, write_study
 
@@ -65,16 +66,6 @@ SMALL: dict[str, Any] = {
     "most_held_out": 10,
     "third_turn": 0,
 }
-
-
-class Telling(SilentProgress):
-    """Keeps the messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.fixture(scope="module")

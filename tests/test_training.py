@@ -29,6 +29,7 @@ from demur.optimization.validation import Validation
 from demur.progress import Progress, SilentProgress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
+from tests.telling import Telling
 from tests.tiny import save_tiny_model
 
 HARMFUL = tuple(f"w{10 + row} w7 ?" for row in range(12))
@@ -399,19 +400,9 @@ class Steep(Recording):
         return Losses(found.total + still, found.terms)
 
 
-class Hearing(SilentProgress):
-    """Keeps the messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 def test_a_step_whose_gradient_is_not_finite_is_left_out(model: ChatModel, tmp_path: Path) -> None:
     """The epoch without this step is the same, and the record and a message say so."""
-    said = Hearing()
+    said = Telling()
     found = trained(model, Steep([4]), tmp_path / "run", epochs=2, progress=said)
     assert [one.skipped for one in found.history] == [0, 1]
     assert said.messages == [
@@ -448,7 +439,7 @@ def test_a_step_that_is_left_out_changes_nothing(model: ChatModel, tmp_path: Pat
 
 
 def test_more_than_a_few_steps_left_out_end_the_training(model: ChatModel, tmp_path: Path) -> None:
-    said = Hearing()
+    said = Telling()
     two = trained(model, Steep([0, 1]), tmp_path / "two", progress=said)
     assert [one.skipped for one in two.history] == [2]
     assert said.messages[0].startswith("Left out 2 of 3 steps in epoch 1")

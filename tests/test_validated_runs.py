@@ -32,6 +32,7 @@ from demur.optimization.validation import Ranking, Validation, front
 from demur.progress import SilentProgress
 from demur.prompts import Condition
 from demur.records import Label, Measurement, Queries
+from tests.telling import Telling
 from tests.tiny import save_tiny_model
 
 BASIC = "w1 w2 w3 w4 w5 ."
@@ -70,16 +71,6 @@ class Pull(Method[MethodSettings]):
 
     def refusal_probabilities(self, context: Context, queries: Queries, prompt: Condition) -> Any:
         return torch.full((len(queries),), self.scored)
-
-
-class Hearing(SilentProgress):
-    """Keeps the messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +310,7 @@ def test_a_pick_without_an_effect_is_told() -> None:
 
 
 def test_a_prompt_beyond_the_budget_is_told(model: ChatModel, arguments: dict[str, Any]) -> None:
-    heard = Hearing()
+    heard = Telling()
     optimize(model, **arguments, method=Pull, benign_budget=0.1, progress=heard)
     (remark,) = heard.messages
     assert remark.startswith("The prompt that is kept, after epoch 2, refuses 25.0 % of the")
@@ -333,7 +324,7 @@ def test_a_prompt_beyond_the_budget_is_told(model: ChatModel, arguments: dict[st
 def test_openings_that_begin_few_of_the_refusals_are_told(
     model: ChatModel, likelihood: dict[str, Any]
 ) -> None:
-    heard = Hearing()
+    heard = Telling()
     optimize(model, **{**likelihood, "openings": 1}, benign_budget=0.9, progress=heard)
     assert heard.messages
     for message in heard.messages:

@@ -10,10 +10,10 @@ import pytest
 
 from demur import ChatModel, DemurError, Run, diagnose, optimize
 from demur.diagnosis.movement import draw_movement
-from demur.progress import SilentProgress
 from demur.records import with_verdicts
 from demur.report import write_report
 from tests.report_pages import read
+from tests.telling import Telling
 from tests.tiny import save_tiny_model
 
 HARMFUL = [f"w{10 + row % 40} w7 w{row} ?" for row in range(20)]
@@ -35,16 +35,6 @@ class Undecided:
             None if query in (HARMFUL[3], HARMFUL[15]) else word[-1:] in "02468"
             for query, word in zip(queries, first, strict=True)
         ]
-
-
-class Telling(SilentProgress):
-    """Keeps the messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.fixture(scope="module")

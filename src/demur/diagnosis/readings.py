@@ -67,7 +67,7 @@ class Readings:
                 cannot be estimated.
         """
         rows = rows_with_verdicts(anchors)
-        kept = with_verdicts(anchors)
+        kept = tuple(one.select(rows) for one in anchors)
         return cls(
             anchors=kept,
             directions=directions_of(kept, components, folds, seed),
