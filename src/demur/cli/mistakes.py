@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,6 +18,35 @@ UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError"
 )
 """What typer raises where it does not understand a command line."""
+
+_QUERY_FILES = (
+    "give --harmful FILE for the queries that the model must refuse and --harmless FILE for those "
+    "that it must answer"
+)
+_OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
+    "harmful": (
+        *("data", "dataset", "datasets", "data-file", "file", "files", "input", "inputs"),
+        *("input-file", "queries", "query", "query-file", "questions", "question"),
+    ),
+    "output": ("o", "out", "out-dir", "output-dir", "output-folder", "dir", "folder", "save"),
+    "tokens": ("max-tokens", "max-new-tokens", "max-length", "num-predict"),
+    "samples": ("n", "num-samples", "num-return-sequences"),
+    "learning-rate": ("lr",),
+    "epochs": ("iterations", "num-epochs", "num-train-epochs", "steps"),
+    "batch": ("bs", "batch-size", "per-device-train-batch-size"),
+    "basic-prompt": ("prompt", "prompts", "safety-prompt", "text"),
+    "prompt": ("basic-prompt", "prompts", "safety-prompt", "text"),
+    "system-prompt": ("system", "sys", "system-message"),
+    "device": ("gpu", "gpus", "cpu", "cuda"),
+    "dtype": ("precision", "bf16", "fp16", "half", "torch-dtype"),
+    "quantization": ("4bit", "8bit", "load-in-4bit", "load-in-8bit", "quantize"),
+    "endpoint": ("api", "api-base", "url", "server"),
+    "seed": ("random-state", "random-seed"),
+}
+"""Options, and the words that people try for them who know other tools."""
+
+_NEAR = 0.75
+"""How alike two names must be, of 1, for one to stand for a slip in the other."""
 
 
 def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) -> DemurError:
@@ -44,7 +73,7 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
                 "method as well."
             )
         argument = None if context is None else _argument(context.command, option)
-        fix = argument or _write(option, known) or see
+        fix = argument or _meant(option, known) or _write(option, known) or see
         return DemurError(f"{command} has no option {option!r:.60}: {fix}.")
     told = first_line(Exception(getattr(error, "message", "") or str(error)))
     return DemurError(f"{told[:1].upper()}{told[1:]}: {see}.")
@@ -57,8 +86,18 @@ def _methods_with(option: str) -> tuple[str, ...]:
 
 
 def _write(given: str, known: Sequence[str]) -> str | None:
-    near = get_close_matches(given, known, 1)
+    near = get_close_matches(given, known, 1, _NEAR)
     return f"write {near[0]}" if near else None
+
+
+def _meant(option: str, known: Sequence[str]) -> str | None:
+    """What to write instead of a word that other tools use for one of the command's options."""
+    word = option.lstrip("-").replace("_", "-").lower()
+    for name, words in _OTHER_WORDS.items():
+        if word in words and f"--{name}" in known:
+            two = name == "harmful" and "--harmless" in known
+            return _QUERY_FILES if two else f"write --{name}"
+    return None
 
 
 def _argument(command: Any, option: str) -> str | None:
