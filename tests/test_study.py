@@ -236,6 +236,7 @@ def test_the_plan_counts_what_is_left_and_writes_nothing(written: Path, tmp_path
     shown = done(demur("study", written, "--output", folder, "--plan"))
     assert "10 cells" in shown
     assert "not known" in shown
+    assert "…" not in shown
     assert not folder.exists()
     plan = Study.load(written, folder).plan()
     # Evaluations: three prompts and two trained ones with each of two seeds, 20 queries, 2 samples.

@@ -194,7 +194,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     cells, total = plan.record.cells, plan.cost
     table = new_table(f"{short_name(plan.record.name)}: {len(cells)} cells")
     table.add_column("cells", no_wrap=True)
-    for name in ("", "done", "responses", "trained on", "time left"):
+    for name in ("done", "responses", "trained", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
     model = ""
     for one in plan.groups:
@@ -203,21 +203,21 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
             table.add_row(Text(short_name(model, 32), style="bold"))
         table.add_row(
             Text(f"  {one.kind}s, {short_name(one.method, 16)}"),
-            *(str(one.cells), str(one.done)),
+            f"{one.done} of {one.cells}",
             *(f"{one.cost.responses:,}", f"{one.cost.trained:,}"),
             "not known" if one.seconds is None else duration(one.seconds),
         )
     table.add_section()
     table.add_row(
         "together",
-        *(str(len(cells)), str(len(cells) - len(plan.left))),
+        f"{len(cells) - len(plan.left)} of {len(cells)}",
         *(f"{total.responses:,}", f"{total.trained:,}"),
         _together(plan),
     )
     notes = [
         f"responses: of the measurements that are left, with {total.tokens:,} tokens at most; "
         "what cells share counts once",
-        "trained on: queries that the training reads over all epochs, about; methods sample more "
+        "trained: queries that the training reads over all epochs, about; methods sample more "
         "while they prepare",
         "time left: from cells of the same kind that are done; known once there is one",
     ]
