@@ -90,7 +90,7 @@ def test_another_file_can_be_read_meanwhile(gguf_file: Path, saved: Path, tmp_pa
     save_llama_gguf(other, saved, {"llama.context_length": 77})
     reader = gguf.GGUFReader
     own = modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(other))
-    with read_fast(gguf_file, read_header(gguf_file, "tiny"), "tiny"):
+    with read_fast(gguf_file, read_header(gguf_file, "tiny"), "tiny", tmp_path / "weights"):
         assert modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(other)) == own
         assert (
             modeling_gguf_pytorch_utils.load_gguf_checkpoint(str(gguf_file))["config"][

@@ -29,13 +29,17 @@ from demur.chat.configuration import load_config
 from demur.chat.download import alone, file_sha256
 from demur.chat.gguf_header import damaged, read_header
 from demur.chat.gguf_reading import read_fast
-from demur.chat.weight_checks import check_complete, check_numbers
+from demur.chat.weight_checks import check_complete, check_numbers, check_tables
+from demur.chat.weights_file import require_weights_space
 from demur.errors import DemurError, first_line
-from demur.files import cache_directory, require_cache_space, write_json
+from demur.files import DISK_FULL, cache_directory, write_json
 from demur.progress import Progress, SilentStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHTS = "model.safetensors"
+"""Name of the file with the weights, as transformers calls it."""
 
 _SAMPLE = 1 << 20
 # The settings of a saved tokenizer that its class does not work out from tokenizer.json itself.
@@ -90,12 +94,12 @@ def dequantized_folder(
         header = read_header(file, name)
         try:
             with progress.stage(f"Unpacking {name} (once)", 2) as stage:
-                stage.note("reading")
-                with read_fast(file, header, name):
+                stage.note("weights")
+                with read_fast(file, header, name, temporary / WEIGHTS):
                     with _explained(name):
-                        model = _unpack(file, name, dtype)
+                        model = _unpack(file, name, dtype, temporary / WEIGHTS)
                     stage.advance()
-                    stage.note("writing")
+                    stage.note("tokenizer")
                     states = _write(model, file, name, temporary)
                 write_json(_states_file(folder), states)
                 temporary.replace(folder)
@@ -109,9 +113,14 @@ def _write(
     model: PreTrainedModel, file: Path, name: str, folder: Path
 ) -> dict[str, dict[str, object]]:
     """Write a model and the tokenizer of its GGUF file; the states of the files by their names."""
-    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-    require_cache_space(folder.parent, size, f"The unpacked copy of {name}")
-    model.save_pretrained(folder)
+    if (folder / WEIGHTS).exists():
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+        if model.can_generate():
+            model.generation_config.save_pretrained(folder)
+    else:
+        require_weights_space(folder.parent, model.num_parameters(), model.dtype, name)
+        model.save_pretrained(folder)
     with ThreadPoolExecutor(1) as other:
         # Meanwhile the tokenizer is made, which keeps one thread busy.
         weights = other.submit(_states_of, list(folder.iterdir()))
@@ -174,6 +183,8 @@ def _explained(name: str) -> Iterator[None]:
     except (DemurError, ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
         # Readers of damaged files fail in any way, and those in Rust with bare Exceptions.
         if "allocate memory" in str(error):
             raise out_of_memory(name, "it ran out while unpacking") from error
@@ -185,7 +196,8 @@ def _explained(name: str) -> Iterator[None]:
         ) from error
 
 
-def _unpack(file: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+def _unpack(file: Path, name: str, dtype: torch.dtype, weights: Path) -> PreTrainedModel:
+    """The model of a GGUF file; its weights may be in `weights` already, and checked."""
     transformers: Any = importlib.import_module("transformers")  # hardly typed
     if not transformers.utils.is_accelerate_available():
         raise DemurError(
@@ -204,7 +216,10 @@ def _unpack(file: Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
         **options,
     )
     check_complete(loading, name)
-    check_numbers(model, name)
+    if weights.exists():
+        check_tables(model, name)
+    else:
+        check_numbers(model, name)
     return model
 
 

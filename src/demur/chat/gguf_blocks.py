@@ -27,6 +27,52 @@ Numbers = npt.NDArray[np.float32]
 _PIECE = 1 << 17
 """Numbers that are taken apart at once: half a MiB of float32."""
 
+_ALONE = 1 << 15
+"""Numbers that torch takes with one thread. For more it starts its own beside the pool's."""
+
+
+class Blocks:
+    """A tensor as it lies in the file, to be taken apart piece by piece.
+
+    Args:
+        data: (..., n), the bytes of each row.
+        kind: number of the tensor's type.
+
+    Attributes:
+        shape: of the tensor.
+        starts: places of the first number of each piece in the flattened tensor.
+
+    Raises:
+        NotImplementedError: of `gguf`, for a type that it does not know.
+    """
+
+    def __init__(self, data: Bytes, kind: int) -> None:
+        self._numbers, size, self._unpack = _layout(kind)
+        self._blocks = data.reshape(-1, size)
+        self._step = max(1, _PIECE // self._numbers)
+        self.shape = *data.shape[:-1], data.shape[-1] // size * self._numbers
+        whole = len(self._blocks) * self._numbers
+        self.starts = range(0, whole, self._step * self._numbers)
+
+    def apart(self, start: int) -> Numbers:
+        """(n,): the numbers of the piece that begins at `start`."""
+        first = start // self._numbers
+        numbers = self._unpack(self._blocks[first : first + self._step])
+        return np.ascontiguousarray(numbers).reshape(-1)
+
+
+def round_into(whole: Tensor, numbers: Numbers) -> None:
+    """Round (n,) numbers into the (n,) tensor `whole`."""
+    exact = torch.from_numpy(numbers)
+    for place in range(0, len(exact), _ALONE):
+        whole[place : place + _ALONE] = exact[place : place + _ALONE]
+
+
+def are_finite(numbers: Numbers, dtype: torch.dtype) -> bool:
+    """Whether none of (n,) numbers is NaN, infinite, or too large for a dtype."""
+    most = torch.finfo(dtype).max
+    return bool(numbers.min() >= -most and numbers.max() <= most)  # false where one is NaN
+
 
 def dequantized(data: Bytes, kind: int, dtype: torch.dtype, pool: ThreadPoolExecutor) -> Tensor:
     """The numbers of a tensor.
@@ -40,18 +86,17 @@ def dequantized(data: Bytes, kind: int, dtype: torch.dtype, pool: ThreadPoolExec
     Raises:
         NotImplementedError: of `gguf`, for a type that it does not know.
     """
-    numbers, size, unpack = _layout(kind)
-    blocks = data.reshape(-1, size)
-    whole = torch.empty(len(blocks), numbers, dtype=dtype)
-    step = max(1, _PIECE // numbers)
+    blocks = Blocks(data, kind)
+    whole = torch.empty(blocks.shape, dtype=dtype)
+    flat = whole.view(-1)
 
     def take(start: int) -> None:
-        apart = np.ascontiguousarray(unpack(blocks[start : start + step]))
-        whole[start : start + step] = torch.from_numpy(apart)
+        apart = blocks.apart(start)
+        round_into(flat[start : start + len(apart)], apart)
 
-    for _ in pool.map(take, range(0, len(blocks), step)):
+    for _ in pool.map(take, blocks.starts):
         pass
-    return whole.view(*data.shape[:-1], data.shape[-1] // size * numbers)
+    return whole
 
 
 @contextmanager
@@ -60,7 +105,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
     allowed = getattr(os, "sched_getaffinity", None)
     count = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
     with ThreadPoolExecutor(count) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class Ahead:

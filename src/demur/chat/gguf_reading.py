@@ -3,31 +3,46 @@
 transformers opens such a file up to three times, through `gguf.GGUFReader`, which makes an array of
 every string of the vocabulary, one byte at a time; most of a minute for a large vocabulary. Inside
 `read_fast` it gets a reader that has read the file once, and tensors that are taken apart ahead of
-it (`gguf_blocks.py`). What it makes of them (names, configurations, permutations) stays its own.
+it (`gguf_blocks.py`): where it only gives them other names, straight into a file with the weights,
+which it gets mapped into memory. What it makes of them (names, configurations, permutations) stays
+its own.
 """
 
 from __future__ import annotations
 
 import importlib
-import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
-from demur.chat.gguf_blocks import Ahead, Bytes, dequantized, threads
+from demur.chat.gguf_blocks import (
+    Ahead,
+    Blocks,
+    Bytes,
+    are_finite,
+    dequantized,
+    round_into,
+    threads,
+)
 from demur.chat.gguf_header import GgufHeader, read_values
+from demur.chat.weight_checks import no_numbers
+from demur.chat.weights_file import WeightsFile, require_weights_space
 
 _alone = threading.Lock()
 """Only one file at a time is read so: what stands in for the reader is seen by all threads."""
 
+_MOST_PIECES = 512
+"""Pieces that threads are given at once: none waits for the end of a tensor."""
 
 _LEGACY = (
     "_gguf_parse_value",
@@ -71,16 +86,20 @@ class _Reader:
 
 
 @contextmanager
-def read_fast(file: Path, header: GgufHeader, name: str) -> Iterator[None]:
+def read_fast(file: Path, header: GgufHeader, name: str, weights: Path) -> Iterator[None]:
     """Let transformers read a file fast inside.
 
     Args:
         file: the GGUF file.
         header: its header, which was checked.
         name: name of the model in messages.
+        weights: file that its weights are written to on the way, as safetensors, where their
+            architecture allows it; they are numbers then. Its folder is made where it is missing.
 
     Raises:
-        DemurError: the metadata cannot be read.
+        DemurError: the metadata cannot be read; inside, weights are no numbers or do not fit on the
+            disk.
+        OSError: inside, the disk is full.
     """
     package: Any = importlib.import_module("gguf")
     try:
@@ -105,7 +124,7 @@ def read_fast(file: Path, header: GgufHeader, name: str) -> Iterator[None]:
             (package, "GGUFReader", opened),
             (package, "get_tensor_name_map", lru_cache(package.get_tensor_name_map)),
             (legacy, "_gguf_parse_value", parsed),
-            (legacy, "load_gguf_checkpoint", _loader(file, header, legacy)),
+            (legacy, "load_gguf_checkpoint", _loader(file, header, legacy, name, weights)),
         ):
             stack.enter_context(_instead(module, part, other))
         with suppress(ImportError, AttributeError):  # a newer reader, for some architectures
@@ -117,7 +136,9 @@ def read_fast(file: Path, header: GgufHeader, name: str) -> Iterator[None]:
         yield
 
 
-def _loader(file: Path, header: GgufHeader, legacy: Any) -> Callable[..., dict[str, Any]]:
+def _loader(
+    file: Path, header: GgufHeader, legacy: Any, title: str, weights: Path
+) -> Callable[..., dict[str, Any]]:
     """What stands in for `load_gguf_checkpoint`."""
     own = legacy.load_gguf_checkpoint
 
@@ -129,54 +150,90 @@ def _loader(file: Path, header: GgufHeader, legacy: Any) -> Callable[..., dict[s
             return other
         found: dict[str, Any] = own(path)
         dtype = options.get("torch_dtype") or torch.float32
-        found["tensors"] = _tensors(file, header, legacy, found, model_to_load, dtype)
+        kind = legacy.TENSOR_PROCESSORS.get(header.architecture, legacy.TensorProcessor)
+        processor = kind(config=found["config"])
+        names = legacy.get_gguf_hf_weights_map(model_to_load, processor)
+        found["tensors"] = {}
+        # Where the architecture changes nothing, nothing needs a whole tensor.
+        if kind.process is not legacy.TensorProcessor.process:
+            _take_processed(file, header, processor, names, found, dtype)
+        else:
+            if not weights.exists():
+                _write(file, header, names, weights, dtype, title)
+            found["tensors"] = load_file(weights)
         return found
 
     return load
 
 
-def _tensors(
+def _take_processed(
     file: Path,
     header: GgufHeader,
-    legacy: Any,
+    processor: Any,
+    names: Mapping[str, str],
     found: dict[str, Any],
-    model: Any,
     dtype: torch.dtype,
-) -> dict[str, torch.Tensor]:
-    """The weights of a model under the names of transformers, as its architecture keeps them."""
-    kind = legacy.TENSOR_PROCESSORS.get(header.architecture, legacy.TensorProcessor)
-    processor = kind(config=found["config"])
-    names = legacy.get_gguf_hf_weights_map(model, processor)
-    found["tensors"] = tensors = {}
-    # Where the architecture changes nothing, pieces are rounded to the dtype while they are cached.
-    as_they_are = kind.process is legacy.TensorProcessor.process
-    with (
-        file.open("rb") as stream,
-        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        threads() as pool,
-        threads() as ahead,
-    ):
+) -> None:
+    """Put the weights of a model into `found["tensors"]`, as its architecture keeps them."""
+    tensors: dict[str, torch.Tensor] = found["tensors"]
+    content = _mapped(file)
+    with threads() as pool, threads() as ahead:
 
         def numbers_of(number: int) -> torch.Tensor:
             data, kind = _bytes_of(content, header, number), header.tensors[number].kind
-            return dequantized(data, kind, dtype if as_they_are else torch.float32, pool)
+            return dequantized(data, kind, torch.float32, pool)
 
         begun = Ahead(numbers_of, len(header.tensors), ahead)
         for number, listed in enumerate(header.tensors):
-            numbers, name = begun[number], listed.name
-            if not as_they_are:
-                processed = processor.process(
-                    weights=numbers.numpy(),
-                    name=name,
-                    tensor_key_mapping=names,
-                    parsed_parameters=found,
-                )
-                name = processed.name
-                if name in names:
-                    numbers = torch.from_numpy(np.ascontiguousarray(processed.weights)).to(dtype)
-            if name in names:
-                tensors[names[name]] = numbers
-    return tensors
+            processed = processor.process(
+                weights=begun[number].numpy(),
+                name=listed.name,
+                tensor_key_mapping=names,
+                parsed_parameters=found,
+            )
+            if processed.name in names:
+                numbers = torch.from_numpy(np.ascontiguousarray(processed.weights)).to(dtype)
+                tensors[names[processed.name]] = numbers
+
+
+def _write(
+    file: Path,
+    header: GgufHeader,
+    names: Mapping[str, str],
+    weights: Path,
+    dtype: torch.dtype,
+    title: str,
+) -> None:
+    """Write the weights of a model, under the names that transformers has for them.
+
+    Raises:
+        DemurError: some are no numbers, or the disk has no room for them.
+    """
+    content = _mapped(file)
+    with threads() as pool:
+        blocks = {
+            names[listed.name]: Blocks(_bytes_of(content, header, number), listed.kind)
+            for number, listed in enumerate(header.tensors)
+            if listed.name in names
+        }
+        shapes = {name: one.shape for name, one in blocks.items()}
+        require_weights_space(weights.parent.parent, sum(map(prod, shapes.values())), dtype, title)
+        weights.parent.mkdir(exist_ok=True)
+        with WeightsFile(weights, shapes, dtype) as written:
+
+            def take(piece: tuple[str, int]) -> None:
+                name, start = piece
+                apart = blocks[name].apart(start)
+                if not are_finite(apart, dtype):
+                    raise no_numbers(title, name)
+                rounded = torch.empty(len(apart), dtype=dtype)
+                round_into(rounded, apart)
+                written.write(name, start, rounded)
+
+            pieces = ((name, start) for name, one in blocks.items() for start in one.starts)
+            while some := list(islice(pieces, _MOST_PIECES)):
+                for _ in pool.map(take, some):
+                    pass
 
 
 @contextmanager
@@ -190,7 +247,11 @@ def _instead(module: Any, name: str, other: Any) -> Iterator[None]:
         setattr(module, name, own)
 
 
-def _bytes_of(content: mmap.mmap, header: GgufHeader, number: int) -> Bytes:
+def _mapped(file: Path) -> Bytes:
+    return np.asarray(np.memmap(file, np.uint8, "r"))
+
+
+def _bytes_of(content: Bytes, header: GgufHeader, number: int) -> Bytes:
     """The bytes of a tensor, row by row."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -198,4 +259,4 @@ def _bytes_of(content: mmap.mmap, header: GgufHeader, number: int) -> Bytes:
     numbers, size = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)]
     shape = *tensor.shape[:0:-1], tensor.shape[0] // numbers * size
     start = header.data + tensor.offset
-    return np.frombuffer(content, np.uint8, prod(shape), start).reshape(shape)
+    return content[start : start + prod(shape)].reshape(shape)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,10 +70,12 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
         if not weight.is_floating_point() or weight.device.type == "meta":
             continue
         if not _all_finite(_own_part(weight.detach())):
-            raise DemurError(
-                f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
-                "get its weights again."
-            )
+            raise no_numbers(name, key)
+    check_tables(model, name)
+
+
+def check_tables(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model with tables, made of its settings, that are NaN or infinite."""
     for key, table in model.named_buffers():
         if not table.is_floating_point() or table.device.type == "meta":
             continue
@@ -84,6 +87,14 @@ def check_numbers(model: PreTrainedModel, name: str) -> None:
             )
 
 
+def no_numbers(name: str, key: str) -> DemurError:
+    """The error for weights that are NaN or infinite, with the name of their tensor."""
+    return DemurError(
+        f"{name} has weights that are not numbers ({key} holds NaN or infinity); "
+        "get its weights again."
+    )
+
+
 def _own_part(weights: torch.Tensor) -> torch.Tensor:
     """What this process has of weights that are divided among several."""
     to_local = getattr(weights, "to_local", None)
@@ -91,13 +102,14 @@ def _own_part(weights: torch.Tensor) -> torch.Tensor:
 
 
 def _all_finite(weights: torch.Tensor) -> bool:
+    """Whether all of some weights are numbers."""
     if not weights.numel():
         return True
     if weights.dtype not in _WITH_EXTREMES:
         # A sum reads each weight once; it may be too large where each weight is a number.
         return bool(weights.sum(dtype=torch.float32).isfinite() or weights.isfinite().all())
     least, most = torch.aminmax(weights)  # both NaN where one weight is
-    return bool(least.isfinite() & most.isfinite())
+    return isfinite(least.item()) and isfinite(most.item())
 
 
 def _without_weights(config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedModel:

@@ -1,0 +1,146 @@
+"""Weights of a GGUF file that go straight into the cache, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from demur.chat.loading import load_model
+from demur.chat.weights_file import WeightsFile
+from tests.tiny_checkpoints import loading_failure
+
+pytest.importorskip("accelerate", reason="unpacking GGUF files needs accelerate")
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+TOKENS = [*(chr(code) for code in range(33, 127)), "ab"]
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "model.layers": "blk",
+}
+
+
+def save_qwen2_gguf(
+    file: Path, change: Callable[[Qwen2ForCausalLM], None] = lambda model: None
+) -> Qwen2ForCausalLM:
+    """Write a random Qwen2, some of its weights quantized, and return it as it was written."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(TOKENS),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    model = Qwen2ForCausalLM(config)
+    change(model)
+    writer: Any = gguf.GGUFWriter(str(file), "qwen2")
+    writer.add_context_length(128)
+    writer.add_embedding_length(64)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(128)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(len(TOKENS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([1] * len(TOKENS))
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(0)
+    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for key, weight in model.state_dict().items():
+        if key == "lm_head.weight":
+            continue  # the same as the embeddings
+        name = key
+        for ours, theirs in NAMES.items():
+            name = name.replace(ours, theirs)
+        numbers = weight.float().numpy()
+        if ".ffn_" in name and weight.dim() == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            blocks = gguf.quantize(numbers, kind)
+            weight.copy_(torch.from_numpy(gguf.dequantize(blocks, kind)))
+            writer.add_tensor(name, blocks, raw_dtype=kind)
+        else:
+            writer.add_tensor(name, numbers)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_copy_has_the_weights_of_the_file(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = save_qwen2_gguf(tmp_path / "tiny.gguf").state_dict()
+    wanted = {name: weight.to(dtype) for name, weight in weights.items()}
+    found = load_model(tmp_path / "tiny.gguf", dtype=str(dtype).removeprefix("torch."))
+    assert all(torch.equal(found.model.state_dict()[name], wanted[name]) for name in wanted)
+    (folder,) = (path for path in (tmp_path / "cache" / "dequantized").iterdir() if path.is_dir())
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    # Others can open the copy as well.
+    make: Any = AutoModelForCausalLM
+    other = make.from_pretrained(folder, dtype=dtype).state_dict()
+    assert all(torch.equal(other[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    def change(model: Qwen2ForCausalLM) -> None:
+        model.model.norm.weight.data[3] = value
+
+    save_qwen2_gguf(tmp_path / "tiny.gguf", change)
+    told = loading_failure(tmp_path / "tiny.gguf", dtype="float16")
+    assert "tiny has weights that are not numbers (model.norm.weight holds NaN" in told
+    assert not [one for one in (tmp_path / "cache" / "dequantized").iterdir() if one.is_dir()]
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    save_qwen2_gguf(tmp_path / "tiny.gguf")
+    with monkeypatch.context() as patch:
+        patch.setattr(WeightsFile, "write", full)
+        assert "disk is full" in loading_failure(tmp_path / "tiny.gguf")
+    assert not [one for one in (tmp_path / "cache" / "dequantized").iterdir() if one.is_dir()]
+    load_model(tmp_path / "tiny.gguf")
+
+
+def test_a_weights_file_takes_pieces_in_any_order(tmp_path: Path) -> None:
+    wanted = {"a": torch.randn(3, 5), "b": torch.randn(7), "empty": torch.zeros(0, 2)}
+    shapes = {name: one.shape for name, one in wanted.items()}
+    with WeightsFile(tmp_path / "some.safetensors", shapes, torch.float32) as file:
+        file.write("b", 4, wanted["b"][4:])
+        file.write("a", 0, wanted["a"])
+        file.write("b", 0, wanted["b"][:4])
+    found = load_file(tmp_path / "some.safetensors")
+    assert set(found) == set(wanted)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
