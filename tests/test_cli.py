@@ -338,7 +338,7 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
             "optimize --method dro --no-dual-weight",
             "has '--no-dual-weight' only with --method likelihood: give the method as well.",
         ),
-        ("diagnose --openings 3", "demur diagnose has no option '--openings': write --"),
+        ("diagnose --openings 3", "demur diagnose has no option '--openings': run 'demur diagnose"),
         (
             "optimize --preset paper --method likelihood",
             "The method 'likelihood' has no preset 'paper': give --method dro or vpt, or another ",
