@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,35 @@ def test_the_files_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.Mon
     assert chosen.load.model == str(model)
     assert chosen.queries.harmful == ("training", REFUSE)
     line = next(line for line in out.splitlines() if line.startswith("demur evaluate"))
-    words = ["evaluate", model, *line.split()[2:], "--tokens", 2]
-    assert "my-prompt" in done(demur(*words))
+    words = shlex.split(line)[1:]
+    assert words[:2] == ["evaluate", str(model)]
+    assert "my-prompt" in done(demur(*words, "--tokens", 2))
+
+
+def test_a_path_of_a_model_holds_in_the_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that it names are run in there, where a path from here leads elsewhere."""
+    model = save_tiny_model(tmp_path / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+    out = done(demur("init", "app", "--model", "models/mine"))
+    assert optimize_command().choose({}, Path("app") / FILE).load.model == str(model)
+    assert f"demur evaluate {model} --prompt none" in out
+    here = done(demur("init", "--model", "models/mine"))
+    assert optimize_command().choose({}, Path(FILE)).load.model == "models/mine"
+    assert "demur evaluate models/mine --prompt none" in here
+    assert "\ndemur evaluate --prompt none" in done(demur("init", "other"))
+
+
+def test_the_way_into_a_folder_works_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-P", "my $HOME 'app'"):
+        out = done(demur("init", "--", name))
+        line = next(line for line in out.splitlines() if line.startswith("cd "))
+        shell = subprocess.run(["sh", "-c", f"{line} && pwd"], capture_output=True, text=True)
+        assert shell.stdout.strip() == str(tmp_path / name)
 
 
 def test_each_default_is_the_one_that_holds(

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.text import Text
 
 from demur.chat.catalog import DEFAULT_MODEL
+from demur.chat.naming import model_place
 from demur.cli.command import Command
 from demur.cli.screen import console, printable
 from demur.errors import DemurError
 from demur.files import read_bytes, write_bytes
-from demur.settings import NONE, Option, default_text, options_in
+from demur.settings import NONE, Option, command_line, default_text, options_in
 
 FILE, PROMPT, REFUSE, ANSWER = "demur.toml", "my-prompt.txt", "refuse.txt", "answer.txt"
 
@@ -62,8 +63,9 @@ def run_init(options: InitOptions) -> None:
     """
     from demur.prompts import load_basic_prompt
 
+    model = _model_from(options.folder, options.model)
     texts = {
-        FILE: settings_text(options.model),
+        FILE: settings_text(model),
         PROMPT: f"{load_basic_prompt('long').text}\n",
         REFUSE: REFUSED,
         ANSWER: ANSWERED,
@@ -80,14 +82,33 @@ def run_init(options: InitOptions) -> None:
     here = options.folder == Path()
     console.print(f"Written: {', '.join(texts)}")
     console.print(f"Put your own text into {PROMPT}, {REFUSE} and {ANSWER}. Then:")
+    named = [] if model == DEFAULT_MODEL else [model]
+    sets = ["--harmful", REFUSE, "--harmless", ANSWER]
     commands = [
-        f"demur evaluate --prompt none --prompt {PROMPT} --harmful {REFUSE} --harmless {ANSWER}",
-        f"demur optimize --config {FILE}",
+        command_line("evaluate", [*named, "--prompt", "none", "--prompt", PROMPT, *sets]),
+        command_line("optimize", ["--config", FILE]),
     ]
     if not here:
-        commands.insert(0, shlex.join(["cd", str(options.folder)]))
+        folder = str(options.folder)
+        # What begins with a hyphen would be an option of cd.
+        commands.insert(0, shlex.join(["cd", f"./{folder}" if folder.startswith("-") else folder]))
     for command in commands:
         console.print(Text(printable(command), style="bold"), soft_wrap=True)
+
+
+def _model_from(folder: Path, model: str) -> str:
+    """The name of a model as the commands read it, which are run in `folder`.
+
+    A path starts at the folder in which demur is run; the commands that are suggested run in
+    another one.
+    """
+    try:
+        place = model_place(model)
+    except DemurError:  # it may be made later
+        return model
+    if not isinstance(place, Path) or place.is_absolute() or folder == Path():
+        return model
+    return str(place.absolute())
 
 
 def settings_text(model: str) -> str:
