@@ -181,3 +181,77 @@ def test_ten_thousand_responses_open_soon(browser: Browser, tmp_path: Path) -> N
     print(f"opened in {took:.0f} ms")
     assert f"{MOST_RESPONSES:,} responses" in browser.find("#count").text
     assert took < 4000  # under 1 s on a quiet machine; this one may be busy
+
+
+def judged(folder: Path, rows: list[dict[str, str]]) -> Path:
+    """An evaluation of written responses."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file = folder.parent / f"{folder.name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return evaluate(ResponseFiles([file]), output=folder).folder
+
+
+def test_names_of_prompts_are_whole_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    names = [f"a-careful-prompt-for-the-kitchen-{place}.txt" for place in (1, 2)]
+    same = {"set": OWN, "label": "harmful", "response": NO}
+    rows = [
+        {**same, "prompt": name, "query": f"question {row}?"}
+        for name in names
+        for row in range(8)
+    ]
+    browser.open(write_report(judged(tmp_path / "june", rows)))
+    for width in (1280, 390):
+        browser.resize(width)
+        assert browser.texts(".dots-name")[:2] == names
+        cut = "return [...document.querySelectorAll('.dots-name')].filter(one => "
+        assert browser.run(f"{cut} one.scrollWidth > one.clientWidth + 1).length") == 0
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+    browser.resize(1280)
+
+
+def test_each_script_runs_in_its_own_direction(browser: Browser, tmp_path: Path) -> None:
+    """The question mark of an Arabic question stands left of it, wherever the question is shown."""
+    arabic = "\u0643\u064a\u0641 \u0623\u062e\u0628\u0632\u061f " * 2 + "\u062e\u0628\u0632?"
+    rows = [
+        {
+            "prompt": prompt,
+            "set": OWN,
+            "label": "harmless",
+            "query": query,
+            "response": NO if prompt == "none" else query,
+        }
+        for prompt in ("none", "mine")
+        for query in (arabic, "How do I bake bread?")
+    ]
+    browser.open(write_report(judged(tmp_path / "june", rows)))
+    browser.find(".changes button").click()
+    ends = """
+        return [...document.querySelectorAll(arguments[0])].map(one => {
+          const text = document.createTreeWalker(one, NodeFilter.SHOW_TEXT).nextNode();
+          const at = place => {
+            const range = document.createRange();
+            range.setStart(text, place);
+            range.setEnd(text, place + 1);
+            return range.getBoundingClientRect().left;
+          };
+          return [/[a-z]/.test(text.data), at(text.length - 1) > at(0)];
+        });
+    """
+    for selector in (".changes button", ".pin h3", ".pin bdi", "#table button", "#table bdi"):
+        found = browser.driver.execute_script(ends, selector)
+        assert found
+        assert all(latin == rightwards for latin, rightwards in found), selector
+
+
+def test_paper_says_what_only_the_screen_shows(browser: Browser, tmp_path: Path) -> None:
+    browser.open(write_report(day(tmp_path / "june", {OWN: (5, 17)}, queries=40)))
+    assert not any(one.is_displayed() for one in browser.all(".on-paper"))
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        told = [one.text for one in browser.all(".on-paper")]
+        assert told == [f"And {left} more, in the page on a screen." for left in (4, 30)]
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.find(".all-changes").click()
+    browser.find("#more").click()
+    assert not browser.all(".on-paper")

@@ -53,15 +53,17 @@ class Changes {
     const heading = title ? [element('h3', {}, title)] : [];
     const made = [...heading, element('p', {}, told), list];
     if (changes.length > FEW) {
+      const paper = onPaper(changes.length - FEW);
       made.push(element('button', {
         type: 'button', class: 'all-changes',
         on: {
           click: event => {
             list.append(...changes.slice(FEW).map(one => this.draw(one)));
             event.target.remove();
+            paper.remove();
           },
         },
-      }, `Show all ${changes.length}`));
+      }, `Show all ${changes.length}`), paper);
     }
     return made;
   }

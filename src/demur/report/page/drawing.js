@@ -46,6 +46,11 @@ function mark(place, label, x, y, size = 1) {
   });
 }
 
+// What a printed page says of what only a press of a button shows.
+function onPaper(left) {
+  return element('div', { class: 'note on-paper' }, `And ${left.toLocaleString('en')} more, in the page on a screen.`);
+}
+
 function percent(rate) {
   return `${Math.round(100 * rate)} %`;
 }
@@ -86,9 +91,10 @@ function countOf(given, verdict) {
 // The text of a response: as it is, behind a button, or a word where this page does not have it.
 function textOf({ text, showing }) {
   if (showing === REDACTED) return [element('span', { class: 'hidden-text' }, 'Redacted')];
-  if (showing !== FOLDED) return [text];
+  const shown = element('bdi', {}, text);
+  if (showing !== FOLDED) return [shown];
   return [element('button', {
     type: 'button', class: 'hidden-text',
-    on: { click: event => event.target.replaceWith(text) },
+    on: { click: event => event.target.replaceWith(shown) },
   }, 'Show the answer')];
 }

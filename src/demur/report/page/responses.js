@@ -64,6 +64,8 @@ class ResponseTable {
     this.chosen = new Map();
     this.words = '';
     this.more.addEventListener('click', () => this.show());
+    this.paper = element('div');
+    this.more.before(this.paper);
     this.drawFilters(document.getElementById('filters'));
     this.apply();
   }
@@ -113,6 +115,7 @@ class ResponseTable {
       : `${format(this.found.length)} of ${format(ROWS.length)} ${unit}`;
     const left = this.found.length - this.built;
     this.more.hidden = !left;
+    this.paper.replaceChildren(...(left ? [onPaper(left)] : []));
     this.more.textContent = `Show ${Math.min(AT_ONCE, left)} more`;
   }
 
