@@ -13,7 +13,7 @@ from demur.evaluation.costs import Cost
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import Verdict
 from demur.evaluation.wins import PromptWins
-from demur.records import FilesRecord
+from demur.records import NO_PROMPT, FilesRecord
 from demur.report.again import evaluation_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -110,10 +110,16 @@ def _verdict(wholes: Sequence[PromptRates], found: Sequence[Verdict]) -> tuple[s
         more_below = (f"And {rest} more prompts, in the tables below.",) if rest > 0 else ()
         single = (f"Next: {found[0].advice}",) if len(found) == 1 and found[0].advice else ()
         return (*(one.sentence for one in found[:MOST_STATEMENTS]), *more_below, *single)
-    return tuple(
-        f"{one.prompt} refuses {percent(one.refused)} of the queries of {_group(one)}."
-        for one in wholes[:MOST_STATEMENTS]
-    )
+    return tuple(map(_alone, wholes[:MOST_STATEMENTS]))
+
+
+def _alone(one: PromptRates) -> str:
+    """The rate of a prompt beside which there is no other."""
+    queries = f"the {one.label} queries of {one.set}" if one.label else f"the queries of {one.set}"
+    under = "" if one.prompt == NO_PROMPT else f" under {one.prompt}"
+    if one.refused is None:
+        return f"No response to {queries}{under} has a verdict."
+    return f"{percent(one.refused)} of {queries} are refused{under}."
 
 
 def _group(one: PromptRates | Difference) -> str:
