@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -164,6 +165,20 @@ def test_queries_that_are_not_in_both_are_said(days: Path) -> None:
     assert "have no query in common" in mistake(demur("compare", "june/out", "others/out"))
     assert "compared with itself" in mistake(demur("compare", "june/out", "june/../june/out"))
     assert "nowhere is not the folder of an" in mistake(demur("compare", "june/out", "nowhere"))
+
+
+def test_folders_of_one_name_are_told_apart(days: Path) -> None:
+    judged(days / "july", rows(60, 100))
+    out = done(demur("compare", "june/out", "july/out"))
+    assert "mine: july/out compared with june/out" in out
+    command = out.splitlines()[-1]
+    assert command == "demur report june/out july/out"
+    done(demur(*shlex.split(command)[1:]))
+    page = Path("demur-report.html").read_text(encoding="utf-8")
+    assert "<h2>july/out: Responses, judged</h2>" in page
+    assert "<h3>july/out: Responses, judged compared with june/out: Responses, judged</h3>" in page
+    gated = done(demur("compare", "june/out", "july/out", "--require", "harmful>=40%"))
+    assert "demur report" not in gated
 
 
 def test_queries_without_a_label_get_neither_better_nor_worse(days: Path) -> None:

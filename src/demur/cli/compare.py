@@ -61,7 +61,11 @@ def run_compare(options: CompareOptions) -> None:
     found = [Comparison.load(folder) for folder in folders]
     before, after = found
     gate = gate_of(as_gate_settings(options.gate), before)
-    leave(show_gate(console, gate, after))
+    result = show_gate(console, gate, after)
+    if result is not None and not result.checks:  # of checks it is said what to do next
+        shown = [str(folder) for folder in folders]
+        show_command("See both side by side in a browser with:", "report", shown)
+    leave(result)
 
 
 def _compare_runs(options: CompareOptions) -> None:
@@ -72,6 +76,7 @@ def _compare_runs(options: CompareOptions) -> None:
     """
     from demur.gate.costs import cost_changes
     from demur.optimization import Run
+    from demur.records import telling_names
 
     if options.gate != CheckSettings():
         raise DemurError(
@@ -87,11 +92,12 @@ def _compare_runs(options: CompareOptions) -> None:
         costs = cost_changes(old.costs, new.costs, zip(before.names, after.names, strict=True), {})
     console.print()
     if costs:
-        console.print(costs_table((before.path.resolve().name, after.path.resolve().name), costs))
+        first, second = telling_names((before.path, after.path))
+        console.print(costs_table((first, second), costs))
     else:
         console.print(
-            "The two runs have other models, held-out queries or no different costs: nothing can "
-            "be set side by side."
+            "The two runs differ in their model or their held-out queries, or their prompts cost "
+            "the same: there is nothing to set side by side."
         )
     show_command(
         "Compare their refusals on the same queries with:",

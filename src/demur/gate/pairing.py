@@ -22,7 +22,7 @@ from demur.gate.counting import (
     counted,
 )
 from demur.notebook import html_table
-from demur.records import Label
+from demur.records import Label, telling_names
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EvaluationChanges:
     @property
     def names(self) -> tuple[str, str]:
         """Names of the two folders."""
-        before, after = (path.resolve().name or str(path) for path in (self.before, self.after))
+        before, after = telling_names((self.before, self.after))
         return before, after
 
     def __str__(self) -> str:

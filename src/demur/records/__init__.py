@@ -24,7 +24,14 @@ from demur.records.conversations import (
     with_tools,
 )
 from demur.records.fingerprint import fingerprint, tensor_fingerprint
-from demur.records.folder import RESULTS, SETTINGS, WorkFolder, folders_of_work, kind_of
+from demur.records.folder import (
+    RESULTS,
+    SETTINGS,
+    WorkFolder,
+    folders_of_work,
+    kind_of,
+    telling_names,
+)
 from demur.records.listing import ListedFile, are_listed, list_files
 from demur.records.measurements import (
     NO_PROMPT,
@@ -111,6 +118,7 @@ __all__ = [
     "record_from",
     "rows_with_verdicts",
     "stored_content",
+    "telling_names",
     "tensor_fingerprint",
     "text_of",
     "to_plain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -320,3 +320,28 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = "nothing" if value is None else " ".join(str(value).split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def telling_names(folders: Sequence[Path]) -> list[str]:
+    """What folders are called beside each other, no two alike.
+
+    Args:
+        folders: the folders, in any number and order.
+
+    Returns:
+        Of each as many of its last parts as tell it from the others; a folder that is there twice
+        gets a number.
+
+    Example:
+        `runs/june/out` and `runs/july/out` are `june/out` and `july/out`.
+    """
+    paths = [folder.resolve().parts for folder in folders]
+    names: list[str] = []
+    for place, own in enumerate(paths):
+        others = [other for other in paths if other != own]
+        lengths = range(1, len(own) + 1)
+        told = (one for one in lengths if all(other[-one:] != own[-one:] for other in others))
+        name = Path(*own[-next(told, len(own)) :]).as_posix()
+        before = paths[:place].count(own)
+        names.append(f"{name} ({before + 1})" if before else name)
+    return names

@@ -22,7 +22,7 @@ from demur.evaluation.comparison import RESULTS, Comparison
 from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
-from demur.records import SETTINGS, Verdict, kind_of
+from demur.records import SETTINGS, Verdict, kind_of, telling_names
 from demur.report.charts import chart_svg, dot_groups, share
 from demur.report.differences import SideBySide, differences_between
 from demur.report.of_attack import subject_of_attack
@@ -97,8 +97,8 @@ def write_report(
     if len(subjects) > 1:
         # Two evaluations of one prompt on two days have one title.
         subjects = [
-            replace(one, title=f"{place.resolve().name}: {one.title}")
-            for one, place in zip(subjects, places, strict=True)
+            replace(one, title=f"{name}: {one.title}")
+            for one, name in zip(subjects, telling_names(places), strict=True)
         ]
         differences = differences_between(opened, [one.title for one in subjects])
     again = command_line("report", [*map(str, places), *([] if full else ["--full"])])
