@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from demur import (
     ChatModel,
@@ -126,6 +127,28 @@ def test_a_report_of_an_evaluation(tmp_path: Path) -> None:
     assert f"demur evaluate --responses {tmp_path / 'e.jsonl'}" in page.words
     assert len(page.data[0]["responses"]) == 60
     assert page.data[0]["views"] == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label", "told"),
+    [
+        ("none", "harmful", "75 % of the harmful queries of mine.txt are refused."),
+        ("mine", "harmless", "75 % of the harmless queries of mine.txt are refused under mine."),
+        ("mine", None, "75 % of the queries of mine.txt are refused under mine."),
+    ],
+)
+def test_a_prompt_alone_gets_its_rate_in_a_sentence(
+    tmp_path: Path, prompt: str, label: str | None, told: str
+) -> None:
+    file = tmp_path / "answers.jsonl"
+    rows = [
+        {"prompt": prompt, "set": "mine.txt", "query": f"q{row}?", "response": response}
+        | ({"label": label} if label else {})
+        for row, response in enumerate(["I'm sorry, but I can't help with that."] * 3 + ["Sure."])
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = read(write_report(evaluate(ResponseFiles([file]), output=tmp_path / "e")))
+    assert told in page.words
 
 
 def test_several_stand_side_by_side(run: Path, tmp_path: Path) -> None:
@@ -265,6 +288,32 @@ def test_a_method_that_reads_no_anchors_is_shown_too(run: Path, tmp_path: Path) 
     figure = draw_movement(other)
     assert figure is not None
     assert figure.startswith(b"\x89PNG")
+
+
+def test_the_figure_of_a_card_has_the_plane_of_the_report(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the components hide the movement, both have the plane in which it can be seen."""
+    whole = Run.load(run)
+    figure = draw_movement(whole, "svg")
+    assert figure is not None
+    assert b"principal component 1" in figure
+    held_out = tuple(whole.held_out())
+    far = 30 * torch.randn(len(held_out[0].queries), 2, generator=torch.Generator().manual_seed(1))
+    for one in held_out:
+        one.states[:, 6:] = far
+    _, basic, optimized = held_out
+    optimized.states[:] = basic.states
+    optimized.states[:COUNT, 4] += 3
+    optimized.states[:, 5] += 2
+
+    monkeypatch.setattr(Run, "held_out", lambda _: held_out)
+    hidden = replace(whole, results=replace(whole.results, readings=()))
+    figure = draw_movement(hidden, "svg")
+    assert figure is not None
+    assert b"what the prompt moves apart" in figure
+    page = read(write_report(hidden, run / "moved.html"))
+    assert page.data[0]["frame"]["axes"][0].startswith("what the prompt moves apart")
 
 
 def test_a_users_own_method_is_shown_and_not_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy
 from demur.diagnosis.layers import first_good_layer
 from demur.diagnosis.plane import Boundary, FloatArray, Group, Plane, groups_csv
 from demur.diagnosis.sheet import Sheet
-from demur.diagnosis.style import colour, label_components, marker
+from demur.diagnosis.style import colour, label_axes, marker
 from demur.drawing import NEUTRAL, SHAPES, drawing, new_figure, render, shown
 from demur.files import write_bytes
 from demur.records import Label
@@ -207,7 +207,7 @@ def _scatter(
     half = numpy.maximum(half, FLATTEST * half.max() or 1.0)
     figure = new_figure(WIDTH, 0.9 * width * float(half[1] / half[0]) + AROUND)
     axes: Axes = figure.subplots()
-    label_components(axes, plane.explained_variance)
+    label_axes(axes, plane.axes, plane.explained_variance)
     axes.set_xlim(middle[0] - half[0], middle[0] + half[0])
     axes.set_ylim(middle[1] - half[1], middle[1] + half[1])
     axes.set_autoscale_on(False)

@@ -17,7 +17,7 @@ def draw_movement(run: Run, kind: str = "png") -> bytes | None:
     """Draw held-out queries under no prompt, the basic prompt and the optimized one.
 
     The plane is that of the queries which the method read under hand-written prompts, or of the
-    held-out queries where it read none.
+    held-out queries where it read none; that of the movement where theirs hides it.
 
     Args:
         run: finished run.
@@ -37,7 +37,7 @@ def draw_movement(run: Run, kind: str = "png") -> bytes | None:
     seed = run.settings.settings.seed
     try:
         readings = Readings.of(anchors, 2, FOLDS, seed, held_out=held_out)
-        plane = make_plane(readings, FOLDS, seed)
+        plane = make_plane(readings, FOLDS, seed, (held_out[1], held_out[2]))
     except DemurError:
         return None
     with drawing():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from demur.diagnosis.readings import Readings, directions_of
+from demur.diagnosis.plane import plane_directions
+from demur.diagnosis.readings import Readings
 from demur.geometry import Directions
 from demur.optimization.run import Step
 from demur.records import Measurement, with_verdicts
@@ -26,9 +26,8 @@ class Scatter:
         folds: number of folds that the boundaries are averaged over.
         seed: seed of the folds.
         collection: queries and conditions of the report.
-        moved: the same queries before and after, where there is a movement to see. Where the two
-            principal components hold less than half of it, the plane is that of the mean movements
-            of the harmful and of the harmless queries, and holds both whole.
+        moved: the same queries before and after, where there is a movement to see; see
+            `demur.diagnosis.plane.plane_directions`.
 
     Raises:
         DemurError: fewer than half of the queries of a label have verdicts, or there is no plane.
@@ -43,23 +42,16 @@ class Scatter:
         moved: tuple[Measurement, Measurement] | None = None,
     ) -> None:
         self._readings = Readings.of(anchors, 2, folds, seed)
-        self._directions = self._readings.directions
-        self._basis = None if moved is None else _plane_of_movement(*moved, self._directions)
-        if self._basis is not None:
-            kept = self._readings.anchors
-            self._directions = directions_of(kept, 2, folds, seed, self._basis)
+        self._directions, self._axes = plane_directions(self._readings, folds, seed, moved)
         self._collection = collection
 
     @property
     def frame(self) -> Frame:
         """Axes and boundaries. They are fitted in the plane itself."""
         plane = self._directions
-        names = ("principal component 1", "principal component 2")
-        if self._basis is not None:
-            names = ("what the prompt moves apart", "what it moves together")
         first, second = (
             f"{name} ({100 * share:.0f} % of the variance)"
-            for name, share in zip(names, plane.explained_variance.tolist(), strict=True)
+            for name, share in zip(self._axes, plane.explained_variance.tolist(), strict=True)
         )
         readable = self._readings.refusal_is_readable
         return Frame(
@@ -127,30 +119,6 @@ class Scatter:
             points=_points(self._directions, states[list(rows)]),
             refused=None if rates is None else [round(rates[row] or 0.0, 3) for row in rows],
         )
-
-
-def _plane_of_movement(
-    before: Measurement, after: Measurement, components: Directions
-) -> Tensor | None:
-    """(d, 2), the plane of both mean movements; None where the components show enough of them.
-
-    Its first axis is how much further the harmful queries go than the harmless ones.
-    """
-    moved = after.states - before.states
-    harmful, harmless = (
-        moved[before.queries.rows(harmful=one)].mean(dim=0) for one in (True, False)
-    )
-    means = torch.stack([harmful, harmless])
-    whole = means.square().sum()
-    if not whole.isfinite() or (means @ components.components).square().sum() >= whole / 2:
-        return None
-    apart = harmful - harmless
-    first = apart / apart.norm()
-    rest = harmful + harmless - ((harmful + harmless) @ first) * first
-    basis = torch.stack([first, rest / rest.norm()], dim=1)
-    # Movements that are the same, or opposite ones, span no plane.
-    small = 1e-3 * whole.sqrt()
-    return basis if min(apart.norm(), rest.norm()) > small else None
 
 
 def _rows(measurement: Measurement) -> list[int]:

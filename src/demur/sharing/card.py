@@ -215,7 +215,7 @@ def _results(provenance: Provenance, figure: str | None) -> str:
             f"and under this one]({figure})"
         )
         lines.append(
-            "*Held-out queries in two principal components of the model's representations. Dashed "
+            "*Held-out queries, placed by the model's own representations of them. Dashed "
             "arrows: what the hand-written prompt does. Solid arrows: what this one adds.*"
         )
     return "\n\n".join(line for line in lines if line)
@@ -310,8 +310,8 @@ def _limits(prompt: SafetyPrompt) -> str:
         "A safety prompt lowers the share of harmful answers. It does not bring it to zero, and "
         "people who set out to get around it will find ways.",
         "It sometimes refuses what is harmless. The table says how often, on one set of queries.",
-        "Measured in single turns. Long conversations, other languages and tools that feed the "
-        "model text were not.",
+        "The results are of single turns. Long conversations, other languages and tools that feed "
+        "the model text are not in them.",
     ]
     if prompt.is_trained:
         limits.append(
