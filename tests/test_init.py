@@ -57,7 +57,9 @@ def test_the_way_into_a_folder_works_in_a_shell(
     for name in ("-P", "my $HOME 'app'"):
         out = done(demur("init", "--", name))
         line = next(line for line in out.splitlines() if line.startswith("cd "))
-        shell = subprocess.run(["sh", "-c", f"{line} && pwd"], capture_output=True, text=True)
+        shell = subprocess.run(
+            ["sh", "-c", f"{line} && pwd"], check=True, capture_output=True, text=True
+        )
         assert shell.stdout.strip() == str(tmp_path / name)
 
 

@@ -195,9 +195,7 @@ def test_names_of_prompts_are_whole_on_a_phone(browser: Browser, tmp_path: Path)
     names = [f"a-careful-prompt-for-the-kitchen-{place}.txt" for place in (1, 2)]
     same = {"set": OWN, "label": "harmful", "response": NO}
     rows = [
-        {**same, "prompt": name, "query": f"question {row}?"}
-        for name in names
-        for row in range(8)
+        {**same, "prompt": name, "query": f"question {row}?"} for name in names for row in range(8)
     ]
     browser.open(write_report(judged(tmp_path / "june", rows)))
     for width in (1280, 390):

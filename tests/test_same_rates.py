@@ -168,6 +168,6 @@ def test_the_costs_of_two_runs_are_set_side_by_side(model: ChatModel, run: tuple
     line = mistake(demur("compare", "run", "other", "--require", "harmful>=10%"))
     assert "put both runs into one with demur evaluate" in line
     optimize(model, **prompts, **{**again, "most_held_out": 8}, output="fewer")
-    assert "nothing can be set side by side" in " ".join(
+    assert "there is nothing to set side by side" in " ".join(
         done(demur("compare", "run", "fewer")).split()
     )

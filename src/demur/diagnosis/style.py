@@ -34,9 +34,7 @@ def marker(label: Label, place: int, size: float = 17.0) -> dict[str, Any]:
     }
 
 
-def label_axes(
-    axes: Axes, names: tuple[str, str], explained_variance: tuple[float, float]
-) -> None:
+def label_axes(axes: Axes, names: tuple[str, str], explained_variance: tuple[float, float]) -> None:
     """Name the axes of a plane; both have one scale, so that angles are true."""
     first, second = explained_variance
     axes.set_xlabel(f"{names[0]} ({100 * first:.0f} % of the variance)")
