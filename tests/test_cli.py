@@ -320,6 +320,20 @@ def test_version_and_help() -> None:
         assert f" {verb} " in out
 
 
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [("help", "--help"), ("help show", "show --help"), ("version", "--version")],
+)
+def test_words_that_people_try_for_help(line: str, same: str) -> None:
+    assert done(demur(*line.split())) == done(demur(*same.split()))
+
+
+def test_another_word_for_a_command_is_explained() -> None:
+    result = demur("ls")
+    assert "`demur ls` is `demur show`." in result.err
+    assert result.out == demur("show").out
+
+
 def test_a_control_character_in_a_message_is_not_printed() -> None:
     line = mistake(demur("optimize", "--epochs", "\x1b[2J7"))
     assert "--epochs" in line
@@ -351,6 +365,10 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
         ("evaluate --max-new-tokens 8", "no option '--max-new-tokens': write --tokens."),
         ("optimize --prompt my.txt", "no option '--prompt': write --basic-prompt."),
         ("optimize --gpu", "no option '--gpu': write --device."),
+        ("optimize --quick", "no option '--quick': write --preset quick."),
+        ("show nope", "There is no folder 'nope': `demur show` alone lists what lies here."),
+        ("show demur-runs/report.html", "is a page: open it in a browser, or give the folder that"),
+        ("evaluate --harmful refuse.tx", "There is no file 'refuse.tx': check the path."),
         ("optimize --wibble", "no option '--wibble': run 'demur optimize --help' to see"),
         ("show --xyz", "no option '--xyz': run 'demur show --help' to see what there is."),
         ("evaluate --model m", "has no option '--model': write MODEL without --model."),

@@ -24,6 +24,7 @@ from demur.prompts import Condition
 from demur.queries import labelled, load_query_set
 from demur.records import MeasurementKey, MeasurementStore
 from tests.interruption import check_interrupts, check_kills, content
+from tests.telling import Telling
 from tests.tiny import save_tiny_model
 
 
@@ -46,6 +47,28 @@ def arguments(tmp_path: Path) -> dict[str, Any]:
         "tokens": 4,
         "output": tmp_path / "out",
     }
+
+
+def test_other_prompts_get_a_folder_of_their_own(
+    model: ChatModel,
+    arguments: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    del arguments["output"]
+    first = evaluate(model, **arguments)
+    assert first.path is not None
+    telling = Telling()
+    second = evaluate(model, **{**arguments, "prompts": ["none", "plain"]}, progress=telling)
+    assert second.path == first.path.with_name(f"{first.path.name}-2")
+    assert f"{first.path} has other prompts or settings" in " ".join(telling.messages)
+    taken = f"under none was measured in {first.path} already: taking it from there."
+    assert any(taken in text for text in telling.messages)
+    for prompts, path in ((arguments["prompts"], first.path), (["none", "plain"], second.path)):
+        telling = Telling()
+        assert evaluate(model, **{**arguments, "prompts": prompts}, progress=telling).path == path
+        assert any("is finished already" in text for text in telling.messages)
 
 
 class Third:

@@ -253,7 +253,7 @@ def test_unknown_name(spec: str) -> None:
 
 
 def test_unknown_extension_of_a_missing_file() -> None:
-    assert "Cannot tell what 'queries.xlsx' holds" in message_of("queries.xlsx")
+    assert "There is no file 'queries.xlsx'" in message_of("queries.xlsx")
 
 
 # --- The built-in data ------------------------------------------------------------------------

@@ -132,7 +132,11 @@ def read_header(file: Path, name: str) -> GgufHeader:
     """
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
-            raise DemurError(f"{name} is not a GGUF file: give a GGUF file or a model folder.")
+            settings = " (settings follow --config)" if file.suffix == ".toml" else ""
+            raise DemurError(
+                f"{file.name:.300} is not a GGUF file: give a GGUF file or a model "
+                f"folder{settings}."
+            )
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _Reader(data).header()

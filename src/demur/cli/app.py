@@ -160,8 +160,14 @@ def _explained_system_error(error: OSError) -> str:
 
 def _run(arguments: list[str]) -> int:
     """Run a command line, and return its status."""
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    elif arguments == ["version"]:
+        arguments = ["--version"]
     verb = verb_of(arguments[0])
     require_together(verb)
+    if verb != arguments[0]:
+        errors.print(f"`demur {arguments[0]}` is `demur {verb}`.", highlight=False)
     arguments = [verb, *arguments[1:]]
     method = None
     if verb == OPTIMIZE:

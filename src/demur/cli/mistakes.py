@@ -30,7 +30,8 @@ _OTHER_WORDS: Mapping[str, tuple[str, ...]] = {
     ),
     "output": ("o", "out", "out-dir", "output-dir", "output-folder", "dir", "folder", "save"),
     "tokens": ("max-tokens", "max-new-tokens", "max-length", "num-predict"),
-    "samples": ("n", "num-samples", "num-return-sequences"),
+    "samples": ("num-samples", "num-return-sequences"),
+    "preset": ("quick", "fast", "standard", "thorough", "paper"),
     "learning-rate": ("lr",),
     "epochs": ("iterations", "num-epochs", "num-train-epochs", "steps"),
     "batch": ("bs", "batch-size", "per-device-train-batch-size"),
@@ -95,8 +96,10 @@ def _meant(option: str, known: Sequence[str]) -> str | None:
     word = option.lstrip("-").replace("_", "-").lower()
     for name, words in _OTHER_WORDS.items():
         if word in words and f"--{name}" in known:
-            two = name == "harmful" and "--harmless" in known
-            return _QUERY_FILES if two else f"write --{name}"
+            if name == "harmful" and "--harmless" in known:
+                return _QUERY_FILES
+            value = f" {word}" if name == "preset" and word != "fast" else ""
+            return f"write --{name}{value}"
     return None
 
 

@@ -12,7 +12,7 @@ from demur.cli.command import Command
 from demur.cli.gate import gate_of, leave, show_gate
 from demur.cli.screen import console
 from demur.cli.work import require_finished
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.gate.settings import GateSettings
 
 if TYPE_CHECKING:
@@ -72,7 +72,24 @@ def run_show(options: ShowOptions) -> None:
     elif kind == "study":
         _show_study(path)
     else:
+        _require_prompt(options.folder)
         _show_prompt(options.folder)
+
+
+def _require_prompt(named: str) -> None:
+    from demur.prompts import BASIC_PROMPTS
+
+    path = Path(named)
+    if path.suffix == ".html":
+        raise DemurError(
+            f"{named!r:.300} is a page: open it in a browser, or give the folder that it lies in."
+        )
+    if not path.exists() and "/" not in named and named not in BASIC_PROMPTS:
+        beside = [*BASIC_PROMPTS, *(one.name for one in Path().iterdir())]
+        raise DemurError(
+            f"There is no folder {named!r:.300}{did_you_mean(named, beside)}: `demur show` alone "
+            "lists what lies here."
+        )
 
 
 def _show_list(options: ShowOptions) -> None:

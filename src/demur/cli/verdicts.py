@@ -36,7 +36,7 @@ def print_verdict_of_run(console: Console, run: Run) -> None:
     export = ("export", [str(run.path), EXPORTED])
     _print_next(console, verdict.advice, export)
     if verdict.kind == "better" and verdict.advice:
-        _print_command(console, "Or use it as it is: ", export)
+        _print_command(console, "Or use it as it is:", export)
 
 
 def print_verdicts(console: Console, comparison: Comparison) -> None:
@@ -50,7 +50,7 @@ def print_verdicts(console: Console, comparison: Comparison) -> None:
     command = _command(comparison, best)
     training, ending, _ = best.advice.partition(f": {OPTIMIZE}")
     if ending and command is not None:
-        _print_command(console, f"Next: {printable(training)}: ", command)
+        _print_command(console, f"Next: {printable(training)}:", command)
     else:
         _print_next(console, best.advice, command)
 
@@ -82,13 +82,12 @@ def _print_next(console: Console, advice: str, command: tuple[str, list[str]] | 
         advice = advice or "use it as the first system message."
         console.print(Text(f"Next: {printable(advice)}"))
     else:
-        _print_command(console, "Next: ", command)
+        _print_command(console, "Next:", command)
 
 
 def _print_command(console: Console, opening: str, command: tuple[str, list[str]]) -> None:
-    text = Text(opening)
-    text.append(printable(command_line(*command)), style="bold")
-    console.print(text, soft_wrap=True)
+    console.print(Text(opening))
+    console.print(Text(printable(command_line(*command)), style="bold"), soft_wrap=True)
 
 
 def _command(comparison: Comparison, best: Verdict) -> tuple[str, list[str]] | None:

@@ -26,7 +26,7 @@ from demur.evaluation.instructions import InstructionChoice
 from demur.evaluation.measuring import borrow, complete, key_of
 from demur.evaluation.outputs import OutputsWork
 from demur.evaluation.record import KIND, EvaluationRecord
-from demur.evaluation.recording import default_output, record_of
+from demur.evaluation.recording import default_outputs, record_of
 from demur.evaluation.tally import Tally
 from demur.evaluation.wins import PromptWins
 from demur.judges.preference import PairwiseJudge
@@ -215,7 +215,12 @@ def run_evaluation(
     names = named_for(answerer.bare_name, chosen.conditions, chosen.names)
     chosen = replace(chosen, names=names)
     record = record_of(answerer, chosen, progress)
-    path = Path(output) if output is not None else default_output(record)
+    *others, path = [Path(output)] if output is not None else default_outputs(record)
+    lenders = [*lenders, *others]
+    if others:
+        progress.message(
+            f"{others[-1]} has other prompts or settings, so this evaluation goes to {path}."
+        )
     folder = WorkFolder.check(path, record, KIND)
     work = _Work(answerer, chosen, record, folder.path, progress, lenders)
     found = Comparison.find_finished(folder)

@@ -10,23 +10,35 @@ from demur.evaluation.answerers.protocol import Answerer
 from demur.evaluation.answerers.records import AnswererRecord, short_name
 from demur.evaluation.choices import EVALUATIONS
 from demur.evaluation.chosen import Chosen
-from demur.evaluation.record import EvaluationRecord, JudgeRecord, SetRecord
+from demur.evaluation.record import KIND, EvaluationRecord, JudgeRecord, SetRecord
 from demur.evaluation.settings import FileSettings, ServerSettings
 from demur.files import safe_name
 from demur.progress import Progress
-from demur.records import ConditionRecord
+from demur.records import ConditionRecord, WorkFolder
 
 _MOST_NAME = 120
 
 
-def default_output(record: EvaluationRecord) -> Path:
-    """Where an evaluation lies unless told otherwise."""
+def default_outputs(record: EvaluationRecord) -> list[Path]:
+    """Where an evaluation lies unless told otherwise.
+
+    Returns:
+        Folders of evaluations with other prompts or settings, which have the name already, and last
+        the evaluation's own.
+
+    Raises:
+        DemurError: the settings in one of the folders are damaged.
+    """
     parts = [short_name(record.answerer), *(each.name for each in record.sets)]
     if record.instructions is not None:
         parts.append(record.instructions.name)
     if not record.sets and record.instructions is None:
         parts.append(record.judge.name)
-    return EVALUATIONS / safe_name("-".join(parts)[:_MOST_NAME])
+    name = safe_name("-".join(parts)[:_MOST_NAME])
+    found = [EVALUATIONS / name]
+    while WorkFolder.holds_other(found[-1], record, KIND):
+        found.append(EVALUATIONS / f"{name}-{len(found) + 1}")
+    return found
 
 
 def record_of(answerer: Answerer, chosen: Chosen, progress: Progress) -> EvaluationRecord:

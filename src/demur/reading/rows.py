@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.reading.archives import log_rows, parquet_rows
 from demur.reading.files import TextFile, Watch
 from demur.reading.formats import formats
@@ -49,6 +50,12 @@ def open_rows(spec: FileSpec, watch: Watch | None = None) -> tuple[Iterator[Row]
         return json_document(path, field, watch)
     if spec.kind == LINES:
         return json_lines(path, watch), field
+    without_field = Path(str(path).rpartition(":")[0] or path)
+    if not path.exists() and not without_field.exists():
+        beside = [one.name for one in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise DemurError(
+            f"There is no file {str(path)!r:.300}{did_you_mean(path.name, beside)}: check the path."
+        )
     ending = path.suffix.lower()
     first = "save the sheet as CSV, or " if ending.startswith(_SHEETS) else ""
     first = "unpack it, or " if ending.startswith(_PACKED) else first

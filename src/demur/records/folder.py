@@ -146,6 +146,18 @@ class WorkFolder(Generic[Settings]):
         return cls(path, settings)
 
     @classmethod
+    def holds_other(cls, path: Path, settings: Settings, kind: str) -> bool:
+        """Whether a folder belongs to work of the same kind with other settings.
+
+        Raises:
+            DemurError: its settings are damaged.
+        """
+        if kind_of(path) != kind:
+            return False
+        found = read_record(path / SETTINGS, type(settings), kind, in_work=True)
+        return bool(_differing(found, settings))
+
+    @classmethod
     def open(cls, path: Path, settings_type: type[Settings], kind: str) -> WorkFolder[Settings]:
         """Open a folder of work.
 
@@ -270,13 +282,12 @@ def _not_ours(path: Path) -> list[Path]:
 
 
 def _require_same(path: Path, old: object, new: object, kind: str) -> None:
-    before, now = _flat(to_plain(_identity(old))), _flat(to_plain(_identity(new)))
-    differing = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    differing = _differing(old, new)
     if not differing:
         return
-    key = differing[0]
+    key = min(differing)
     more = f" and {len(differing) - 1} other settings" if len(differing) > 1 else ""
-    values = [before.get(key), now.get(key)]
+    values = differing[key]
     # A fingerprint tells a person nothing.
     shown = [None if _FINGERPRINT.search(str(value)) else _short(value) for value in values]
     told = "" if None in shown else f" ({shown[0]} there, {shown[1]} now)"
@@ -284,6 +295,16 @@ def _require_same(path: Path, old: object, new: object, kind: str) -> None:
         f"{path} belongs to {_named(kind)} with another {_in_words(key)}{more}{told}: "
         "choose another --output or delete that folder."
     )
+
+
+def _differing(old: object, new: object) -> dict[str, tuple[Any, Any]]:
+    """By its key, the two values of each setting that is not the same."""
+    before, now = _flat(to_plain(_identity(old))), _flat(to_plain(_identity(new)))
+    return {
+        key: (before.get(key), now.get(key))
+        for key in {*before, *now}
+        if before.get(key) != now.get(key)
+    }
 
 
 def _in_words(key: str) -> str:
