@@ -673,7 +673,9 @@ def test_too_few_queries_a_long_query_and_bad_settings(
 ) -> None:
     few = tmp_path / "few.txt"
     few.write_text("w1 ?\nw2 ?")
-    with pytest.raises(DemurError, match=r"'few.txt' holds 2 .*: give at least 10\."):
+    with pytest.raises(
+        DemurError, match=r"'few.txt' holds 2 .*: give at least 10, or a built-in set"
+    ):
         optimize(model, **(arguments | {"harmful": str(few)}), output=tmp_path / "run")
     held_out = {"held_out_harmful": str(few), "most_held_out": 2}
     assert len(make_plan(**(arguments | held_out)).held_out) == 4

@@ -9,10 +9,10 @@ MOST_ANSWERED = 1 / 3
 """Share of the harmful queries, in [0, 1], that a prompt may still answer without advice."""
 
 _LONGER = {
-    "quick": "train for longer (--preset standard), or train a larger model",
-    "standard": "train for longer (--preset thorough), or train a larger model",
+    "quick": "train for longer (--preset standard), or choose a larger model",
+    "standard": "train for longer (--preset thorough), or choose a larger model",
 }
-_OTHERWISE = "train a larger model, or train on more harmful queries (--harmful)"
+_OTHERWISE = "choose a larger model, or train on more harmful queries (--harmful)"
 
 
 def next_step(found: Verdict, preset: str, answered: Rate | None) -> str:

@@ -91,6 +91,6 @@ def require(query_set: QuerySet, most: int | None = None) -> QuerySet:
     if len(query_set) < minimum:
         raise DemurError(
             f"Query set {query_set.name!r} holds {len(query_set)} distinct {query_set.label} "
-            f"queries: give at least {minimum}."
+            f"queries: give at least {minimum}, or a built-in set beside it."
         )
     return query_set
