@@ -81,9 +81,9 @@ def test_require_wants_ten() -> None:
     with pytest.raises(DemurError, match=r"'mine' holds 9 distinct harmful queries.*at least 10"):
         require(enough.head(9))
     assert len(require(enough.head(3), most=3)) == 3
-    with pytest.raises(DemurError, match=r"holds 2 .*at least 3\."):
+    with pytest.raises(DemurError, match=r"holds 2 .*at least 3, or"):
         require(enough.head(2), most=3)
-    with pytest.raises(DemurError, match=r"holds 9 .*at least 10\."):
+    with pytest.raises(DemurError, match=r"holds 9 .*at least 10, or"):
         require(enough.head(9), most=20)
 
 

@@ -365,10 +365,15 @@ def test_a_rate_that_rounds_to_ten_percent_has_no_digits_behind_the_point() -> N
     ("found", "preset", "answered", "advice"),
     [
         (two((10, 80), (4, 4)), "quick", 20, ""),
-        (two((10, 50), (4, 4)), "quick", 50, "train for longer (--preset standard), or train a"),
-        (two((10, 50), (4, 4)), "standard", 50, "train for longer (--preset thorough), or train a"),
+        (two((10, 50), (4, 4)), "quick", 50, "train for longer (--preset standard), or choose a"),
+        (
+            two((10, 50), (4, 4)),
+            "standard",
+            50,
+            "train for longer (--preset thorough), or choose a",
+        ),
         (two((10, 50), (4, 4)), "thorough", 50, "choose a larger model, or train on more harmful"),
-        (two((10, 10), (4, 4)), "quick", 90, "train for longer (--preset standard), or train a"),
+        (two((10, 10), (4, 4)), "quick", 90, "train for longer (--preset standard), or choose a"),
         (two((10, 13), (1, 1), of=20), "quick", 90, "train for longer (--preset standard)"),
         (two((91, 62), (4, 4)), "quick", 38, "keep long; train for longer (--preset standard)"),
         (two((10, 10), (4, 4)), "standard", 90, "train on more queries or your own"),
