@@ -57,7 +57,11 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     again = demur(*arguments)
     assert done(again) == out
     assert "finished already" in again.err
-    assert "another tokens" in mistake(demur(*arguments, "--tokens", "5"))
+    named = [*arguments, "--output", folder, "--tokens", "5"]
+    assert "another tokens" in mistake(demur(*named))
+    other = demur(*arguments, "--tokens", "5")
+    assert "judge: paper, 5 tokens" in done(other)
+    assert f"goes to {folder}-2" in " ".join(other.err.split())
 
 
 def test_sets_of_one_name_are_told_apart_and_those_of_one_file_joined(
