@@ -15,28 +15,13 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from demur.chat.loading import load_model
 from demur.chat.weights_file import WeightsFile
-from tests.tiny_checkpoints import loading_failure
+from tests.tiny_checkpoints import GGUF_NAMES, loading_failure
 
 pytest.importorskip("accelerate", reason="unpacking GGUF files needs accelerate")
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 TOKENS = [*(chr(code) for code in range(33, 127)), "ab"]
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "model.layers": "blk",
-}
 
 
 def save_qwen2_gguf(
@@ -76,7 +61,7 @@ def save_qwen2_gguf(
         if key == "lm_head.weight":
             continue  # the same as the embeddings
         name = key
-        for ours, theirs in NAMES.items():
+        for ours, theirs in GGUF_NAMES.items():
             name = name.replace(ours, theirs)
         numbers = weight.float().numpy()
         if ".ffn_" in name and weight.dim() == 2:

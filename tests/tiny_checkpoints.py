@@ -17,6 +17,23 @@ from demur.errors import DemurError
 
 WORDS = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(60)), "▁"]
 
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "model.layers": "blk",
+}
+"""Parts of the names of weights, as transformers and as GGUF files call them."""
+
 
 def save_llama(folder: Path) -> None:
     """Write a random Llama with a word tokenizer, as `save_pretrained` does."""
@@ -82,23 +99,8 @@ def save_llama_gguf(
         for part in writer.kv_data:
             part.pop(key, None)
         writer.add_uint32(key, number)
-    names = {
-        "model.embed_tokens": "token_embd",
-        "model.norm": "output_norm",
-        "lm_head": "output",
-        "self_attn.q_proj": "attn_q",
-        "self_attn.k_proj": "attn_k",
-        "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output",
-        "mlp.gate_proj": "ffn_gate",
-        "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-        "input_layernorm": "attn_norm",
-        "post_attention_layernorm": "ffn_norm",
-        "model.layers": "blk",
-    }
     for name, weight in model.state_dict().items():
-        for ours, theirs in names.items():
+        for ours, theirs in GGUF_NAMES.items():
             name = name.replace(ours, theirs)  # noqa: PLW2901
         writer.add_tensor(name, weight.float().numpy())
     writer.write_header_to_file()
