@@ -123,13 +123,15 @@ def plane_directions(
 
     Args:
         readings: the readings, whose first two principal components are the plane's axes.
-        folds: number of folds that the boundaries are averaged over.
-        seed: seed of the folds.
+        folds: number of folds that the boundaries are averaged over, as in the readings.
+        seed: seed of the folds, as in the readings.
         moved: the same queries before and after, where there is a movement to see. Where the two
             principal components hold less than half of it, the plane is that of the mean movements
             of the harmful and of the harmless queries, and holds both whole.
     """
-    directions = directions_of(readings.anchors, 2, folds, seed)
+    directions = readings.directions
+    if directions.components.shape[1] != len(COMPONENTS):
+        directions = directions_of(readings.anchors, len(COMPONENTS), folds, seed)
     basis = None if moved is None else _plane_of_movement(*moved, directions)
     if basis is None:
         return directions, COMPONENTS
