@@ -64,6 +64,40 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     assert f"goes to {folder}-2" in " ".join(other.err.split())
 
 
+def test_the_next_command_repeats_the_prompt_and_the_queries_that_were_given(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my prompt.txt").write_text("w1 w2 .")
+    Path("judge.py").write_text(
+        "def none(queries, responses):\n    return [False] * len(queries)\n"
+    )
+    for name in ("refuse", "answer"):
+        Path(f"{name}.txt").write_text("\n".join(f"{name} w{row} ?" for row in range(30)))
+    out = done(
+        demur(
+            *("evaluate", tiny, "--tokens", "4", "--judge", "judge.py:none"),
+            *("--prompt", "none", "--prompt", "my prompt.txt"),
+            *("--harmful", "refuse.txt", "--harmless", "held-out", "--harmless", "answer.txt"),
+        )
+    )
+    opening, command = out.split("Next: ")[1].splitlines()
+    assert opening == "train a prompt for this model, on your queries and built-in ones:"
+    assert command == (
+        "demur optimize --basic-prompt 'my prompt.txt' --harmful training --harmful refuse.txt "
+        f"--harmless training --harmless answer.txt {tiny}"
+    )
+    out = done(
+        demur(
+            *("evaluate", tiny, "--tokens", "4", "--judge", "judge.py:none"),
+            *("--prompt", "none", "--prompt", "plain", "--dtype", "float32"),
+        )
+    )
+    opening, command = out.split("Next: ")[1].splitlines()
+    assert opening == "train a prompt for this model, with queries of your own:"
+    assert command == f"demur optimize --basic-prompt plain {tiny}"
+
+
 def test_sets_of_one_name_are_told_apart_and_those_of_one_file_joined(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

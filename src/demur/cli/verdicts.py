@@ -13,7 +13,9 @@ from demur.cli.screen import printable
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.verdict import OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
-from demur.settings import command_line, options_of
+from demur.queries import is_own_set
+from demur.reading import HUB_PREFIX
+from demur.settings import command_line, item_of, options_of
 
 EXPORTED = "my-safe-model"
 """Folder of the export in the command that is suggested."""
@@ -50,6 +52,8 @@ def print_verdicts(console: Console, comparison: Comparison) -> None:
     command = _command(comparison, best)
     training, ending, _ = best.advice.partition(f": {OPTIMIZE}")
     if ending and command is not None:
+        if _own_queries(comparison):
+            training = "train a prompt for this model, on your queries and built-in ones"
         _print_command(console, f"Next: {printable(training)}:", command)
     else:
         _print_next(console, best.advice, command)
@@ -102,6 +106,22 @@ def _command(comparison: Comparison, best: Verdict) -> tuple[str, list[str]] | N
     place = names.index(best.after)
     if record.conditions[place].trained:
         return "export", [named[place], EXPORTED]
-    if isinstance(record.source, LoadSettings) and not record.conditions[place].is_bare:
-        return "optimize", [f"--basic-prompt={named[place]}", *options_of(record.source)]
-    return None
+    if not isinstance(record.source, LoadSettings) or record.conditions[place].is_bare:
+        return None
+    # The number format is on record also where the machine chose it, as it will for the training.
+    source = record.source.model_copy(update={"dtype": LoadSettings().dtype})
+    prompt = item_of("--basic-prompt", named[place])
+    return "optimize", [*prompt, *_own_queries(comparison), *options_of(source)]
+
+
+def _own_queries(comparison: Comparison) -> list[str]:
+    """Items by which a training also reads the user's own files; empty where there are none."""
+    if comparison.settings is None:
+        return []
+    queries = comparison.settings.settings.queries
+    items: list[str] = []
+    for label, given in (("harmful", queries.harmful), ("harmless", queries.harmless)):
+        own = [one for one in given if is_own_set(one) and not one.startswith(HUB_PREFIX)]
+        for one in ["training", *own] if own else []:
+            items += item_of(f"--{label}", one)
+    return items

@@ -9,6 +9,9 @@ from statistics import NormalDist
 from demur.evaluation.figures import SIGNIFICANCE, Difference, Figures, Measure, PromptRates
 from demur.records import Label, Rate
 
+LEAST_TOLD = 20
+"""Queries of a label below which nothing can be told: of so many, 6 must change the same way."""
+
 MOST_TIMES = 10
 """A difference that so many times the queries would not show is not worth looking for."""
 
@@ -23,9 +26,10 @@ class Change:
         before: rate under the prompt before.
         after: rate under the prompt after.
         direction: 1 where it rose by more than chance, -1 where it fell, else 0.
-        needed: number of queries that would show a difference of this size; None where it is shown
-            already, not known, or too small to look for.
-        too_few: whether there are too few queries for any difference to be more than chance.
+        needed: number of queries that would show a difference of this size, at least 20; None where
+            it is shown already, not known, or too small to look for.
+        too_few: whether there are fewer than 20 queries. It does not depend on how many other
+            prompts were measured, as the adjusted p-value does.
     """
 
     set: str
@@ -65,11 +69,10 @@ def changes(
         ]
         test = next((one for one in tests if {one.first, one.second} == {before, after}), None)
         direction = _by_intervals(first, second) if test is None else _by_test(test, after)
-        least = least_queries(max(1, len(tests)))
-        too_few = min(first.queries, second.queries) < least
+        too_few = min(first.queries, second.queries) < LEAST_TOLD
         needed = None if direction or test is None else needed_queries(test, len(tests))
-        if needed is None and too_few and not direction:
-            needed = least
+        if too_few and not direction:
+            needed = max(LEAST_TOLD, needed or 0)
         found.append(Change(old.set, label, first, second, direction, needed, too_few))
     return found
 

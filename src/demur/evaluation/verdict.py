@@ -177,7 +177,7 @@ class _Case:
             return self._mixed()
         return {
             "better": f"Better than {self.old}",
-            "no difference": f"Not better than {self.old}",
+            "no difference": f"Not shown to be better than {self.old}",
             "worse": f"Worse than {self.old}, for it {self._harms_harmless}",
             "harmful": f"Worse than {self.old}, for it {self._harms}",
         }[kind]
@@ -304,12 +304,16 @@ class _Case:
 
     @property
     def _cannot_tell(self) -> bool:
-        """Whether nothing could have been more than chance."""
+        """Whether there are too few queries of both labels."""
         return len(self._unjudged()) == len(_LABELS)
 
     def _unjudged(self) -> list[Label]:
-        """The labels on which nothing could have been more than chance."""
-        return [label for label in _LABELS if all(one.too_few for one in self.changes[label])]
+        """The labels with too few queries, on which nothing was more than chance either."""
+        return [
+            label
+            for label in _LABELS
+            if all(one.too_few and not one.direction for one in self.changes[label])
+        ]
 
     def _texts(self, label: Label) -> list[str]:
         """Each change of a label in words, those that are more than chance first."""
@@ -341,8 +345,9 @@ class _Case:
                 if one.needed is not None and (hoped or one.too_few):
                     option = f"--held-out-{label}" if self.held_out else f"--{label}"
                     return (
-                        f"measure on at least {one.needed} {label} queries ({option}): fewer "
-                        "cannot show a difference of this size."
+                        f"measure on at least {one.needed} {label} queries, of your own or "
+                        f"built-in ones ({option}): with fewer, a difference of this size is "
+                        "within chance."
                     )
         return ""
 

@@ -13,7 +13,7 @@ In TOML a setting is a key at the top or in the table of its group. Where a sett
 text `none` means None, and an empty text means an empty tuple.
 """
 
-from demur.settings.commands import command_line, default_text, options_of
+from demur.settings.commands import command_line, default_text, item_of, options_of
 from demur.settings.options import NONE, Option, options_in
 from demur.settings.toml import load_toml, read_toml, read_toml_text, values_in
 from demur.settings.values import build, part_of, unknown_setting, values_of
@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "command_line",
     "default_text",
+    "item_of",
     "load_toml",
     "options_in",
     "options_of",

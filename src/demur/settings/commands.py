@@ -41,10 +41,20 @@ def options_of(settings: Model, defaults: Model | None = None, *, every: bool = 
         else:
             empty = value is None and option.keeps_none
             for one in [""] if empty else _several(value) or [""]:
-                items += _item(option.flag, _plain(one))
+                items += item_of(option.flag, _plain(one))
     if any(argument.startswith("-") for argument in arguments):
         return [*items, "--", *arguments]
     return [*arguments, *items]
+
+
+def item_of(flag: str, text: str) -> list[str]:
+    """Command-line items, unquoted, of one option.
+
+    Args:
+        flag: for example `--basic-prompt`.
+        text: its value; one that begins with a hyphen is joined to the flag.
+    """
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
 def command_line(verb: str, items: Sequence[str]) -> str:
@@ -85,7 +95,3 @@ def _several(value: Value) -> list[Single | None]:
 
 def _plain(value: Single | None) -> str:
     return NONE if value is None else str(value)
-
-
-def _item(flag: str, text: str) -> list[str]:
-    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
