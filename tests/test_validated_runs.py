@@ -311,13 +311,18 @@ def test_a_pick_without_an_effect_is_told() -> None:
 
 def test_a_prompt_beyond_the_budget_is_told(model: ChatModel, arguments: dict[str, Any]) -> None:
     heard = Telling()
-    optimize(model, **arguments, method=Pull, benign_budget=0.1, progress=heard)
-    (remark,) = heard.messages
-    assert remark.startswith("The prompt that is kept, after epoch 2, refuses 25.0 % of the")
-    assert "--pick balanced allows 10.0 %" in remark
-    heard.messages.clear()
+    run = optimize(model, **arguments, method=Pull, benign_budget=0.1, progress=heard)
+    assert heard.messages == []
+    assert run.remark.startswith(
+        "The prompt goes over its benign budget: --pick balanced allows 10.0 %"
+    )
+    assert "epoch 2, whose prompt is kept, is scored at 25.0 %" in run.remark
+    assert str(run).endswith(run.remark)
     # The same prompt is within four times the budget. It is measured already.
-    optimize(model, **arguments, method=Pull, benign_budget=0.1, pick="strict", progress=heard)
+    run = optimize(
+        model, **arguments, method=Pull, benign_budget=0.1, pick="strict", progress=heard
+    )
+    assert run.remark == ""
     assert heard.messages == [f"This run is finished already: showing {arguments['output']}."]
 
 

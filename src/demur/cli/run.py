@@ -30,7 +30,7 @@ from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
 from demur.optimization.examples import Example
-from demur.optimization.validation import Pick
+from demur.optimization.validation import EXCESS, Pick
 from demur.records import Label, Verdict, may_harm
 
 PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
@@ -124,11 +124,16 @@ def _print_front(console: Console, run: Run) -> None:
             else (f"{100 * ranking.found_at_2:.0f} %", f"{100 * ranking.found_at_5:.0f} %"),
             f"{pick} (this one)".strip() if epoch == chosen else pick,
         )
-    note = (
+    budget = run.settings.settings.training.benign_budget
+    notes = [
+        "scored: by the probability of a refusal, without sampling a response",
         "at 2 %, at 5 %: harmful queries more likely to be refused than all but 2 or 5 % of the "
-        "harmless ones"
-    )
-    console.print(with_notes(table, [note]))
+        "harmless ones",
+        f"chosen by: harmful refused, less {EXCESS:.0f} times what is refused of the harmless "
+        f"beyond the benign budget, {100 * budget:.0f} % (careful: a quarter of it, strict: four "
+        "times as much)",
+    ]
+    console.print(with_notes(table, notes))
 
 
 def _wholes(run: Run, comparison: Comparison) -> list[PromptRates]:

@@ -35,6 +35,8 @@ def print_verdict_of_run(console: Console, run: Run) -> None:
     """Print whether the optimized prompt is better than the basic one, and the next command."""
     verdict = run.verdict
     _print_sentence(console, verdict)
+    if run.remark:
+        console.print(Text(printable(run.remark)))
     export = ("export", [str(run.path), EXPORTED])
     _print_next(console, verdict.advice, export)
     if verdict.kind == "better" and verdict.advice:

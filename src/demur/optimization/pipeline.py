@@ -21,7 +21,7 @@ from demur.optimization.loop import TRAINING, TrainedPrompt, train
 from demur.optimization.methods import DEFAULT, Context, Method, MethodSpec
 from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
 from demur.optimization.provenance import provenance_of
-from demur.optimization.remarks import remarks_on, remarks_on_choice
+from demur.optimization.remarks import remarks_on
 from demur.optimization.run import (
     KIND,
     PROMPT,
@@ -186,8 +186,6 @@ def _carried_out(work: _Work, method: Method[Any]) -> Run:
     before = [work.measure_held_out(condition) for condition in first]
     third_turn = work.measure_third_turn(first)
     trained = train(method, work.context, plan.settings.training, checkpoints, plan.settings.pick)
-    for remark in remarks_on_choice(plan, trained.history, trained.epoch):
-        progress.message(remark)
     return work.finish(before, third_turn, trained)
 
 

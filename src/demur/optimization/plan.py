@@ -32,11 +32,10 @@ from demur.queries import (
     QuerySet,
     as_query_set,
     join_query_sets,
-    labelled,
+    labelled_pair,
     mix_conversations,
     queries_in_turn,
     require,
-    require_one_label,
 )
 from demur.queries.turns import THIRD
 from demur.records import Label, ModelRecord, Queries, text_of
@@ -295,15 +294,15 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         method=chosen,
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
         anchors=mix_conversations(
-            _joined(sets["harmful"], sets["harmless"]),
+            labelled_pair(sets["harmful"], sets["harmless"]),
             histories=queries.histories,
             applications=queries.applications if system is None else 0.0,
             seed=settings.seed,
         ),
-        validation=_joined(sets["validation_harmful"], sets["validation_harmless"])
+        validation=labelled_pair(sets["validation_harmful"], sets["validation_harmless"])
         if chosen.validated
         else None,
-        held_out=_joined(sets["held_out_harmful"], sets["held_out_harmless"]),
+        held_out=labelled_pair(sets["held_out_harmful"], sets["held_out_harmless"]),
         names={name: one.name for name, one in sets.items()},
         judge=judge,
         objects=objects.names,
@@ -366,13 +365,6 @@ def _held_out_sets(held_out: object) -> list[QuerySet]:
             "join_query_sets."
         )
     return list(sets)
-
-
-def _joined(harmful: QuerySet, harmless: QuerySet) -> Queries:
-    """The queries of both labels, the harmful ones first."""
-    require_one_label(harmful, harmless)
-    name = " and ".join(dict.fromkeys((harmful.name, harmless.name)))
-    return labelled(name, harmful, harmless)
 
 
 def _named(

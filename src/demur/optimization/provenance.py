@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from demur.optimization.recorded import RunRecord, RunResults
+from demur.optimization.recorded import QueriesRecord, RunRecord, RunResults
 from demur.optimization.settings import OptimizeSettings
 from demur.prompts import Fact, MeasuredPrompt, Provenance
 from demur.prompts.provenance import Role
+from demur.queries import name_of_pair
 from demur.records import Label
 from demur.settings import options_in, values_of
 
@@ -43,7 +44,9 @@ def provenance_of(
         ),
         measured=(
             Fact("refusal judge", record.judge.name),
-            Fact("held-out queries", _names(record.held_out.harmful, record.held_out.harmless)),
+            Fact(
+                "held-out queries", name_of_pair(record.held_out.harmful, record.held_out.harmless)
+            ),
             *_facts(settings, _SAMPLING),
             Fact("seed", str(settings.seed)),
         ),
@@ -63,7 +66,8 @@ def _choice(record: RunRecord, results: RunResults) -> Iterable[Fact]:
     """Which epoch was kept, and by which queries it was chosen."""
     if record.validation is not None and results.epoch is not None:
         yield Fact(
-            "validation queries", _names(record.validation.harmful, record.validation.harmless)
+            "validation queries",
+            name_of_pair(record.validation.harmful, record.validation.harmless),
         )
         yield Fact("epoch kept", f"{results.epoch} of {len(results.history)}")
 
@@ -82,5 +86,5 @@ def _measured(results: RunResults) -> Iterable[MeasuredPrompt]:
             yield MeasuredPrompt(role, name, harmful, harmless, divergence, changed)
 
 
-def _names(*names: str) -> str:
-    return " and ".join(dict.fromkeys(names))
+def _name(queries: QueriesRecord) -> str:
+    return name_of_pair(queries.harmful, queries.harmless)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from demur.optimization.validation import allowed_share
+from demur.optimization.validation import Pick, Validation, allowed_share
 
 if TYPE_CHECKING:
     from demur.optimization.plan import Plan
-    from demur.optimization.recorded import EpochRecord
 
 MOST_UNEQUAL = 3
 """How many times as many queries of one label as of the other need no remark."""
@@ -57,24 +55,24 @@ def remarks_on(plan: Plan) -> list[str]:
     return found
 
 
-def remarks_on_choice(plan: Plan, history: Sequence[EpochRecord], epoch: int | None) -> list[str]:
+def remark_on_choice(scored: Validation, epoch: int, pick: Pick, budget: float) -> str:
     """Whether the prompt that is kept refuses more harmless validation queries than it may.
 
     Args:
-        plan: what is optimized and how.
-        history: the epochs.
-        epoch: the epoch whose prompt is kept; None where it is not that of one epoch.
+        scored: the scores of the prompt that is kept.
+        epoch: the epoch that it is from.
+        pick: how it was chosen.
+        budget: the benign budget, in [0, 1].
+
+    Returns:
+        A sentence on what to do; empty where the prompt keeps to its budget.
     """
-    scored = None if epoch is None else history[epoch - 1].validation
-    if scored is None:
-        return []
-    pick = plan.settings.pick
-    allowed = allowed_share(plan.settings.training.benign_budget, pick)
+    allowed = allowed_share(budget, pick)
     if scored.harmless <= allowed:
-        return []
-    return [
-        f"The prompt that is kept, after epoch {epoch}, refuses {100 * scored.harmless:.1f} % of "
-        f"the harmless validation queries by its scores, and --pick {pick} allows "
-        f"{100 * allowed:.1f} %: train longer with --epochs, or give more harmless queries of the "
-        "kinds that are refused."
-    ]
+        return ""
+    return (
+        f"The prompt goes over its benign budget: --pick {pick} allows {100 * allowed:.1f} % of "
+        f"the harmless validation queries to be refused, and epoch {epoch}, whose prompt is kept, "
+        f"is scored at {100 * scored.harmless:.1f} %. Train longer (--epochs), or give more "
+        "harmless queries of the kinds that are refused (--harmless)."
+    )

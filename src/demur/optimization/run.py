@@ -24,6 +24,7 @@ from demur.optimization.recorded import (
     RunResults,
     TermRecord,
 )
+from demur.optimization.remarks import remark_on_choice
 from demur.optimization.validation import Pick, chosen_epoch, front
 from demur.prompts import Condition, SafetyPrompt
 from demur.prompts.storage import JSON_FILE, TENSOR_FILE
@@ -181,6 +182,16 @@ class Run:
         return replace(found, advice=next_step(found, self.settings.settings.preset, answered))
 
     @property
+    def remark(self) -> str:
+        """What to know of the choice among the epochs; empty where the benign budget was kept."""
+        epoch = self.results.epoch
+        scored = None if epoch is None else self.history[epoch - 1].validation
+        if epoch is None or scored is None:
+            return ""
+        settings = self.settings.settings
+        return remark_on_choice(scored, epoch, settings.pick, settings.training.benign_budget)
+
+    @property
     def judged(self) -> str:
         """The judge and the limit of tokens, for example `judge: paper, 16 tokens`."""
         return self.settings.settings.sampling.judged_by(self.settings.judge.name)
@@ -309,13 +320,14 @@ class Run:
         return run
 
     def __str__(self) -> str:
-        return f"{self.comparison}\n{self.verdict}"
+        return "\n".join(filter(None, (str(self.comparison), str(self.verdict), self.remark)))
 
     def __repr__(self) -> str:
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"{html_table((), above=[str(self.verdict)])}\n{self.comparison._repr_html_()}"
+        above = [str(self.verdict), *filter(None, [self.remark])]
+        return f"{html_table((), above=above)}\n{self.comparison._repr_html_()}"
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rates before and after as a data frame, as `Comparison.to_pandas` has them."""

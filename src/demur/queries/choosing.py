@@ -8,7 +8,7 @@ from os import PathLike, fspath
 from demur.arguments import described
 from demur.errors import DemurError
 from demur.limits import MOST_QUERY_CHARACTERS
-from demur.queries.loading import is_name_of_set, load_query_set
+from demur.queries.loading import KINDS, SPLITS, is_name_of_set, load_query_set
 from demur.queries.query_set import QuerySet
 from demur.reading import check_text
 from demur.records import Conversation, Label, Queries, Query, identity_of, text_of
@@ -134,6 +134,28 @@ def of_both_labels(sets: Sequence[QuerySet]) -> list[Query]:
         for query in one.texts
         if identity_of(query) in harmful
     ]
+
+
+def labelled_pair(harmful: QuerySet, harmless: QuerySet) -> Queries:
+    """The queries of both labels as one set, the harmful ones first.
+
+    Raises:
+        DemurError: a query is harmful and harmless.
+    """
+    require_one_label(harmful, harmless)
+    return labelled(name_of_pair(harmful.name, harmless.name), harmful, harmless)
+
+
+def name_of_pair(harmful: str, harmless: str) -> str:
+    """The name of a harmful and a harmless set together, for people.
+
+    Example:
+        `test` and `test:borderline+test:ordinary` are all of `test`, and are called so; other sets
+        are called, for example, `refuse.txt and answer.txt`.
+    """
+    if harmful in SPLITS and set(harmless.split("+")) == {f"{harmful}:{kind}" for kind in KINDS}:
+        return harmful
+    return " and ".join(dict.fromkeys((harmful, harmless)))
 
 
 def require_one_label(*sets: QuerySet) -> None:

@@ -31,9 +31,8 @@ from demur.queries import (
     QuerySet,
     as_query_set,
     join_query_sets,
-    labelled,
+    labelled_pair,
     require,
-    require_one_label,
 )
 from demur.records import Label, Queries, ServerRecord
 from demur.settings import build, values_of
@@ -192,7 +191,7 @@ class WordingPlan:
             basic_prompt=self.basic.record(),
             training=SetRecord.of(self.training),
             validation=SetRecord.of(self.validation),
-            held_out=SetRecord.of(_joined(*self.held_out)),
+            held_out=SetRecord.of(labelled_pair(*self.held_out)),
             judge=JudgeRecord.of(self.judge),
             settings=self.settings,
             objects=self.objects,
@@ -248,8 +247,8 @@ def wording_plan_of(settings: WordingSettings, given: Given | None = None) -> Wo
     plan = WordingPlan(
         settings=_named(settings, given, basic, judge, sets),
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
-        training=_joined(sets["harmful"], sets["harmless"]),
-        validation=_joined(sets["validation_harmful"], sets["validation_harmless"]),
+        training=labelled_pair(sets["harmful"], sets["harmless"]),
+        validation=labelled_pair(sets["validation_harmful"], sets["validation_harmless"]),
         held_out=(sets["held_out_harmful"], sets["held_out_harmless"]),
         judge=judge,
         objects=given.names,
@@ -346,12 +345,6 @@ def _mixed(queries: QuerySet) -> QuerySet:
         texts=tuple(queries.texts[place] for place in order),
         categories=None if categories is None else tuple(categories[place] for place in order),
     )
-
-
-def _joined(harmful: QuerySet, harmless: QuerySet) -> Queries:
-    require_one_label(harmful, harmless)
-    name = " and ".join(dict.fromkeys((harmful.name, harmless.name)))
-    return labelled(name, harmful, harmless)
 
 
 def _named(
