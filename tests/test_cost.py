@@ -103,6 +103,40 @@ def test_costs_are_not_measured_twice(
     assert evaluate(model, **arguments) == first
 
 
+def test_evaluations_of_one_model_read_it_without_a_prompt_once(
+    arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    for name in ("represent", "target_states"):
+        method = getattr(ChatModel, name)
+
+        def recording(*given: Any, _method: Any = method, **named: Any) -> Any:
+            read.extend(one.name for one in given if isinstance(one, Condition))
+            return _method(*given, **named)
+
+        monkeypatch.setattr(ChatModel, name, recording)
+    model = ChatModel.load(save_tiny_model(tmp_path / "one"), dtype="float32")
+    first, second = SafetyPrompt("first", "w1 w2 w3 ."), SafetyPrompt("second", "w4 w5 .")
+    alone = [
+        evaluate(model, **(arguments | {"prompts": [prompt], "output": tmp_path / prompt.name}))
+        for prompt in (first, second)
+    ]
+    assert read.count("none") == 2  # the queries, and along the answers
+    together = evaluate(model, **(arguments | {"prompts": ["none", first, second]}))
+    for mine, both in zip(alone, together.costs[1:], strict=True):
+        (cost,) = mine.costs
+        assert cost.divergence == pytest.approx(both.divergence, rel=1e-4)
+        assert cost.answers is not None
+        assert both.answers is not None
+        assert cost.answers.divergence == pytest.approx(both.answers.divergence, rel=1e-3)
+    # Other weights are read on their own.
+    folder = save_tiny_model(tmp_path / "other", "qwen2")
+    other = ChatModel.load(folder, dtype="float32")
+    found = evaluate(other, **(arguments | {"prompts": [first], "output": tmp_path / "third"}))
+    assert read.count("none") > 2
+    assert found.costs[0].divergence != pytest.approx(alone[0].costs[0].divergence, rel=1e-3)
+
+
 def test_a_divergence_of_other_queries_is_not_used(
     model: ChatModel, arguments: dict[str, Any]
 ) -> None:

@@ -20,6 +20,7 @@ from demur.evaluation.answerers.protocol import (
     Settled,
     Task,
 )
+from demur.evaluation.answerers.unprompted import read_once
 from demur.evaluation.divergence import NextTokens, next_tokens
 from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
@@ -95,7 +96,12 @@ class ModelAnswerer:
 
     def represent(self, queries: Sequence[Query], condition: Condition, stage: Stage) -> Tensor:
         """Representations of queries, (N, d) float32 on the CPU."""
-        return self.model.represent(queries, condition, stage)
+        return read_once(
+            self.model,
+            queries,
+            condition,
+            lambda: self.model.represent(queries, condition, stage),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -123,7 +129,13 @@ class ModelAnswerer:
     ) -> Tensor:
         """What predicts each token of an answer to each query, (n, d) float32 on the CPU."""
         targets = [[answer] for answer in answers]
-        return self.model.target_states(queries, targets, condition, stage)
+        return read_once(
+            self.model,
+            queries,
+            condition,
+            lambda: self.model.target_states(queries, targets, condition, stage),
+            answers,
+        )
 
     def next_tokens(self, first: Tensor, second: Tensor, *, exact: bool = True) -> NextTokens:
         """How far two next-token distributions lie apart."""
