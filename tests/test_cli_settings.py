@@ -259,6 +259,41 @@ def test_mistakes_in_a_file_are_one_line_before_any_model(
     assert expected in mistake(demur("optimize", "--config", "demur.toml"))
 
 
+CHOICES = [
+    (verb, option, choice)
+    for verb, command in COMMANDS.items()
+    for option in options_in(command.settings)
+    for choice in option.choices
+    if option.name != "preset" or choice in command.presets
+]
+
+
+@pytest.mark.parametrize(("verb", "option", "choice"), CHOICES)
+def test_a_choice_may_be_in_capital_letters(
+    verb: str, option: Option, choice: str, tmp_path: Path
+) -> None:
+    command = COMMANDS[verb]
+    base = required(command)
+    wanted = command.choose({**base, option.name: choice})
+    assert command.choose({**base, option.name: choice.upper()}) == wanted
+    file = tmp_path / "demur.toml"
+    file.write_text(f'{option.key} = "{choice.title()}"\n')
+    assert command.choose(base, file) == wanted
+    assert parsed(command, [*options_of(wanted), f"{option.flag}={choice.upper()}"]) == wanted
+
+
+def test_the_preset_in_capital_letters_means_the_same_method() -> None:
+    assert "--components 0: must be" in mistake(
+        demur("optimize", "--preset", "PAPER", "--components", "0")
+    )
+
+
+def test_all_presets_are_named_where_one_does_not_exist() -> None:
+    line = mistake(demur("optimize", "--preset", "fast"))
+    assert "no preset 'fast': choose standard, quick, thorough or paper." in line
+    assert "(did you mean 'paper'?)" in mistake(demur("optimize", "--preset", "papr"))
+
+
 def test_options_that_contradict_each_other_are_refused() -> None:
     line = mistake(demur("optimize", "--averaged-prompt", "--no-averaged-prompt"))
     assert "--averaged-prompt and --no-averaged-prompt contradict each other" in line

@@ -17,7 +17,7 @@ from demur.cli.config import ReadRecorded, read_config
 from demur.cli.summaries import SUMMARIES
 from demur.cli.usage import without_types
 from demur.errors import DemurError, did_you_mean
-from demur.settings import Option, build, default_text, options_in
+from demur.settings import Option, as_choice, build, default_text, options_in
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -92,13 +92,13 @@ class Command(Generic[Settings]):
             name: () if name in in_file and _is_empty(value) else value
             for name, value in self.expand(given).items()
         }
-        values = self.settle({**in_file, **chosen})
+        values = self.settle(self._with_choices({**in_file, **chosen}))
         base = self._base(values)
         try:
             return build(self.settings, values, base)
         except DemurError:
             if config is not None:  # the file is named where it is what is wrong
-                build(self.settings, self.settle(in_file), base, str(config))
+                build(self.settings, self.settle(self._with_choices(in_file)), base, str(config))
             raise
 
     def _kind(self) -> type[TyperCommand]:
@@ -121,11 +121,21 @@ class Command(Generic[Settings]):
             return None
         name = str(values.get(PRESET, next(iter(self.presets))))
         if name not in self.presets:
+            # The help lists those that another method has as well.
+            option = next(one for one in options_in(self.settings) if one.name == PRESET)
             raise DemurError(
-                f"There is no preset {name!r:.60}{did_you_mean(name, self.presets)}: choose "
-                f"{', '.join(self.presets)}."
+                f"There is no preset {name!r:.60}{did_you_mean(name, option.choices)}: choose "
+                f"{option.range}."
             )
         return self.presets[name]
+
+    def _with_choices(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Values by name, those with a fixed choice as it is written, which others follow from."""
+        options = {option.name: option for option in options_in(self.settings)}
+        return {
+            name: as_choice(options[name], value) if name in options else value
+            for name, value in values.items()
+        }
 
     def _function(self) -> Callable[..., None]:
         """A function whose signature has a parameter for every setting, as typer reads it."""

@@ -23,7 +23,7 @@ from demur.optimization.settings import expanded, method_for, presets, settings_
 from demur.optimization.wording import TEXT
 from demur.optimization.wording.settings import KIND as WORDING
 from demur.records import format_of
-from demur.settings import build, options_in, part_of, read_toml_text, values_of
+from demur.settings import as_choice, build, options_in, part_of, read_toml_text, values_of
 
 DETAILS = f"""
 Without options: the default model, the built-in queries and the long basic prompt, some minutes
@@ -121,7 +121,8 @@ def method_in(arguments: Sequence[str]) -> str:
     if config is not None:
         named = named or _text_in(Path(config), "method")
         preset = preset or _text_in(Path(config), PRESET)
-    return named or str(method_for(preset or ""))
+    (option,) = (one for one in options_in(settings_type()) if one.name == PRESET)
+    return named or str(method_for(str(as_choice(option, preset or ""))))
 
 
 def methods_with(flag: str) -> tuple[str, ...]:

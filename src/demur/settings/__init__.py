@@ -16,11 +16,12 @@ text `none` means None, and an empty text means an empty tuple.
 from demur.settings.commands import command_line, default_text, item_of, options_of
 from demur.settings.options import NONE, Option, options_in
 from demur.settings.toml import load_toml, read_toml, read_toml_text, values_in
-from demur.settings.values import build, part_of, unknown_setting, values_of
+from demur.settings.values import as_choice, build, part_of, unknown_setting, values_of
 
 __all__ = [
     "NONE",
     "Option",
+    "as_choice",
     "build",
     "command_line",
     "default_text",

@@ -60,6 +60,19 @@ def build(
         raise _explained(error, options, {**chosen, **values}, where) from None
 
 
+def as_choice(option: Option, given: object) -> object:
+    """A value of a setting with a fixed choice as the choice is written; any other one as it is.
+
+    Args:
+        option: the setting.
+        given: the value. Upper and lower case are the same: `GGUF` is `gguf`.
+    """
+    if not isinstance(given, str):
+        return given
+    folded = given.casefold()
+    return next((choice for choice in option.choices if choice.casefold() == folded), given)
+
+
 def part_of(settings: BaseModel, model: type[Model]) -> Model:
     """Settings of another model, with values from settings that include its own.
 
@@ -113,7 +126,8 @@ def _read_one(option: Option, given: object, where: str) -> Single:
     elif option.kind is int or option.kind is float:
         found = _number(option.kind, given)
     elif option.kind is str:
-        found = given if isinstance(given, str) else None
+        chosen = as_choice(option, given)
+        found = chosen if isinstance(chosen, str) else None
     elif isinstance(given, (str, Path)) and str(given):
         found = Path(given)
     if found is None:
