@@ -117,7 +117,7 @@ class ChatModel(ModelInputs):
             keep_freed_memory: on a processor, let this process keep the memory that it frees for
                 its own later use, which makes it faster (see `demur.chat.keep_freed_memory`). The
                 setting holds for the whole process, so it is left alone by default.
-            progress: reports downloads, the plain path and its reason, and kept memory.
+            progress: reports downloads, the number format, and the plain path and its reason.
 
         Raises:
             DemurError: the model cannot be found, read or used, has no chat template, or cannot
@@ -137,8 +137,8 @@ class ChatModel(ModelInputs):
             check=renderers.of,
             progress=progress,
         )
-        if keep_freed_memory and loaded.device.type == "cpu" and tell_allocator():
-            progress.message("This process keeps the memory that it frees, which is faster.")
+        if keep_freed_memory and loaded.device.type == "cpu":
+            tell_allocator()
         settings = WorkLoadSettings.model_validate(
             {
                 "model": str(model),
