@@ -321,7 +321,12 @@ def test_version_and_help() -> None:
 
 @pytest.mark.parametrize(
     ("line", "same"),
-    [("help", "--help"), ("help show", "show --help"), ("version", "--version")],
+    [
+        ("help", "--help"),
+        ("help show", "show --help"),
+        ("help optimize", "optimize -h"),
+        ("version", "--version"),
+    ],
 )
 def test_words_that_people_try_for_help(line: str, same: str) -> None:
     assert done(demur(*line.split())) == done(demur(*same.split()))

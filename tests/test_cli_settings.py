@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,9 +103,11 @@ def test_every_setting_is_in_the_help_with_its_default(helps: dict[str, str]) ->
             lines = re.findall(pattern, helps[verb], re.MULTILINE)
             assert len(lines) == 1, (verb, shown)
             start = option.description[0].upper() + option.description[1:]
-            assert start in lines[0]
+            if option.choices:
+                start = f"{', '.join(option.choices[:-1])} or {option.choices[-1]}: "
+                start = start.removeprefix(" or ") + option.description
+            assert f" {start}" in lines[0]
             assert option.bounds in lines[0]
-            assert all(choice in lines[0] for choice in option.choices)
             if option.required:
                 assert "[required]" in lines[0]
             else:
@@ -117,7 +120,7 @@ def test_every_setting_is_in_the_help_with_its_default(helps: dict[str, str]) ->
 def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for verb, command in COMMANDS.items():
-        lines = done(demur(*verb.split(), "-h")).splitlines()
+        lines = done(demur(*verb.split(), "--help")).splitlines()
         assert all(len(line) <= 80 for line in lines)
         assert not any("…" in line for line in lines)
         for option in options_in(command.settings):
@@ -130,6 +133,40 @@ def test_the_help_is_readable_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> 
     assert "[default: 4; thorough 20]" in words
     words = re.sub(r"[│\s]+", " ", done(demur("optimize", "--method", "dro", "--help")))
     assert "[default: 3; quick 2, thorough 12, paper 40]" in words
+
+
+LONG = [verb for verb, command in COMMANDS.items() if len(options_in(command.settings)) > 24]
+
+
+@pytest.mark.parametrize("verb", [*LONG, "optimize --method text"])
+def test_what_most_people_need_is_shown_alone_and_first(
+    verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    short = done(demur(*verb.split(), "-h"))
+    whole = done(demur(*verb.split(), "--help"))
+    assert len(short.splitlines()) < 90 < len(whole.splitlines())
+    assert all(len(line) <= 80 for line in [*short.splitlines(), *whole.splitlines()])
+    count = len(re.findall(r"^│ --(?!help)", whole, re.MULTILINE))
+    assert f" All {count} options: demur {verb} --help\n" in short
+    assert f" The most used options: demur {verb} -h\n" in whole
+    flags = re.findall(r"^│ (--[\w-]+)", short, re.MULTILINE)
+    assert 8 < len(flags) < 14
+    assert re.findall(r"^│ (--[\w-]+)", whole, re.MULTILINE)[: len(flags)] == flags
+    assert "[default: " in short
+    examples = re.findall(r"^   demur (.*?)(?:   .*)?$", short, re.MULTILINE)
+    assert examples == re.findall(r"^   demur (.*?)(?:   .*)?$", whole, re.MULTILINE)
+    for one in examples:
+        words = shlex.split(one)
+        assert words[0] == verb.split(maxsplit=1)[0]
+        given = {word for word in words if word.startswith("--")}
+        assert given <= set(re.findall(r"--[\w-]+", whole))
+
+
+def test_short_and_whole_help_are_one_where_there_are_few_options() -> None:
+    for verb in COMMANDS:
+        if verb not in LONG:
+            assert done(demur(verb, "-h")) == done(demur(verb, "--help"))
 
 
 @pytest.mark.parametrize(("verb", "option"), LEAVES)

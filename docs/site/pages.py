@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 
 import demur
 from demur.cli.verbs import VERBS
-from demur.settings import default_text, options_in
+from demur.settings import default_text
 
 ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)#]+)(#[^)]*)?\)")
@@ -71,16 +71,17 @@ def command_page(name: str) -> str:
     lines = [f"# demur {name}", ""]
     for paragraph in command.help.split("\n\n"):
         lines += [_text(" ".join(paragraph.split())), ""]
+    if command.examples:
+        lines += ["```", *command.examples, "```", ""]
     panels: dict[str, list[str]] = {}
-    for option in options_in(command.settings):
+    for option in command.options:
         default = command.default_texts.get(option.name) or default_text(option, command.presets)
         default = "required" if option.required else _text(default)
-        text = _text(f"{option.description[0].upper()}{option.description[1:]}")
-        text += f" ({_text(option.range)})" if option.range else ""
+        text = _text(option.sentence.removesuffix("."))
         flag = option.metavar if option.positional else option.flag
         key = "" if option.positional else f"`{option.key}`"
         row = f"| `{flag}` | {text} | {default} | {key} |"
-        panels.setdefault(option.panel or "Options", []).append(row)
+        panels.setdefault(command.panel_of(option) or "Options", []).append(row)
     for panel, rows in panels.items():
         head = ["| option | what it is | default | key in a TOML file |", "|---|---|---|---|"]
         lines += [f"## {panel}", "", *head, *rows, ""]

@@ -39,12 +39,12 @@ class LoadSettings(BaseModel):
         "model over all of them) or best (the fastest one)",
     )
     quantization: Literal["4bit"] | None = Field(
-        default=None, description="4bit packs the weights; needs CUDA and demur[large]"
+        default=None, description="packed weights, which need CUDA and demur[large]"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="whether the opening of all conversations is computed once: where a check "
-        "finds that exact (auto), always, or never",
+        description="whether what all conversations begin with is computed once; auto does so "
+        "where a check finds that exact",
     )
     trust_remote_code: bool = Field(
         default=False,

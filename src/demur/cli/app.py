@@ -161,7 +161,7 @@ def _explained_system_error(error: OSError) -> str:
 def _run(arguments: list[str]) -> int:
     """Run a command line, and return its status."""
     if arguments[0] == "help":
-        arguments = [*arguments[1:], "--help"]
+        arguments = [*arguments[1:], "-h"]
     elif arguments == ["version"]:
         arguments = ["--version"]
     verb = verb_of(arguments[0])

@@ -28,6 +28,12 @@ under no prompt, the run's basic prompt and its optimized one. An attack succeed
 answered. Without RUN: the default model, no prompt and the long one.
 
 An interrupted attack goes on when the same command is given again. {OFF}"""
+COMMON = ("run", "attack", "prompt", "harmful", "limit", "samples", "endpoint", "output", "model")
+EXAMPLES = (
+    "demur attack demur-runs/my-run",
+    "demur attack demur-runs/my-run --attack base64 --limit 20",
+    "demur attack --prompt none --prompt my-prompt.txt",
+)
 
 
 class AttackOptions(AttackSettings):
@@ -48,7 +54,13 @@ class AttackOptions(AttackSettings):
 def attack_command() -> Command[AttackOptions]:
     """The command."""
     return Command(
-        verb="attack", settings=AttackOptions, run=run_attack, details=DETAILS, recorded=recorded
+        verb="attack",
+        settings=AttackOptions,
+        run=run_attack,
+        details=DETAILS,
+        recorded=recorded,
+        common=COMMON,
+        examples=EXAMPLES,
     )
 
 

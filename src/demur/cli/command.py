@@ -11,11 +11,10 @@ from typing import Annotated, Any, Generic, TypeVar
 import typer
 from pydantic import BaseModel
 from rich.markup import escape
-from typer.core import TyperCommand
 
 from demur.cli.config import ReadRecorded, read_config
 from demur.cli.summaries import SUMMARIES
-from demur.cli.usage import without_types
+from demur.cli.usage import MORE, HelpedCommand, show_short_help
 from demur.errors import DemurError, did_you_mean
 from demur.settings import Option, as_choice, build, default_text, options_in
 
@@ -42,6 +41,9 @@ class Command(Generic[Settings]):
         expand: what given values stand for, where one of them stands for several.
         settle: adapts values that follow from chosen ones, once all are known.
         default_texts: descriptions of defaults that differ from those that the model gives.
+        common: names of the settings that most people need, in the order of the help, where there
+            are too many to read: `-h` shows these, and they come first in `--help`.
+        examples: command lines that the help ends with.
     """
 
     verb: str
@@ -54,6 +56,8 @@ class Command(Generic[Settings]):
     expand: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     settle: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
+    common: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
     @property
     def help(self) -> str:
@@ -61,6 +65,19 @@ class Command(Generic[Settings]):
         summary = self.summary or SUMMARIES[self.verb]
         paragraphs = [summary, *filter(None, inspect.cleandoc(self.details).split("\n\n"))]
         return "\n\n".join(" ".join(one.split()) for one in paragraphs)
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The settings, in the order of the help: arguments, and then the common ones."""
+        found = {option.name: option for option in options_in(self.settings)}
+        arguments = [name for name, option in found.items() if option.positional]
+        return tuple({name: found[name] for name in (*arguments, *self.common, *found)}.values())
+
+    def panel_of(self, option: Option) -> str | None:
+        """Title of the group that the help shows a setting in; None for the first group."""
+        if option.name in self.common or option.positional:
+            return None
+        return option.panel or (MORE if self.common else None)
 
     def add_to(self, app: typer.Typer, group: str | None = None) -> None:
         """Make the command one of an application's.
@@ -70,7 +87,14 @@ class Command(Generic[Settings]):
             group: title under which its help lists the command.
         """
         text = escape(self.help)
-        app.command(self.verb, cls=self._kind(), help=text, rich_help_panel=group)(self._function())
+        settings = {"help_option_names": ["--help"]} if self.common else None
+        app.command(
+            self.verb,
+            cls=self._kind(),
+            help=text,
+            rich_help_panel=group,
+            context_settings=settings,
+        )(self._function())
 
     def choose(self, given: Mapping[str, object], config: Path | None = None) -> Settings:
         """Checked settings: those given win over the file, and the file wins over the preset.
@@ -101,18 +125,14 @@ class Command(Generic[Settings]):
                 build(self.settings, self.settle(self._with_choices(in_file)), base, str(config))
             raise
 
-    def _kind(self) -> type[TyperCommand]:
-        """A command whose usage line says which arguments are required."""
-        required = [one.metavar for one in options_in(self.settings) if one.required]
+    def _kind(self) -> type[HelpedCommand]:
+        """The class of typer's command, which writes the help."""
+        given = self
 
-        class Kind(TyperCommand):
-            # Typer takes all for optional, since a file may have them.
-            def collect_usage_pieces(self, ctx: Any) -> list[str]:
-                pieces = super().collect_usage_pieces(ctx)
-                return [one.strip("[]") if one.strip("[]") in required else one for one in pieces]
-
-            def get_params(self, ctx: Any) -> list[Any]:
-                return without_types(super().get_params(ctx))
+        class Kind(HelpedCommand):
+            required = tuple(one.metavar for one in given.options if one.required)
+            common = (CONFIG, *given.common) if given.common else ()
+            examples = given.examples
 
         return Kind
 
@@ -139,13 +159,16 @@ class Command(Generic[Settings]):
 
     def _function(self) -> Callable[..., None]:
         """A function whose signature has a parameter for every setting, as typer reads it."""
-        options = options_in(self.settings)
+        options = self.options
         parameters = [_config_parameter(self.recorded is not None)]
         for option in options:
             default = self.default_texts.get(option.name) or default_text(option, self.presets)
-            parameters += _parameters(option, default)
+            parameters += _parameters(option, default, self.panel_of(option))
+        if self.common:
+            parameters.append(_short_help_parameter())
 
         def invoke(**chosen: Any) -> None:
+            chosen.pop("short_help", None)
             given: dict[str, object] = {}
             for option in options:
                 value = chosen[option.name]
@@ -177,7 +200,18 @@ def _config_parameter(recorded: bool) -> inspect.Parameter:
     return _parameter(CONFIG, Annotated[Path | None, info], None)
 
 
-def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
+def _short_help_parameter() -> inspect.Parameter:
+    info = typer.Option(
+        "-h",
+        help="Show the options that most people need and exit.",
+        is_eager=True,
+        expose_value=False,
+        callback=show_short_help,
+    )
+    return _parameter("short_help", Annotated[bool, info], False)
+
+
+def _parameters(option: Option, default: str, panel: str | None) -> list[inspect.Parameter]:
     text = _help(option, default)
     if option.positional:
         argument = typer.Argument(help=text, metavar=option.metavar, show_default=False)
@@ -188,7 +222,7 @@ def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
         option.flag,
         help=text,
         metavar=" " if option.kind is bool else option.metavar,
-        rich_help_panel=option.panel,
+        rich_help_panel=panel,
         show_default=False,
     )
     if option.kind is bool:
@@ -203,10 +237,7 @@ def _parameters(option: Option, default: str) -> list[inspect.Parameter]:
 
 def _help(option: Option, default: str) -> str:
     """Description, range and default of a setting in rich's markup."""
-    text = option.description[0].upper() + option.description[1:]
-    if option.range:
-        text += f" ({option.range})"
-    text += "."
+    text = option.sentence
     if option.repeatable and not option.positional:
         text += " Repeatable."
     if option.required:

@@ -23,6 +23,15 @@ Without options: the default model, the built-in queries, no prompt, and long, s
 interrupted diagnosis goes on when the same command is given again.
 
 {OFF}"""
+COMMON = (
+    *("prompt", "run", "system_prompt", "preset", "harmful", "harmless", "headroom", "output"),
+    "model",
+)
+EXAMPLES = (
+    "demur diagnose",
+    "demur diagnose --prompt none --prompt my-prompt.txt",
+    "demur diagnose --run demur-runs/my-run",
+)
 
 
 class DiagnoseOptions(WorkOptions, DiagnoseSettings):
@@ -40,6 +49,8 @@ def diagnose_command() -> Command[DiagnoseOptions]:
         recorded=recorded,
         expand=expanded,
         settle=settled,
+        common=COMMON,
+        examples=EXAMPLES,
         default_texts={
             "model": f"the model of --run, else {DEFAULT_MODEL}",
             "output": "one in demur-diagnoses, named after the model or run",

@@ -31,6 +31,16 @@ already are judged. {OFF}
 
 With --require, or --baseline and --fail-if-worse, it is a gate: where a check fails, the exit
 status is 1."""
+COMMON = (
+    *("prompt", "system_prompt", "suite", "benchmark", "harmful", "harmless", "samples", "tokens"),
+    *("endpoint", "responses", "output", "model"),
+)
+EXAMPLES = (
+    "demur evaluate --prompt none --prompt my-prompt.txt",
+    "demur evaluate --prompt none --prompt demur-runs/my-run --suite standard",
+    "demur evaluate --harmful refuse.txt --harmless answer.txt",
+    "demur evaluate --endpoint http://localhost:8000/v1",
+)
 
 
 class EvaluateOptions(WorkOptions, EvaluateSettings):
@@ -50,6 +60,8 @@ def evaluate_command() -> Command[EvaluateOptions]:
         details=DETAILS,
         recorded=recorded,
         default_texts={"output": "one in demur-evaluations, named after model and sets"},
+        common=COMMON,
+        examples=EXAMPLES,
     )
 
 

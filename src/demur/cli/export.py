@@ -57,7 +57,7 @@ class ExportOptions(BaseModel):
     )
     dtype: Literal["float32", "bfloat16"] | None = Field(
         default=None,
-        description="for transformers: number format of the weights",
+        description="number format of the weights, for transformers only",
         json_schema_extra={"default": "that of the base model's files"},
     )
     system_prompt: str | None = Field(

@@ -29,7 +29,16 @@ DETAILS = f"""
 Without options: the default model, the built-in queries and the long basic prompt, some minutes
 on two cores. An interrupted run goes on when the same command is given again.
 
-{OFF} With another `--method`, this help lists the settings of that method."""
+{OFF} With another `--method`, `--help` lists the settings of that method."""
+COMMON = (
+    *("preset", "basic_prompt", "system_prompt", "harmful", "harmless", "pick", "output", "model"),
+)
+EXAMPLES = (
+    "demur optimize --preset quick",
+    "demur optimize Qwen/Qwen2.5-7B-Instruct --basic-prompt my-prompt.txt",
+    "demur optimize --harmful training --harmful refuse.txt",
+    "demur optimize --config demur.toml        # `demur init` writes one",
+)
 
 
 def optimize_command(method: str = DEFAULT) -> Command[Any]:
@@ -62,6 +71,8 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         expand=expanded,
         settle=settle,
         default_texts={"output": "one in demur-runs, named after model, prompt, method and preset"},
+        common=COMMON,
+        examples=EXAMPLES,
     )
 
 

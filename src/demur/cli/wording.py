@@ -31,6 +31,11 @@ proposer is shown queries, verdicts and the first words of responses.
 
 Needs demur[gepa]. An interrupted run goes on when the same command is given again, and so does a
 finished one with a larger budget; nothing is asked twice."""
+COMMON = (
+    *("endpoint", "served_model", "proposer_model", "basic_prompt", "system_prompt"),
+    *("budget_calls", "harmful", "harmless", "output", "method"),
+)
+EXAMPLES = ("demur optimize --method text --endpoint http://localhost:8000/v1",)
 
 _ENDINGS = {
     "budget": "the budget was spent",
@@ -58,6 +63,8 @@ def wording_command(verb: str) -> Command[WordingOptions]:
     """
     return Command(
         verb=verb,
+        common=COMMON,
+        examples=EXAMPLES,
         settings=WordingOptions,
         run=run_wording,
         summary=SUMMARY,

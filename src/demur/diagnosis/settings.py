@@ -125,7 +125,7 @@ class DiagnoseSettings(_Group):
         default=0,
         ge=0,
         lt=2**32,
-        description="seed of all that is random: the same seed gives the same result",
+        description="seed of the random numbers: the same seed gives the same result",
     )
     queries: AnchorSettings = AnchorSettings()
     sampling: ResponseSettings = ResponseSettings()

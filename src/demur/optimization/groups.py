@@ -32,29 +32,30 @@ class QuerySettings(Group):
     harmless: tuple[str, ...] = Field(
         default=("training:borderline", "training:ordinary"),
         min_length=1,
-        description="harmless queries to train on, likewise",
+        description="harmless queries to train on, in the forms of --harmful",
     )
     validation_harmful: tuple[str, ...] = Field(
         default=("validation",),
         min_length=1,
-        description="harmful queries that choose among the epochs, likewise; only methods that "
-        "score refusals read them",
+        description="harmful queries that choose among the epochs, in the forms of --harmful; only "
+        "methods that score refusals read them",
     )
     validation_harmless: tuple[str, ...] = Field(
         default=("validation:borderline", "validation:ordinary"),
         min_length=1,
-        description="harmless queries that choose among the epochs, likewise",
+        description="harmless queries that choose among the epochs, in the forms of --harmful",
     )
     held_out_harmful: tuple[str, ...] = Field(
         default=("test",),
         min_length=1,
-        description="harmful queries that only the final measurement reads, likewise; at least 10, "
-        "or as many as --most-held-out asks for where that is less",
+        description="harmful queries that only the final measurement reads, in the forms of "
+        "--harmful; at least 10, or as many as --most-held-out asks for where that is less",
     )
     held_out_harmless: tuple[str, ...] = Field(
         default=("test:borderline", "test:ordinary"),
         min_length=1,
-        description="harmless queries that only the final measurement reads, likewise",
+        description="harmless queries that only the final measurement reads, in the forms of "
+        "--harmful",
     )
     most_anchors: int | None = Field(
         default=640,
@@ -121,8 +122,8 @@ class ResponseSettings(Group):
         default=None,
         ge=1,
         le=MOST_TOKENS,
-        description="tokens of any response, at most: sets both of the next two",
-        json_schema_extra={"default": "as the next two say"},
+        description="tokens of any response, at most: sets --tokens-harmful and --tokens-harmless",
+        json_schema_extra={"default": "as those two say"},
     )
     tokens_harmful: int = Field(
         default=16,

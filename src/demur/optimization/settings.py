@@ -72,14 +72,14 @@ class OptimizeSettings(Group, Generic[Own]):
     )
     preset: Preset = Field(
         default="standard",
-        description="settings to start from; paper needs a method of the paper, and means "
-        f"--method {PAPER} where no method is named",
+        description="how much is trained and measured; quick is a trial, and paper repeats the "
+        f"paper, with --method {PAPER} where none of its methods is named",
     )
     pick: Pick = Field(
         default="balanced",
-        description="which prompt of the training to keep, where the method scores refusals: the "
-        "best one for --benign-budget (balanced), for a quarter of it (careful) or for four times "
-        "as much (strict); the same command with another choice trains nothing again",
+        description="which prompt of the training is kept: the best one for --benign-budget "
+        "(balanced), for a quarter of it (careful) or for four times as much (strict); another "
+        "choice trains nothing again; only for methods that score refusals",
     )
     judge: str = Field(
         default="default",
@@ -95,7 +95,7 @@ class OptimizeSettings(Group, Generic[Own]):
         default=0,
         ge=0,
         lt=2**32,
-        description="seed of all that is random: the same seed gives the same result",
+        description="seed of the random numbers: the same seed gives the same result",
     )
     queries: QuerySettings = QuerySettings()
     sampling: ResponseSettings = ResponseSettings()

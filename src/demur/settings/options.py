@@ -98,6 +98,17 @@ class Option:
         return _either(self.choices) if self.choices else self.bounds
 
     @property
+    def sentence(self) -> str:
+        """What the setting is, with its range; what there is to choose from comes first.
+
+        For example "auto or cpu: device of the computation." and "Seed of sampling (0 or more)."
+        """
+        if self.choices:
+            return f"{self.range}: {self.description}."
+        limits = f" ({self.bounds})" if self.bounds else ""
+        return f"{self.description[0].upper()}{self.description[1:]}{limits}."
+
+    @property
     def wanted(self) -> str:
         """Type and range of a value in words, for example "a whole number, 1 or more"."""
         if self.choices:

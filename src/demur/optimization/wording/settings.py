@@ -214,9 +214,7 @@ class WordingSettings(_Group):
         description="text file with the application's own system text, which stays as it is",
         json_schema_extra={"default": "none"},
     )
-    method: Literal["text"] = Field(
-        default="text", description="how the prompt is improved: by its wording"
-    )
+    method: Literal["text"] = Field(default="text", description="improve the wording of the prompt")
     judge: str = Field(
         default="default",
         description="judge of refusal: default, paper, classifier:NAME, guard:NAME, "
