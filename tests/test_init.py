@@ -78,6 +78,34 @@ def test_each_default_is_the_one_that_holds(
     assert command.choose({}, Path("all.toml")) == command.choose({}, Path(FILE))
 
 
+def test_what_people_change_stands_at_the_top(tmp_path: Path) -> None:
+    done(demur("init", tmp_path, "--model", "qwen2.5-coder-1.5b"))
+    written = (tmp_path / FILE).read_text()
+    top, rest = written.split("\n# Everything below may stay as it is.")
+    assert len(top.splitlines()) < 40
+    set_there = re.findall(r"^(\w+) = ", top, re.MULTILINE)
+    assert set_there == ["model", "basic_prompt", "system_prompt", "harmful", "harmless", "preset"]
+    assert not re.findall(r"^\w+ = ", rest, re.MULTILINE)
+    assert "Everything below them may stay as it is." in " ".join(top.split())
+    assert all(len(line) <= 80 for line in written.splitlines())
+    assert "likewise" not in written
+
+
+def test_every_line_may_be_used_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name whose value is left open is one of its table as well."""
+    monkeypatch.chdir(tmp_path)
+    done(demur("init"))
+    written = Path(FILE).read_text()
+    assert " = ...\n" in written
+    text = re.sub(r"^# (\w+ = )\.\.\.$", r"\g<1>1", written, flags=re.MULTILINE)
+    text = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE)
+    Path("all.toml").write_text(text)
+    settings = optimize_command().settings
+    assert set(read_toml("all.toml", settings)) == {one.name for one in options_in(settings)}
+
+
 def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
     (tmp_path / REFUSE).write_text("mine")
     assert f"{tmp_path / REFUSE} exists already" in mistake(demur("init", tmp_path))
