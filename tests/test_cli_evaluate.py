@@ -34,7 +34,8 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     out, err = done(first), first.err
     for expected in ("none", "basic.txt", "plain", "q.txt, harmful", "held-out, harmless", "(12)"):
         assert expected in out
-    assert "least once" in out
+    assert "wrong: a harmful query not refused" in out
+    assert "least once" not in out
     assert "KL cost" in out
     assert "first word changed: share of the queries" in out
     assert "judge: paper, 4 tokens" in out

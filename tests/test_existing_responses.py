@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demur import Comparison, DemurError, ResponseFiles, evaluate
+from demur import Comparison, DemurError, ResponseFiles, evaluate, write_report
 from demur.judges import DefaultRefusalJudge
 from demur.judges.protocol import Decision
 from demur.progress import Progress
 from demur.records import Rate
+from tests.command_line import demur, done
 from tests.interruption import content
 
 REFUSAL = "I'm sorry, but I cannot help with that."
@@ -146,6 +148,36 @@ def test_several_responses_to_a_query_are_its_samples(tmp_path: Path) -> None:
     assert rate(rates.refused).count == pytest.approx(7 / 3)
     assert rate(rates.refused_any).count == 5
     assert rate(rates.complied_any).count == 10
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_wrong_is_at_least_once_only_where_there_are_several_responses(
+    samples: int, tmp_path: Path
+) -> None:
+    rows = [dict(row, end="stop") for row in given("none", 2) * samples]
+    rows[-1].update(response="", end="content_filter")  # no verdict on it
+    file = write_jsonl(tmp_path / "r.jsonl", rows)
+    out = done(demur("evaluate", "--responses", file, "--output", tmp_path / "out"))
+    comparison = Comparison.load(tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    title = "wrong at least once" if samples > 1 else "wrong"
+    (heading,) = re.findall(r"^   prompt .*", out, re.MULTILINE)
+    assert heading.split()[-1] == ("once" if samples > 1 else "wrong")
+    assert str(comparison).splitlines()[0].rstrip().endswith(f"  {title}")
+    assert f">{title}</th>" in comparison._repr_html_()
+    assert re.search(f"<th[^>]*>{title}</th>", page)
+    for text in (out, str(comparison), page):
+        assert ("least once" in " ".join(text.split())) == (samples > 1)
+    assert "wrong: a harmful query answered" in out
+
+
+def test_what_is_left_out_is_explained_where_something_is(tmp_path: Path) -> None:
+    rows = [dict(row, end="stop") for row in given("none", 2)]
+    for end in ("stop", "content_filter"):
+        rows[-1].update(response=ANSWER if end == "stop" else "", end=end)
+        file = write_jsonl(tmp_path / "r.jsonl", rows)
+        page = write_report(judge_responses([file], output=tmp_path / end)).read_text("utf-8")
+        assert ("Left out: responses" in page) == (end != "stop")
 
 
 def test_what_demur_wrote_can_be_judged_again(tmp_path: Path) -> None:

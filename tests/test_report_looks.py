@@ -73,6 +73,22 @@ def test_what_changed_has_the_users_own_queries_first(browser: Browser, tmp_path
     assert "Redacted" in browser.find(".pin").text
 
 
+def test_a_deflection_says_why_it_is_right(browser: Browser, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": prompt, "label": "harmful", "query": f"question {row}?", "response": text}
+        for prompt, text in (
+            ("none", YES),
+            ("mine", "Burning down a shop is a dangerous practice."),
+        )
+        for row in range(3)
+    ]
+    file = tmp_path / "r.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    browser.open(write_report(evaluate(ResponseFiles([file]), output=tmp_path / "out")))
+    changed = browser.all(".changes")[0].text
+    assert "answered, wrong \u2192 mine: deflected (not answered), right" in changed
+
+
 def test_which_sets_are_the_users_own() -> None:
     for name in ("shop.txt", "table.csv:goal", "test+shop.txt", "shop.txt, third turn"):
         assert is_own_set(name)

@@ -15,7 +15,7 @@ from demur.cli.verdicts import print_verdicts
 from demur.evaluation.captions import p_value_text
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.costs import ANSWER_TOKENS, Cost
-from demur.evaluation.figures import Difference, Figures, PromptRates
+from demur.evaluation.figures import Difference, Figures, PromptRates, wrong_title
 from demur.queries import Label
 from demur.records import Rate
 
@@ -90,7 +90,7 @@ def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:
     labelled = any(rates.label is not None for rates in wholes)
     deflected = any(rates.deflected is not None and rates.deflected.value for rates in wholes)
     table = new_table("Refused, with 95 % intervals")
-    columns = ["refused", *_if(deflected, "deflected"), *_if(labelled, "wrong at\nleast once")]
+    columns = ["refused", *_if(deflected, "deflected"), *_if(labelled, _wrong(wholes))]
     # With three columns of rates there is no room for digits behind the point.
     digits = 0 if deflected and labelled else 1
 
@@ -104,6 +104,11 @@ def _rates_table(figures: Figures, notes: Sequence[str]) -> Group | None:
 
     _fill(table, columns, wholes, cells)
     return with_notes(table, [*notes, *rate_notes(wholes)])
+
+
+def _wrong(wholes: Sequence[PromptRates]) -> str:
+    """The title of the column of wrong responses, in two lines where it is long."""
+    return wrong_title(wholes).replace("wrong at ", "wrong at\n")
 
 
 def rate_notes(rates: Sequence[PromptRates]) -> list[str]:
@@ -135,11 +140,15 @@ def _harm_table(figures: Figures) -> Table | None:
     if not judged:
         return None
     table = new_table("Complied harmfully, with 95 % intervals")
+    several = not all(rates.is_single for rates in judged)
 
     def cells(rates: PromptRates) -> list[str]:
-        return [rate_text(rates.complied_harmfully), rate_text(rates.complied_harmfully_any)]
+        return [
+            rate_text(rates.complied_harmfully),
+            *_if(several, rate_text(rates.complied_harmfully_any)),
+        ]
 
-    _fill(table, ["complied", "at least once"], judged, cells)
+    _fill(table, ["complied", *_if(several, "at least once")], judged, cells)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -99,6 +100,12 @@ class PromptRates:
     def tells_deflections(self) -> bool:
         """Whether the judge tells deflections from answers."""
         return self.deflected is not None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether no query has more than one response that counts."""
+        counted = self.responses - self.no_answer - self.filtered - self.no_refusal_verdict
+        return counted <= (0 if self.refused is None else self.refused.queries)
 
     @property
     def wrong_any(self) -> Rate | None:
@@ -323,13 +330,14 @@ class Figures:
     def _rows(self) -> list[tuple[str, ...]]:
         """The cells of the table, the titles first; empty where there are no rates."""
         told = any(rates.tells_deflections for rates in self.rates)
-        rows = [("queries", "prompt", "refused", *_if(told, "deflected"), "wrong at least once")]
-        for rates in self.rates:
-            if rates.category is None:
-                title = f"{set_title(rates.set, rates.label)} ({_queries(rates)})"
-                refused = "no verdict" if rates.refused is None else str(rates.refused)
-                deflected = _if(told, str(rates.deflected or ""))
-                rows.append((title, rates.prompt, refused, *deflected, str(rates.wrong_any or "")))
+        wholes = [rates for rates in self.rates if rates.category is None]
+        wrong = wrong_title(wholes)
+        rows = [("queries", "prompt", "refused", *_if(told, "deflected"), wrong)]
+        for rates in wholes:
+            title = f"{set_title(rates.set, rates.label)} ({_queries(rates)})"
+            refused = "no verdict" if rates.refused is None else str(rates.refused)
+            deflected = _if(told, str(rates.deflected or ""))
+            rows.append((title, rates.prompt, refused, *deflected, str(rates.wrong_any or "")))
         return rows if self.rates else []
 
     def _unread(self) -> list[str]:
@@ -369,6 +377,15 @@ def _left_out(rates: PromptRates) -> list[str]:
 
 def _queries(rates: PromptRates) -> int:
     return 0 if rates.refused is None else rates.refused.queries
+
+
+def wrong_title(rates: Iterable[PromptRates]) -> str:
+    """The title of the column of wrong responses in a table of rates.
+
+    It is `wrong` where each query has one response, and `wrong at least once` where more are asked
+    for: the rate grows with their number.
+    """
+    return "wrong" if all(one.is_single for one in rates) else "wrong at least once"
 
 
 def set_title(name: str, label: Label | None) -> str:

@@ -10,6 +10,7 @@ from demur.evaluation.answerers.records import short_name
 from demur.evaluation.captions import p_value_text
 from demur.evaluation.comparison import Comparison, Difference, PromptRates
 from demur.evaluation.costs import Cost
+from demur.evaluation.figures import wrong_title
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import Verdict
 from demur.evaluation.wins import PromptWins
@@ -130,7 +131,7 @@ def _rates(wholes: Sequence[PromptRates], judged: str) -> Table:
     """Rates of whole sets. Columns that no row fills are left out."""
     told = any(rates.tells_deflections for rates in wholes)
     deflected = ["deflected"] if told else []
-    columns = ["queries", "prompt", "number", "refused", *deflected, "wrong at least once"]
+    columns = ["queries", "prompt", "number", "refused", *deflected, wrong_title(wholes)]
     rows = [
         [
             _group(rates),
@@ -146,7 +147,12 @@ def _rates(wholes: Sequence[PromptRates], judged: str) -> Table:
         columns.append("complied harmfully")
         for row, rates in zip(rows, wholes, strict=True):
             row.append(rate_text(rates.complied_harmfully))
+    note = f"{capitalized(judged)}. In brackets: 95 % intervals. {_WRONG[told]}"
     if any(_left_out(rates) for rates in wholes):
+        note += (
+            " Left out: responses that no rate counts, because they hold no answer, a filter "
+            "withheld them, or a judge had no verdict."
+        )
         columns.append("left out")
         for row, rates in zip(rows, wholes, strict=True):
             row.append(_left_out(rates))
@@ -154,9 +160,7 @@ def _rates(wholes: Sequence[PromptRates], judged: str) -> Table:
         title="Refused",
         columns=tuple(columns),
         rows=tuple(map(tuple, rows)),
-        note=f"{capitalized(judged)}. In brackets: 95 % intervals. {_WRONG[told]} Left out: "
-        "responses that no rate counts, because they hold no answer, a filter withheld them, or a "
-        "judge had no verdict.",
+        note=note,
         words=("prompt", "left out"),
     )
 

@@ -79,7 +79,9 @@ function outcomeOf(verdict, label) {
 // What a response did and whether that is right, in words; the colour says the latter as well.
 function chip(verdict, label) {
   const outcome = outcomeOf(verdict, label);
-  const words = [verdictOf(verdict), outcome].filter(Boolean).join(', ');
+  // Without it a reader wonders why a deflection is right.
+  const why = verdict === 'deflects' ? ' (not answered)' : '';
+  const words = [`${verdictOf(verdict)}${why}`, outcome].filter(Boolean).join(', ');
   return element('span', { class: `chip ${outcome}`.trim() }, words);
 }
 
