@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -11,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from demur import Comparison, DemurError, check, compare_evaluations
+from demur.cli.gate import print_changes, print_checks
+from demur.cli.plain import PlainConsole
 from demur.prompts import load_basic_prompt
 from demur.records import fingerprint
 from demur.records.codec import canonical
 from tests.command_line import demur, done, mistake
+from tests.report_folders import finished_run
 from tests.test_gate import REFUSAL, judged, rows
 from tests.tiny import save_tiny_model
 
@@ -134,6 +139,68 @@ def test_the_prompts_that_are_compared(days: Path) -> None:
         assert message in mistake(demur("compare", "before/out", "after/out", option))
 
 
+def test_a_new_prompt_beside_the_old_ones_is_compared_only_in_a_gate(days: Path) -> None:
+    judged(days / "before", rows(20, 100, prompt="none"), rows(80, 100, prompt="mine"))
+    after = judged(
+        days / "after",
+        rows(20, 100, prompt="none"),
+        rows(80, 100, prompt="mine"),
+        rows(60, 100, prompt="new"),
+    )
+    changes = compare_evaluations("before/out", after)
+    assert [(one.before, one.after) for one in changes.prompts] == [
+        ("none", "none"),
+        ("mine", "mine"),
+    ]
+    (remark,) = changes.remarks
+    assert remark.startswith("The prompt new was not measured before: --candidate and ")
+    compare = ["compare", "before/out", "after/out"]
+    words = " ".join(done(demur(*compare)).split())
+    assert remark in words
+    assert "mine: None of the 100 queries changed." in words
+    assert "new, before mine" not in words
+    for option in ("--candidate=new", "--baseline-prompt=mine"):
+        words = " ".join(done(demur(*compare, option)).split())
+        assert "new, before mine: Worse than before" in words
+    gate = demur(*compare, "--fail-if-worse")
+    assert gate.status == 1
+    assert "not worse than before/out: new on things, harmful" in " ".join(gate.out.split())
+
+
+def test_what_does_not_fit_together_is_said(days: Path) -> None:
+    for given in ([], ["june/out"]):
+        line = mistake(demur("compare", *given))
+        assert "takes two folders: two evaluations, the earlier one first, or two runs" in line
+    finished_run(days / "a run")
+    for given in (["june/out", "a run"], ["a run", "june/out"]):
+        line = mistake(demur("compare", *given))
+        assert "a run is the folder of a run: give two evaluations, or two runs, or " in line
+        assert "`demur evaluate --prompt 'a run'`" in line
+
+
+def test_a_terminal_of_80_columns_shows_lines_whole(days: Path) -> None:
+    long = "qwen2.5-coder-0.5b-refuse.txt-answer.txt"
+    for folder, refused in ((long, 4), (f"{long}-2", 9)):
+        answers = rows(refused, 12, prompt="my-prompt.txt")
+        answers[5]["query"] = "how " * 40
+        judged(days / folder, answers)
+    result = check(f"{long}-2/out", baseline=f"{long}/out", fail_if_worse=True)
+    assert result.changes is not None
+    out = io.StringIO()
+    console = PlainConsole(width=80, force_terminal=True, no_color=True, file=out)
+    print_changes(console, result.changes, 5)
+    print_checks(console, result)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "my-prompt.txt, before and after" in lines
+    assert f"before: {long}/out" in lines
+    assert f"after: {long}-2/out" in lines
+    words = " ".join(" ".join(lines).split())
+    assert "how how" in words
+    assert "... (not refused before, refused after)" in words
+    assert f"passed not worse than {long}/out: my-prompt.txt on things, harmful: refused" in words
+
+
 def test_what_could_no_longer_be_read_is_worse(days: Path) -> None:
     answers = rows(80, 100)
     silent = [{**row, "response": "", "end": "content_filter"} for row in answers[:20]]
@@ -240,6 +307,15 @@ def test_evaluations_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ]
     assert "The prompt mine.txt is not the one that was measured before." in changes.remarks
     assert changes.prompts[0].is_same
+
+    # A new prompt is compared with the one that is not there any more.
+    Path("new.txt").write_text("w9 w14 w3 w8 .")
+    done(demur(*evaluate, "new.txt", "--tokens=4", "--harmful=q.txt", "--output=new prompt"))
+    changes = compare_evaluations("june", "new prompt")
+    assert changes.prompts[-1].before == "mine.txt"
+    assert "The prompt new.txt was not measured before: it is compared with mine.txt." in (
+        changes.remarks
+    )
 
     # What does not fit is found before the model is loaded.
     monkeypatch.setattr("demur.chat.chosen.load_chosen", None)

@@ -115,7 +115,7 @@ def test_two_days_stand_side_by_side_with_tests(browser: Browser, tmp_path: Path
     assert browser.texts("#differences ~ .card h3")[0].startswith("july:")
     assert " compared with june:" in shown
     assert "mine: Worse than before, for it lets more harm through: mine refuses 9 of 20" in shown
-    assert "none: no query changed, of 20." in shown
+    assert "none: None of the 20 queries changed." in shown
     assert "-55.0" in shown
     assert "< 0.001 worse" in shown
     assert f"{OWN}: question 10?" in shown

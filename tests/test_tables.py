@@ -49,6 +49,14 @@ def test_a_table_fits_into_80_columns_and_says_who_judged() -> None:
     assert "first word" not in without
 
 
+def test_a_title_may_be_wider_than_its_table() -> None:
+    table = new_table("Refused by category: held-out queries, harmful")
+    table.add_column("category")
+    table.add_row("a")
+    assert printed(table).splitlines()[0].rstrip() == table.title.plain  # type: ignore[union-attr]
+    assert all(len(line) <= 20 for line in printed(table, 20).splitlines())
+
+
 @pytest.mark.parametrize(
     ("verdict", "label", "word", "style"),
     [

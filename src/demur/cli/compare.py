@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from demur.cli.screen import console, show_command
 from demur.cli.work import require_finished
 from demur.errors import DemurError
 from demur.gate.settings import CheckSettings
+from demur.settings import command_line
 
 if TYPE_CHECKING:
     from demur.evaluation.comparison import Comparison
@@ -29,6 +31,12 @@ their prompts cost.
 With --require and --fail-if-worse it is a gate: the exit status is 1 where a check fails."""
 
 
+_TWO = (
+    "demur compare takes two folders: two evaluations, the earlier one first, or two runs; "
+    "demur show lists what is here"
+)
+
+
 class CompareOptions(BaseModel):
     """What is compared."""
 
@@ -36,11 +44,11 @@ class CompareOptions(BaseModel):
 
     before: Path = Field(
         description="folder of the earlier evaluation, or of a run",
-        json_schema_extra={"argument": True},
+        json_schema_extra={"argument": True, "missing": _TWO},
     )
     after: Path = Field(
         description="folder of the later evaluation, or of another run",
-        json_schema_extra={"argument": True},
+        json_schema_extra={"argument": True, "missing": _TWO},
     )
     gate: CheckSettings = Field(default_factory=CheckSettings)
 
@@ -58,6 +66,7 @@ def run_compare(options: CompareOptions) -> None:
     if kinds == ["run", "run"]:
         _compare_runs(options)
         return
+    _require_evaluations(folders, kinds)
     found = [Comparison.load(folder) for folder in folders]
     before, after = found
     gate = gate_of(as_gate_settings(options.gate), before)
@@ -66,6 +75,23 @@ def run_compare(options: CompareOptions) -> None:
         shown = [str(folder) for folder in folders]
         show_command("See both side by side in a browser with:", "report", shown)
     leave(result)
+
+
+def _require_evaluations(folders: Sequence[Path], kinds: Sequence[str | None]) -> None:
+    """Refuse folders of other work; what is no folder of work is refused where it is read.
+
+    Raises:
+        DemurError: one of them holds other work than an evaluation.
+    """
+    for folder, kind in zip(folders, kinds, strict=True):
+        if kind is None or kind == "evaluation":
+            continue
+        fix = "give two evaluations, or two runs"
+        if kind == "run":
+            again = command_line("evaluate", ["--prompt", str(folder)])
+            fix += f", or measure this one in an evaluation with `{again}`"
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise DemurError(f"{folder} is the folder of {article} {kind}: {fix}.")
 
 
 def _compare_runs(options: CompareOptions) -> None:

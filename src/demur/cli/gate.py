@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.text import Text
 
-from demur.cli.screen import new_table, one_line, printable, short_name, with_notes
+from demur.cli.screen import new_table, one_line, printable, short_name, show_line, with_notes
 from demur.cli.tables import RIGHT, WRONG, name_text
 from demur.gate.settings import GateSettings
 from demur.records import NO_PROMPT, transcript_of
@@ -38,6 +39,7 @@ FAILED = 1
 
 _STYLES = {"passed": "green", "failed": "red", "undecided": "yellow"}
 _LONGEST_QUERY = 100
+_LONGEST_TITLE = 80  # columns
 
 
 def gate_of(settings: GateSettings, baseline: Comparison | None = None) -> Gate:
@@ -150,7 +152,7 @@ def print_checks(console: Console, result: GateResult) -> None:
         line = Text(one.status.ljust(width), style=_STYLES[one.status])
         line.append(f"  {printable(one.name)}: ", style="bold")
         line.append(f"{printable(one.about)}: {printable(one.found)}", style="default")
-        console.print(line, soft_wrap=True)
+        show_line(line, console, width + 2)
     style = "green" if result.passed else "red"
     console.print(Text(printable(result.sentence), style=f"bold {style}"))
     _print_next(console, [one for one in _closing(result) if one.advice])
@@ -163,7 +165,7 @@ def _print_next(console: Console, checks: Sequence[Check]) -> None:
         console.print("Next:")
     for advice, one in found.items():
         opening = "Next: " if len(found) == 1 else f"  {printable(one.name)}: "
-        console.print(Text(f"{opening}{printable(advice)}"), soft_wrap=len(found) > 1)
+        show_line(Text(f"{opening}{printable(advice)}"), console, 4 if len(found) > 1 else 0)
 
 
 def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> None:
@@ -185,8 +187,7 @@ def print_changes(console: Console, changes: EvaluationChanges, listed: int) -> 
     for remark in changes.remarks:
         console.print(Text(printable(remark)))
     for one in changes.prompts:
-        told = f"No query changed, of {one.queries}." if one.is_same else one.verdict.sentence
-        console.print(Text(f"{_pair(one)}: {printable(told)}"))
+        console.print(Text(f"{_pair(one)}: {printable(one.sentence)}"))
 
 
 def _closing(result: GateResult) -> list[Check]:
@@ -195,8 +196,8 @@ def _closing(result: GateResult) -> list[Check]:
 
 
 def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
-    before, after = (short_name(name, 24) for name in changes.names)
-    table = new_table(f"{_pair(one)}: {after} compared with {before}")
+    title, names = _compared(_pair(one), changes.names)
+    table = new_table(title)
     table.add_column("queries", overflow="fold")
     for name in ("before", "after", "points", "p"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -209,6 +210,7 @@ def _table(one: PromptChange, changes: EvaluationChanges) -> Group:
     return with_notes(
         table,
         [
+            *names,
             "refused, unless it says otherwise; p of the paired test, adjusted for all tests of "
             "this prompt (Holm)",
             changes.judged,
@@ -225,8 +227,8 @@ def costs_table(names: tuple[str, str], costs: Sequence[CostChange]) -> Group:
     """
     from demur.gate.costs import APART
 
-    before, after = (short_name(name, 24) for name in names)
-    table = new_table(f"Cost on harmless queries: {after} compared with {before}")
+    title, where = _compared("Cost on harmless queries", names)
+    table = new_table(title)
     table.add_column("", overflow="fold")
     for name in ("before", "after"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -240,7 +242,16 @@ def costs_table(names: tuple[str, str], costs: Sequence[CostChange]) -> Group:
         style = "" if one.is_worse is None else WRONG if one.is_worse else RIGHT
         table.add_row(one.figure, one.before, one.after, Text(one.told, style=style))
         shown = title
-    return with_notes(table, [f"in brackets: 95 % intervals; {APART}"])
+    return with_notes(table, [*where, f"in brackets: 95 % intervals; {APART}"])
+
+
+def _compared(what: str, names: tuple[str, str]) -> tuple[str, list[str]]:
+    """The title of a table of two folders, and notes with their names where they are too long."""
+    before, after = names
+    title = f"{what}: {after} compared with {before}"
+    if cell_len(title) <= _LONGEST_TITLE:
+        return title, []
+    return f"{what}, before and after", [f"before: {before}", f"after: {after}"]
 
 
 def _style(group: GroupChange) -> str:
@@ -258,7 +269,7 @@ def _print_queries(console: Console, group: GroupChange, listed: int) -> None:
         head = f"{short_name(group.title)}: {len(found)} of {group.before.queries} {words}"
         console.print(Text(head, style="bold"))
         for one in found[:listed]:
-            console.print(Text(f"  {_query(one)}"), soft_wrap=True)
+            show_line(Text(f"  {_query(one)}"), console, 4)
         if len(found) > listed:
             console.print(f"  {len(found) - listed} more (--listed)")
 

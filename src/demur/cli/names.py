@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, JustifyMethod, OverflowMethod, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    JustifyMethod,
+    OverflowMethod,
+    RenderableType,
+    RenderResult,
+)
 from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
@@ -69,7 +76,20 @@ class NameText(Text):
 
 
 class NamesTable(Table):
-    """A table whose cells and headings break names between their parts."""
+    """A table whose cells and headings break names between their parts.
+
+    Its title may be wider than the table is.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The title over the whole width of the terminal, and the table."""
+        title, self.title = self.title, None
+        try:
+            if title is not None:
+                yield NameText.of(Text(str(title), style="table.title"))
+            yield from super().__rich_console__(console, options)
+        finally:
+            self.title = title
 
     def add_column(self, header: RenderableType = "", *options: Any, **named: Any) -> None:
         """Add a column; see `rich.table.Table.add_column`."""

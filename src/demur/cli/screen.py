@@ -57,6 +57,22 @@ def with_notes(table: Table, notes: Sequence[str]) -> Group:
     return Group(table, *(Text(printable(note), style="dim") for note in notes if note), "")
 
 
+def show_line(text: Text, console: Console = console, indent: int = 2) -> None:
+    """Print a text in one line; on a terminal that is narrower in several, the others indented.
+
+    Args:
+        text: the text.
+        console: where to print.
+        indent: columns that further lines are indented by.
+    """
+    if not console.is_terminal:  # a line of a log is found again as a whole
+        console.print(text, soft_wrap=True)
+        return
+    for place, line in enumerate(text.wrap(console, console.width - indent)):
+        line.rstrip()
+        console.print(Text(" " * indent if place else "").append_text(line), soft_wrap=True)
+
+
 def show_path(text: str, path: Path) -> None:
     """Print a line of text and a path below it."""
     console.print(text)

@@ -190,6 +190,15 @@ class PromptChange:
         return not any(one.more or one.fewer for one in self.groups)
 
     @property
+    def sentence(self) -> str:
+        """What came of it, in one sentence."""
+        if not self.is_same:
+            return self.verdict.sentence
+        if self.queries == 1:
+            return "The query did not change."
+        return f"None of the {self.queries} queries changed."
+
+    @property
     def verdict(self) -> Verdict:
         """Whether it got better, in one sentence."""
         after = self.after if self.after != BEFORE else f"{self.after} (now)"

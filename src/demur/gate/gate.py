@@ -215,7 +215,8 @@ class Gate:
             changes = compare_evaluations(
                 self.baseline,
                 comparison,
-                candidate=candidate,
+                # A gate decides about its candidate, and a mere comparison shows what was in both.
+                candidate=candidate if settings.fail_if_worse else settings.candidate,
                 baseline_prompt=settings.baseline_prompt,
                 unread=settings.unread,
             )

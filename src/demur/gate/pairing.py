@@ -66,7 +66,7 @@ class EvaluationChanges:
         lines = [*self.remarks]
         for one in self.prompts:
             lines += [str(group) for group in one.groups]
-            lines += [str(one.verdict)]
+            lines += [one.sentence if one.is_same else str(one.verdict)]
         lines += map(str, self.costs)
         return "\n".join(lines)
 
@@ -80,7 +80,7 @@ class EvaluationChanges:
             for one in self.prompts
             for group in one.groups
         ]
-        verdicts = [f"{one.after}: {one.verdict.sentence}" for one in self.prompts]
+        verdicts = [f"{one.after}: {one.sentence}" for one in self.prompts]
         return html_table(rows, [*self.remarks, *map(str, self.costs)], above=verdicts)
 
 
@@ -96,14 +96,17 @@ def compare_evaluations(
 
     The two are never pooled, whatever their prompts are called: each prompt of the evaluation after
     is compared with that of the same name before, or with the same prompt under another name. If
-    the candidate has neither, it is compared with the last prompt before. For each set, label and
-    measure the paired sign-flip permutation test says whether a difference is more than chance. Its
-    p-values are adjusted after Holm over all tests of a pair of prompts.
+    the last prompt after has neither, it is taken for a new form of the last prompt before that is
+    not there after; where all of them are, it is compared only if `candidate` or `baseline_prompt`
+    is given, with the last prompt before. For each set, label and measure the paired sign-flip
+    permutation test says whether a difference is more than chance. Its p-values are adjusted after
+    Holm over all tests of a pair of prompts.
 
     Args:
         before: the earlier evaluation, or its folder.
         after: the later evaluation, or its folder.
-        candidate: prompt after that must be compared; by default the last one.
+        candidate: prompt after that must be compared, if need be with another one; by default the
+            last one, where there is one to compare it with.
         baseline_prompt: prompt before that the candidate is compared with.
         unread: what becomes of responses without an answer or a verdict: `count` takes each for
             the wrong one, `leave-out` leaves it out.
@@ -134,7 +137,7 @@ def compare_evaluations(
             "prompts: compare evaluations of the same queries."
         )
     remarks = [*differences(first, second), *_prompt_remarks(first, second, pairs)]
-    remarks += pairing.remarks(pairs)
+    remarks += [*_alone(_prompts(new), pairs), *pairing.remarks(pairs)]
     costs = cost_changes(old.costs, new.costs, pairs, renamed)
     return EvaluationChanges(old.folder, new.folder, found, tuple(remarks), costs, new.judged)
 
@@ -146,6 +149,12 @@ def pair_prompts(
     baseline_prompt: str | None = None,
 ) -> list[tuple[str, str]]:
     """Which prompt of one evaluation is compared with which of another.
+
+    Args:
+        before: the earlier evaluation.
+        after: the later evaluation.
+        candidate: as for `compare_evaluations`.
+        baseline_prompt: likewise.
 
     Returns:
         Names before and after.
@@ -162,14 +171,14 @@ def pair_prompts(
     require_prompt(before, baseline_prompt, "evaluation before")
     chosen = candidate or list(new)[-1]
     contents = {content: name for name, content in old.items() if content is not None}
-    pairs: list[tuple[str, str]] = []
-    for name, content in new.items():
-        known = name if name in old else contents.get(content or "")
-        if name == chosen:
-            known = baseline_prompt or known or list(old)[-1]
-        if known is not None:
-            pairs.append((known, name))
-    return pairs
+    known = {
+        name: name if name in old else contents.get(content or "") for name, content in new.items()
+    }
+    if baseline_prompt is not None or known[chosen] is None:
+        gone = [name for name in old if name not in known.values()]
+        last = gone or (list(old) if candidate is not None else [])
+        known[chosen] = baseline_prompt or (last[-1] if last else None)
+    return [(earlier, name) for name, earlier in known.items() if earlier is not None]
 
 
 def require_prompt(comparison: Comparison, name: str | None, what: str) -> None:
@@ -220,13 +229,26 @@ def _prompt_remarks(
         same = (first.text, first.trained) == (second.text, second.trained)
         changed = first.fingerprint != second.fingerprint
         if changed and (not same or first.system_prompt == second.system_prompt):
-            named = (
-                f"The prompt {new} is" if old == new else f"The prompt {new} replaces {old}: it is"
+            found.append(
+                f"The prompt {new} is not the one that was measured before."
+                if old == new
+                else f"The prompt {new} was not measured before: it is compared with {old}."
             )
-            found.append(f"{named} not the one that was measured before.")
         elif old != new:
             found.append(f"The prompt {new} was called {old} before.")
     return found
+
+
+def _alone(names: Iterable[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Which prompts after are compared with none, and what to do about it."""
+    compared = {new for _, new in pairs}
+    alone = [name for name in names if name not in compared]
+    if not alone:
+        return []
+    told = f"The prompt {alone[0]} was" if len(alone) == 1 else f"{', '.join(alone)} were"
+    return [
+        f"{told} not measured before: --candidate and --baseline-prompt choose what to compare."
+    ]
 
 
 @dataclass

@@ -57,10 +57,9 @@ def markdown_changes(changes: EvaluationChanges, listed: int) -> str:
     if changes.remarks:
         parts.append("\n".join(f"- {escaped(one)}" for one in changes.remarks))
     for one in changes.prompts:
+        parts.append(f"**{escaped(_pair(one))}.** {escaped(one.sentence)}")
         if one.is_same:
-            parts.append(f"**{escaped(_pair(one))}.** No query changed, of {one.queries}.")
             continue
-        parts.append(f"**{escaped(_pair(one))}.** {escaped(one.verdict.sentence)}")
         parts.append(_changes(one.groups))
         parts += [text for group in one.groups if (text := _queries(group, listed))]
     if changes.costs:

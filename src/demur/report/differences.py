@@ -73,8 +73,7 @@ def _between(before: object, after: object, first: str, second: str) -> SideBySi
 
 def _remarks(changes: EvaluationChanges) -> Iterator[str]:
     for one in changes.prompts:
-        same = f"no query changed, of {one.queries}."
-        yield f"{_pair(one)}: {same if one.is_same else one.verdict.sentence}"
+        yield f"{_pair(one)}: {one.sentence}"
     yield from changes.remarks
 
 

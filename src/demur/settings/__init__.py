@@ -6,7 +6,8 @@ A setting is written once, as a field of a pydantic model:
 - Its name is its option: `learning_rate` is `--learning-rate`. Names are unique in a command.
 - A nested model is a group of settings; the first line of its docstring is the group's title.
 - `json_schema_extra` may hold `argument` (True: the setting is positional) and `default` (a text
-  that describes a default of None or `()`, for example "all of them").
+  that describes a default of None or `()`, for example "all of them"), and `missing` (what to say
+  where a required setting is not given).
 - A `tuple[str, ...]` is an option that may be repeated.
 
 In TOML a setting is a key at the top or in the table of its group. Where a setting may be None, the

@@ -50,6 +50,7 @@ class Option:
             that depends on other settings; an empty text stands for None then.
         description: what the setting is; starts in lower case, without a final period.
         bounds: the range of a number in words, for example "1 or more"; else empty.
+        missing: what to say where a required one is not given; empty for what holds for all.
         has_limit: whether a number has a largest value; `limited` in `json_schema_extra` says that
             a validator knows it.
     """
@@ -69,6 +70,7 @@ class Option:
     description: str
     bounds: str
     has_limit: bool
+    missing: str = ""
 
     @property
     def flag(self) -> str:
@@ -195,6 +197,7 @@ def _option(
             for constraint in field.metadata
             for name in ("le", "lt")
         ),
+        missing=str(extra.get("missing", "")),
     )
 
 

@@ -53,7 +53,8 @@ def build(
         chosen[name] = _read(options[name], value, where, default)
     for option in options.values():
         if option.required and option.name not in chosen:
-            raise DemurError(f"{option.flag!r} is missing: give the {option.description}.")
+            told = f"{option.flag!r} is missing: give the {option.description}"
+            raise DemurError(f"{option.missing or told}.")
     try:
         return model.model_validate(_nested(model, chosen))
     except ValidationError as error:
