@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -244,6 +245,25 @@ def test_the_plan_counts_what_is_left_and_writes_nothing(written: Path, tmp_path
     assert plan.cost.responses == 2 * (3 + 2) * 20 * 2 + 2 * (2 + 2) * 20 * 4
     assert plan.cost.tokens == 4 * plan.cost.responses
     assert plan.cost.trained == 4 * 2 * 24
+
+
+def test_the_plan_shows_names_and_numbers_whole_at_80_columns(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = FILE.format(folder=written.parent).replace("samples = 2", "samples = 9000")
+    text = text.replace("samples = 4", "samples = 9999")
+    text = text.replace("[methods.steep]", '[methods."openings mined once"]')
+    file = tmp_path / "wide.toml"
+    file.write_text(
+        text.replace("[methods.dro]", '[methods."no penalty on answers"]\nmethod = "dro"')
+    )
+    shown = done(demur("study", file, "--output", tmp_path / "none", "--plan"))
+    assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith("/"))
+    assert re.search(r"^ cells +done +responses +trained +time left $", shown, re.MULTILINE)
+    for name in ("no penalty on answers", "openings mined once"):
+        for kind in ("runs", "evaluations"):
+            assert re.search(rf"^   {kind}, {name} +0 of \d+ +[\d,]+ ", shown, re.MULTILINE)
 
 
 def test_the_plan_of_a_finished_study_knows_its_times(written: Path, finished: Path) -> None:

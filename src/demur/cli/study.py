@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from demur.cli.command import Command
@@ -22,6 +23,7 @@ from demur.cli.screen import (
     with_notes,
 )
 from demur.cli.stages import TerminalProgress, duration
+from demur.cli.tables import name_text
 from demur.errors import DemurError
 from demur.files import require_replaceable
 
@@ -193,7 +195,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     """Print the cells by model, kind and method, with what they cost."""
     cells, total = plan.record.cells, plan.cost
     table = new_table(f"{short_name(plan.record.name)}: {len(cells)} cells")
-    table.add_column("cells", no_wrap=True)
+    table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
+    table.add_column("cells", overflow="fold")
     for name in ("done", "responses", "trained", "time left"):
         table.add_column(name, justify="right", no_wrap=True)
     model = ""
@@ -202,7 +205,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
             model = one.model
             table.add_row(Text(short_name(model, 32), style="bold"))
         table.add_row(
-            Text(f"  {one.kind}s, {short_name(one.method, 16)}"),
+            Padding(name_text(f"{one.kind}s, {one.method}", 60), (0, 0, 0, 2)),
             f"{one.done} of {one.cells}",
             *(f"{one.cost.responses:,}", f"{one.cost.trained:,}"),
             "not known" if one.seconds is None else duration(one.seconds),
