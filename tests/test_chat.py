@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -115,14 +116,18 @@ def test_a_prompt_of_another_width_is_refused(llama: ChatModel) -> None:
 
 
 def talk(
-    model: ChatModel, lines: str, monkeypatch: pytest.MonkeyPatch, *prompts: SafetyPrompt | None
+    model: ChatModel,
+    lines: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *prompts: SafetyPrompt | None,
+    width: int = 100,
 ) -> str:
     """What a chat shows when these lines come through a pipe."""
     out = io.StringIO()
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     chosen = prompts or (None,)
     dialogue = Dialogue(model, Condition(chosen[0]), SHORT)
-    Talk(dialogue, chosen, Console(file=out, width=100)).run()
+    Talk(dialogue, chosen, Console(file=out, width=width)).run()
     return out.getvalue()
 
 
@@ -136,6 +141,24 @@ def test_compare_answers_under_each_prompt(
         assert answer.split()[0] in shown
     assert "none" in shown
     assert "mine" in shown
+
+
+def test_names_stand_above_answers_in_a_narrow_terminal(
+    llama: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, name = trained(llama), "qwen2.5-coder-0.5b-my-prompt.txt-quick"
+    prompts = (None, SafetyPrompt("other.txt", "w5 w6"), SafetyPrompt(name, None, mine.embeddings))
+    answers = [
+        "".join(Dialogue(llama, Condition(one), SHORT).ask("w10 w11")).split() for one in prompts
+    ]
+    shown = talk(llama, "/compare w10 w11\n", monkeypatch, *prompts, width=80)
+    blocks = [block.splitlines() for block in shown.strip().split("\n\n")]
+    assert blocks[0] == ["w10 w11"]
+    assert [block[0].rstrip() for block in blocks[1:]] == ["none", "other.txt", name]
+    assert [" ".join(block[1:]).split() for block in blocks[1:]] == answers
+    assert name in talk(llama, "/compare w10 w11\n", monkeypatch, *prompts, width=160)
+    told = talk(llama, "/help\n", monkeypatch)
+    assert all(len(line) <= 80 for line in told.splitlines())
 
 
 def test_commands_switch_and_clear(llama: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +208,8 @@ def test_prompts_of_one_name_are_told_apart(
     lines = [line.strip() for line in shown.splitlines()]
     assert lines[:3] == ["* mine", "mine (2)", "none (2)"]
     assert lines[4:7] == ["mine", "* mine (2)", "none (2)"]
-    rows = [line.partition("│")[0].strip() for line in lines[8:] if "│" in line]
-    assert [name for name in rows if name] == ["none", "mine", "mine (2)", "none (2)"]
+    above = [after for line, after in pairwise(lines[7:]) if not line]
+    assert above == ["none", "mine", "mine (2)", "none (2)"]
     shown = talk(llama, "/prompt none\nw10 w11\n", monkeypatch, *prompts)
     bare = "".join(Dialogue(llama, Condition(), SHORT).ask("w10 w11"))
     assert bare.split()[0] in shown.splitlines()[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 
@@ -29,14 +30,22 @@ from demur.records import NO_PROMPT
 NARROWEST = 28
 """Columns that an answer needs to stand beside others; with fewer they stand below each other."""
 
-HELP = f"""\
-/prompt            list the prompts; a star marks the current one
-/prompt NAME       switch: none, run, a file, a folder, org/name on the hub, or one of
-                   {BUILT_IN_PROMPTS}
-/compare           answer the last question under each prompt, side by side
-/compare QUESTION  the same for another question, which does not join the conversation
-/clear             forget the conversation
-/exit              leave, as Ctrl-D does; Ctrl-C stops an answer"""
+_COMMANDS = (
+    ("/prompt", "list the prompts; a star marks the current one"),
+    (
+        "/prompt NAME",
+        "switch: none, run (the first trained prompt that was given), a file, a folder, org/name "
+        f"on the hub, or one of {BUILT_IN_PROMPTS}",
+    ),
+    ("/compare", "answer the last question under each prompt, and under none"),
+    ("/compare QUESTION", "the same for another question, which does not join the conversation"),
+    ("/clear", "forget the conversation"),
+    ("/exit", "leave, as Ctrl-D does; Ctrl-C stops an answer"),
+)
+HELP = "\n".join(
+    textwrap.fill(about, 80, initial_indent=name.ljust(19), subsequent_indent=" " * 19)
+    for name, about in _COMMANDS
+)
 
 
 class Talk:
@@ -194,18 +203,15 @@ class Talk:
 
     def _show(self, query: str, answers: dict[str, str]) -> None:
         self.console.print(Text(printable(query), style="italic"))
-        beside = self.console.width >= NARROWEST * len(answers)
-        table = Table(show_edge=False, pad_edge=False, expand=True, show_lines=not beside)
-        if beside:
-            for name in answers:
-                table.add_column(Text(printable(name), style="bold"), ratio=1, overflow="fold")
-            table.add_row(*(Text(printable(answer)) for answer in answers.values()))
-        else:
-            table.show_header = False
-            table.add_column(overflow="fold")
-            table.add_column(overflow="fold")
+        if self.console.width < NARROWEST * len(answers):
             for name, answer in answers.items():
-                table.add_row(Text(printable(name), style="bold"), Text(printable(answer)))
+                self.console.print(Text(f"\n{printable(name)}", style="bold"))
+                self.console.print(Text(printable(answer)))
+            return
+        table = Table(show_edge=False, pad_edge=False, expand=True)
+        for name in answers:
+            table.add_column(Text(printable(name), style="bold"), ratio=1, overflow="fold")
+        table.add_row(*(Text(printable(answer)) for answer in answers.values()))
         self.console.print(table)
 
     def _clear(self, _: str) -> None:
