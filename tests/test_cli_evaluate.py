@@ -51,8 +51,8 @@ def test_evaluate_prints_one_table_and_show_prints_it_again(
     assert out.count("basic.txt to plain") == 2
     (folder,) = Path("demur-evaluations").iterdir()
     assert folder.name == "tiny-q.txt-held-out"
-    assert "1 of 7  Measuring on q.txt: none: begins" in err
-    assert "6 of 7  Measuring on held-out: plain: done in" in err
+    assert "1 of 7  Asking q.txt: none: begins" in err
+    assert "6 of 7  Asking held-out: plain: done in" in err
     assert "7 of 7  Measuring the cost: plain: done in" in err
     assert done(demur("show", folder)) == out
     again = demur(*arguments)

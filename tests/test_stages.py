@@ -44,7 +44,7 @@ def test_stages_that_are_left_out_keep_their_place() -> None:
     assert StagePlan().number("Training") == ""
 
 
-def shown(clock: Clock, title: str = "Measuring on held-out queries: my-prompt.txt") -> ShownStage:
+def shown(clock: Clock, title: str = "Held-out queries: my-prompt.txt") -> ShownStage:
     return ShownStage("3 of 7", title, 400, "responses", clock)
 
 
@@ -57,13 +57,38 @@ def test_numbers_and_the_clock_stay_whole_and_the_title_is_cut_first(width: int)
     stage.advance(100)
     line = stage.line(width).plain
     assert len(line) <= width
-    assert line.startswith("3 of 7  Measurin")
+    assert line.startswith("3 of 7  Held" if width == 60 else "3 of 7  Held-out queries: my-")
     assert "100/400 responses  about 2:30 left" in line
-    assert ("my-prompt.txt" in line) == (width == 120)
+    assert ("my-prompt.txt" in line) == (width >= 80)
     assert ("━" in line) == (width == 120)
-    assert ("loss 0.312" in line) == (width >= 80)
+    assert ("loss 0.312" in line) == (width == 120)
+    stage.advance(300)
     stage.ended = True
-    assert "100/400 responses  took 0:50" in stage.line(width).plain
+    assert "400/400 responses  took 0:50" in stage.line(width).plain
+
+
+def test_only_the_name_is_cut_where_that_is_enough() -> None:
+    long = "qwen2.5-coder-0.5b-my-prompt.txt-quick"
+    line = shown(Clock(), f"Asking refuse.txt: {long}").line(80).plain
+    assert re.search(r"Asking refuse\.txt: qwen2\.5-\S*\.\.\.\S+  0/400", line)
+    line = shown(Clock(), f"Asking {'a-set-of-many-words-' * 3}.txt: {long}").line(80).plain
+    assert re.search(r"Asking a-s\S*\.\.\.\S*\.txt: qwen\.\.\.ick  0/400", line)
+
+
+def test_the_clock_says_what_it_counts_where_that_is_a_part_of_the_work() -> None:
+    clock, out = Clock(), io.StringIO()
+    stage = ShownStage("3 of 7", "Training: from epoch 2 on", 20, "steps", clock)
+    stage.advance(5)  # the epoch before
+    clock.now += 209
+    stage.advance(5)
+    stage.ended = True
+    assert stage.line(80).plain.endswith("10/20 steps  5 took 3:29")
+    progress = TerminalProgress(Console(file=out, width=80), clock)
+    with progress.stage("Training: from epoch 2 on", 20, "steps") as logged:
+        logged.advance(5)
+        clock.now += 209
+        logged.advance(5)
+    assert out.getvalue().splitlines()[-1].endswith("on: 5 steps done in 3:29")
 
 
 def test_wide_characters_and_controls_do_not_break_the_line() -> None:

@@ -374,13 +374,13 @@ def test_the_training_is_one_stage_until_the_method_has_one(
 ) -> None:
     progress = Watching()
     trained(model, Recording(), tmp_path / "plain", progress=progress, epochs=4)
-    assert progress.stages == [("Training the prompt", 1.0)]
+    assert progress.stages == [("Training", 1.0)]
     progress = Watching()
     trained(model, Busy(), tmp_path / "busy", progress=progress, epochs=4)
     assert progress.stages == [
-        ("Training the prompt", 0.5),
+        ("Training", 0.5),
         ("Own work", 1.0),
-        ("Training the prompt: from epoch 3 on", 1.0),
+        ("Training: from epoch 3 on", 1.0),
     ]
 
 

@@ -40,7 +40,7 @@ class Progress(Protocol):
         """Begin a stage, which ends with the `with` block.
 
         Args:
-            description: what is being done, for example `Training the prompt`.
+            description: what is being done, for example `Training`.
             total: number of units to do.
             unit: name of a unit, for example `queries` or `bytes`.
         """

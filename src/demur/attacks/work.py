@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 ATTACKS = Path("demur-attacks")
 _MOST_NAME = 120
-_MEASURING_SUFFIXES = f"Measuring on {GCG}"
+_MEASURING_SUFFIXES = f"Asking {GCG}"
 
 
 def carry_out(

@@ -83,7 +83,7 @@ def hub_snapshot(
         revision = model.name.revision
         path = folder = Path()
         total = sum(sizes[file] for file in (*texts, *weights))
-        title = f"Downloading {model} from the model hub"
+        title = f"Downloading {model}"
         with progress.stage(title, total, "bytes") as stage:
             for file in (*texts, *weights):
                 is_first = texts and file == weights[0]

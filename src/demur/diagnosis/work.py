@@ -51,7 +51,7 @@ from demur.records import (
 )
 from demur.settings import build
 
-_READING = "Reading the anchor queries"
+_READING = "Reading queries"
 _COMPUTING, _DRAWING = "Computing the numbers", "Drawing the figures"
 _MOST_NAME = 80
 

@@ -31,7 +31,7 @@ from demur.progress import Progress, Stage
 from demur.prompts import Condition, SafetyPrompt
 from demur.records import Measurement, Queries
 
-TRAINING = "Training the prompt"
+TRAINING = "Training"
 MOST_KEPT = 6
 """Epochs whose representations are kept."""
 

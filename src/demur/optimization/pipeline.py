@@ -54,8 +54,8 @@ if TYPE_CHECKING:
 RUNS = Path("demur-runs")
 DIAGNOSES = Path("demur-diagnoses")
 OPTIMIZED = "optimized"
-MEASURING = "Measuring on held-out queries"
-MEASURING_THIRD = "Measuring in the third turn"
+MEASURING = "Held-out queries"
+MEASURING_THIRD = "Third turn"
 
 _MOST_OF_NAME = 60
 

@@ -191,7 +191,7 @@ class ModelTask(QuestionTask):
     @property
     def description(self) -> str:
         """What the stage is called."""
-        return f"{self.action or f'Measuring on {self.set}'}: {self.question.name}"
+        return f"{self.action or f'Asking {self.set}'}: {self.question.name}"
 
     def batches(
         self, start: int, most: int | None, settled: Settled | None, stage: Stage

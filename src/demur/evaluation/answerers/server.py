@@ -238,7 +238,7 @@ class ServerTask(QuestionTask):
     @property
     def description(self) -> str:
         """What the stage is called."""
-        return f"Asking about {self.set}: {self.question.name}"
+        return f"Asking {self.set}: {self.question.name}"
 
     def batches(
         self, start: int, most: int | None, settled: Settled | None, stage: Stage

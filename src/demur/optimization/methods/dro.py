@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LEAST_OF_EACH = 10
 """How many readings must lean to refusing, and how many to complying, to fit a direction to."""
 
-_READING = "Reading the anchor queries"
+_READING = "Reading queries"
 
 
 class DROSettings(MethodSettings):

@@ -48,8 +48,8 @@ _LEAST_WEIGHT, _MOST_WEIGHT = 0.1, 20.0
 _LEAST_COVERAGE = 0.5
 """Share of the refusals seen from which the openings stand for them without a remark."""
 
-_MINING = "Sampling responses to find refusal openings"
-_ANSWERS = "Reading the answers without a prompt"
+_MINING = "Finding refusal openings"
+_ANSWERS = "Reading the model's answers"
 
 
 class LikelihoodSettings(MethodSettings):

@@ -78,7 +78,7 @@ class MeasureFunction(Protocol):
         Args:
             queries: N queries.
             condition: what stands before them.
-            description: what is being done, for people, for example `Reading the anchor queries`.
+            description: what is being done, for people, for example `Reading queries`.
             protocol: how responses are sampled; by default as the run's settings say.
             epoch: the epoch after which `condition` is the prompt so far; None for a prompt that
                 is not trained. The report shows such a measurement as a step of the training.

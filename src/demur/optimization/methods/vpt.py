@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LEAST = 1e-5
 """Smallest 1 - p whose logarithm is taken."""
 
-_SAMPLING = "Sampling responses to train on"
+_SAMPLING = "Sampling responses"
 
 _WEIGHED_FIVEFOLD = re.compile(r"llama-?2.*chat|code-?llama.*instruct", re.IGNORECASE)
 """Models whose undesirable tokens the paper weighs five times."""
