@@ -163,7 +163,7 @@ def test_wrong_is_at_least_once_only_where_there_are_several_responses(
     title = "wrong at least once" if samples > 1 else "wrong"
     (heading,) = re.findall(r"^   prompt .*", out, re.MULTILINE)
     assert heading.split()[-1] == ("once" if samples > 1 else "wrong")
-    assert str(comparison).splitlines()[0].rstrip().endswith(f"  {title}")
+    assert str(comparison).splitlines()[0].endswith(f"  {title}")
     assert f">{title}</th>" in comparison._repr_html_()
     assert re.search(f"<th[^>]*>{title}</th>", page)
     for text in (out, str(comparison), page):
