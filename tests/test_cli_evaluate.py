@@ -221,13 +221,13 @@ def test_an_endpoint_that_does_not_serve_ends_in_one_line(
 def test_an_endpoint_that_is_down_or_slow_ends_in_one_line(
     answers: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient = partial(EndpointSettings, timeout=0.05, retries=0)
+    impatient = partial(EndpointSettings, timeout=0.5, retries=0)
     monkeypatch.setattr("demur.judges.registry.EndpointSettings", impatient)
     with running_endpoint(lambda _: completion("safe")) as endpoint:
-        endpoint.delay = 0.5
+        endpoint.delay = 2.0
         judge = ["--harm-judge", "endpoint:some-judge", "--base-url", endpoint.url]
         if how == "slow":
-            assert "no answer within 0.05 s" in mistake(
+            assert "no answer within 0.5 s" in mistake(
                 demur("evaluate", "--responses", answers, *judge)
             )
     if how == "down":
