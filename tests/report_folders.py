@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -13,7 +14,7 @@ from demur import Run, SafetyPrompt, write_report
 from demur.chat.settings import WorkLoadSettings
 from demur.evaluation.answerers.files import ResponseFiles
 from demur.evaluation.comparison import compare
-from demur.evaluation.costs import Cost
+from demur.evaluation.costs import AnswerLength, Cost
 from demur.evaluation.evaluate import evaluate
 from demur.evaluation.record import JudgeRecord
 from demur.optimization.checkpoints import Epoch, OptimizerState
@@ -88,7 +89,7 @@ def _measurement(
                 condition=condition.fingerprint,
                 set=queries.name,
                 label=queries.labels[row],
-                category=None,
+                category=queries.categories[row],
                 query=queries.texts[row],
                 response=f"answer {row} of {condition.name} {HOSTILE[row % len(HOSTILE)]}",
                 refused=row < refusing * COUNT or row == COUNT,
@@ -110,10 +111,19 @@ def store(folder: Path, measurements: Sequence[Measurement]) -> None:
         stored.finish()
 
 
-def _record(held_out: Queries, anchors: Queries, basic: ConditionRecord, named: str) -> RunRecord:
+def _record(
+    held_out: Queries,
+    anchors: Queries,
+    basic: ConditionRecord,
+    named: str,
+    harmless_sets: tuple[str, ...],
+) -> RunRecord:
     method = get_method("dro")
     settings = OptimizeSettings.from_preset("standard", "dro", epochs=2, basic_prompt=basic.name)
-    settings = settings.model_copy(update={"method": named})
+    queries = settings.queries
+    if harmless_sets:
+        queries = queries.model_copy(update={"held_out_harmless": harmless_sets})
+    settings = settings.model_copy(update={"method": named, "queries": queries})
     return RunRecord(
         model=MODEL,
         load=WorkLoadSettings(model=MODEL.name, dtype="float32"),
@@ -140,6 +150,7 @@ def finished_run(
     basic: str = BASIC,
     system: str | None = HOSTILE[1],
     method: str = "dro",
+    harmless_sets: tuple[str, ...] = (),
 ) -> Path:
     """A run whose queries, responses and names try to be markup.
 
@@ -148,6 +159,8 @@ def finished_run(
         basic: name of the basic prompt.
         system: application's own system text.
         method: method that the settings name.
+        harmless_sets: sets that the harmless held-out queries come from, taken in turn; by default
+            the one set that the harmful ones come from.
     """
     start = SafetyPrompt(basic, "Be careful.")
     trained = SafetyPrompt(
@@ -157,6 +170,13 @@ def finished_run(
     conditions = [one.record(name) for one, name in zip(given, distinct_names(given), strict=True)]
     during = Condition(SafetyPrompt("e", "e", torch.ones(2, WIDTH)), system).record("epoch 1")
     held_out, anchors = _queries("held-out", HOSTILE[0]), _queries("anchors", HOSTILE[1])
+    if harmless_sets:
+        turns = [harmless_sets[row % len(harmless_sets)] for row in range(COUNT)]
+        held_out = replace(
+            held_out,
+            name=f"held-out and {'+'.join(harmless_sets)}",
+            categories=(*("a category",) * COUNT, *turns),
+        )
     measured = [
         _measurement(condition, held_out, refusing, seed)
         for seed, (condition, refusing) in enumerate(zip(conditions, (0.3, 0.5, 0.9), strict=True))
@@ -168,10 +188,13 @@ def finished_run(
     ]
     changed = [row < 3 for row in range(COUNT)]
     costs = [
-        Cost.of(one.name, one.fingerprint, "held-out", [0.25] * COUNT, changed)
+        replace(
+            Cost.of(one.name, one.fingerprint, held_out.name, [0.25] * COUNT, changed),
+            length=AnswerLength(COUNT, 16.0, COUNT, 3),
+        )
         for one in conditions
     ]
-    record = _record(held_out, anchors, conditions[1], method)
+    record = _record(held_out, anchors, conditions[1], method, harmless_sets)
     folder = WorkFolder.start(path, record, KIND)
     store(path, [*measured, *readings])
     figures = compare(measured, costs).figures

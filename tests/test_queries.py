@@ -18,7 +18,15 @@ from typing import Any
 import pytest
 
 from demur.errors import DemurError
-from demur.queries import BUILT_IN, Label, QuerySet, as_query_set, load_query_set, require
+from demur.queries import (
+    BUILT_IN,
+    Label,
+    QuerySet,
+    as_query_set,
+    load_query_set,
+    queries_in_words,
+    require,
+)
 from demur.records import text_of
 from tests.command_line import demur, done, mistake
 from tests.tiny import save_tiny_model
@@ -427,3 +435,29 @@ def test_a_query_of_both_labels_is_named(
     )
     Path("h.txt").write_text("\n".join([*queries[:1], *(f"w2 w{row} ?" for row in range(20))]))
     assert "harmless ones: give each query one label." in mistake(demur(*arguments, "h.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "words"),
+    [
+        ("test", "harmful", "harmful queries of the test set"),
+        (
+            "test:borderline+test:ordinary",
+            "harmless",
+            "borderline and ordinary queries of the test set",
+        ),
+        ("held-out, third turn", "harmful", "harmful queries of the held-out set, third turn"),
+        ("test:ordinary, third turn, with tools", None, None),
+        ("mine.txt", None, "queries of mine.txt"),
+        ("salt+pepper.txt", "harmless", "harmless queries of salt+pepper.txt"),
+        ("test+xstest+mine.txt", "harmful", "harmful queries of the test set, xstest and mine.txt"),
+        (
+            "training:ordinary+mine.txt",
+            "harmless",
+            "harmless queries of mine.txt, and ordinary queries of the training set",
+        ),
+    ],
+)
+def test_the_queries_of_a_set_in_words(name: str, label: Label | None, words: str | None) -> None:
+    expected = words or "ordinary queries of the test set, third turn, with tools"
+    assert queries_in_words(name, label) == expected

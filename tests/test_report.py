@@ -96,13 +96,20 @@ def test_what_a_run_shows(run: Path) -> None:
         "20 harmless queries instead of 1; the likeliest first word changed for 3 of 20 harmless "
         "queries."
     ) in words
-    assert f"Next: demur export {run} my-safe-model" in words
+    evaluating = f"demur evaluate 'tiny <b>model' --prompt=none --prompt={run}"
+    assert "What to do next Talk to the model under this prompt" in words
+    assert f"demur chat --prompt={run} --prompt=none" in words
+    assert f"{evaluating} --harmful=refuse.txt --harmless=answer.txt" in words
+    assert f"demur export {run} my-safe-model" in words
+    assert "Held-out queries: nothing but this measurement reads them." in words
+    assert "Training queries: the prompt was trained on them." in words
     assert "95 % intervals. Judge: paper, 16 tokens. KL 0.25 nats: the likeliest first" in words
     assert 'class="verdict better"' in write_report([run]).read_text(encoding="utf-8")
     assert (
         f"demur optimize 'tiny <b>model' --dtype float32 --basic-prompt '{BASIC}' "
         "--method dro --epochs 2" in words
     )
+    assert "Answers to harmless queries of the held-out set" in page.words
     assert "version of demur" in words
     for title in ("refusal loss", "harmfulness loss", "loss outside the components"):
         assert title in words
@@ -110,7 +117,9 @@ def test_what_a_run_shows(run: Path) -> None:
         "falls as harmful queries move along the refusal direction" in words
     )  # the method's words
     views = page.data[0]["views"]
-    assert [view["title"] for view in views] == ["Held-out queries", "Anchor queries", "Training"]
+    titles = ["Held-out queries", "Training queries", "Epoch by epoch"]
+    assert [view["title"] for view in views] == titles
+    assert page.data[0]["compared"] == [1, 2]
     assert [one["name"] for one in views[0]["series"]] == ["none", BASIC, "optimized"]
     assert views[0]["arrows"] == [[0, 1, True], [1, 2, False]]
     assert [one["name"] for one in views[2]["series"]] == [BASIC, "after epoch 1", "during epoch 2"]
@@ -123,7 +132,10 @@ def test_a_report_of_an_evaluation(tmp_path: Path) -> None:
     page = read(finished_evaluation(tmp_path / "e") / "report.html")
     words = " ".join(page.words)
     assert "Responses, judged" in words
-    assert "Refused, by category" in words
+    for label in ("harmful", "harmless"):
+        assert f"Refused by category: {label} queries of responses" in page.words
+    assert f"demur compare {tmp_path / 'e'} later" in page.words
+    assert "Left out:" not in words  # there is no such column
     assert f"demur evaluate --responses {tmp_path / 'e.jsonl'}" in page.words
     assert len(page.data[0]["responses"]) == 60
     assert page.data[0]["views"] == []

@@ -52,7 +52,10 @@ def marks(page: Browser) -> int:
 
 def test_it_opens_and_fits_a_desk_and_a_phone(page: Browser) -> None:
     assert marks(page) == 3 * 2 * COUNT
-    assert page.find("#count").text == "200 responses, those whose verdict changes first"
+    assert page.find("#count").text == (
+        "200 responses (120 to held-out queries, 80 to training queries), those whose verdict "
+        "changes first"
+    )
     for width in (1280, 390):
         page.resize(width)
         assert page.run("return document.documentElement.scrollWidth") <= width
@@ -71,6 +74,7 @@ def test_the_chart_shows_the_rates_and_no_table_is_cut(page: Browser) -> None:
             dot = dots[place].rect
             found = (dot["x"] + dot["width"] / 2 - axis["x"]) / axis["width"]
             assert abs(100 * found - float(text.split()[0])) < 1.5
+        page.run("for (const one of document.querySelectorAll('details')) one.open = true")
         cut = "return [...document.querySelectorAll('.card .wide')].filter(one => "
         assert page.run(f"{cut} one.scrollWidth > one.clientWidth + 1).length") == 0
 
@@ -85,12 +89,12 @@ def test_toggles_hide_conditions_and_labels(page: Browser) -> None:
 
 
 def test_views_colours_and_the_training(page: Browser) -> None:
-    page.control("Anchor queries").click()
+    page.control("Training queries").click()
     assert marks(page) == 2 * 2 * COUNT
     page.control("refusal probability").click()
     fills = page.run("return [...document.querySelectorAll('.plot .mark')].map(m => m.style.fill)")
     assert len(set(fills)) == 2  # refused and answered
-    page.control("Training").click()
+    page.control("Epoch by epoch").click()
     assert marks(page) == 2 * COUNT
     slider = page.find(".training input")
     places = []
@@ -144,7 +148,7 @@ def test_search_and_filters(page: Browser) -> None:
     choose(page, "verdict", "answered")
     assert page.find("#count").text == "2 of 200 responses"
     assert {text.split()[0] for text in page.texts("#table tbody .chip")} == {"answered,"}
-    choose(page, "set", "anchors")
+    choose(page, "use", "training")
     assert page.find("#count").text == "0 of 200 responses"
 
 
@@ -156,10 +160,58 @@ def choose(page: Browser, name: str, value: str) -> None:
 
 def test_what_changed_comes_first_and_more_comes_when_asked(page: Browser) -> None:
     rows = page.texts("#table tbody tr")
-    assert len(rows) == 50
-    assert all("changes" in row for row in rows[:24])
+    assert len(rows) == 20
+    assert all("changes" in row for row in rows)
     page.find("#more").click()
-    assert len(page.all("#table tbody tr")) == 100
+    assert len(page.all("#table tbody tr")) == 40
+
+
+def test_sets_and_uses_are_no_categories(browser: Browser, tmp_path: Path) -> None:
+    sets = ("test:ordinary", "test:borderline")
+    path = write_report([finished_run(tmp_path / "run", harmless_sets=sets)])
+    browser.open(path)
+    for name, values in (
+        ("use", ["held-out", "training"]),
+        ("set", ["borderline", "ordinary"]),
+        ("label", ["harmful", "harmless"]),
+    ):
+        found = browser.texts(f"#filter-{name} option")
+        assert found == ["all", *values]
+    assert not browser.all("#filter-category")  # there is one alone
+    choose(browser, "set", "borderline")
+    metas = set(browser.texts("#table td:nth-child(3) .meta"))
+    assert metas == {"harmless, borderline, held-out"}
+    assert ":borderline" not in browser.find("#responses").text
+    titles = browser.texts(".dots .title, summary")
+    assert "Answers to ordinary and borderline queries of the test set" in titles
+    assert any(one.startswith("Borderline queries of the test set") for one in titles)
+
+
+def test_what_changed_between_any_two_prompts(page: Browser) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    assert "from <i>mine.txt to optimized" in page.find(".changed p").text
+    Select(page.find(".compared-from")).select_by_value("0")
+    assert "from none to optimized" in page.find(".changed p").text
+    Select(page.find(".compared-to")).select_by_value("0")
+    assert page.find(".changed p").text == "None of 40 changed from none to none."
+
+
+def test_tables_are_folded_on_the_screen_and_not_on_paper(page: Browser) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    rows = page.all("details.card tbody tr")
+    assert rows
+    assert not any(one.is_displayed() for one in rows)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        shown = "return [...document.querySelectorAll('details.card tbody tr')].every(one =>"
+        WebDriverWait(page.driver, 5).until(
+            lambda _: page.run(f"{shown} one.checkVisibility({{contentVisibilityAuto: true}}))")
+        )
+        assert not page.find(".settings").is_displayed()
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_the_theme(page: Browser) -> None:
@@ -231,4 +283,4 @@ def test_of_five_thousand_responses_only_what_is_seen_is_built(
     folder = finished_evaluation(tmp_path / "e", queries=1000, prompts=5, words=60)
     browser.open(folder / "report.html")
     assert "5,000 responses" in browser.find("#count").text
-    assert len(browser.all("#table tbody tr")) == 50
+    assert len(browser.all("#table tbody tr")) == 20

@@ -55,7 +55,7 @@ def test_what_changed_has_the_users_own_queries_first(browser: Browser, tmp_path
     folder = day(tmp_path / "june", {BUILT_IN: (5, 17), OWN: (5, 3)})
     browser.open(write_report(folder))
     assert browser.texts(".changed h3") == ["Your own queries", "All other queries"]
-    told = browser.texts(".changed > p")
+    told = browser.texts(".changed p:not(.meta)")
     assert told == [
         "2 of 20 changed from none to mine: 0 right now and wrong before, 2 wrong now and right "
         "before.",
@@ -102,6 +102,7 @@ def test_a_folded_answer_opens(browser: Browser, tmp_path: Path) -> None:
     assert "PLACEHOLDER" not in browser.find("#table").text
     browser.find("#table .hidden-text").click()
     assert "PLACEHOLDER" in browser.find("#table").text
+    browser.find("#more").click()
     assert len(browser.all("#table .hidden-text")) == 15 + 17 - 1
 
 
@@ -112,14 +113,17 @@ def test_two_days_stand_side_by_side_with_tests(browser: Browser, tmp_path: Path
     browser.open(write_report([june, july], tmp_path / "both.html"))
     assert [text.split(":")[0] for text in browser.texts(".subjects h2")] == ["june", "july"]
     shown = browser.find("#differences").find_element("xpath", "..").text
-    assert browser.texts("#differences ~ .card h3")[0].startswith("july:")
-    assert " compared with june:" in shown
+    assert browser.texts("#differences ~ .card h3")[0] == "july compared with june"
     assert "mine: Worse than before, for it lets more harm through: mine refuses 9 of 20" in shown
     assert "none: None of the 20 queries changed." in shown
+    assert "none" not in browser.texts("#differences ~ .card tbody th")  # nothing to show of it
     assert "-55.0" in shown
     assert "< 0.001 worse" in shown
-    assert f"{OWN}: question 10?" in shown
     assert "Queries that changed, mine" in shown
+    assert f"{OWN}: question 10?" not in shown  # folded
+    browser.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    shown = browser.find("#differences").find_element("xpath", "..").text
+    assert f"{OWN}: question 10?" in shown
     for width in (1280, 390):
         browser.resize(width)
         cut = "return [...document.querySelectorAll('.card .wide')].filter(one => "
@@ -142,9 +146,9 @@ def test_arrows_and_the_training_are_explained(browser: Browser, tmp_path: Path)
     legend = browser.find(".arrows").text
     for text in (f"none to {BASIC}", f"{BASIC} to optimized", "harmfulness boundary"):
         assert text in legend
-    browser.control("Training").click()
+    browser.control("Epoch by epoch").click()
     assert "Look for the filled marks" in browser.find(".arrows").text
-    assert browser.texts(".dots .title")[0].startswith("Harmful queries, held-out")
+    assert browser.texts(".dots .title")[0].startswith("Harmful queries of the held-out set")
 
 
 def test_the_plane_is_one_in_which_the_movement_can_be_seen(tmp_path: Path) -> None:
@@ -263,9 +267,10 @@ def test_paper_says_what_only_the_screen_shows(browser: Browser, tmp_path: Path)
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         told = [one.text for one in browser.all(".on-paper")]
-        assert told == [f"And {left} more, in the page on a screen." for left in (4, 30)]
+        assert told == [f"And {left} more, in the page on a screen." for left in (4, 60)]
     finally:
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     browser.find(".all-changes").click()
-    browser.find("#more").click()
+    for _ in range(3):
+        browser.find("#more").click()
     assert not browser.all(".on-paper")

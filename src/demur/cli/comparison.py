@@ -172,14 +172,19 @@ def _costs_table(figures: Figures) -> Group | None:
     )
 
 
-def answers_table(figures: Figures) -> Group | None:
-    """What prompts cost along whole answers to harmless queries; None where nothing is known."""
+def answers_table(figures: Figures, *, of_one_set: bool = False) -> Group | None:
+    """What prompts cost along whole answers to harmless queries; None where nothing is known.
+
+    Args:
+        figures: the figures.
+        of_one_set: whether all are of the queries that other tables are about, which needs no name.
+    """
     costs = [one for one in figures.costs if one.answers or one.length]
     if not costs:
         return None
     table = new_table("Answers to harmless queries, with 95 % intervals")
     table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
-    rows = _RowsBySet(table)
+    rows = _RowsBySet(table, named=not of_one_set)
     for name in (
         "KL a token\n(nats)",
         "same word\nlikeliest",
@@ -254,21 +259,23 @@ class _RowsBySet:
 
     Args:
         table: a table without columns, which gets the one for the names.
+        named: whether the sets are named.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, named: bool = True) -> None:
         self._table = table
+        self._named = named
         self._shown: str | None = None
-        table.add_column("queries\n  prompt", overflow="fold")
+        table.add_column("queries\n  prompt" if named else "prompt", overflow="fold")
 
     def add(self, title: str, prompt: str, *cells: str) -> None:
         """Add a prompt, below the title of its set where that is another than before."""
-        if title != self._shown:
+        if self._named and title != self._shown:
             if self._shown is not None:
                 self._table.add_section()
             self._table.add_row(Text(title))
             self._shown = title
-        self._table.add_row(Padding(name_text(prompt), (0, 0, 0, 2)), *cells)
+        self._table.add_row(Padding(name_text(prompt), (0, 0, 0, 2 if self._named else 0)), *cells)
 
 
 def _agreements_table(figures: Figures, notes: Sequence[str]) -> Group | None:

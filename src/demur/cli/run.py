@@ -31,6 +31,7 @@ from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
 from demur.optimization.examples import Example
 from demur.optimization.validation import EXCESS, Pick
+from demur.queries import queries_in_words
 from demur.records import Label, Verdict, may_harm
 
 PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
@@ -48,7 +49,7 @@ def print_run(console: Console, run: Run) -> None:
     if run.third_turn is not None:
         notes = [IN_THIRD_TURN, run.judged, *deflected_notes(_wholes(run, run.third_turn))]
         console.print(refusal_table(THIRD_TURN, _rows(run, run.third_turn), notes))
-    answers = answers_table(run.results.figures)
+    answers = answers_table(run.results.figures, of_one_set=True)
     if answers is not None:
         console.print(answers)
     print_left_out(console, run.comparison)
@@ -80,7 +81,7 @@ def _print_sets(console: Console, run: Run) -> None:
         return
     table = new_table("Refused, set by set")
     table.padding = (0, 1, 0, 0)  # so that it fits into 80 columns
-    table.add_column("held-out set", overflow="fold")
+    table.add_column("held-out queries", overflow="fold")
     for name in run.names:
         table.add_column(name_text(name, 20), justify="right", no_wrap=True)
     for label, names in several:
@@ -93,7 +94,7 @@ def _print_sets(console: Console, run: Run) -> None:
             ]
             if len(found) == len(run.names):
                 cells = [rate_text(one.refused, 0) for one in found]
-                table.add_row(Text(f"{short_name(category)}, {label}"), *cells)
+                table.add_row(Text(short_name(queries_in_words(category, label), 60)), *cells)
     if table.row_count:
         console.print(with_notes(table, [run.judged]))
 

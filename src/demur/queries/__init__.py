@@ -24,6 +24,7 @@ from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.queries.suites import SUITES, load_suite
 from demur.queries.tools import BUILT_IN_TOOLS, load_tools, offering, read_tools
 from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn, queries_in_turn
+from demur.queries.words import queries_in_words
 from demur.records import Conversation, Label, Query
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "of_both_labels",
     "offering",
     "queries_in_turn",
+    "queries_in_words",
     "read_tools",
     "require",
     "require_one_label",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from demur.queries import is_own_set
+from demur.queries import KINDS, SPLITS, is_own_set
 from demur.records import (
     JudgedResponse,
     Label,
@@ -27,7 +27,7 @@ class Collection:
 
     Attributes:
         full: whether responses that may do harm are folded; they are redacted otherwise.
-        queries: queries, each once in its set.
+        queries: queries, each once in its use or set.
         conditions: names of the conditions, no two alike.
         responses: at most `MOST_RESPONSES` responses.
         left_out: number of responses beyond these.
@@ -46,9 +46,9 @@ class Collection:
 
         Args:
             query: the query.
-            identity: what tells it from others of its set, whose texts may look the same.
+            identity: what tells it from others of its use or set, whose texts may look the same.
         """
-        key = (query.set, identity)
+        key = (query.use or query.set or "", identity)
         if key not in self._places:
             self._places[key] = len(self.queries)
             self.queries.append(query)
@@ -76,27 +76,37 @@ class Collection:
 
     def add(
         self,
-        set: str,
+        use: str,
         measurement: Measurement,
         names: Mapping[Label, tuple[str, ...]] | None = None,
+        *,
+        by_set: bool = False,
     ) -> None:
         """Add the queries and responses of a measurement.
 
         Args:
-            set: name of the query set in the report.
+            use: what the queries were used for.
             measurement: measurement whose queries and responses are added.
-            names: names of the sets of each label that the queries come from; where there are
-                several, the category of a query is the name of its set.
+            names: names of the sets of each label that the queries come from.
+            by_set: whether the category of a query is the name of its set where there are several.
         """
         condition = self.condition(measurement.condition.fingerprint, measurement.name)
         queries = measurement.queries
         for query, label, category, responses in zip(
             queries.texts, queries.labels, queries.categories, measurement.responses, strict=True
         ):
-            several = () if names is None else names[label]
-            name = category if len(several) > 1 else next(iter(several), None)
+            known = () if names is None else names[label]
+            name = known[0] if len(known) == 1 else None
+            shown_category = category
+            if by_set and category in known and len(known) > 1:
+                name, shown_category = category, None
             shown = Query(
-                transcript_of(query), label, category, set, bool(name and is_own_set(name))
+                text=transcript_of(query),
+                label=label,
+                category=shown_category,
+                set=_set_among(name, known),
+                own=name is not None and is_own_set(name),
+                use=use,
             )
             place = self.query(shown, identity_of(query))
             for one in responses:
@@ -117,9 +127,9 @@ class Collection:
             place = self.query(shown, identity_of(query))
             self._respond(place, self.condition(row.condition or row.prompt, row.prompt), row)
 
-    def places(self, set: str, measurement: Measurement) -> list[int]:
-        """The place of each query of a measurement that was added."""
-        return [self._places[set, identity_of(query)] for query in measurement.queries.texts]
+    def places(self, use: str, measurement: Measurement) -> list[int]:
+        """The place of each query of a measurement that was added for a use."""
+        return [self._places[use, identity_of(query)] for query in measurement.queries.texts]
 
     def shortened(self) -> tuple[list[ShownResponse], int | None]:
         """The responses, cut where they are too long together; and to how many characters."""
@@ -149,3 +159,18 @@ class Collection:
             return row.response, "shown"
         # A model may spell out in its reasoning what it then refuses.
         return row.answer, "shown"
+
+
+def _set_among(name: str | None, known: Sequence[str]) -> str | None:
+    """What a set is called among those of its label.
+
+    The only set has no name where it is built in or public, and a kind of one split has that of
+    the kind.
+    """
+    if name is None or is_own_set(name):
+        return name
+    if len(known) < 2:
+        return None
+    split, _, kind = name.partition(":")
+    same = all(one.partition(":")[0] == split for one in known if not is_own_set(one))
+    return kind if same and split in SPLITS and kind in KINDS else name

@@ -24,8 +24,8 @@ class SideBySide:
     """How one result differs from the one before it.
 
     Attributes:
-        before: title of the result before.
-        after: title of the result after.
+        before: name of the result before.
+        after: name of the result after.
         remarks: statements, the most important one first.
         tables: the differences with their tests, and the queries that changed.
         command: command that tells more, or nothing.
@@ -38,14 +38,14 @@ class SideBySide:
     command: str = ""
 
 
-def differences_between(works: Sequence[object], titles: Sequence[str]) -> list[SideBySide]:
+def differences_between(works: Sequence[object], names: Sequence[str]) -> list[SideBySide]:
     """Each result compared with the one before it, where that is possible.
 
     Args:
         works: the results in their order.
-        titles: title of each.
+        names: name of each.
     """
-    pairs = zip(works, works[1:], titles, titles[1:], strict=False)
+    pairs = zip(works, works[1:], names, names[1:], strict=False)
     return [found for pair in pairs if (found := _between(*pair)) is not None]
 
 
@@ -82,15 +82,10 @@ def _pair(one: PromptChange) -> str:
 
 
 def _tables(changes: EvaluationChanges) -> Iterator[Table]:
-    yield Table(
-        title="Differences on the same queries",
-        columns=("prompt", "queries", "measure", "before", "after", "points", "p", "difference"),
-        rows=tuple(_row(one, group) for one in changes.prompts for group in one.groups),
-        note=f"{capitalized(changes.judged)}. In brackets: 95 % intervals. Paired sign-flip "
-        "permutation test; p adjusted for all tests of a prompt (Holm).",
-        words=("queries", "measure", "difference"),
-    )
-    for one in changes.prompts:
+    changed = [one for one in changes.prompts if not one.is_same]
+    if changed:
+        yield _differences(changed, changes.judged)
+    for one in changed:
         rows = _changed(one)
         if rows:
             left = len(rows) - MOST_QUERIES
@@ -111,6 +106,17 @@ def _tables(changes: EvaluationChanges) -> Iterator[Table]:
             ),
             words=("queries", "figure", "difference"),
         )
+
+
+def _differences(prompts: Sequence[PromptChange], judged: str) -> Table:
+    return Table(
+        title="Differences on the same queries",
+        columns=("prompt", "queries", "measure", "before", "after", "points", "p", "difference"),
+        rows=tuple(_row(one, group) for one in prompts for group in one.groups),
+        note=f"{capitalized(judged)}. In brackets: 95 % intervals. Paired sign-flip "
+        "permutation test; p adjusted for all tests of a prompt (Holm).",
+        words=("queries", "measure", "difference"),
+    )
 
 
 def _row(one: PromptChange, group: GroupChange) -> tuple[str, ...]:

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demur.evaluation.costs import ANSWER_TOKENS, Cost
+from demur.queries import queries_in_words
 from demur.report.subject import Table, rate_text
 
 
-def answers_tables(costs: Sequence[Cost]) -> list[Table]:
+def answers_tables(costs: Sequence[Cost], name: str | None = None) -> list[Table]:
     """A table of what prompts cost along answers; none where nothing is known.
 
     Args:
         costs: the costs on each set under each prompt.
+        name: name of the one set that they are on, which the title says then; None for the names
+            that they have.
     """
     shown = [one for one in costs if one.answers or one.length]
     if not shown:
         return []
     return [
         Table(
-            title="Answers to harmless queries",
+            title="Answers to "
+            + ("harmless queries" if name is None else queries_in_words(name, "harmless")),
             columns=(
-                "queries",
+                *(("queries",) if name is None else ()),
                 "prompt",
                 "answers read",
                 "KL a token (nats)",
@@ -31,7 +35,7 @@ def answers_tables(costs: Sequence[Cost]) -> list[Table]:
                 "cut",
                 "in another language",
             ),
-            rows=tuple(map(_row, shown)),
+            rows=tuple((*((one.set,) if name is None else ()), *_cells(one)) for one in shown),
             note="KL a token, same word likeliest: along the first "
             f"{ANSWER_TOKENS} tokens of the model's own answers without a prompt; 0 and 100 % are "
             "no change. Tokens: mean length of the answers that neither refuse nor deflect, and "
@@ -47,7 +51,7 @@ def _signed(tokens: float) -> str:
     return f"{round(tokens, 1) + 0.0:+.1f}"
 
 
-def _row(cost: Cost) -> tuple[str, ...]:
+def _cells(cost: Cost) -> tuple[str, ...]:
     answers, length, other = cost.answers, cost.length, cost.other_language
     change = ""
     if length is not None and length.change is not None:
@@ -55,7 +59,6 @@ def _row(cost: Cost) -> tuple[str, ...]:
         if length.interval is not None:
             change += f" ({_signed(length.interval.low)} to {_signed(length.interval.high)})"
     return (
-        cost.set,
         cost.prompt,
         "" if answers is None or not answers.tokens else str(answers.queries),
         "" if answers is None else str(answers) if answers.tokens else "0",

@@ -17,9 +17,15 @@ from demur.report.facts import (
     facts_of_settings,
     facts_of_versions,
 )
-from demur.report.of_run import ANCHORS, HELD_OUT
+from demur.report.of_run import HELD_OUT
 from demur.report.scatter import Scatter
 from demur.report.subject import Arrow, Chart, Subject, Table, capitalized, rate_text
+
+ANCHORS = "anchors"
+USES = {
+    HELD_OUT: "Held-out queries: nothing but measurements reads them.",
+    ANCHORS: "Anchor queries: the boundaries are fitted to them.",
+}
 
 
 def subject_of_diagnosis(diagnosis: Diagnosis, *, full: bool = False) -> Subject:
@@ -61,6 +67,8 @@ def subject_of_diagnosis(diagnosis: Diagnosis, *, full: bool = False) -> Subject
         frame=scatter.frame,
         unplaced=left_out_remarks(anchors, held_out),
         charts=_charts(sheet),
+        compared=(1, 2) if held_out else (0, 1) if len(collection.conditions) > 1 else None,
+        uses=USES if held_out else {ANCHORS: USES[ANCHORS]},
         charts_title="Layer by layer: AUC, cross-validated; 0.5 is chance",
         facts={
             **facts_of_answerer(record.model),

@@ -14,7 +14,8 @@ from demur.evaluation.figures import wrong_title
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import Verdict
 from demur.evaluation.wins import PromptWins
-from demur.records import NO_PROMPT, FilesRecord
+from demur.queries import queries_in_words
+from demur.records import NO_PROMPT, FilesRecord, Label, Rate
 from demur.report.again import evaluation_again
 from demur.report.collecting import Collection
 from demur.report.facts import (
@@ -25,6 +26,7 @@ from demur.report.facts import (
     facts_of_versions,
 )
 from demur.report.of_costs import answers_tables
+from demur.report.steps import steps_of_evaluation
 from demur.report.subject import (
     Subject,
     Table,
@@ -66,7 +68,7 @@ def subject_of_evaluation(comparison: Comparison, *, full: bool = False) -> Subj
     categories = [rates for rates in comparison.rates if rates.category is not None]
     tables = [
         _rates(wholes, comparison.judged),
-        *([_categories(categories)] if categories else []),
+        *_categories(categories),
         *([_differences(comparison.differences)] if comparison.differences else []),
         *([_costs(comparison.costs)] if comparison.costs else []),
         *answers_tables(comparison.costs),
@@ -87,6 +89,8 @@ def subject_of_evaluation(comparison: Comparison, *, full: bool = False) -> Subj
         again=evaluation_again(record),
         left_out=collection.left_out,
         shortened=shortened,
+        compared=_compared(record, collection.conditions),
+        steps=steps_of_evaluation(comparison, record),
         facts={
             **facts_of_conditions(record.conditions, record.system_prompt),
             **facts_of_settings(record.settings),
@@ -95,6 +99,13 @@ def subject_of_evaluation(comparison: Comparison, *, full: bool = False) -> Subj
             **facts_of_versions(comparison.versions),
         },
     )
+
+
+def _compared(record: EvaluationRecord, shown: Sequence[str]) -> tuple[int, int] | None:
+    """Places of no prompt, or of the first one, and of the last: what the verdicts compare."""
+    bare = next((one.name for one in record.conditions if one.is_bare), None)
+    first, last = shown.index(bare) if bare in shown else 0, len(shown) - 1
+    return (first, last) if first < last else None
 
 
 def _title(record: EvaluationRecord) -> str:
@@ -116,7 +127,7 @@ def _verdict(wholes: Sequence[PromptRates], found: Sequence[Verdict]) -> tuple[s
 
 def _alone(one: PromptRates) -> str:
     """The rate of a prompt beside which there is no other."""
-    queries = f"the {one.label} queries of {one.set}" if one.label else f"the queries of {one.set}"
+    queries = f"the {queries_in_words(one.set, one.label)}"
     under = "" if one.prompt == NO_PROMPT else f" under {one.prompt}"
     if one.refused is None:
         return f"No response to {queries}{under} has a verdict."
@@ -176,21 +187,35 @@ def _left_out(rates: PromptRates) -> str:
     return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
-def _categories(rates: Sequence[PromptRates]) -> Table:
+def _categories(rates: Sequence[PromptRates]) -> list[Table]:
+    """A table for each set: categories down, prompts across."""
+    groups: dict[tuple[str, Label | None], list[PromptRates]] = {}
+    for one in rates:
+        groups.setdefault((one.set, one.label), []).append(one)
+    return [
+        _by_category(queries_in_words(*group), categories) for group, categories in groups.items()
+    ]
+
+
+def _by_category(queries: str, rates: Sequence[PromptRates]) -> Table:
+    prompts = list(dict.fromkeys(one.prompt for one in rates))
+    rows: dict[str, dict[str, Rate]] = {}
+    for one in rates:
+        found = rows.setdefault(one.category or "", {})
+        if one.refused is not None:
+            found[one.prompt] = one.refused
     return Table(
-        title="Refused, by category",
-        columns=("category", "queries", "prompt", "number", "refused"),
+        title=f"Refused by category: {queries}",
+        columns=("category", "number", *prompts),
         rows=tuple(
             (
-                one.category or "",
-                _group(one),
-                one.prompt,
-                number_of_queries(one.refused),
-                rate_text(one.refused),
+                category,
+                str(max((one.queries for one in found.values()), default=0)),
+                *(rate_text(found.get(prompt)) for prompt in prompts),
             )
-            for one in rates
+            for category, found in sorted(rows.items())
         ),
-        words=("queries", "prompt"),
+        note="In brackets: 95 % intervals, which are wide where there are few queries.",
     )
 
 

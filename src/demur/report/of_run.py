@@ -11,7 +11,6 @@ from demur.errors import DemurError
 from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
-from demur.evaluation.verdict import Verdict
 from demur.optimization import Run
 from demur.records import Label, Measurement, left_out_remarks
 from demur.report.again import run_again
@@ -25,6 +24,7 @@ from demur.report.facts import (
 )
 from demur.report.of_costs import answers_tables
 from demur.report.scatter import Scatter
+from demur.report.steps import steps_of_run
 from demur.report.subject import (
     Arrow,
     Chart,
@@ -36,9 +36,12 @@ from demur.report.subject import (
     dots_of,
     rate_text,
 )
-from demur.settings import command_line
 
-HELD_OUT, ANCHORS = "held-out", "anchors"
+HELD_OUT, TRAINING = "held-out", "training"
+USES = {
+    HELD_OUT: "Held-out queries: nothing but this measurement reads them.",
+    TRAINING: "Training queries: the prompt was trained on them.",
+}
 LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
@@ -55,11 +58,12 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     record = run.settings
     held_out, anchors = tuple(run.held_out()), anchors_of(run)
     collection = Collection(full)
-    names = _sets(run)
+    chosen = record.settings.queries
     for measurement in held_out:
-        collection.add(HELD_OUT, measurement, names)
+        collection.add(HELD_OUT, measurement, _sets(run), by_set=True)
     for measurement in anchors:
-        collection.add(ANCHORS, measurement)
+        names = {"harmful": chosen.harmful, "harmless": chosen.harmless}
+        collection.add(TRAINING, measurement, names)
     responses, shortened = collection.shortened()
     views, frame, unplaced = _views(run, collection, held_out, anchors)
     verdict = run.verdict
@@ -67,9 +71,13 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
         kind="run",
         dots=dots_of(_charted(run)),
         title=f"{Path(record.model.name).name}, optimized from {record.basic_prompt.name}",
-        verdict=(verdict.sentence, *filter(None, [run.remark]), *_next(run, verdict)),
+        verdict=(
+            verdict.sentence,
+            *filter(None, [run.remark]),
+            *([f"Next: {verdict.advice}"] if verdict.advice else []),
+        ),
         outcome=verdict.kind,
-        tables=(*_tables(run), *answers_tables(run.comparison.costs)),
+        tables=(*_tables(run), *answers_tables(run.comparison.costs, _harmless(run))),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
@@ -81,6 +89,9 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
         unplaced=unplaced,
         charts=_charts(run),
         charts_title="Training: the mean of each loss, epoch by epoch",
+        compared=(1, 2),  # the held-out queries were added first, under none, basic and optimized
+        uses=USES if anchors else {},
+        steps=steps_of_run(run),
         facts={
             "method": record.method.title,
             **facts_of_conditions((record.basic_prompt,), record.basic_prompt.system_prompt),
@@ -96,6 +107,11 @@ def _sets(run: Run) -> dict[Label, tuple[str, ...]]:
     """The names of the held-out sets of each label."""
     chosen = run.settings.settings.queries
     return {"harmful": chosen.held_out_harmful, "harmless": chosen.held_out_harmless}
+
+
+def _harmless(run: Run) -> str:
+    """The name of the held-out harmless queries."""
+    return "+".join(_sets(run)["harmless"])
 
 
 def _charted(run: Run) -> list[tuple[str, PromptRates]]:
@@ -124,14 +140,14 @@ def _views(
         views = [scatter.view("Held-out queries", HELD_OUT, held_out, moved)]
         if anchors:
             to_each = [Arrow(0, place) for place in range(1, len(anchors))]
-            views.append(scatter.view("Anchor queries", ANCHORS, anchors, to_each))
+            views.append(scatter.view("Training queries", TRAINING, anchors, to_each))
         unplaced = left_out_remarks(held_out, anchors)
     except DemurError as error:  # too few verdicts, or the same representation of every query
         return [], None, (f"They cannot be drawn. {error}",)
     start = next((one for one in anchors if _is_start(run, one)), None)
     steps = () if start is None else run.steps()
     if start is not None and steps:
-        views.append(scatter.training(ANCHORS, start, steps))
+        views.append(scatter.training(TRAINING, start, steps))
     return views, scatter.frame, unplaced
 
 
@@ -142,18 +158,6 @@ def _is_start(run: Run, measurement: Measurement) -> bool:
         record.basic_prompt.fingerprint,
         record.anchors.fingerprint,
     )
-
-
-def _next(run: Run, verdict: Verdict) -> tuple[str, ...]:
-    """What to do next with the prompt; its export where it is better at all."""
-    if not verdict.advice:
-        return (f"Next: {_export(run)}",)
-    usable = (f"Or use it as it is: {_export(run)}",) if verdict.kind == "better" else ()
-    return f"Next: {verdict.advice}", *usable
-
-
-def _export(run: Run) -> str:
-    return command_line("export", [str(run.path), "my-safe-model"])
 
 
 def _tables(run: Run) -> tuple[Table, ...]:

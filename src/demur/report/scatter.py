@@ -61,19 +61,19 @@ class Scatter:
         )
 
     def view(
-        self, title: str, set: str, measurements: Sequence[Measurement], arrows: Sequence[Arrow]
+        self, title: str, use: str, measurements: Sequence[Measurement], arrows: Sequence[Arrow]
     ) -> View:
         """The same queries under several conditions.
 
         Args:
             title: title of the view.
-            set: name of the query set in the report.
+            use: what the queries were used for.
             measurements: measurements of the same queries; those without a verdict are left out.
             arrows: arrows between them.
         """
         measurements = with_verdicts(measurements)
         rows = _rows(measurements[0])
-        places = self._collection.places(set, measurements[0])
+        places = self._collection.places(use, measurements[0])
         return View(
             title=title,
             queries=[places[row] for row in rows],
@@ -84,11 +84,11 @@ class Scatter:
             arrows=arrows,
         )
 
-    def training(self, set: str, start: Measurement, steps: Sequence[Step]) -> View:
-        """The anchor queries in the course of the training, one step at a time.
+    def training(self, use: str, start: Measurement, steps: Sequence[Step]) -> View:
+        """The training queries in the course of the training, one step at a time.
 
         Args:
-            set: name of the query set in the report.
+            use: what the queries were used for.
             start: measurement under the basic prompt.
             steps: steps of the training.
         """
@@ -96,10 +96,10 @@ class Scatter:
         rows = [
             row for row in _rows(start) if all(one is None or one[row] is not None for one in known)
         ]
-        places = self._collection.places(set, start)
+        places = self._collection.places(use, start)
         name = self._collection.name_of(start)
         return View(
-            title="Training",
+            title="Epoch by epoch",
             queries=[places[row] for row in rows],
             series=[
                 self._series(name, start.states, known[0], rows),

@@ -9,7 +9,7 @@ from typing import Literal
 
 from demur.evaluation.figures import PromptRates
 from demur.evaluation.verdict import Kind
-from demur.queries import KINDS, SPLITS
+from demur.queries import queries_in_words
 from demur.records import Harm, Label, Rate, Verdict
 from demur.report.again import Again
 
@@ -41,15 +41,18 @@ class Query:
         text: text of the query, or the transcript of its conversation; never trusted.
         label: label of the query, or None where it is not known.
         category: category of the query, or None.
-        set: name of the query set.
+        set: name of the query set, or None where nothing is told by it.
         own: whether the query is the user's own, neither built in nor of a public benchmark.
+        use: what the query was used for, one of the subject's `uses`; empty where all are measured
+            alike.
     """
 
     text: str
     label: Label | None
     category: str | None
-    set: str
+    set: str | None
     own: bool = False
+    use: str = ""
 
 
 Showing = Literal["shown", "folded", "redacted"]
@@ -103,7 +106,7 @@ class Dot:
     """A rate with its interval, one of the chart beside the verdict.
 
     Attributes:
-        group: what the rate is over, for example `Harmful queries, test`.
+        group: what the rate is over, for example `Harmful queries of the test set`.
         label: label of those queries, or None where it is not known.
         prompt: name of the prompt.
         place: place of the prompt among those of the chart, which gives its colour.
@@ -195,6 +198,19 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class NextStep:
+    """Something that can be done next.
+
+    Attributes:
+        purpose: what it is for, for example `Talk to the model under this prompt`.
+        command: command for a POSIX shell.
+    """
+
+    purpose: str
+    command: str
+
+
+@dataclass(frozen=True)
 class Subject:
     """One run, diagnosis or evaluation.
 
@@ -216,6 +232,11 @@ class Subject:
         unplaced: sentences on what is not in the views, or why there are none.
         charts: small multiples.
         charts_title: title of the small multiples.
+        compared: places of the two conditions between which it is shown at first what changed; None
+            for the last two.
+        uses: what queries were used for, each use with its meaning in a sentence; the first is that
+            of the measurement which the verdict is about.
+        steps: what can be done next, each with its command.
         facts: settings and versions by name.
         date: day on which it was finished.
     """
@@ -235,6 +256,9 @@ class Subject:
     unplaced: Sequence[str] = ()
     charts: tuple[Chart, ...] = ()
     charts_title: str = ""
+    compared: tuple[int, int] | None = None
+    uses: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[NextStep, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
     dots: tuple[Dot, ...] = ()
@@ -254,7 +278,7 @@ def dots_of(rates: Sequence[tuple[str, PromptRates]]) -> tuple[Dot, ...]:
     prompts = list(dict.fromkeys(one.prompt for _, one in rates))
     return tuple(
         Dot(
-            _queries_of(name, one.label),
+            capitalized(queries_in_words(name, one.label)),
             one.label,
             one.prompt,
             prompts.index(one.prompt),
@@ -263,15 +287,6 @@ def dots_of(rates: Sequence[tuple[str, PromptRates]]) -> tuple[Dot, ...]:
         for name, one in rates
         if one.refused is not None
     )
-
-
-def _queries_of(name: str, label: Label | None) -> str:
-    """What the queries of a set are called, for example `Borderline queries, test`."""
-    split, _, rest = name.partition(":")
-    kind = next((one for one in KINDS if rest.startswith(one)), None)
-    if split in SPLITS and kind is not None:
-        return f"{kind.capitalize()} queries, {split}{rest.removeprefix(kind)}"
-    return f"{label.capitalize()} queries, {name}" if label else name
 
 
 def rate_text(rate: Rate | None) -> str:

@@ -96,11 +96,12 @@ def write_report(
     differences: list[SideBySide] = []
     if len(subjects) > 1:
         # Two evaluations of one prompt on two days have one title.
+        names = telling_names(places)
         subjects = [
             replace(one, title=f"{name}: {one.title}")
-            for one, name in zip(subjects, telling_names(places), strict=True)
+            for one, name in zip(subjects, names, strict=True)
         ]
-        differences = differences_between(opened, [one.title for one in subjects])
+        differences = differences_between(opened, names)
     again = command_line("report", [*map(str, places), *([] if full else ["--full"])])
     # Lone surrogates, which a response may hold, cannot be written as UTF-8.
     write_bytes(target, _plain_text(_page(subjects, differences, again)).encode("utf-8", "replace"))
@@ -177,6 +178,7 @@ def _page(subjects: Sequence[Subject], differences: Sequence[SideBySide], again:
         several=several,
         again=again,
         differences=differences,
+        meanings=list(dict.fromkeys(text for one in subjects for text in one.uses.values())),
         redacted=sum(one.number("redacted") for one in subjects),
         deflected=any(
             response.verdict is Verdict.DEFLECTS for one in subjects for response in one.responses
@@ -215,8 +217,13 @@ def _plain(subject: Subject) -> Mapping[str, object]:
         "title": subject.title,
         "kind": subject.kind,
         "conditions": subject.conditions,
+        "compared": subject.compared or (len(subject.conditions) - 2, len(subject.conditions) - 1),
+        "use": next(iter(subject.uses), ""),
         "queries": [
-            [one.text, one.label or "", one.category or "", one.set, int(one.own)]
+            [
+                *(one.text, one.label or "", one.category or "", one.set or ""),
+                *(int(one.own), one.use),
+            ]
             for one in subject.queries
         ],
         "responses": [

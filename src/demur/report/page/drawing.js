@@ -66,6 +66,11 @@ const FOLDED = 1, REDACTED = 2;
 // What a response did, by the verdict on it; a verdict is null where the judge had none.
 const DID = { answers: 'answered', deflects: 'deflected', refuses: 'refused' };
 
+// What tells a query from others: its label, category, set and use.
+function kindOf([, label, category, set, , use]) {
+  return [label, category, set, use].filter(Boolean);
+}
+
 function verdictOf(verdict) {
   return verdict === null ? 'no verdict' : DID[verdict];
 }

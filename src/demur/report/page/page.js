@@ -19,14 +19,14 @@ function drawPins() {
 
 function drawPin({ number, query }, place) {
   const subject = DATA[number];
-  const [text, label, category, set] = subject.queries[query];
+  const [text, label] = subject.queries[query];
   const answers = [...ANSWERS[number][query]].sort((one, other) => one[0] - other[0]);
   const columns = answers.map(([condition, given]) => element('div', {},
     element('h4', {}, `${subject.conditions[condition]}: ${rate(given)}`),
     element('div', { class: 'text' }, ...given.flatMap(one => [
       element('p', { class: 'text' }, chip(one.verdict, label), ' ', ...textOf(one)),
     ]))));
-  const names = [label, category, set, DATA.length > 1 ? subject.title : ''];
+  const names = [...kindOf(subject.queries[query]), DATA.length > 1 ? subject.title : ''];
   return element('article', { class: 'pin' },
     element('div', { class: 'pin-head' },
       element('div', {}, element('h3', {}, text),

@@ -1,5 +1,5 @@
 // All responses: searched, filtered, what changed first. Only the rows that are seen are built.
-const AT_ONCE = 50;
+const AT_ONCE = 20;
 
 // For each subject the responses to each query, by condition.
 const ANSWERS = DATA.map(subject => {
@@ -19,19 +19,22 @@ function mostOf(given) {
   );
 }
 
-// 2 where the last condition's verdict is another than the one before, 1 where some differ, else 0.
-function changeOf(answers) {
-  const verdicts = [...answers].sort((one, other) => one[0] - other[0])
-    .map(([, given]) => given.filter(one => one.verdict !== null))
-    .filter(given => given.length)
-    .map(mostOf);
-  if (verdicts.length < 2) return 0;
-  if (verdicts[verdicts.length - 1] !== verdicts[verdicts.length - 2]) return 2;
-  return verdicts.every(verdict => verdict === verdicts[0]) ? 0 : 1;
+// The verdict that most responses have under a condition; null where none has one.
+function verdictUnder(answers, condition) {
+  const judged = (answers.get(condition) || []).filter(one => one.verdict !== null);
+  return judged.length ? mostOf(judged) : null;
+}
+
+// 2 where the verdicts under the two compared conditions differ, 1 where some differ, else 0.
+function changeOf(answers, compared) {
+  const [before, after] = compared.map(condition => verdictUnder(answers, condition));
+  if (before !== null && after !== null && before !== after) return 2;
+  const verdicts = [...answers.keys()].map(condition => verdictUnder(answers, condition));
+  return new Set(verdicts.filter(verdict => verdict !== null)).size > 1 ? 1 : 0;
 }
 
 const ROWS = DATA.flatMap((subject, number) => {
-  const changes = ANSWERS[number].map(changeOf);
+  const changes = ANSWERS[number].map(answers => changeOf(answers, subject.compared));
   return subject.responses.map(([query, condition, text, verdict, harm, showing]) => ({
     number, query, condition, text, verdict, harm, showing, change: changes[query],
   }));
@@ -43,18 +46,29 @@ function queryOf(row) {
   return DATA[row.number].queries[row.query];
 }
 
+// Each choice with what it goes by; their values are sorted, or in the order in which they come.
 const FILTERS = [
-  ['result', row => DATA[row.number].title],
-  ['prompt', row => DATA[row.number].conditions[row.condition]],
-  ['label', row => queryOf(row)[1]],
-  ['verdict', row => verdictOf(row.verdict)],
-  ['outcome', row => outcomeOf(row.verdict, queryOf(row)[1])],
-  ['category', row => queryOf(row)[2]],
-  ['set', row => queryOf(row)[3]],
-  ['queries', row => (queryOf(row)[4] ? 'your own' : 'built-in or public')],
-  ['harm', row => row.harm],
-  ['changed', row => (row.change ? 'verdict changes' : 'verdict stays')],
+  ['result', row => DATA[row.number].title, false],
+  ['prompt', row => DATA[row.number].conditions[row.condition], false],
+  ['label', row => queryOf(row)[1], true],
+  ['verdict', row => verdictOf(row.verdict), true],
+  ['outcome', row => outcomeOf(row.verdict, queryOf(row)[1]), true],
+  ['use', row => queryOf(row)[5], true],
+  ['set', row => queryOf(row)[3], true],
+  ['category', row => queryOf(row)[2], true],
+  ['queries', row => (queryOf(row)[4] ? 'your own' : 'built-in or public'), true],
+  ['harm', row => row.harm, true],
+  ['changed', row => (row.change ? 'verdict changes' : 'verdict stays'), true],
 ];
+
+// How many responses there are to the queries of each use; empty where all have the same.
+function byUse() {
+  const counts = new Map();
+  for (const row of ROWS) counts.set(queryOf(row)[5], (counts.get(queryOf(row)[5]) || 0) + 1);
+  if (counts.size < 2) return '';
+  const parts = [...counts].sort().map(([use, count]) => `${count.toLocaleString('en')} to ${use || 'other'} queries`);
+  return ` (${parts.join(', ')})`;
+}
 
 class ResponseTable {
   constructor() {
@@ -77,9 +91,10 @@ class ResponseTable {
       on: { input: event => { this.words = event.target.value; this.apply(); } },
     });
     form.append(element('label', { class: 'search' }, 'search queries and responses', search));
-    for (const [name, of] of FILTERS) {
+    for (const [name, of, sorted] of FILTERS) {
       const values = [...new Set(ROWS.map(of))].filter(Boolean);
       if (values.length < 2) continue;
+      if (sorted) values.sort((one, other) => one.localeCompare(other, 'en'));
       const select = element('select', {
         id: `filter-${name}`,
         on: { change: event => { this.chosen.set(name, event.target.value); this.apply(); } },
@@ -111,7 +126,7 @@ class ResponseTable {
     const format = number => number.toLocaleString('en');
     const unit = ROWS.length === 1 ? 'response' : 'responses';
     this.count.textContent = this.found.length === ROWS.length
-      ? `${format(ROWS.length)} ${unit}, those whose verdict changes first`
+      ? `${format(ROWS.length)} ${unit}${byUse()}, those whose verdict changes first`
       : `${format(this.found.length)} of ${format(ROWS.length)} ${unit}`;
     const left = this.found.length - this.built;
     this.more.hidden = !left;
@@ -120,11 +135,11 @@ class ResponseTable {
   }
 
   draw(row) {
-    const [text, label, category, set] = queryOf(row);
+    const [text] = queryOf(row), label = queryOf(row)[1];
     const cell = element('td', {}, chip(row.verdict, label));
     if (row.harm) cell.append(element('p', { class: 'meta' }, row.harm));
     if (row.change) cell.append(element('p', { class: 'meta' }, 'changes'));
-    const names = [label, category, set, DATA.length > 1 ? DATA[row.number].title : ''];
+    const names = [...kindOf(queryOf(row)), DATA.length > 1 ? DATA[row.number].title : ''];
     return element('tr', {}, cell,
       element('td', {}, DATA[row.number].conditions[row.condition]),
       element('td', {},

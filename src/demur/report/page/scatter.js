@@ -387,15 +387,15 @@ class Scatter {
     if (!found) return;
     this.ring.setAttribute('cx', found.x);
     this.ring.setAttribute('cy', found.y);
-    const [text, label, category] = this.subject.queries[this.view.queries[found.index]];
+    const query = this.subject.queries[this.view.queries[found.index]];
     const places = this.view.steps ? [this.step] : this.view.series.map((_, place) => place);
     const rates = places.filter(place => this.view.series[place].refused).map(place => {
       const series = this.view.series[place];
       const line = `${shortened(series.name, 40)}: refusal probability ${percent(series.refused[found.index])}`;
       return element('p', {}, place === found.place ? element('strong', {}, line) : line);
     });
-    this.tip.replaceChildren(element('p', {}, shortened(text, 260)),
-      element('p', {}, category ? `${label}, ${category}` : label), ...rates);
+    this.tip.replaceChildren(element('p', {}, shortened(query[0], 260)),
+      element('p', {}, kindOf(query).join(', ')), ...rates);
     const [width, height] = this.size;
     const right = found.x > width / 2, below = found.y < height / 2;
     this.tip.style.left = right ? 'auto' : `${found.x + 12}px`;

@@ -1,0 +1,59 @@
+"""What the queries of a set are called in a sentence, from the name of the set."""
+
+from __future__ import annotations
+
+from demur.queries.benchmark_table import BENCHMARKS
+from demur.queries.loading import BUILT_IN, KINDS, SPLITS
+from demur.queries.turns import FIRST, THIRD, name_in_turn
+from demur.records import Label
+
+_SUFFIXES = (name_in_turn("", FIRST, tools=True), name_in_turn("", THIRD))
+
+
+def queries_in_words(name: str, label: Label | None = None) -> str:
+    """What the queries of a set are called, for headings and sentences.
+
+    Args:
+        name: name of the set, also of joined ones (`test:borderline+test:ordinary`) and in a later
+            turn. A name of one's own stays as it is.
+        label: label of the queries, or None where it is not known.
+
+    Returns:
+        for example `borderline and ordinary queries of the test set`, or
+        `harmful queries of mine.txt`.
+    """
+    ending = ""
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            name, ending = name.removesuffix(suffix), suffix + ending
+    sets_by_noun: dict[str, list[str]] = {}
+    kinds_by_split: dict[str, list[str]] = {}
+    for part in _parts(name):
+        split, _, kind = part.partition(":")
+        if kind in KINDS and split in SPLITS:
+            kinds_by_split.setdefault(split, []).append(kind)
+            continue
+        noun = f"{label} queries" if label else "queries"
+        sets_by_noun.setdefault(noun, []).append(_set_in_words(part))
+    for split, kinds in kinds_by_split.items():
+        sets_by_noun.setdefault(f"{_listed(kinds)} queries", []).append(_set_in_words(split))
+    of_sets = [f"{noun} of {_listed(sets)}" for noun, sets in sets_by_noun.items()]
+    return ", and ".join(of_sets) + ending
+
+
+def _parts(name: str) -> list[str]:
+    """The names of joined sets. A file's name may hold a `+`, so one of them must be known."""
+    parts = name.split("+")
+    return parts if any(map(_is_known, parts)) else [name]
+
+
+def _is_known(name: str) -> bool:
+    return name in BUILT_IN or name in BENCHMARKS or name.partition(":")[0] in SPLITS
+
+
+def _set_in_words(name: str) -> str:
+    return f"the {name} set" if name in (*BUILT_IN, *SPLITS) else name
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 2 else words)

@@ -1,0 +1,73 @@
+"""What a report says can be done next, each with its command."""
+
+from __future__ import annotations
+
+from demur.chat.settings import LoadSettings
+from demur.evaluation.comparison import Comparison
+from demur.evaluation.record import EvaluationRecord
+from demur.optimization import Run
+from demur.report.subject import NextStep
+from demur.settings import command_line
+
+EXPORTED = "my-safe-model"
+"""Folder of the export in the command that is suggested."""
+LATER = "later"
+"""Folder of a later evaluation in the command that is suggested."""
+
+
+def steps_of_run(run: Run) -> tuple[NextStep, ...]:
+    """Talk to the model, ask queries of one's own, and use the prompt where it is better."""
+    prompt = f"--prompt={run.path}"
+    steps = [
+        NextStep(
+            "Talk to the model under this prompt, and under none (/compare answers under both)",
+            command_line("chat", [prompt, "--prompt=none"]),
+        ),
+        NextStep(
+            "Measure it on queries of your own, which stand in two files, one a line",
+            command_line(
+                "evaluate",
+                [
+                    *(_model(run.settings.load.model), "--prompt=none", prompt),
+                    *("--harmful=refuse.txt", "--harmless=answer.txt"),
+                ],
+            ),
+        ),
+    ]
+    if run.verdict.kind == "better":
+        steps.append(
+            NextStep(
+                "Put it into a copy of the model, for vLLM, transformers and others",
+                command_line("export", [str(run.path), EXPORTED]),
+            )
+        )
+    return tuple(steps)
+
+
+def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tuple[NextStep, ...]:
+    """Talk to the model under its prompts, and compare with a later evaluation."""
+    steps: list[NextStep] = []
+    if isinstance(record.source, LoadSettings) and not {"prompt", "prompts"} & set(record.objects):
+        chosen = record.settings
+        named = chosen.prompt or tuple(one.name for one in record.conditions)
+        words = [_model(record.source.model), *(f"--prompt={one}" for one in named)]
+        if chosen.system_prompt is not None:
+            words.append(f"--system-prompt={chosen.system_prompt}")
+        steps.append(
+            NextStep(
+                "Talk to the model under these prompts (/compare answers under each)",
+                command_line("chat", words),
+            )
+        )
+    steps.append(
+        NextStep(
+            f"Do it again later with --output {LATER}, and see what changed",
+            command_line("compare", [str(comparison.folder), LATER]),
+        )
+    )
+    return tuple(steps)
+
+
+def _model(name: str) -> str:
+    """The model as an argument, which never looks like an option."""
+    return f"./{name}" if name.startswith("-") else name
