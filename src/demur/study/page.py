@@ -110,7 +110,8 @@ def _statements(table: StudyTable, cells: Sequence[ShownCell]) -> list[str]:
     if table.ranks:
         best = table.ranks[0]
         found.append(
-            f"Best mean rank: {best.arm.title}, {best.mean:.2f} of {best.arms} prompts and methods."
+            f"Best mean rank: {best.arm.title} ({best.mean:.2f}; 1 is the best of {best.arms} "
+            "prompts and methods)."
         )
     done = len(cells) - failed - left
     told = f"{done} of {len(cells)} cells are done"
