@@ -62,7 +62,10 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
     for measurement in held_out:
         collection.add(HELD_OUT, measurement, _sets(run), by_set=True)
     for measurement in anchors:
-        names = {"harmful": chosen.harmful, "harmless": chosen.harmless}
+        names: dict[Label, tuple[str, ...]] = {
+            "harmful": chosen.harmful,
+            "harmless": chosen.harmless,
+        }
         collection.add(TRAINING, measurement, names)
     responses, shortened = collection.shortened()
     views, frame, unplaced = _views(run, collection, held_out, anchors)

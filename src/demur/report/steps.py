@@ -28,7 +28,7 @@ def steps_of_run(run: Run) -> tuple[NextStep, ...]:
             command_line(
                 "evaluate",
                 [
-                    *(_model(run.settings.load.model), "--prompt=none", prompt),
+                    *(*_model(run.settings.load.model), "--prompt=none", prompt),
                     *("--harmful=refuse.txt", "--harmless=answer.txt"),
                 ],
             ),
@@ -50,7 +50,7 @@ def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tup
     if isinstance(record.source, LoadSettings) and not {"prompt", "prompts"} & set(record.objects):
         chosen = record.settings
         named = chosen.prompt or tuple(one.name for one in record.conditions)
-        words = [_model(record.source.model), *(f"--prompt={one}" for one in named)]
+        words = [*_model(record.source.model), *(f"--prompt={one}" for one in named)]
         if chosen.system_prompt is not None:
             words.append(f"--system-prompt={chosen.system_prompt}")
         steps.append(
@@ -68,6 +68,8 @@ def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tup
     return tuple(steps)
 
 
-def _model(name: str) -> str:
-    """The model as an argument, which never looks like an option."""
-    return f"./{name}" if name.startswith("-") else name
+def _model(name: str | None) -> list[str]:
+    """The model as an argument, which never looks like an option; none for the default model."""
+    if name is None:
+        return []
+    return [f"./{name}" if name.startswith("-") else name]
