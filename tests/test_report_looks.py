@@ -227,6 +227,34 @@ def test_names_of_prompts_are_whole_on_a_phone(browser: Browser, tmp_path: Path)
     browser.resize(1280)
 
 
+def test_long_words_widen_nothing(browser: Browser, tmp_path: Path) -> None:
+    """Names, sets, categories and queries without a place to break, on one page and on two."""
+    word = "x" * 110
+    rows = [
+        {
+            "prompt": f"{word}{prompt}",
+            "set": f"{word}.txt",
+            "label": "harmful",
+            "category": f"{word}{row % 2}",
+            "query": f"{word} {row}?",
+            "response": NO if (row + prompt) % 2 else f"{word} {word}",
+        }
+        for prompt in range(3)
+        for row in range(12)
+    ]
+    june, july = (judged(tmp_path / name, rows[first:]) for name, first in (("june", 0), ("y", 1)))
+    for page in (write_report(june), write_report([june, july], tmp_path / "both.html")):
+        for width in (1280, 390):
+            browser.resize(width)
+            browser.open(page)
+            browser.run("for (const one of document.querySelectorAll('details')) one.open = true")
+            browser.find("#table tbody button").click()
+            assert browser.run("return document.documentElement.scrollWidth") <= width
+            cut = "return [...document.querySelectorAll('.wide')].filter(one => "
+            assert browser.run(f"{cut} one.scrollWidth > one.clientWidth + 1).length") == 0
+    browser.resize(1280)
+
+
 def test_each_script_runs_in_its_own_direction(browser: Browser, tmp_path: Path) -> None:
     """The question mark of an Arabic question stands left of it, wherever the question is shown."""
     arabic = "\u0643\u064a\u0641 \u0623\u062e\u0628\u0632\u061f " * 2 + "\u062e\u0628\u0632?"

@@ -304,7 +304,7 @@ def percent(rate: Rate | None) -> str:
 
 def whole_figures(cell: str) -> str:
     """A cell whose figure and interval are never broken in the middle, only between them."""
-    return re.sub(r" (?=%|to )|(?<= to) ", "\u00a0", cell)
+    return re.sub(r" (?=%|to )|(?<= to) |(?<=\d) (?=of \d)|(?<=\d of) (?=\d)", "\u00a0", cell)
 
 
 def capitalized(text: str) -> str:
