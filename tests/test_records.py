@@ -415,7 +415,7 @@ def test_a_folder_of_work_knows_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(DemurError, match=r"another rate\.count"):
         WorkFolder.check(path, replace(SETTINGS, rate=Rate(2, 4, SETTINGS.rate.interval)), "run")
     with pytest.raises(
-        DemurError, match=r"work is not the folder of an evaluation \(that of a run\): check"
+        DemurError, match=r"work is not the folder of an evaluation \(it is that of a run\): check"
     ):
         WorkFolder.open(path, Settings, "evaluation")
     with pytest.raises(DemurError, match="is not the folder of a run"):

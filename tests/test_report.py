@@ -554,4 +554,6 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     done(demur("report", "run"))
     assert Path("run/report.html").is_file()
     assert done(demur("report", "run", "run")).splitlines()[-1] == "demur-report.html"
-    assert "missing" in mistake(demur("report", "missing"))
+    told = mistake(demur("report", "rum"))
+    assert "(there is no such folder): check the path (did you mean 'run'?)" in told
+    assert "(it is a file)" in mistake(demur("report", "run/report.html"))

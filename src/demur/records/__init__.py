@@ -30,6 +30,7 @@ from demur.records.folder import (
     WorkFolder,
     folders_of_work,
     kind_of,
+    not_the_folder,
     telling_names,
 )
 from demur.records.listing import ListedFile, are_listed, list_files
@@ -112,6 +113,7 @@ __all__ = [
     "left_out_remarks",
     "list_files",
     "may_harm",
+    "not_the_folder",
     "read_record",
     "read_tensors",
     "record_bytes",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from demur import processes
-from demur.errors import DemurError, is_text
+from demur.errors import DemurError, did_you_mean, is_text
 from demur.progress import Progress
 from demur.records.codec import (
     damaged,
@@ -166,11 +166,7 @@ class WorkFolder(Generic[Settings]):
         """
         found = kind_of(path, finished=True)
         if found != kind:
-            has = "is none of demur's" if (path / SETTINGS).exists() else "is missing"
-            what = f"that of {_named(found)}" if found is not None else f"its {SETTINGS} {has}"
-            raise DemurError(
-                f"{path} is not the folder of {_named(kind)} ({what}): check the path."
-            )
+            raise not_the_folder(path, _named(kind), found)
         return cls(path, read_record(path / SETTINGS, settings_type, kind, in_work=True))
 
     def results(self, results_type: type[Results], kind: str) -> Results | None:
@@ -228,6 +224,29 @@ def _lock(descriptor: int) -> bool:
     except OSError:  # network disks may have none
         return True
     return True
+
+
+def not_the_folder(path: Path, wanted: str, found: str | None = None) -> DemurError:
+    """That a path is not the folder that is wanted, with the reason and a name that is near.
+
+    Args:
+        path: any path.
+        wanted: what it should hold, with its article.
+        found: what it holds, as `kind_of` says.
+    """
+    near = ""
+    if found is not None:
+        why = f"it is that of {_named(found)}"
+    elif not path.exists():
+        why = "there is no such folder"
+        if path.parent.is_dir():
+            near = did_you_mean(path.name, (one.name for one in path.parent.iterdir()))
+    elif not path.is_dir():
+        why = "it is a file"
+    else:
+        has = "is none of demur's" if (path / SETTINGS).exists() else "is missing"
+        why = f"its {SETTINGS} {has}"
+    return DemurError(f"{path} is not the folder of {wanted} ({why}): check the path{near}.")
 
 
 def kind_of(path: Path, *, finished: bool = False) -> str | None:

@@ -22,7 +22,7 @@ from demur.evaluation.comparison import RESULTS, Comparison
 from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
-from demur.records import SETTINGS, Verdict, kind_of, telling_names
+from demur.records import Verdict, kind_of, not_the_folder, telling_names
 from demur.report.cells import breakable
 from demur.report.charts import chart_svg, dot_groups, share
 from demur.report.differences import SideBySide, differences_between
@@ -131,10 +131,7 @@ def _open(path: Path) -> Work:
             f"The capability check in {path} is one table and has no report: see it with `demur "
             "show`."
         )
-    raise DemurError(
-        f"{path} is not the folder of a run, a diagnosis, an evaluation or an attack (it has no "
-        f"{SETTINGS} of one): check the path."
-    )
+    raise not_the_folder(path, "a run, a diagnosis, an evaluation or an attack")
 
 
 def _folder_of(work: Work) -> Path:
