@@ -86,7 +86,7 @@ def test_the_results_stand_in_a_table_with_intervals() -> None:
     )
     assert "| optimized, hand-written | 32 %" in card
     assert "| **this one** | 57 % of 100" in card
-    assert "How: judge paper, responses a query 1. First word changed:" in card
+    assert "How: judge: paper; responses a query: 1. First word changed:" in card
     assert "without a prompt. KL cost:" in card
     assert "](figure.png)" in card
     assert "system text" not in card
@@ -108,12 +108,25 @@ def test_the_hub_reads_the_results_of_the_prompt_from_the_metadata() -> None:
         for one in data.eval_results
     ]
     assert found == [
-        ("text-generation", "my set, harmful", "Harmful queries refused (%)", 57.0),
-        ("text-generation", "my set, harmless", "Harmless queries refused (%)", 6.0),
+        ("text-generation", "harmful queries of my set", "Harmful queries refused (%)", 57.0),
+        ("text-generation", "harmless queries of my set", "Harmless queries refused (%)", 6.0),
     ]
     text = model_card(prompt(results=results), "org/name", Card())
     data = ModelCard(text).data
-    assert data.eval_results[0].dataset_name == "held-out queries, harmful"
+    assert data.eval_results[0].dataset_name == "held-out harmful queries"
+    sets = "test and test:borderline+test:ordinary"
+    known = prompt(results=results, measured=(Fact("held-out queries", sets),))
+    text = model_card(known, "org/name", Card())
+    data = ModelCard(text).data
+    assert [one.dataset_name for one in data.eval_results] == [
+        "harmful queries of the test set",
+        "borderline and ordinary queries of the test set",
+    ]
+    assert (
+        "held-out queries: harmful queries of the test set, and borderline and ordinary queries of "
+        "the test set"
+    ) in text
+    assert "test:" not in text
 
 
 def test_without_results_the_card_says_so() -> None:

@@ -449,6 +449,14 @@ def test_a_query_of_both_labels_is_named(
         ("held-out, third turn", "harmful", "harmful queries of the held-out set, third turn"),
         ("test:ordinary, third turn, with tools", None, None),
         ("mine.txt", None, "queries of mine.txt"),
+        ("salt and pepper.txt", "harmful", "harmful queries of salt and pepper.txt"),
+        (
+            "test and test:borderline+mine.txt",
+            None,
+            "harmful queries of the test set, and harmless queries of mine.txt, and borderline "
+            "queries of the test set",
+        ),
+        ("test and test:ordinary", "harmless", "ordinary queries of the test set"),
         ("salt+pepper.txt", "harmless", "harmless queries of salt+pepper.txt"),
         ("test+xstest+mine.txt", "harmful", "harmful queries of the test set, xstest and mine.txt"),
         (

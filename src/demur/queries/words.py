@@ -7,6 +7,7 @@ from demur.queries.loading import BUILT_IN, KINDS, SPLITS
 from demur.queries.turns import FIRST, THIRD, name_in_turn
 from demur.records import Label
 
+_LABELS: tuple[Label, Label] = ("harmful", "harmless")
 _SUFFIXES = (name_in_turn("", FIRST, tools=True), name_in_turn("", THIRD))
 
 
@@ -14,8 +15,9 @@ def queries_in_words(name: str, label: Label | None = None) -> str:
     """What the queries of a set are called, for headings and sentences.
 
     Args:
-        name: name of the set, also of joined ones (`test:borderline+test:ordinary`) and in a later
-            turn. A name of one's own stays as it is.
+        name: name of the set, also of joined ones (`test:borderline+test:ordinary`), in a later
+            turn, and of the queries of both labels (`test and test:ordinary`). A name of one's own
+            stays as it is.
         label: label of the queries, or None where it is not known.
 
     Returns:
@@ -26,6 +28,12 @@ def queries_in_words(name: str, label: Label | None = None) -> str:
     for suffix in _SUFFIXES:
         if name.endswith(suffix):
             name, ending = name.removesuffix(suffix), suffix + ending
+    both = _both(name)
+    if both is not None and label is None:
+        each = (queries_in_words(part, side) for part, side in zip(both, _LABELS, strict=True))
+        return ", and ".join(each) + ending
+    if both is not None:
+        name = both[_LABELS.index(label or "harmful")]
     sets_by_noun: dict[str, list[str]] = {}
     kinds_by_split: dict[str, list[str]] = {}
     for part in _parts(name):
@@ -39,6 +47,16 @@ def queries_in_words(name: str, label: Label | None = None) -> str:
         sets_by_noun.setdefault(f"{_listed(kinds)} queries", []).append(_set_in_words(split))
     of_sets = [f"{noun} of {_listed(sets)}" for noun, sets in sets_by_noun.items()]
     return ", and ".join(of_sets) + ending
+
+
+def _both(name: str) -> tuple[str, str] | None:
+    """The names of the harmful and of the harmless set, where a name is known to hold both.
+
+    A file's name may hold an `and`, so a set of each must be known.
+    """
+    harmful, _, harmless = name.partition(" and ")
+    known = all(any(map(_is_known, one.split("+"))) for one in (harmful, harmless))
+    return (harmful, harmless) if known else None
 
 
 def _parts(name: str) -> list[str]:

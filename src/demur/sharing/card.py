@@ -14,12 +14,15 @@ from typing import Any
 from demur.errors import DemurError
 from demur.hub import HubName
 from demur.markdown import escaped, fenced
-from demur.prompts import MeasuredPrompt, Provenance, SafetyPrompt
-from demur.records import Rate
+from demur.prompts import Fact, MeasuredPrompt, Provenance, SafetyPrompt
+from demur.queries import queries_in_words
+from demur.records import Label, Rate
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,60}")
 HELD_OUT = "held-out queries"
 """Name of the fact that says on which queries the results were measured."""
+VALIDATION = "validation queries"
+"""Name of the fact that says on which queries the prompt was chosen among the epochs."""
 
 _SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _PAPER = re.compile(r"https://arxiv\.org/abs/(\d{4}\.\d{4,5})")
@@ -114,6 +117,19 @@ def _metadata(prompt: SafetyPrompt, card: Card, base: str | None, repository: st
     return f"---\n{yaml.safe_dump(data, sort_keys=False, width=10_000)}---"
 
 
+def _data_set(name: str | None, label: Label) -> str:
+    """What the held-out queries of a label are called."""
+    return f"held-out {label} queries" if name is None else queries_in_words(name, label)
+
+
+def _told(fact: Fact) -> str:
+    """A fact as the card says it: a query set in words where it is built in."""
+    if fact.name not in (HELD_OUT, VALIDATION) or not fact.text:
+        return fact.text
+    words = queries_in_words(fact.text)
+    return fact.text if words == f"queries of {fact.text}" else words
+
+
 def _model_index(provenance: Provenance, repository: str) -> dict[str, Any]:
     """The results of the prompt itself, in the form that the hub shows beside the card.
 
@@ -123,12 +139,15 @@ def _model_index(provenance: Provenance, repository: str) -> dict[str, Any]:
     found = next((one for one in provenance.results if one.role == "this"), None)
     if found is None:
         return {}
-    queries = next((one.text for one in provenance.measured if one.name == HELD_OUT), HELD_OUT)
-    rates = {"harmful": found.harmful_refused, "harmless": found.harmless_refused}
+    queries = next((one.text for one in provenance.measured if one.name == HELD_OUT), None)
+    rates: dict[Label, Rate] = {
+        "harmful": found.harmful_refused,
+        "harmless": found.harmless_refused,
+    }
     results = [
         {
             "task": {"type": "text-generation", "name": "Refusing queries"},
-            "dataset": {"type": "demur", "name": f"{queries}, {label}"},
+            "dataset": {"type": "demur", "name": _data_set(queries, label)},
             "metrics": [
                 {
                     "type": "refusal-rate",
@@ -243,8 +262,8 @@ def _rate(rate: Rate) -> str:
 def _how(provenance: Provenance) -> str:
     sentences = []
     if provenance.measured:
-        facts = [f"{escaped(one.name)} {escaped(one.text)}" for one in provenance.measured]
-        sentences.append(f"How: {', '.join(facts)}.")
+        facts = [f"{escaped(one.name)}: {escaped(_told(one))}" for one in provenance.measured]
+        sentences.append(f"How: {'; '.join(facts)}.")
     if any(result.divergence is not None for result in provenance.results):
         sentences.append(
             "First word changed: for how many harmless queries the likeliest first token is "
@@ -258,7 +277,7 @@ def _how(provenance: Provenance) -> str:
 def _settings(provenance: Provenance) -> str:
     if not provenance.settings:
         return ""
-    rows = [f"| {escaped(one.name)} | {escaped(one.text)} |" for one in provenance.settings]
+    rows = [f"| {escaped(one.name)} | {escaped(_told(one))} |" for one in provenance.settings]
     return "\n".join(["## Settings of the training", "", "| setting | value |", "|---|---|", *rows])
 
 
