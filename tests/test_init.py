@@ -114,6 +114,20 @@ def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
     assert mistake(demur("init", tmp_path / REFUSE))
 
 
+def test_a_model_that_is_not_there_is_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = done(demur("init", "app", "--model", "qwen2.5-coder-0.6b"))
+    assert "Before you go on: 'qwen2.5-coder-0.6b' is neither a catalog model" in out
+    assert "(did you mean" in out
+    out = done(demur("init", "other", "--model", "./later/mine"))
+    assert "Before you go on: './later/mine' is neither" in out
+    chosen = optimize_command().choose({}, Path("other") / FILE)
+    assert chosen.load.model == str(tmp_path / "later" / "mine")
+    assert "Before you go on" not in done(demur("init", "third", "--model", "org/on-the-hub"))
+
+
 @pytest.mark.parametrize("name", ["\N{GRINNING FACE}", "a\x7fb", 'q"]\n[x]', "\\u0041", "\u202e"])
 def test_any_name_of_a_model_is_read_back(tmp_path: Path, name: str) -> None:
     done(demur("init", tmp_path / "app", "--model", name))

@@ -76,7 +76,7 @@ def run_init(options: InitOptions) -> None:
     """
     from demur.prompts import load_basic_prompt
 
-    model = _model_from(options.folder, options.model)
+    model, doubt = _model_from(options.folder, options.model)
     texts = {
         FILE: settings_text(model),
         PROMPT: f"{load_basic_prompt('long').text}\n",
@@ -94,6 +94,8 @@ def run_init(options: InitOptions) -> None:
         write_bytes(path, content)
     here = options.folder == Path()
     console.print(f"Written: {', '.join(texts)}")
+    if doubt:
+        console.print(Text(printable(f"Before you go on: {doubt}")))
     console.print(f"Put your own text into {PROMPT}, {REFUSE} and {ANSWER}. Then:")
     named = [] if model == DEFAULT_MODEL else [model]
     sets = ["--harmful", REFUSE, "--harmless", ANSWER]
@@ -109,19 +111,22 @@ def run_init(options: InitOptions) -> None:
         console.print(Text(printable(command), style="bold"), soft_wrap=True)
 
 
-def _model_from(folder: Path, model: str) -> str:
-    """The name of a model as the commands read it, which are run in `folder`.
+def _model_from(folder: Path, model: str) -> tuple[str, str]:
+    """The name of a model as the commands read it, which are run in `folder`, and a doubt.
 
     A path starts at the folder in which demur is run; the commands that are suggested run in
-    another one.
+    another one. A model that is not there is doubted and no mistake: it may be made later.
     """
+    doubt = ""
     try:
-        place = model_place(model)
-    except DemurError:  # it may be made later
-        return model
+        place: object = model_place(model)
+    except DemurError as error:
+        doubt = str(error)
+        is_path = "/" in model and "\0" not in model
+        place = Path(model).expanduser() if is_path else None
     if not isinstance(place, Path) or place.is_absolute() or folder == Path():
-        return model
-    return str(place.absolute())
+        return model, doubt
+    return str(place.absolute()), doubt
 
 
 def settings_text(model: str) -> str:
