@@ -266,7 +266,7 @@ def test_another_judge_cannot_be_compared(days: Path) -> None:
     judged(days / "july", rows(80, 100), rows(5, 100, "harmless"), judge="paper")
     line = mistake(demur("compare", "june/out", "july/out"))
     assert "The judge is 'default' before and 'paper' after" in line
-    assert "give --judge 'default'" in line
+    assert "measure with --judge 'default'" in line
     answers = ["evaluate", "--responses", "july/answers.jsonl", "--output", "new"]
     line = mistake(demur(*answers, "--judge=paper", "--baseline", "june/out", "--fail-if-worse"))
     assert "The judge is 'default' before" in line
@@ -325,7 +325,7 @@ def test_evaluations_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("demur.chat.chosen.load_chosen", None)
     for arguments, message in (
         ([*other, "--samples=2"], "differ in samples, 1 before and 2 after"),
-        ([*other[:-2], "--harmful=q.txt", "--tokens=5"], "give --tokens 4"),
+        ([*other[:-2], "--harmful=q.txt", "--tokens=5"], "measure with --tokens 4"),
         ([*other, "--judge=paper"], "The judge is 'default' before"),
         ([*other[:-1], "--harmful=held-out"], "share no queries"),
         ([*other[:-1], "--harmful=fewer.txt"], "share no queries"),
@@ -396,7 +396,7 @@ def test_a_set_of_the_baseline_that_is_left_out_is_a_mistake(
     turn = [*evaluate, "--harmful=a.txt", "--turn=3"]
     done(demur(*turn, "--output=third"))
     later = [*turn, "--seed=7", "--output=later", "--baseline=third", "--fail-if-worse"]
-    assert "follows from the seed, so give --seed 0" in mistake(demur(*later))
+    assert "follows from the seed, so measure with --seed 0" in mistake(demur(*later))
     with pytest.raises(DemurError, match=r"queries 'c.txt', which are not measured now"):
         check(Comparison.load("june"), baseline="july", fail_if_worse=True)
 

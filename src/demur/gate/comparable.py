@@ -43,7 +43,7 @@ def require_comparable(before: EvaluationRecord, after: EvaluationRecord) -> Non
         if old != new:
             raise DemurError(
                 f"The evaluations differ in {name}, {old} before and {new} after, so that their "
-                f"rates cannot be compared: give {option} {old}."
+                f"rates cannot be compared: measure with {option} {old}."
             )
     known = {text for one in before.sets for text in (one.name, one.fingerprint)}
     if not any(one.name in known or one.fingerprint in known for one in after.sets):
@@ -70,7 +70,9 @@ def require_same_queries(before: EvaluationRecord, after: EvaluationRecord) -> N
             seed = before.settings.sampling.seed
             fix = "measure the same queries, or make a new baseline with these"
             if one.name.endswith(name_in_turn("", THIRD)) and seed != after.settings.sampling.seed:
-                fix = f"what stands before them follows from the seed, so give --seed {seed}"
+                fix = (
+                    f"what stands before them follows from the seed, so measure with --seed {seed}"
+                )
             raise DemurError(
                 f"The queries of {one.name!r:.100} are others than in the baseline: {fix}."
             )
@@ -115,7 +117,9 @@ def _require_judge(
             f"The {what} {str(after)!r:.100} is not as it was in the evaluation before, in its "
             "rules, model or endpoint: measure that evaluation again."
         )
-    fix = f"leave {option} out" if before is None else f"give {option} {before!r:.100}"
+    fix = (
+        f"measure without {option}" if before is None else f"measure with {option} {before!r:.100}"
+    )
     raise DemurError(
         f"The {what} is {str(before or 'none')!r:.100} before and {str(after or 'none')!r:.100} "
         f"after, so that verdicts cannot be compared: {fix}."
