@@ -232,10 +232,6 @@ def test_queries_that_are_not_in_both_are_said(days: Path) -> None:
     assert "have no query in common" in mistake(demur("compare", "june/out", "others/out"))
     assert "compared with itself" in mistake(demur("compare", "june/out", "june/../june/out"))
     assert "nowhere is not the folder of an" in mistake(demur("compare", "june/out", "nowhere"))
-    finished_run(days / "run")
-    for pair in (("run", "june/out"), ("june/out", "run")):
-        told = mistake(demur("compare", *pair))
-        assert "run is the folder of a run and june/out that of an evaluation" in told
 
 
 def test_folders_of_one_name_are_told_apart(days: Path) -> None:
