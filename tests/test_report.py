@@ -135,6 +135,7 @@ def test_a_report_of_an_evaluation(tmp_path: Path) -> None:
     for label in ("harmful", "harmless"):
         assert f"Refused by category: {label} queries of responses" in page.words
     assert f"demur compare {tmp_path / 'e'} later" in page.words
+    assert "10 of 15 (42 to 85 %)" in [one.replace("\xa0", " ") for one in page.words]
     assert "Left out:" not in words  # there is no such column
     assert f"demur evaluate --responses {tmp_path / 'e.jsonl'}" in page.words
     assert len(page.data[0]["responses"]) == 60

@@ -173,6 +173,8 @@ def test_the_plane_is_one_in_which_the_movement_can_be_seen(tmp_path: Path) -> N
     moved = Scatter(held_out, 3, 0, collection, held_out)
     assert "principal component" in plain.frame.axes[0]
     assert moved.frame.axes[0].startswith("what the prompt moves apart")
+    assert moved.remark.startswith("The plane shows 0 % of how the queries differ")
+    assert plain.remark == ""
     view = moved.view("v", "held-out", held_out, ())
     points = torch.tensor([one.points for one in view.series])
     went = points[1] - points[0]

@@ -55,9 +55,9 @@ def run_report(options: ReportOptions) -> None:
             )
     (first, kind), *_ = kinds.items()
     if kind == "study":
-        show_path("Open in a browser:", _study_pages(first))
+        show_path("Written. Open it in a browser:", _study_pages(first))
         return
-    show_path("Open in a browser:", _page(options))
+    show_path("Written. Open it in a browser:", _page(options))
 
 
 def _page(options: ReportOptions) -> Path:

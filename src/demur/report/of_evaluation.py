@@ -111,7 +111,8 @@ def _compared(record: EvaluationRecord, shown: Sequence[str]) -> tuple[int, int]
 def _title(record: EvaluationRecord) -> str:
     if isinstance(record.answerer, FilesRecord):
         return "Responses, judged"
-    sets = ", ".join(one.name for one in record.sets)
+    names = dict.fromkeys(queries_in_words(one.name) for one in record.sets)
+    sets = ", ".join(name.removeprefix("queries of ") for name in names)
     return f"{short_name(record.answerer)} on {sets}"
 
 
@@ -199,19 +200,17 @@ def _categories(rates: Sequence[PromptRates]) -> list[Table]:
 
 def _by_category(queries: str, rates: Sequence[PromptRates]) -> Table:
     prompts = list(dict.fromkeys(one.prompt for one in rates))
-    rows: dict[str, dict[str, Rate]] = {}
+    rows: dict[str, dict[str, Rate | None]] = {}
     for one in rates:
-        found = rows.setdefault(one.category or "", {})
-        if one.refused is not None:
-            found[one.prompt] = one.refused
+        rows.setdefault(one.category or "", {})[one.prompt] = one.refused
     return Table(
         title=f"Refused by category: {queries}",
         columns=("category", "number", *prompts),
         rows=tuple(
             (
                 category,
-                str(max((one.queries for one in found.values()), default=0)),
-                *(rate_text(found.get(prompt)) for prompt in prompts),
+                str(max(one.queries if one else 0 for one in found.values())),
+                *(rate_text(found[prompt]) if prompt in found else "" for prompt in prompts),
             )
             for category, found in sorted(rows.items())
         ),

@@ -144,7 +144,7 @@ def _views(
         if anchors:
             to_each = [Arrow(0, place) for place in range(1, len(anchors))]
             views.append(scatter.view("Training queries", TRAINING, anchors, to_each))
-        unplaced = left_out_remarks(held_out, anchors)
+        unplaced = (*filter(None, [scatter.remark]), *left_out_remarks(held_out, anchors))
     except DemurError as error:  # too few verdicts, or the same representation of every query
         return [], None, (f"They cannot be drawn. {error}",)
     start = next((one for one in anchors if _is_start(run, one)), None)

@@ -18,6 +18,10 @@ MOST_QUERIES = 1000
 """Number of queries of a label in a view; more would be a blot, and slow."""
 
 
+MOST_LEFT_OUT = 0.2
+"""Share of the variance, in [0, 1], below which it is said how little the plane shows."""
+
+
 class Scatter:
     """The plane of some measurements, and the views on it.
 
@@ -58,6 +62,17 @@ class Scatter:
             axes=(first, second),
             harmfulness=_line(plane.harmfulness_weight, plane.harmfulness_bias),
             refusal=_line(plane.refusal_weight, plane.refusal_bias) if readable else None,
+        )
+
+    @property
+    def remark(self) -> str:
+        """That the plane leaves out most of how the queries differ; empty where it does not."""
+        share = float(self._directions.explained_variance.sum())
+        if share >= MOST_LEFT_OUT:
+            return ""
+        return (
+            f"The plane shows {100 * share:.0f} % of how the queries differ, and was chosen to "
+            "show the movement: marks that lie near each other in it may be far apart otherwise."
         )
 
     def view(

@@ -13,6 +13,9 @@ from demur.queries import queries_in_words
 from demur.records import Harm, Label, Rate, Verdict
 from demur.report.again import Again
 
+FEW_QUERIES = 20
+"""With fewer queries than this, their number says more than a percentage with its digits."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -290,10 +293,12 @@ def dots_of(rates: Sequence[tuple[str, PromptRates]]) -> tuple[Dot, ...]:
 
 
 def rate_text(rate: Rate | None) -> str:
-    """A rate with its interval, for people."""
+    """A rate with its interval, for people; of few queries, how many they are."""
     if rate is None:
         return "no verdict"
     low, high = 100 * rate.interval.low, 100 * rate.interval.high
+    if rate.queries < FEW_QUERIES and rate.count == round(rate.count):
+        return f"{round(rate.count)} of {rate.queries} ({low:.0f} to {high:.0f} %)"
     return f"{100 * rate.value:.1f} % ({low:.0f} to {high:.0f})"
 
 
