@@ -96,7 +96,7 @@ def test_a_run_and_its_report(model: ChatModel, arguments: dict[str, Any], metho
         assert again.refusal_rates is not None
         assert None in again.refusal_rates
         training = page.data[0]["views"][-1]
-        assert training["title"] == "Training"
+        assert training["title"] == "Epoch by epoch"
         assert 38 <= len(training["queries"]) < 40
 
 
