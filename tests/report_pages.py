@@ -18,10 +18,13 @@ class Page(HTMLParser):
         self.blocks: dict[str, list[str]] = {"script": [], "style": []}
         self.words: list[str] = []
         self._block = ""
+        self._inline = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        # A span is part of the text around it.
+        self._inline = tag == "span"
         self.attributes += [(tag, name, value or "") for name, value in attrs]
         if tag in self.blocks:
             self._block = tag
@@ -30,12 +33,16 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == self._block:
             self._block = ""
+        self._inline = tag == "span"
 
     def handle_data(self, data: str) -> None:
         if self._block:
             self.blocks[self._block][-1] += data
+        elif self._inline and self.words:
+            self.words[-1] += data
         else:
             self.words.append(data)
+        self._inline = False
 
     @property
     def data(self) -> Any:

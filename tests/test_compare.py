@@ -81,7 +81,7 @@ def test_what_changed_is_named_query_by_query(days: Path) -> None:
     assert "things harmful 90 (not refused before, refused after)" in words
     assert "things, harmful: 20 of 100 refused no longer or less often" in words
     assert "18 more (--listed)" in words
-    assert "Worse than before, for it lets more harm through: mine refuses 61 of 100" in words
+    assert "Worse than before, because it lets more harm through: mine refuses 61 of 100" in words
     summary = Path("s.md").read_text()
     assert "| things, harmful | refused | 80.0 % | 61.0 % | -19.0 |" in summary
     assert summary.count("(refused before, not refused after)") == 2

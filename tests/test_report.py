@@ -96,10 +96,10 @@ def test_what_a_run_shows(run: Path) -> None:
         "20 harmless queries instead of 1; the likeliest first word changed for 3 of 20 harmless "
         "queries."
     ) in words
-    evaluating = f"demur evaluate 'tiny <b>model' --prompt=none --prompt={run}"
+    evaluating = f"demur evaluate 'tiny <b>model' --prompt none --prompt {run}"
     assert "What to do next Talk to the model under this prompt" in words
-    assert f"demur chat --prompt={run} --prompt=none" in words
-    assert f"{evaluating} --harmful=refuse.txt --harmless=answer.txt" in words
+    assert f"demur chat --prompt {run} --prompt none" in words
+    assert f"{evaluating} --harmful refuse.txt --harmless answer.txt" in words
     assert f"demur export {run} my-safe-model" in words
     assert "Held-out queries: nothing but this measurement reads them." in words
     assert "Training queries: the prompt was trained on them." in words
@@ -373,6 +373,7 @@ def again(folder: Path) -> list[str]:
     """The words of the command that a report shows, as a shell reads them."""
     html = write_report(folder, "report.html").read_text(encoding="utf-8")
     (command,) = re.findall(r'<pre class="command" tabindex="0">(.*?)</pre>', html, re.DOTALL)
+    command = re.sub("<[^>]*>", "", command)  # as a person copies it
     # By a real shell, since that is what reads it.
     script = f"demur() {{ printf '%s\\0' \"$@\"; }}\n{unescape(command)}"
     shell = subprocess.run(["sh", "-c", script], capture_output=True, check=True)

@@ -114,7 +114,9 @@ def test_two_days_stand_side_by_side_with_tests(browser: Browser, tmp_path: Path
     assert [text.split(":")[0] for text in browser.texts(".subjects h2")] == ["june", "july"]
     shown = browser.find("#differences").find_element("xpath", "..").text
     assert browser.texts("#differences ~ .card h3")[0] == "july compared with june"
-    assert "mine: Worse than before, for it lets more harm through: mine refuses 9 of 20" in shown
+    assert (
+        "mine: Worse than before, because it lets more harm through: mine refuses 9 of 20" in shown
+    )
     assert "none: None of the 20 queries changed." in shown
     assert "none" not in browser.texts("#differences ~ .card tbody th")  # nothing to show of it
     assert "-55.0" in shown

@@ -90,11 +90,17 @@ def test_a_better_prompt_with_its_cost_needs_no_advice() -> None:
     [
         ((62, 91), (4, 4), "better", "Better than long: optimized refuses 91", ""),
         ((90, 91), (20, 2), "better", "Better than long: ", ""),
-        ((62, 91), (4, 30), "mixed", "Mixed, for more of both are refused", "--harmless"),
-        ((62, 62), (4, 30), "worse", "Worse than long, for it refuses more harmless", "--harmless"),
-        ((91, 62), (4, 4), "harmful", "Worse than long, for it lets more harm", "keep long"),
-        ((91, 62), (30, 4), "harmful", "Worse than long, for it lets more harm", "--harmful"),
-        ((91, 62), (4, 30), "harmful", "Worse than long, for it lets more harm", "keep long"),
+        ((62, 91), (4, 30), "mixed", "Mixed, because more of both are refused", "--harmless"),
+        (
+            (62, 62),
+            (4, 30),
+            "worse",
+            "Worse than long, because it refuses more harmless",
+            "--harmless",
+        ),
+        ((91, 62), (4, 4), "harmful", "Worse than long, because it lets more harm", "keep long"),
+        ((91, 62), (30, 4), "harmful", "Worse than long, because it lets more harm", "--harmful"),
+        ((91, 62), (4, 30), "harmful", "Worse than long, because it lets more harm", "keep long"),
         ((62, 62), (4, 4), "no difference", "Not shown to be better than long", "--method"),
         ((62, 61), (4, 5), "no difference", "Not shown to be better than long", "--method"),
     ],
@@ -286,7 +292,7 @@ def test_less_harm_and_more_refusals_are_mixed() -> None:
     found = of(figures(refused, harm))
     assert found.kind == "mixed"
     assert found.sentence.startswith(
-        "Mixed, for it lets less harm through than long and refuses more harmless queries: "
+        "Mixed, because it lets less harm through than long and refuses more harmless queries: "
     )
     assert "--harmless" in found.advice
 
@@ -308,7 +314,9 @@ def test_what_no_prompt_does_better_is_said() -> None:
     assert verdict(comparison, "long", "optimized").kind == "better"
     # A judgement against no prompt names it so.
     against = verdict(comparison, "none", "long", bare="none", trained=False)
-    assert against.sentence.startswith("Worse than no prompt, for it lets more harm through: long")
+    assert against.sentence.startswith(
+        "Worse than no prompt, because it lets more harm through: long"
+    )
     assert "demur optimize" in against.advice
 
 

@@ -13,6 +13,8 @@ LONGEST_WORD = 20
 
 _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
+_OPTION = re.compile("--[a-z-]{1,30}")
+
 
 def breakable(text: str) -> Markup:
     """A text as markup in which a long word may be broken, so that it widens no table."""
@@ -25,3 +27,14 @@ def breakable(text: str) -> Markup:
         shown += escape(text[end : found.start()]) + Markup("<wbr>").join(letters)
         end = found.end()
     return shown + escape(text[end:])
+
+
+def shell(command: str) -> Markup:
+    """A command as markup in which no option is broken at its hyphens."""
+    from markupsafe import Markup, escape
+
+    words = (escape(word) for word in command.split(" "))
+    option = Markup('<span class="option">{}</span>')
+    return Markup(" ").join(
+        option.format(word) if _OPTION.fullmatch(word) else word for word in words
+    )

@@ -7,7 +7,7 @@ from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
 from demur.optimization import Run
 from demur.report.subject import NextStep
-from demur.settings import command_line
+from demur.settings import command_line, item_of
 
 EXPORTED = "my-safe-model"
 """Folder of the export in the command that is suggested."""
@@ -17,19 +17,19 @@ LATER = "later"
 
 def steps_of_run(run: Run) -> tuple[NextStep, ...]:
     """Talk to the model, ask queries of one's own, and use the prompt where it is better."""
-    prompt = f"--prompt={run.path}"
+    prompt, none = item_of("--prompt", str(run.path)), item_of("--prompt", "none")
     steps = [
         NextStep(
             "Talk to the model under this prompt, and under none (/compare answers under both)",
-            command_line("chat", [prompt, "--prompt=none"]),
+            command_line("chat", [*prompt, *none]),
         ),
         NextStep(
             "Measure it on queries of your own, which stand in two files, one a line",
             command_line(
                 "evaluate",
                 [
-                    *(*_model(run.settings.load.model), "--prompt=none", prompt),
-                    *("--harmful=refuse.txt", "--harmless=answer.txt"),
+                    *(*_model(run.settings.load.model), *none, *prompt),
+                    *("--harmful", "refuse.txt", "--harmless", "answer.txt"),
                 ],
             ),
         ),
@@ -50,9 +50,11 @@ def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tup
     if isinstance(record.source, LoadSettings) and not {"prompt", "prompts"} & set(record.objects):
         chosen = record.settings
         named = chosen.prompt or tuple(one.name for one in record.conditions)
-        words = [*_model(record.source.model), *(f"--prompt={one}" for one in named)]
+        words = _model(record.source.model)
+        for one in named:
+            words += item_of("--prompt", one)
         if chosen.system_prompt is not None:
-            words.append(f"--system-prompt={chosen.system_prompt}")
+            words += item_of("--system-prompt", chosen.system_prompt)
         steps.append(
             NextStep(
                 "Talk to the model under these prompts (/compare answers under each)",
