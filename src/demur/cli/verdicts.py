@@ -15,10 +15,8 @@ from demur.evaluation.verdict import OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
 from demur.queries import is_own_set
 from demur.reading import HUB_PREFIX
+from demur.report.steps import EXPORTED
 from demur.settings import command_line, item_of, options_of
-
-EXPORTED = "my-safe-model"
-"""Folder of the export in the command that is suggested."""
 
 _STYLES: dict[Kind, str] = {
     "better": "green",
