@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from demur.chat.loading import load_model
 from demur.chat.weights_file import WeightsFile
@@ -24,12 +31,26 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 TOKENS = [*(chr(code) for code in range(33, 127)), "ab"]
 
 
-def save_qwen2_gguf(
-    file: Path, change: Callable[[Qwen2ForCausalLM], None] = lambda model: None
-) -> Qwen2ForCausalLM:
-    """Write a random Qwen2, some of its weights quantized, and return it as it was written."""
+HEADS = {"q_proj": 4, "k_proj": 2}
+KINDS: dict[str, tuple[Any, Any]] = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "llama": (LlamaConfig, LlamaForCausalLM),
+}
+
+
+def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """The rows of a Llama's queries or keys in the order in which a GGUF file has them."""
+    halves = weight.reshape(heads, 2, -1, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)
+
+
+def save_gguf(
+    file: Path, kind: str = "qwen2", change: Callable[[Any], None] = lambda model: None
+) -> PreTrainedModel:
+    """Write a random model, some of its weights quantized, and return it as it was written."""
     torch.manual_seed(0)
-    config = Qwen2Config(
+    make_config, make = KINDS[kind]
+    config = make_config(
         vocab_size=len(TOKENS),
         hidden_size=64,
         intermediate_size=128,
@@ -38,9 +59,9 @@ def save_qwen2_gguf(
         num_key_value_heads=2,
         tie_word_embeddings=True,
     )
-    model = Qwen2ForCausalLM(config)
+    model: PreTrainedModel = make(config)
     change(model)
-    writer: Any = gguf.GGUFWriter(str(file), "qwen2")
+    writer: Any = gguf.GGUFWriter(str(file), kind)
     writer.add_context_length(128)
     writer.add_embedding_length(64)
     writer.add_block_count(2)
@@ -63,14 +84,19 @@ def save_qwen2_gguf(
         name = key
         for ours, theirs in GGUF_NAMES.items():
             name = name.replace(ours, theirs)
-        numbers = weight.float().numpy()
-        if ".ffn_" in name and weight.dim() == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            blocks = gguf.quantize(numbers, kind)
-            weight.copy_(torch.from_numpy(gguf.dequantize(blocks, kind)))
-            writer.add_tensor(name, blocks, raw_dtype=kind)
+        heads = next((count for part, count in HEADS.items() if part in key), None)
+        is_permuted = kind == "llama" and heads is not None
+        if weight.dim() == 2 and "embed" not in key:
+            packed = gguf.GGMLQuantizationType.Q8_0
+            blocks = gguf.quantize(weight.float().numpy(), packed)
+            weight.copy_(torch.from_numpy(gguf.dequantize(blocks, packed)))
+            if is_permuted:
+                # Blocks lie along the rows, whose order alone is another one.
+                blocks = permuted(torch.from_numpy(blocks), heads or 0).contiguous().numpy()
+            writer.add_tensor(name, blocks, raw_dtype=packed)
         else:
-            writer.add_tensor(name, numbers)
+            written = permuted(weight, heads or 0) if is_permuted else weight
+            writer.add_tensor(name, written.contiguous().float().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -78,10 +104,13 @@ def save_qwen2_gguf(
     return model
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_copy_has_the_weights_of_the_file(tmp_path: Path, dtype: torch.dtype) -> None:
-    weights = save_qwen2_gguf(tmp_path / "tiny.gguf").state_dict()
+def test_the_copy_has_the_weights_of_the_file(
+    tmp_path: Path, dtype: torch.dtype, kind: str
+) -> None:
+    weights = save_gguf(tmp_path / "tiny.gguf", kind).state_dict()
     wanted = {name: weight.to(dtype) for name, weight in weights.items()}
     found = load_model(tmp_path / "tiny.gguf", dtype=str(dtype).removeprefix("torch."))
     assert all(torch.equal(found.model.state_dict()[name], wanted[name]) for name in wanted)
@@ -96,10 +125,10 @@ def test_the_copy_has_the_weights_of_the_file(tmp_path: Path, dtype: torch.dtype
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path, value: float) -> None:
-    def change(model: Qwen2ForCausalLM) -> None:
+    def change(model: Any) -> None:
         model.model.norm.weight.data[3] = value
 
-    save_qwen2_gguf(tmp_path / "tiny.gguf", change)
+    save_gguf(tmp_path / "tiny.gguf", change=change)
     told = loading_failure(tmp_path / "tiny.gguf", dtype="float16")
     assert "tiny has weights that are not numbers (model.norm.weight holds NaN" in told
     assert not [one for one in (tmp_path / "cache" / "dequantized").iterdir() if one.is_dir()]
@@ -111,7 +140,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    save_qwen2_gguf(tmp_path / "tiny.gguf")
+    save_gguf(tmp_path / "tiny.gguf")
     with monkeypatch.context() as patch:
         patch.setattr(WeightsFile, "write", full)
         assert "disk is full" in loading_failure(tmp_path / "tiny.gguf")

@@ -3,9 +3,8 @@
 transformers opens such a file up to three times, through `gguf.GGUFReader`, which makes an array of
 every string of the vocabulary, one byte at a time; most of a minute for a large vocabulary. Inside
 `read_fast` it gets a reader that has read the file once, and tensors that are taken apart ahead of
-it (`gguf_blocks.py`): where it only gives them other names, straight into a file with the weights,
-which it gets mapped into memory. What it makes of them (names, configurations, permutations) stays
-its own.
+it (`gguf_blocks.py`): where their shapes stay, straight into a file with the weights, which it gets
+mapped into memory. What it makes of them (names, configurations, permutations) stays its own.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -29,6 +28,7 @@ from demur.chat.gguf_blocks import (
     Ahead,
     Blocks,
     Bytes,
+    Numbers,
     are_finite,
     dequantized,
     round_into,
@@ -43,6 +43,15 @@ _alone = threading.Lock()
 
 _MOST_PIECES = 512
 """Pieces that threads are given at once: none waits for the end of a tensor."""
+
+_CHANGED: Mapping[str, tuple[str, ...]] = {
+    "TensorProcessor": (),
+    "LlamaTensorProcessor": (".attn_q.", ".attn_k."),
+    "Gemma2TensorProcessor": ("norm.weight",),
+    "NemotronTensorProcessor": ("norm.weight",),
+}
+"""The processors of transformers that leave shapes as they are: what is in the names of the tensors
+that they change. The others take tensors apart, join or turn them."""
 
 _LEGACY = (
     "_gguf_parse_value",
@@ -154,16 +163,26 @@ def _loader(
         processor = kind(config=found["config"])
         names = legacy.get_gguf_hf_weights_map(model_to_load, processor)
         found["tensors"] = {}
-        # Where the architecture changes nothing, nothing needs a whole tensor.
-        if kind.process is not legacy.TensorProcessor.process:
+        changed = _changed_by(kind, legacy)
+        if changed is None:
             _take_processed(file, header, processor, names, found, dtype)
         else:
             if not weights.exists():
-                _write(file, header, names, weights, dtype, title)
+                process = partial(
+                    processor.process, tensor_key_mapping=names, parsed_parameters=found
+                )
+                _write(file, header, names, weights, dtype, title, changed, process)
             found["tensors"] = load_file(weights)
         return found
 
     return load
+
+
+def _changed_by(kind: type, legacy: Any) -> tuple[str, ...] | None:
+    """What is in the names of tensors that a processor changes; None where it does more."""
+    decides = next(one for one in kind.__mro__ if "process" in vars(one))
+    known = getattr(legacy, decides.__name__, None) is decides
+    return _CHANGED.get(decides.__name__) if known else None
 
 
 def _take_processed(
@@ -203,8 +222,20 @@ def _write(
     weights: Path,
     dtype: torch.dtype,
     title: str,
+    changed: tuple[str, ...],
+    process: Callable[..., Any],
 ) -> None:
     """Write the weights of a model, under the names that transformers has for them.
+
+    Args:
+        file: the GGUF file.
+        header: its header.
+        names: the name of each weight by that of its tensor.
+        weights: the file that is written.
+        dtype: of the weights.
+        title: name of the model in messages.
+        changed: what is in the names of the tensors that the architecture changes.
+        process: changes such a tensor, which is whole then.
 
     Raises:
         DemurError: some are no numbers, or the disk has no room for them.
@@ -216,21 +247,41 @@ def _write(
             for number, listed in enumerate(header.tensors)
             if listed.name in names
         }
+        whole = {
+            names[listed.name]: listed.name
+            for listed in header.tensors
+            if listed.name in names and any(part in listed.name for part in changed)
+        }
         shapes = {name: one.shape for name, one in blocks.items()}
         require_weights_space(weights.parent.parent, sum(map(prod, shapes.values())), dtype, title)
         weights.parent.mkdir(exist_ok=True)
         with WeightsFile(weights, shapes, dtype) as written:
 
-            def take(piece: tuple[str, int]) -> None:
-                name, start = piece
-                apart = blocks[name].apart(start)
+            def put(name: str, start: int, apart: Numbers) -> None:
                 if not are_finite(apart, dtype):
                     raise no_numbers(title, name)
                 rounded = torch.empty(len(apart), dtype=dtype)
                 round_into(rounded, apart)
                 written.write(name, start, rounded)
 
-            pieces = ((name, start) for name, one in blocks.items() for start in one.starts)
+            def take(piece: tuple[str, int]) -> None:
+                name, start = piece
+                put(name, start, blocks[name].apart(start))
+
+            def take_whole(name: str) -> None:
+                one = blocks[name]
+                apart = np.concatenate([one.apart(start) for start in one.starts])
+                made = process(weights=apart.reshape(one.shape), name=whole[name]).weights
+                put(name, 0, np.ascontiguousarray(made, np.float32).reshape(-1))
+
+            for _ in pool.map(take_whole, whole):
+                pass
+            pieces = (
+                (name, start)
+                for name, one in blocks.items()
+                if name not in whole
+                for start in one.starts
+            )
             while some := list(islice(pieces, _MOST_PIECES)):
                 for _ in pool.map(take, some):
                     pass
