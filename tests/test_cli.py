@@ -23,6 +23,7 @@ from demur.optimization.settings import StoredSettings
 from demur.records import SETTINGS, read_record, write_record
 from tests.command_line import demur, done, mistake
 from tests.report_folders import finished_evaluation, finished_run
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 REPORT = "report.html"
@@ -266,7 +267,7 @@ def test_files_that_are_lost_or_mixed_up_are_named(
         (["export", "missing", "out"], "missing"),
         (["push", "missing", "no-name"], "no-name"),
         (["push", "missing"], "'name' is missing: give the name of the repository"),
-        (["report"], "'folders' is missing"),
+        (["report"], "demur report takes folders of results"),
         (["report", "missing"], "missing"),
         (["show", "missing"], "missing"),
         (["show", "EMPTY"], "empty"),
@@ -473,3 +474,35 @@ def test_the_usage_says_which_arguments_are_required() -> None:
     assert "Usage: demur push [OPTIONS] RUN NAME" in done(demur("push", "--help"))
     assert "Usage: demur optimize [OPTIONS] [MODEL]" in done(demur("optimize", "--help"))
     assert "Make and measure" in done(demur())
+
+
+def test_the_end_of_a_run_offers_to_measure_ones_own_queries(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("basic.txt").write_text("w1 w2 w3 .")
+    Path("refuse.txt").write_text("\n".join(f"w7 w{row} ?" for row in range(12)))
+    command = ["optimize", tiny, "--basic-prompt", "basic.txt", "--output", "run", *SMALL]
+    out = done(demur(*command, "--harmful", "anchors", "--harmful", "refuse.txt"))
+    asking = f"demur evaluate {tiny} --prompt basic.txt --prompt run --harmful refuse.txt"
+    assert asking in out
+    assert asking in "".join(read(Path("run") / REPORT).words)
+    done(demur(*asking.split()[1:], "--tokens", "4", "--dtype", "float32"))
+    out = done(demur(*command[:-1], "0.01", "--output", "other"))
+    assert "Your own queries" not in out
+
+
+def test_a_misspelt_folder_of_work_is_not_looked_for_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demur-runs" / "mine-quick").mkdir(parents=True)
+    for command in (
+        ("show", "demur-runs/mine-quik"),
+        ("evaluate", "--prompt", "demur-runs/mine-quik"),
+        ("export", "demur-runs/mine-quik", "out"),
+        ("chat", "--prompt", "demur-runs/mine-quik.txt"),
+    ):
+        line = mistake(demur(*command))
+        assert "There is no 'mine-quik" in line
+        assert "in demur-runs (did you mean 'mine-quick'?): `demur show` lists" in line

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from demur.cli.init import ANSWER, FILE, PROMPT, REFUSE
+from demur.cli.config import FILE
+from demur.cli.init import ANSWER, PROMPT, REFUSE
 from demur.cli.optimize import optimize_command
 from demur.prompts import load_basic_prompt
 from demur.queries import load_query_set
@@ -44,6 +45,8 @@ def test_a_path_of_a_model_holds_in_the_new_folder(
     out = done(demur("init", "app", "--model", "models/mine"))
     assert optimize_command().choose({}, Path("app") / FILE).load.model == str(model)
     assert f"demur evaluate {model} --prompt none" in out
+    assert f"demur optimize --config {FILE} --output demur-runs/my-run" in out
+    assert f"demur evaluate {model} --prompt {PROMPT} --prompt demur-runs/my-run --harmful" in out
     here = done(demur("init", "--model", "models/mine"))
     assert optimize_command().choose({}, Path(FILE)).load.model == "models/mine"
     assert "demur evaluate models/mine --prompt none" in here
@@ -112,6 +115,26 @@ def test_nothing_that_is_there_is_changed(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == [REFUSE]
     assert (tmp_path / REFUSE).read_text() == "mine"
     assert mistake(demur("init", tmp_path / REFUSE))
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "refuse.txt").write_text("w1")
+    line = mistake(demur("init", tmp_path / "refuse.txt"))
+    assert line.endswith("refuse.txt is a file: give the name of a folder.")
+
+
+def test_settings_that_are_not_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = f"{FILE} lies here and is not read: add --config {FILE} to use it."
+    command = ("optimize", "--basic-prompt", "./my-prompt.txt", "no-model")
+    done(demur("init"))
+    assert told in demur(*command).err
+    assert told not in demur(*command, "--config", FILE).err
+    assert told not in demur("evaluate", "no-model").err
+    Path(FILE).unlink()
+    assert told not in demur(*command).err
 
 
 def test_a_model_that_is_not_there_is_doubted(

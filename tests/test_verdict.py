@@ -13,7 +13,7 @@ from demur.evaluation.figures import Difference, Figures
 from demur.evaluation.tally import Tally
 from demur.evaluation.verdict import Verdict, verdict, verdicts
 from demur.optimization.next_step import next_step
-from demur.records import Harm, Interval, JudgedResponse, Label, Rate
+from demur.records import NO_PROMPT, Harm, Interval, JudgedResponse, Label, Rate
 
 Refused = Mapping[tuple[str, str, Label], Sequence[bool | None]]
 """For each prompt, set and label the verdict on the response to each query."""
@@ -140,6 +140,17 @@ def test_so_few_queries_that_nothing_could_be_told() -> None:
     found = of(two((0, 6), (0, 0), of=6))
     assert found.sentence.startswith("Too few harmless queries to tell: optimized refuses 6 of 6")
     assert (least_queries(1), least_queries(3)) == (6, 7)
+
+
+def test_no_prompt_is_called_the_model_without_one() -> None:
+    rates: dict[tuple[str, str, Label], Sequence[bool | None]] = {}
+    for label in ("harmful", "harmless"):
+        rates["before", "s", label] = first(40)
+        rates[NO_PROMPT, "s", label] = first(30)
+    sentence = verdict(figures(rates), "before", NO_PROMPT).sentence
+    assert (
+        ": the model without a prompt refuses 30 of 100 harmful queries instead of 40" in sentence
+    )
 
 
 @pytest.mark.parametrize("others", [0, 1, 4])

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from rich.markup import escape
 
 from demur.cli.config import ReadRecorded, read_config
+from demur.cli.screen import errors
 from demur.cli.summaries import SUMMARIES
 from demur.cli.usage import MORE, HelpedCommand, show_short_help
 from demur.errors import DemurError, did_you_mean
@@ -41,6 +42,8 @@ class Command(Generic[Settings]):
         expand: what given values stand for, where one of them stands for several.
         settle: adapts values that follow from chosen ones, once all are known.
         default_texts: descriptions of defaults that differ from those that the model gives.
+        usual_config: name of a file of settings that the command speaks of where it lies here and
+            is not read.
         common: names of the settings that most people need, in the order of the help, where there
             are too many to read: `-h` shows these, and they come first in `--help`.
         examples: command lines that the help ends with.
@@ -56,6 +59,7 @@ class Command(Generic[Settings]):
     expand: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     settle: Callable[[Mapping[str, object]], Mapping[str, object]] = dict
     default_texts: Mapping[str, str] = field(default_factory=dict)
+    usual_config: str | None = None
     common: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
@@ -181,7 +185,12 @@ class Command(Generic[Settings]):
                     value = False
                 if value is not None and value != []:
                     given[option.name] = value
-            self.run(self.choose(given, chosen[CONFIG]))
+            settings = self.choose(given, chosen[CONFIG])
+            usual = self.usual_config
+            if chosen[CONFIG] is None and usual is not None and Path(usual).is_file():
+                note = f"{usual} lies here and is not read: add --config {usual} to use it."
+                errors.print(note, highlight=False)
+            self.run(settings)
 
         invoke.__name__ = self.verb
         signature = inspect.Signature(parameters)

@@ -15,6 +15,9 @@ from demur.plugins import is_plugin_spec
 from demur.records import SETTINGS, format_of
 from demur.settings import options_in, read_toml
 
+FILE = "demur.toml"
+"""Name of the file of settings that `demur init` writes."""
+
 
 @dataclass(frozen=True)
 class Recorded:

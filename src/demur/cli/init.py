@@ -13,12 +13,14 @@ from rich.text import Text
 from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.naming import model_place
 from demur.cli.command import Command
+from demur.cli.config import FILE
 from demur.cli.screen import console, printable
 from demur.errors import DemurError
 from demur.files import read_bytes, write_bytes
 from demur.settings import NONE, command_line, default_text, options_in
 
-FILE, PROMPT, REFUSE, ANSWER = "demur.toml", "my-prompt.txt", "refuse.txt", "answer.txt"
+PROMPT, REFUSE, ANSWER = "my-prompt.txt", "refuse.txt", "answer.txt"
+RUN = "demur-runs/my-run"
 
 DETAILS = f"""
 {PROMPT} is the safety prompt that the training starts from; {REFUSE} and {ANSWER} hold
@@ -89,6 +91,8 @@ def run_init(options: InitOptions) -> None:
         # Those of a command that was killed between two of them are as they will be.
         if len(there) == len(places) or not _holds(path, places[path]):
             raise DemurError(f"{path} exists already: choose another folder, or rename that file.")
+    if options.folder.is_file():
+        raise DemurError(f"{options.folder} is a file: give the name of a folder.")
     options.folder.mkdir(parents=True, exist_ok=True)
     for path, content in places.items():
         write_bytes(path, content)
@@ -101,7 +105,8 @@ def run_init(options: InitOptions) -> None:
     sets = ["--harmful", REFUSE, "--harmless", ANSWER]
     commands = [
         command_line("evaluate", [*named, "--prompt", "none", "--prompt", PROMPT, *sets]),
-        command_line("optimize", ["--config", FILE]),
+        command_line("optimize", ["--config", FILE, "--output", RUN]),
+        command_line("evaluate", [*named, "--prompt", PROMPT, "--prompt", RUN, *sets]),
     ]
     if not here:
         folder = str(options.folder)

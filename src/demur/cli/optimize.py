@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from pydantic import create_model
 
 from demur.cli.command import CONFIG, PRESET, Command
-from demur.cli.config import Recorded, is_recorded, settings_file
+from demur.cli.config import FILE, Recorded, is_recorded, settings_file
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.cli.summaries import OPTIMIZE
@@ -71,6 +71,7 @@ def optimize_command(method: str = DEFAULT) -> Command[Any]:
         expand=expanded,
         settle=settle,
         default_texts={"output": "one in demur-runs, named after model, prompt, method and preset"},
+        usual_config=FILE,
         common=COMMON,
         examples=EXAMPLES,
     )

@@ -20,7 +20,10 @@ class ReportOptions(BaseModel):
     folders: tuple[Path, ...] = Field(
         min_length=1,
         description="folders of finished runs, diagnoses, evaluations and attacks, or of one study",
-        json_schema_extra={"argument": True},
+        json_schema_extra={
+            "argument": True,
+            "missing": "demur report takes folders of results; demur show lists what is here",
+        },
     )
     output: Path | None = Field(
         default=None,

@@ -15,7 +15,7 @@ from demur.evaluation.verdict import OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
 from demur.queries import is_own_set
 from demur.reading import HUB_PREFIX
-from demur.report.steps import EXPORTED
+from demur.report.steps import EXPORTED, own_queries_of
 from demur.settings import command_line, item_of, options_of
 
 _STYLES: dict[Kind, str] = {
@@ -39,6 +39,12 @@ def print_verdict_of_run(console: Console, run: Run) -> None:
     _print_next(console, verdict.advice, export)
     if verdict.kind == "better" and verdict.advice:
         _print_command(console, "Or use it as it is:", export)
+    own = own_queries_of(run)
+    if own:
+        console.print(
+            "Your own queries were trained on; no figure above is about them. Measure them:"
+        )
+        console.print(Text(printable(own), style="bold"), soft_wrap=True)
 
 
 def print_verdicts(console: Console, comparison: Comparison) -> None:

@@ -128,7 +128,7 @@ class _Case:
         self.figures, self.prompts = figures, (before, after)
         self.trained, self.held_out = trained, held_out
         self.old = "no prompt" if before == NO_PROMPT else _short(before)
-        self.new = "no prompt" if after == NO_PROMPT else _short(after)
+        self.new = "the model without a prompt" if after == NO_PROMPT else _short(after)
         self.changes = {label: changes(figures, label, before, after) for label in _LABELS}
         # Where responses deflect, not refusing is not answering.
         deflecting = {

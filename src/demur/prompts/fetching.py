@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from demur.errors import DemurError
+from demur.errors import DemurError, did_you_mean
 from demur.hub import HubName, fetch_files
 from demur.prompts.safety_prompt import SafetyPrompt
 from demur.prompts.storage import JSON_FILE, TENSOR_FILE
@@ -21,18 +21,34 @@ def hub_name_of(choice: str | Path) -> HubName | None:
     """The hub name that a user gave; None where it is a file or a folder, or cannot be one.
 
     A file or folder that exists here comes first. A name that ends like a file is a file that is
-    missing.
+    missing, and so is one in a folder of demur's own.
+
+    Raises:
+        DemurError: it is missing in a folder of runs or of other work.
     """
     text = str(choice)
+    path = Path(text)
     try:
-        if Path(text).exists():
+        if path.exists():
             return None
+        beside = [one.name for one in path.parent.iterdir()] if _is_own(path.parent) else None
     except (OSError, ValueError):
         return None
+    if beside is not None:
+        near = did_you_mean(path.name, sorted(beside))
+        raise DemurError(
+            f"There is no {path.name!r:.200} in {path.parent}{near}: `demur show` lists what is "
+            "here."
+        )
     name = HubName.parse(text)
     if name is None or name.repository.lower().endswith(_FILE_SUFFIXES):
         return None
     return name
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is one that demur keeps its work in."""
+    return folder.name.startswith("demur-") and folder.is_dir()
 
 
 def fetch_prompt(

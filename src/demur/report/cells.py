@@ -13,7 +13,7 @@ LONGEST_WORD = 20
 
 _LONG = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
-_OPTION = re.compile("--[a-z-]{1,30}")
+_OPTION = re.compile(r"((?<![^\s(])--[a-z-]{1,30}(?![^\s,).:;]))")
 
 
 def breakable(text: str) -> Markup:
@@ -29,12 +29,12 @@ def breakable(text: str) -> Markup:
     return shown + escape(text[end:])
 
 
-def shell(command: str) -> Markup:
-    """A command as markup in which no option is broken at its hyphens."""
+def whole_options(text: str) -> Markup:
+    """A text as markup in which no option (`--preset`) is broken at its hyphens."""
     from markupsafe import Markup, escape
 
-    words = (escape(word) for word in command.split(" "))
     option = Markup('<span class="option">{}</span>')
-    return Markup(" ").join(
-        option.format(word) if _OPTION.fullmatch(word) else word for word in words
+    parts = _OPTION.split(text)  # every second part is an option
+    return Markup("").join(
+        option.format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
     )

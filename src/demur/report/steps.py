@@ -6,6 +6,8 @@ from demur.chat.settings import LoadSettings
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
 from demur.optimization import Run
+from demur.queries import is_own_set
+from demur.reading import HUB_PREFIX
 from demur.report.subject import NextStep
 from demur.settings import command_line, item_of
 
@@ -18,12 +20,15 @@ LATER = "later"
 def steps_of_run(run: Run) -> tuple[NextStep, ...]:
     """Talk to the model, ask queries of one's own, and use the prompt where it is better."""
     prompt, none = item_of("--prompt", str(run.path)), item_of("--prompt", "none")
+    own = own_queries_of(run)
     steps = [
         NextStep(
             "Talk to the model under this prompt, and under none (/compare answers under both)",
             command_line("chat", [*prompt, *none]),
         ),
-        NextStep(
+        NextStep("Measure it on your own queries, which were trained on", own)
+        if own
+        else NextStep(
             "Measure it on queries of your own, which stand in two files, one a line",
             command_line(
                 "evaluate",
@@ -42,6 +47,33 @@ def steps_of_run(run: Run) -> tuple[NextStep, ...]:
             )
         )
     return tuple(steps)
+
+
+def own_queries_of(run: Run) -> str:
+    """The command that measures the user's own queries before and after.
+
+    Args:
+        run: a finished run.
+
+    Returns:
+        Empty where the run was trained on none of the user's own files, or where the basic prompt
+        or the queries were given as objects, which no command can name.
+    """
+    chosen = run.settings.settings
+    items: list[str] = []
+    for label, named in (
+        ("harmful", chosen.queries.harmful),
+        ("harmless", chosen.queries.harmless),
+    ):
+        if label in run.settings.objects:
+            return ""
+        for one in named:
+            if is_own_set(one) and not one.startswith(HUB_PREFIX):
+                items += item_of(f"--{label}", one)
+    if not items or "basic_prompt" in run.settings.objects:
+        return ""
+    prompts = [*item_of("--prompt", chosen.basic_prompt), *item_of("--prompt", str(run.path))]
+    return command_line("evaluate", [*_model(run.settings.load.model), *prompts, *items])
 
 
 def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tuple[NextStep, ...]:

@@ -23,7 +23,7 @@ from demur.files import require_no_data, write_bytes
 from demur.optimization import Run
 from demur.optimization.wording import WordingRun
 from demur.records import Verdict, kind_of, not_the_folder, telling_names
-from demur.report.cells import breakable, shell
+from demur.report.cells import breakable, whole_options
 from demur.report.charts import chart_svg, dot_groups, share
 from demur.report.differences import SideBySide, differences_between
 from demur.report.of_attack import subject_of_attack
@@ -165,7 +165,9 @@ def _page(subjects: Sequence[Subject], differences: Sequence[SideBySide], again:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(chart=chart_svg, groups=dot_groups, share=share, percent=percent)
-    environment.filters.update(whole_figures=whole_figures, breakable=breakable, shell=shell)
+    environment.filters.update(
+        whole_figures=whole_figures, breakable=breakable, whole_options=whole_options
+    )
     # Top-level names are shared: one function around all parts keeps them to themselves.
     script = "(() => {\n'use strict';\n" + "\n".join(map(_part, SCRIPTS)) + "\n})();"
     style = _part("report.css")
