@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,7 +91,10 @@ def test_show_alone_lists_what_is_here(tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copytree(settings.parent, tmp_path / "broken")
     (tmp_path / "broken/settings.json").write_bytes(settings.read_bytes()[:-40])
     out = done(demur("show"))
-    rows = {line.split()[0]: line for line in out.splitlines() if "20" in line}
+    lines = out.splitlines()
+    rows = {
+        folder: told for folder, told in itertools.pairwise(lines) if re.search(r", 20\d\d-", told)
+    }
     assert "\x1b[31m" not in out
     assert "not finished" in rows["begun"]
     assert "evaluation" in rows["begun"]

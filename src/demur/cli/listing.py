@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from demur.cli.screen import new_table, printable, show_command
+from demur.cli.screen import printable, show_command
 from demur.errors import DemurError
-from demur.records import RESULTS, SETTINGS, folders_of_work, kind_of
+from demur.records import RESULTS, folders_of_work, kind_of
 
 MOST = 50
 FINISHED = "finished"
@@ -25,7 +25,7 @@ class FoundWork:
         path: the folder.
         kind: what it holds, for example `run`.
         state: `finished`, `not finished`, or `damaged` where that cannot be known.
-        changed: when its settings or results were last written, in seconds since 1970.
+        changed: when something in it was last written, in seconds since 1970.
     """
 
     path: Path
@@ -48,17 +48,12 @@ def print_work(console: Console, place: Path) -> None:
     if not works:
         show_command("There are no results here. This makes some:", "optimize", [])
         return
-    table = new_table("Results here, the newest first")
-    for title in ("folder", "what", "state", "last change"):
-        table.add_column(title, overflow="fold")
+    console.print(Text("Results here, the newest first", style="bold"))
     for work in works[:MOST]:
-        table.add_row(
-            Text(printable(str(work.path))),
-            printable(work.kind),
-            work.state,
-            f"{datetime.fromtimestamp(work.changed):%Y-%m-%d %H:%M}",
-        )
-    console.print(table)
+        # Each folder is alone on its line, from which it can be copied however long it is.
+        console.print(Text(printable(str(work.path))), soft_wrap=True)
+        when = f"{datetime.fromtimestamp(work.changed):%Y-%m-%d %H:%M}"
+        console.print(Text(f"  {printable(work.kind)}, {work.state}, {when}", style="dim"))
     if len(works) > MOST:
         console.print(f"{len(works) - MOST} older ones are not listed.")
     shown = next((work for work in works if work.state == FINISHED), works[0])
@@ -67,8 +62,7 @@ def print_work(console: Console, place: Path) -> None:
 
 def _look(path: Path) -> FoundWork | None:
     results = path / RESULTS
-    files = [file for file in (path / SETTINGS, results) if file.exists()]
-    changed = max((file.stat().st_mtime for file in files), default=0.0)
+    changed = _last_change(path)
     try:
         kind = kind_of(path)
     except DemurError:
@@ -76,3 +70,11 @@ def _look(path: Path) -> FoundWork | None:
     if kind is None:  # settings of another program
         return None
     return FoundWork(path, kind, FINISHED if results.exists() else "not finished", changed)
+
+
+def _last_change(path: Path) -> float:
+    """When a folder or something directly in it was last written; 0 where it cannot be read."""
+    try:
+        return max(one.lstat().st_mtime for one in (path, *path.iterdir()))
+    except OSError:
+        return 0.0

@@ -104,8 +104,10 @@ def load_toml(path: str | Path) -> dict[str, Any]:
         document: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
+        quotes = ", in which a text stands in quotes" if "Invalid value" in reason else ""
         raise DemurError(
-            f"{str(path)!r} cannot be read as TOML ({reason}): correct the file or its path."
+            f"{str(path)!r} cannot be read as TOML ({reason}): correct the "
+            f"file{quotes}, or its path."
         ) from None
     return document
 
