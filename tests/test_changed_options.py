@@ -21,6 +21,7 @@ from demur.records import MeasurementStore, Queries
 from demur.report import write_report
 from tests.command_line import demur
 from tests.endpoint_server import Reply, completion, running_server
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 NEWER = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
@@ -57,7 +58,8 @@ def test_they_are_in_results_on_the_terminal_and_in_the_report(
     comparison = Comparison.load(tmp_path / "out")
     assert comparison.changed_options == (changed,)
     assert words in str(comparison)
-    assert words in write_report(tmp_path / "out", tmp_path / "report.html").read_text()
+    page = read(write_report(tmp_path / "out", tmp_path / "report.html"))
+    assert words in "".join(page.words)
 
 
 def test_what_was_left_out_before_an_interruption_stays_known(

@@ -34,6 +34,7 @@ from demur.progress import SilentProgress, Stage
 from demur.queries import labelled
 from tests.command_line import demur, done, mistake
 from tests.interruption import content
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 SAMPLING: dict[str, Any] = {
@@ -282,7 +283,7 @@ def test_a_model_whose_layers_cannot_be_told_apart(
     scores = probe.scores(model.represent([*BAD, *GOOD])[:, None])
     assert found.auc == pytest.approx((scores[:20, None] > scores[None, 20:]).mean(), abs=1e-6)
     write_report([diagnosis], "report.html")
-    page = " ".join(Path("report.html").read_text(encoding="utf-8").split())
+    page = " ".join("".join(read(Path("report.html")).words).split())
     assert "a linear probe on the representation without a prompt" in page
 
 
@@ -392,7 +393,7 @@ def test_the_command_and_the_report_show_it(arguments: dict[str, Any], tmp_path:
     assert "Headroom: what the states tell of the anchor queries" in " ".join(out.split())
     assert re.search(r"^ *states +[01]\.\d\d +\d+ % +\d+ % +\d+ % +\d+ %", out, re.MULTILINE)
     assert re.search(r"^ *basic\.txt +[01]\.\d\d +\d+ % +\d+ % +\d+ % *$", out, re.MULTILINE)
-    page = " ".join(Path("d/report.html").read_text(encoding="utf-8").split())
+    page = " ".join("".join(read(Path("d/report.html")).words).split())
     assert "found at 2 %" in page
     assert "fitted to 60 other queries" in page
     assert "--probe-harmful other-bad.txt" in page

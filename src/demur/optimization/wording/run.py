@@ -82,7 +82,7 @@ class WordingRun:
         found = verdict(
             self.comparison, before, after, bare=self.names[0], trained=False, held_out=True
         )
-        if found.kind == "unknown" or (found.kind == "better" and self.is_better):
+        if self.is_better and found.kind in ("unknown", "better"):
             return found
         return replace(found, advice=SEARCH_MORE)  # nothing can be trained behind an endpoint
 
