@@ -11,11 +11,10 @@ from rich.text import Text
 from demur.chat.settings import LoadSettings
 from demur.cli.screen import printable
 from demur.evaluation.comparison import Comparison
-from demur.evaluation.verdict import OPTIMIZE, Kind, Verdict
+from demur.evaluation.verdict import EXPORTED, OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
 from demur.queries import is_own_set
 from demur.reading import HUB_PREFIX
-from demur.report.steps import EXPORTED, own_queries_of
 from demur.settings import command_line, item_of, options_of
 
 _STYLES: dict[Kind, str] = {
@@ -31,6 +30,8 @@ _BEST_FIRST: tuple[Kind, ...] = tuple(_STYLES)
 
 def print_verdict_of_run(console: Console, run: Run) -> None:
     """Print whether the optimized prompt is better than the basic one, and the next command."""
+    from demur.report.steps import own_queries_of  # slow, and not needed for a mistake
+
     verdict = run.verdict
     _print_sentence(console, verdict)
     if run.remark:

@@ -33,6 +33,9 @@ MOST_COUNTED = 100
 OPTIMIZE = "demur optimize MODEL"
 """The command in the advice to train a prompt; MODEL stands for the name of the model."""
 
+EXPORTED = "my-safe-model"
+"""Folder of the export in the command that is suggested for a good prompt."""
+
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 _KINDS = (":borderline", ":ordinary")
 _LONGEST_NAME = 40

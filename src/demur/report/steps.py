@@ -5,14 +5,13 @@ from __future__ import annotations
 from demur.chat.settings import LoadSettings
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
+from demur.evaluation.verdict import EXPORTED
 from demur.optimization import Run
 from demur.queries import is_own_set
 from demur.reading import HUB_PREFIX
 from demur.report.subject import NextStep
 from demur.settings import command_line, item_of
 
-EXPORTED = "my-safe-model"
-"""Folder of the export in the command that is suggested."""
 LATER = "later"
 """Folder of a later evaluation in the command that is suggested."""
 
