@@ -13,8 +13,7 @@ from demur.cli.screen import printable
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.verdict import EXPORTED, OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
-from demur.queries import is_own_set
-from demur.reading import HUB_PREFIX
+from demur.queries import own_files
 from demur.settings import command_line, item_of, options_of
 
 _STYLES: dict[Kind, str] = {
@@ -128,7 +127,7 @@ def _own_queries(comparison: Comparison) -> list[str]:
     queries = comparison.settings.settings.queries
     items: list[str] = []
     for label, given in (("harmful", queries.harmful), ("harmless", queries.harmless)):
-        own = [one for one in given if is_own_set(one) and not one.startswith(HUB_PREFIX)]
+        own = own_files(given)
         for one in ["training", *own] if own else []:
             items += item_of(f"--{label}", one)
     return items

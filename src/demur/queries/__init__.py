@@ -18,7 +18,7 @@ from demur.queries.choosing import (
     require_one_label,
 )
 from demur.queries.instructions import load_instructions
-from demur.queries.loading import BUILT_IN, KINDS, SPLITS, is_own_set, load_query_set
+from demur.queries.loading import BUILT_IN, KINDS, SPLITS, is_own_set, load_query_set, own_files
 from demur.queries.mixing import load_applications, mix_conversations
 from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.queries.suites import SUITES, load_suite
@@ -65,6 +65,7 @@ __all__ = [
     "name_of_pair",
     "of_both_labels",
     "offering",
+    "own_files",
     "queries_in_turn",
     "queries_in_words",
     "read_tools",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -45,6 +45,11 @@ def is_own_set(name: str) -> bool:
         one not in BUILT_IN and one not in BENCHMARKS and one.partition(":")[0] not in SPLITS
         for one in parts
     )
+
+
+def own_files(specs: Iterable[str]) -> list[str]:
+    """Those of several specs that name files of the user's own; see `load_query_set`."""
+    return [one for one in specs if is_own_set(one) and not one.startswith(HUB_PREFIX)]
 
 
 def load_query_set(spec: str, label: Label) -> QuerySet:

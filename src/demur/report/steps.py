@@ -7,8 +7,7 @@ from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import EXPORTED
 from demur.optimization import Run
-from demur.queries import is_own_set
-from demur.reading import HUB_PREFIX
+from demur.queries import own_files
 from demur.report.subject import NextStep
 from demur.settings import command_line, item_of
 
@@ -66,9 +65,8 @@ def own_queries_of(run: Run) -> str:
     ):
         if label in run.settings.objects:
             return ""
-        for one in named:
-            if is_own_set(one) and not one.startswith(HUB_PREFIX):
-                items += item_of(f"--{label}", one)
+        for one in own_files(named):
+            items += item_of(f"--{label}", one)
     if not items or "basic_prompt" in run.settings.objects:
         return ""
     prompts = [*item_of("--prompt", chosen.basic_prompt), *item_of("--prompt", str(run.path))]
