@@ -1,4 +1,4 @@
-"""Texts in the cells of a page's tables."""
+"""Texts of a page as markup that breaks lines where they may be broken."""
 
 from __future__ import annotations
 
