@@ -236,6 +236,9 @@ def test_files_that_are_lost_or_mixed_up_are_named(
         results.rmdir()
         line = mistake(demur(verb, folder))
         assert re.search("in work is not finished: go on with `demur .* --output work`", line)
+        if make is finished_run:
+            for others in (("export", folder, "out"), ("push", folder, "me/prompt")):
+                assert mistake(demur(*others)) == line
         Path("kept").rename(results)
         done(demur(verb, folder))
 
@@ -396,7 +399,11 @@ def test_a_control_character_in_a_message_is_not_printed() -> None:
         ("frobnicate x", "no command 'frobnicate': run 'demur --help' to see what there is."),
         (
             "optimize --epochs",
-            "Option '--epochs' requires an argument: run 'demur optimize --help'",
+            "--epochs needs a value behind it: run 'demur optimize --help' to see what there is.",
+        ),
+        (
+            "push RUN NAME --dry-run",
+            "--dry-run needs a value behind it: run 'demur push --help' to see what there is.",
         ),
         ("pull a b", "unexpected extra argument"),
         ("pull x --[red]bold", "no option '--[red]bold': run"),

@@ -127,7 +127,7 @@ def start(file: Path, address: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
     command = [sys.executable, "-m", "demur", "study", str(file), "--output"]
     command += [str(file.parent / "out"), "--ray-address", address]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def same(found: Path, expected: Path, cells: int) -> None:
@@ -164,8 +164,10 @@ def test_a_lost_workers_cell_is_done_again(address: str, file: Path, alone: Path
     (held,) = (pid for pid, _, seed in prepared(file) if seed == "1")
     os.kill(int(held), signal.SIGKILL)
     hold.unlink()
-    shown = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode == 0, shown
+    shown, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, told
+    assert "(raylet)" in told, "Ray tells of the worker it begins again"
+    assert "(raylet)" not in shown
     assert "6 of 6 cells are done" in shown
     assert seeds_of(file) == {"0": 1, "1": 2}
     same(file.parent / "out", alone, 6)

@@ -84,5 +84,5 @@ def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str], seco
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)

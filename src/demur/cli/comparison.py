@@ -205,7 +205,7 @@ def answers_table(figures: Figures, *, of_one_set: bool = False) -> Group | None
             f"KL a token, same word: along the first {ANSWER_TOKENS} tokens of the model's own "
             f"answers without a prompt to {read} queries",
             "tokens: mean length of the answers that neither refuse nor deflect"
-            + (f"; {cut} of {of} were cut at their limit" if cut else ""),
+            + (f"; {cut} of all {of} such answers were cut at their limit" if cut else ""),
         ],
     )
 

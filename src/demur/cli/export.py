@@ -12,6 +12,7 @@ from rich.text import Text
 from demur.cli.command import Command
 from demur.cli.screen import console, show_path
 from demur.cli.stages import TerminalProgress
+from demur.cli.work import require_finished
 
 _WHOLE_MODELS = ("transformers", "gguf", "ollama")
 _RAW = (
@@ -74,7 +75,10 @@ def run_export(options: ExportOptions) -> None:
     """Write the export and say how to use it."""
     from demur.exports import export
     from demur.prompts import system_text_for, trained_behind
+    from demur.records import kind_of
 
+    run = Path(options.run)
+    require_finished(run, kind_of(run))
     text = None
     if options.to == "peft" or options.system_prompt is not None:
         text = system_text_for(options.system_prompt, [options.run], [None]).text

@@ -77,6 +77,8 @@ def explained(error: Exception, arguments: Sequence[str], verbs: Sequence[str]) 
         fix = argument or _meant(option, known) or _write(option, known) or see
         return DemurError(f"{command} has no option {option!r:.60}: {fix}.")
     told = first_line(Exception(getattr(error, "message", "") or str(error)))
+    if isinstance(option, str) and told == f"Option {option!r} requires an argument":
+        told = f"{option} needs a value behind it"
     return DemurError(f"{told[:1].upper()}{told[1:]}: {see}.")
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from demur.cli.command import Command
 from demur.cli.screen import console, show_command
 from demur.cli.stages import TerminalProgress
+from demur.cli.work import require_finished
 
 
 class PushOptions(BaseModel):
@@ -27,7 +28,8 @@ class PushOptions(BaseModel):
     )
     private: bool = Field(default=False, description="make a new repository private")
     dry_run: Path | None = Field(
-        default=None, description="write what would be pushed into this new folder; push nothing"
+        default=None,
+        description="push nothing, but write what would be pushed into this new folder",
     )
     license: str | None = Field(
         default=None,
@@ -43,8 +45,10 @@ class PushOptions(BaseModel):
 
 def run_push(options: PushOptions) -> None:
     """Push, or write what would be pushed."""
+    from demur.records import kind_of
     from demur.sharing import push
 
+    require_finished(options.run, kind_of(options.run))
     if options.dry_run is not None:
         _write(options, options.dry_run)
         return

@@ -81,7 +81,7 @@ class ShownStage:
         """Seconds that are left at the pace so far; None where too little is done to tell."""
         done, rest = self.done - self._before, self.total - self.done
         passed = self._clock() - self._base
-        if done <= 0 or passed < 2 or done < 0.05 * (done + rest):
+        if done <= 0 or passed < 2 or done < 0.1 * (done + rest):
             return None
         return max(0.0, passed * rest / done)
 

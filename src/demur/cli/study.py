@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,7 +158,8 @@ def run_study(options: StudyOptions) -> None:
     }
     for wanted in filter(None, files.values()):
         require_replaceable(wanted)
-    do_study(plan, progress, runner)
+    with redirect_stdout(sys.stderr):  # Ray tells there of workers that are lost
+        do_study(plan, progress, runner)
     finished = FinishedStudy.load(plan.path)
     finished.write(progress, pages=False)
     print_study(console, finished)

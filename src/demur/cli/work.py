@@ -94,7 +94,7 @@ def require_finished(path: Path, kind: str | None) -> None:
     """Say by which command work goes on that has no results yet.
 
     Args:
-        path: folder of the work.
+        path: folder of the work, or any other path.
         kind: what it holds, as `kind_of` says.
 
     Raises:

@@ -127,7 +127,8 @@ class AmountSettings(_Group):
         default=None,
         ge=1,
         le=MOST_TOKENS,
-        description="largest number of tokens in a response",
+        description="largest number of tokens in a response; what a prompt costs is measured "
+        "along 64 in any case",
         json_schema_extra={
             "default": f"{DEFAULT_TOKENS}; {WHOLE_TOKENS} with a judge of harm and for instructions"
         },

@@ -292,7 +292,8 @@ def left_out_remarks(*measured: Sequence[Measurement]) -> tuple[str, ...]:
         lost = len(each[0].queries) - len(kept[0].queries) if each else 0
         if lost:
             remarks.append(
-                f"Left out: {lost} of {len(each[0].queries)} queries of {each[0].queries.name}, "
-                "because the judge had no verdict on any response to them under one of the prompts."
+                f"Left out: {lost} of {len(each[0].queries)} queries of the set "
+                f"{each[0].queries.name}, because the judge had no verdict on any response "
+                "to them under one of the prompts."
             )
     return tuple(remarks)
