@@ -8,7 +8,7 @@ from typing import Literal
 
 from demur.evaluation.changes import Change, changes, wholes
 from demur.evaluation.figures import Figures
-from demur.queries.turns import FIRST, THIRD, name_in_turn
+from demur.queries import kind_in_name
 from demur.records import NO_PROMPT, Label, Rate
 
 Kind = Literal["better", "mixed", "no difference", "worse", "harmful", "unknown"]
@@ -37,7 +37,6 @@ EXPORTED = "my-safe-model"
 """Folder of the export in the command that is suggested for a good prompt."""
 
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
-_KINDS = (":borderline", ":ordinary")
 _LONGEST_NAME = 40
 
 
@@ -360,10 +359,10 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
 
     The set is named where there are several.
     """
-    kind = kind_of(one.set)
+    kind = kind_in_name(one.set)
     if kind is not None:
         noun = noun.replace("harmless", kind.removeprefix(":"))
-        among = [other for other in among if kind_of(other.set) == kind]
+        among = [other for other in among if kind_in_name(other.set) == kind]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"
     rates = (one.after, one.before)
@@ -372,13 +371,6 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
     if one.after.queries == one.before.queries:
         before = before.partition(" of ")[0]
     return f"{after} {noun} instead of {before}{_unsure(one)}"
-
-
-def kind_of(name: str) -> str | None:
-    """The kind of all queries of a set, `:borderline` or `:ordinary`, where its name says one."""
-    name = name.removesuffix(name_in_turn("", FIRST, tools=True))
-    parts = name.removesuffix(name_in_turn("", THIRD)).split("+")
-    return next((kind for kind in _KINDS if all(part.endswith(kind) for part in parts)), None)
 
 
 def _unsure(one: Change) -> str:

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 from demur.errors import DemurError, did_you_mean
 from demur.evaluation.figures import Figures, PromptRates
-from demur.evaluation.verdict import kind_of
 from demur.gate.requirements import COSTS, MEASURES, Requirement, unknown_measure
-from demur.queries import BENCHMARKS
-from demur.queries.turns import FIRST, THIRD, name_in_turn
+from demur.queries import BENCHMARKS, KINDS, kind_in_name
+from demur.queries.words import without_turn
 from demur.records import Label, Queries
 
-_KINDS = ("borderline", "ordinary")
 _MOST_LISTED = 12
 
 
@@ -180,7 +178,7 @@ class Scope:
         raise DemurError(
             f"The requirement {text!r:.200} names {asked!r:.100}, and no such queries are measured"
             f"{did_you_mean(asked, [*wholes, *categories])}: choose {shown}"
-            f"{' ...' if len(wholes) > _MOST_LISTED else ''}{kind if asked in _KINDS else ''}."
+            f"{' ...' if len(wholes) > _MOST_LISTED else ''}{kind if asked in KINDS else ''}."
         )
 
     def _matching(self, name: str) -> list[Group]:
@@ -192,7 +190,7 @@ class Scope:
                 wanted = name in [f"{one}:{group.category}" for one in whole]
             else:
                 wanted = name in (group.label, *whole)
-                wanted = wanted or (name in _KINDS and _kind(group) == name)
+                wanted = wanted or (name in KINDS and _kind(group) == name)
             found += [group] if wanted else []
         return found
 
@@ -250,11 +248,10 @@ def _kind(group: Group) -> str | None:
     """`borderline` or `ordinary`, where the name of a harmless set says which."""
     if group.label != "harmless":
         return None
-    known = kind_of(group.set)
+    known = kind_in_name(group.set)
     if known is not None:
-        return known.removeprefix(":")
-    name = group.set.removesuffix(name_in_turn("", FIRST, tools=True))
-    found = BENCHMARKS.get(name.removesuffix(name_in_turn("", THIRD)))
+        return known
+    found = BENCHMARKS.get(without_turn(group.set)[0])
     # Where a benchmark holds both labels, its harmless queries are the twins of the harmful ones.
     return "borderline" if found is not None and found.side in ("borderline", "both") else None
 

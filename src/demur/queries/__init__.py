@@ -24,7 +24,7 @@ from demur.queries.query_set import MINIMUM_QUERIES, QuerySet, require
 from demur.queries.suites import SUITES, load_suite
 from demur.queries.tools import BUILT_IN_TOOLS, load_tools, offering, read_tools
 from demur.queries.turns import TURNS, in_turn, load_histories, name_in_turn, queries_in_turn
-from demur.queries.words import queries_in_words
+from demur.queries.words import kind_in_name, queries_in_words
 from demur.records import Conversation, Label, Query
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "in_turn",
     "is_own_set",
     "join_query_sets",
+    "kind_in_name",
     "labelled",
     "labelled_pair",
     "load_applications",

@@ -1,4 +1,4 @@
-"""What the queries of a set are called in a sentence, from the name of the set."""
+"""What the name of a set says: what its queries are called in a sentence, and their kind."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ def queries_in_words(name: str, label: Label | None = None) -> str:
         for example `borderline and ordinary queries of the test set`, or
         `harmful queries of mine.txt`.
     """
-    ending = ""
-    for suffix in _SUFFIXES:
-        if name.endswith(suffix):
-            name, ending = name.removesuffix(suffix), suffix + ending
+    name, ending = without_turn(name)
     both = _both(name)
     if both is not None and label is None:
         each = (queries_in_words(part, side) for part, side in zip(both, _LABELS, strict=True))
@@ -47,6 +44,25 @@ def queries_in_words(name: str, label: Label | None = None) -> str:
         sets_by_noun.setdefault(f"{_listed(kinds)} queries", []).append(_set_in_words(split))
     of_sets = [f"{noun} of {_listed(sets)}" for noun, sets in sets_by_noun.items()]
     return ", and ".join(of_sets) + ending
+
+
+def kind_in_name(name: str) -> str | None:
+    """The kind of all queries of a set, `borderline` or `ordinary`, where its name says one.
+
+    Args:
+        name: name of the set, also of joined ones and in a later turn.
+    """
+    parts = without_turn(name)[0].split("+")
+    return next((kind for kind in KINDS if all(part.endswith(f":{kind}") for part in parts)), None)
+
+
+def without_turn(name: str) -> tuple[str, str]:
+    """A set's name in the first turn and without tools, and the ending that is left out."""
+    ending = ""
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            name, ending = name.removesuffix(suffix), suffix + ending
+    return name, ending
 
 
 def _both(name: str) -> tuple[str, str] | None:
