@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from demur.evaluation.protocol import Protocol
 
 MOST_EPOCHS = 100_000
+MOST_BATCH = 100_000
 
 
 class Group(BaseModel):
@@ -227,7 +228,7 @@ class TrainingSettings(Group):
         "none for a pass over all of them",
         json_schema_extra={"default": "all of them"},
     )
-    batch: int = Field(default=16, ge=1, le=MOST_EPOCHS, description="training examples in a step")
+    batch: int = Field(default=16, ge=1, le=MOST_BATCH, description="training examples in a step")
     learning_rate: float = Field(default=5e-3, gt=0, le=100, description="learning rate of AdamW")
     warm_up: float = Field(
         default=0.1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, get_args
 
-from demur.optimization.recorded import QueriesRecord, RunRecord, RunResults
+from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.settings import OptimizeSettings
 from demur.prompts import Fact, MeasuredPrompt, Provenance
 from demur.prompts.provenance import Role
@@ -84,7 +84,3 @@ def _measured(results: RunResults) -> Iterable[MeasuredPrompt]:
             divergence = None if cost is None else cost.divergence
             changed = None if cost is None else cost.changed
             yield MeasuredPrompt(role, name, harmful, harmless, divergence, changed)
-
-
-def _name(queries: QueriesRecord) -> str:
-    return name_of_pair(queries.harmful, queries.harmless)

@@ -164,7 +164,7 @@ class DirectedRepresentation(Method[DROSettings]):
         from demur.geometry import LossWeights, dro_terms
 
         chosen = torch.tensor(list(rows))
-        moved = read.representations.cpu()
+        moved = read.representations
         labels = self._labels[chosen]
         terms = dro_terms(self._directions, moved, self._start[chosen], labels)
         settings = self.settings

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from demur.prompts import Condition
     from demur.records import Measurement, Queries
 
-LEAST = 1e-3
+_SOFTENING = 1e-3
 """Added to the probability of no refusal, which bounds the slope of its logarithm."""
 
 _KEPT_TOKENS = 64
@@ -195,7 +195,12 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         ).clamp_max(1.0)
 
     def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
-        """-log P(refusal) for harmful queries, -log P(no refusal) for harmless ones, and the KL."""
+        """The loss of each example; P is the probability of a refusal.
+
+        - Of a harmful query: `-(1 - P)^focus log P`.
+        - Of a harmless one: `-w log(1 - P)`, with a bounded slope, and `weight_answer` times the KL
+          divergence along the model's own answer.
+        """
         import torch
 
         settings, count = self.settings, len(self._openings.ids)
@@ -211,7 +216,7 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
                 loss = -log_refusal * ((1 - refusal).detach() ** settings.focus)
                 parts = (-log_refusal, zero, zero)
             else:
-                answered = -((1 - refusal + LEAST) / (1 + LEAST)).log()
+                answered = -((1 - refusal + _SOFTENING) / (1 + _SOFTENING)).log()
                 changed = values[count][:, 1].mean() if len(values) > count else zero
                 loss = self._weight * answered + settings.weight_answer * changed
                 parts = (zero, answered, changed)
@@ -278,7 +283,8 @@ class RefusalLikelihood(Method[LikelihoodSettings]):
         if not self._openings.ids:
             raise DemurError(
                 f"{context.model.name} refuses almost none of the queries, so there is no refusal "
-                "opening to score: use another method, or a model that refuses some queries."
+                "opening to score: start from a prompt that refuses more, for example with "
+                "--basic-prompt refusal-examples, or give --method vpt."
             )
         if self._openings.coverage < _LEAST_COVERAGE:
             count, share = len(self._openings.ids), self._openings.coverage

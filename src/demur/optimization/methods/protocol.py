@@ -190,7 +190,7 @@ class Method(ABC, Generic[OwnSettings]):
                     ]
 
                 def losses(self, read: Read, rows: Sequence[int], batch: Sequence[int]) -> Losses:
-                    likely = torch.stack([target.sum() for (target,) in read.by_target()]).cpu()
+                    likely = torch.stack([target.sum() for (target,) in read.by_target()])
                     wanted = self.labels[list(rows)]
                     unlikely = torch.log1p(-likely.exp().clamp(max=1 - 1e-6))
                     loss = -(wanted * likely + (1 - wanted) * unlikely)
@@ -263,8 +263,8 @@ class Method(ABC, Generic[OwnSettings]):
 
         Args:
             read: what the model makes of the b examples of the part under the prompt that is
-                trained, with gradients: `read.representations` (b, d) float32 on the model's
-                device, and `read.by_target()` with the log-probabilities of each example's targets.
+                trained, with gradients, all on the CPU: `read.representations` (b, d) float32, and
+                `read.by_target()` with the log-probabilities of each example's targets.
             rows: indices of the b examples, in the order in which `prepare` gave them.
             batch: indices of all examples of the step.
         """

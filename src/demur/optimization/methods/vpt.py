@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from demur.chat import Read
 
-LEAST = 1e-5
+_LEAST_UNLIKELY = 1e-5
 """Smallest 1 - p whose logarithm is taken."""
 
 _SAMPLING = "Sampling responses"
@@ -124,7 +124,7 @@ class VanillaPromptTuning(Method[VPTSettings]):
         columns: dict[bool, list[torch.Tensor]] = {True: [], False: []}
         for row, (likely,) in zip(rows, read.by_target(), strict=True):
             wanted = self._desirable[row]
-            each = -likely if wanted else -(-torch.expm1(likely)).clamp_min(LEAST).log()
+            each = -likely if wanted else -(-torch.expm1(likely)).clamp_min(_LEAST_UNLIKELY).log()
             # The step takes the mean over the batch's examples, and this loss is one over tokens.
             columns[wanted].append(each.sum() * len(batch) / counts[wanted])
             columns[not wanted].append(likely.new_zeros(()))

@@ -164,8 +164,8 @@ def _carried_out(
         progress.message(remark)
     if plan.shared_queries:
         progress.message(
-            f"{plan.shared_queries} of the held-out queries are searched with as well, so the "
-            "final figures flatter the prompt: give other held-out queries."
+            f"The search reads {plan.shared_queries} of the held-out queries as well, so the final "
+            "figures flatter the prompt: give other held-out queries."
         )
     ledger = AnswerLedger(path, plan.budget)
     try:
