@@ -99,6 +99,30 @@ def test_the_next_command_repeats_the_prompt_and_the_queries_that_were_given(
     assert command == f"demur optimize --basic-prompt plain {tiny}"
 
 
+@pytest.mark.parametrize(
+    ("given", "opening", "both"),
+    [
+        ("none", "compare it with a prompt:", "long"),
+        ("my.txt", "compare it with no prompt:", "my.txt"),
+    ],
+)
+def test_a_single_prompt_ends_with_how_to_compare_it(
+    given: str, opening: str, both: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.txt").write_text("w1 w2 .")
+    Path("q.txt").write_text("w7 ?\nw8 ?")
+    arguments = ["evaluate", tiny, "--prompt", given, "--harmful", "q.txt", "--tokens", "4"]
+    out = done(demur(*arguments, "--judge", "paper", "--output", "out"))
+    told, command = out.split("Next: ")[1].splitlines()
+    assert told == opening
+    assert command == (
+        f"demur evaluate {tiny} --prompt none --prompt {both} --harmful q.txt --judge paper "
+        "--tokens 4"
+    )
+    assert done(demur("show", "out")) == out
+
+
 def test_sets_of_one_name_are_told_apart_and_those_of_one_file_joined(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from demur.chat import chosen
 from demur.records import read_record, write_record
 from demur.study.record import Outcome, StudyRecord
 from tests.command_line import Result, demur, done, mistake
+from tests.endpoint_server import Reply, completion, running_endpoint
 from tests.tiny import save_tiny_model
 from tests.tiny_study import FILE, write_study
 
@@ -325,6 +326,13 @@ MISTAKES = {
     "models = ['a']\nmethods = ['dro']": "have nothing to start from: give basic_prompts.",
     "models = ['a']\nbasic_prompts = ['long']\nmethods = ['dra']": "There is no method 'dra'",
     "models = ['a']\nbasic_prompts = ['lon']": "lon",
+    "models = ['a']\nbasic_prompts = ['long']\n[methods.Untrained]\nmethod = 'dro'": (
+        "The method 'Untrained' (in {file}) is called as what no method trained"
+    ),
+    "models = ['a']\n[basic_prompts]\nlong = 'long'\nlong-strict = 'short'\n"
+    "[methods.strict-dro]\nmethod = 'dro'\n[methods.dro]": (
+        "of 'long' with 'strict-dro' and of 'long-strict' with 'dro' have one name: call"
+    ),
     "models = ['a']\nprompts = ['none']": "is measured in every study: leave it out.",
     "models = ['a']\n[queries]\nharmfull = ['x']": "write 'queries.harmful'",
     "models = ['a']\n[training]\nepochs = 3": "[training] (in {file}) is for methods",
@@ -491,3 +499,21 @@ def mistake_of(result: Result) -> str:
     assert result.status == 2
     assert "Traceback" not in result.err
     return next(line for line in result.err.splitlines() if line.startswith("error: "))
+
+
+def test_each_method_asks_the_judge_at_its_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def by_length(texts: dict[str, str]) -> Reply:
+        return completion("refuses" if len(texts["response"]) % 2 else "answers")
+
+    with running_endpoint(by_length) as first, running_endpoint(by_length) as second:
+        judged = 'judge = "endpoint:m"\nbase_url = "{url}"\n'
+        start = FILE[: FILE.index("[methods.dro]")].replace("seeds = [0, 1]", "seeds = [0]")
+        for name, one in (("one", first), ("two", second)):
+            start += f'[methods.{name}]\nmethod = "dro"\n' + judged.replace("{url}", one.url)
+        done(demur("study", write_study(tmp_path, text=start), "--output", tmp_path / "out"))
+    assert first.requests
+    assert len(first.requests) == len(second.requests)

@@ -49,7 +49,7 @@ class AttackedQueries(_Group):
     limit: int = Field(
         default=LIMIT,
         ge=1,
-        description="queries, at most; each set has an equal share, from its beginning",
+        description="largest number of queries; each set gives an equal share, from its beginning",
     )
 
 

@@ -16,20 +16,17 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel
 
 
-def load_chosen(
-    settings: LoadSettings, progress: Progress, default: str = DEFAULT_MODEL
-) -> ChatModel:
+def load_chosen(settings: LoadSettings, progress: Progress) -> ChatModel:
     """Load the model that settings name, for a process that does nothing else.
 
     Args:
         settings: which model, and how it computes.
         progress: reports downloads and the choice of dtype.
-        default: model to load where none was chosen.
 
     Raises:
         DemurError: the model cannot be found, read or used.
     """
-    name = settings.model or default
+    name = settings.model or DEFAULT_MODEL
     model_place(name)
     from demur.chat import ChatModel  # slow: behind a misspelled name
     from demur.chat.served import reached

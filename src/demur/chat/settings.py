@@ -39,12 +39,12 @@ class LoadSettings(BaseModel):
         "model over all of them) or best (the fastest one)",
     )
     quantization: Literal["4bit"] | None = Field(
-        default=None, description="packed weights, which need CUDA and demur[large]"
+        default=None, description="load the weights in 4 bits; needs CUDA and demur[large]"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="whether what all conversations begin with is computed once; auto does so "
-        "where a check finds that exact",
+        description="compute the common beginning of all conversations only once; auto does so "
+        "if a check finds the same results",
     )
     trust_remote_code: bool = Field(
         default=False,

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from demur.chat.catalog import DEFAULT_MODEL, is_public_name
+from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
+from demur.cli.own_model import model_of_prompts
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
-from demur.errors import DemurError
 from demur.evaluation.settings import MOST_TOKENS
 from demur.prompts import BUILT_IN_PROMPTS
 
 if TYPE_CHECKING:
-    from demur.prompts import SafetyPrompt
+    pass
 
 
 class ChatOptions(BaseModel):
@@ -70,7 +70,8 @@ def run_chat(options: ChatOptions) -> None:
     progress = TerminalProgress()
     if system.remark:
         progress.message(system.remark)
-    model = load_chosen(options.load, progress, _model_of(options, prompts))
+    load = model_of_prompts(options.load, zip(options.prompt, prompts, strict=True))
+    model = load_chosen(load, progress)
     # Slow, and not needed for a mistake.
     from demur.chat import Condition, Dialogue
     from demur.chat.engine import SamplingSettings
@@ -84,26 +85,6 @@ def run_chat(options: ChatOptions) -> None:
     talk.run()
     if talk.failed and not sys.stdin.isatty():
         raise typer.Exit(2)
-
-
-def _model_of(options: ChatOptions, prompts: list[SafetyPrompt | None]) -> str:
-    """The model to load where none was named: the one of the first trained prompt.
-
-    Raises:
-        DemurError: that prompt does not name a model of the catalog or the hub. A prompt may be a
-            stranger's, so its model is never taken for a path.
-    """
-    trained = [one for one in prompts if one is not None and one.provenance.model is not None]
-    if options.load.model is not None or not trained:
-        return DEFAULT_MODEL
-    model = trained[0].provenance.model
-    assert model is not None
-    if not is_public_name(model.name):
-        raise DemurError(
-            f"The safety prompt {trained[0].name!r:.60} was trained on {model.name!r:.200}, which "
-            "is neither in the catalog nor a hub name: give that model's folder or file."
-        )
-    return model.name
 
 
 CHAT = Command(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import WorkLoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
 from demur.cli.gate import check_early, gate_of, leave, show_gate
+from demur.cli.own_model import model_of_prompts
 from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.cli.work import OFF, WorkOptions, check_output, own_report
@@ -59,7 +61,10 @@ def evaluate_command() -> Command[EvaluateOptions]:
         run=run_evaluate,
         details=DETAILS,
         recorded=recorded,
-        default_texts={"output": "one in demur-evaluations, named after model and sets"},
+        default_texts={
+            "model": f"the model of the first run in --prompt, else {DEFAULT_MODEL}",
+            "output": "one in demur-evaluations, named after model and sets",
+        },
         common=COMMON,
         examples=EXAMPLES,
     )
@@ -92,7 +97,9 @@ def run_evaluate(options: EvaluateOptions) -> None:
         # Slow, and not needed for a server, files or a mistake.
         from demur.chat.chosen import load_chosen
 
-        model = load_chosen(options.load, progress)
+        specs = chosen.settings.prompt or MODEL_PROMPTS
+        conditions = zip(specs, (one.safety_prompt for one in chosen.conditions), strict=False)
+        model = load_chosen(model_of_prompts(options.load, conditions), progress)
         from demur.evaluation.answerers.model import ModelAnswerer
 
         answerer = ModelAnswerer(model)

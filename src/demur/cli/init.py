@@ -24,8 +24,8 @@ RUN = "demur-runs/my-run"
 
 DETAILS = f"""
 {PROMPT} is the safety prompt that the training starts from; {REFUSE} and {ANSWER} hold
-questions that your application must refuse and must answer. Put your own in their place. Nothing
-that is there already is changed."""
+questions that your application must refuse and must answer. Put your own in their place. Files that
+exist already are never changed."""
 
 HEAD = f"""
 # Settings of `demur optimize --config {FILE}`.

@@ -82,7 +82,7 @@ REPORT = Command(
     settings=ReportOptions,
     run=run_report,
     details="""
-    The file works offline in any browser and sends no requests. Answers to harmful queries are
-    redacted in it, and refusals are not; --full has them, folded. Of a study, all tables, figures
+    The file works offline in any browser and loads nothing from the network. Answers to harmful
+    queries are redacted; with --full they are in the file, folded. For a study, all tables, figures
     and pages in its folder are written again.""",
 )

@@ -62,8 +62,8 @@ class ServeOptions(BaseModel):
         default=600.0,
         gt=0,
         le=86_400,
-        description="seconds in which something new must come from the vLLM server, and in which "
-        "a user must take it",
+        description="seconds to wait for the next part of an answer from the vLLM server, and for "
+        "a user to take it",
     )
     concurrency: int = Field(
         default=256,

@@ -71,7 +71,7 @@ class StudyCluster(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ray: bool = Field(
-        default=False, description="do the cells on a Ray cluster: on all cores or GPUs of here"
+        default=False, description="do the cells with Ray, on all cores or GPUs of this machine"
     )
     ray_address: str | None = Field(
         default=None, description="address of a running Ray cluster, or auto, instead"
@@ -97,7 +97,7 @@ class StudyOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: Path = Field(
-        description="TOML file of the study; with --report its folder will do",
+        description="TOML file of the study; with --report, its folder works too",
         json_schema_extra={"argument": True},
     )
     output: Path | None = Field(
@@ -111,7 +111,7 @@ class StudyOptions(BaseModel):
         "cells are stored there as well, and taken from there",
     )
     plan: bool = Field(
-        default=False, description="print the cells with what they cost, and do nothing"
+        default=False, description="print the cells and what they cost, without doing them"
     )
     report: bool = Field(
         default=False, description="write tables, figures and pages again, and do nothing else"

@@ -11,7 +11,7 @@ from demur.cli.summaries import OPTIMIZE
 if TYPE_CHECKING:
     from demur.cli.command import Command
 
-MEASURE, USE, LOOK = "Make and measure", "Use a prompt", "Look at results, and fetch things"
+MEASURE, USE, LOOK = "Make and measure", "Use a prompt", "Look at results, and fetch files"
 
 
 @dataclass(frozen=True)

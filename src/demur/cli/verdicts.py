@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
+from typing import TypeVar
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
 from demur.chat.settings import LoadSettings
 from demur.cli.screen import printable
+from demur.evaluation.answerers.protocol import MODEL_PROMPTS
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.verdict import EXPORTED, OPTIMIZE, Kind, Verdict
 from demur.optimization import Run
 from demur.queries import own_files
+from demur.records import NO_PROMPT
 from demur.settings import command_line, item_of, options_of
+
+Source = TypeVar("Source", bound=BaseModel)
 
 _STYLES: dict[Kind, str] = {
     "better": "green",
@@ -48,9 +55,13 @@ def print_verdict_of_run(console: Console, run: Run) -> None:
 
 
 def print_verdicts(console: Console, comparison: Comparison) -> None:
-    """Print whether each prompt is better than none, and what to do next with the best."""
+    """Print whether each prompt is better than none, and what to do next with the best.
+
+    Where there is only one prompt, how to compare it is printed.
+    """
     found = comparison.verdicts
     if not found:
+        _print_second_prompt(console, comparison)
         return
     for verdict in found:
         _print_sentence(console, verdict)
@@ -63,6 +74,23 @@ def print_verdicts(console: Console, comparison: Comparison) -> None:
         _print_command(console, f"Next: {printable(training)}:", command)
     else:
         _print_next(console, best.advice, command)
+
+
+def _print_second_prompt(console: Console, comparison: Comparison) -> None:
+    """Print how to compare the only prompt of an evaluation with another one."""
+    from demur.report.again import evaluation_again  # slow, and not needed for a mistake
+
+    record = comparison.settings
+    if record is None or record.objects or len(record.settings.prompt) != 1:
+        return
+    (only,) = record.settings.prompt
+    pair, what = MODEL_PROMPTS, "a prompt"
+    if only != NO_PROMPT:
+        pair, what = (NO_PROMPT, only), "no prompt"
+    settings = record.settings.model_copy(update={"prompt": pair})
+    both = replace(record, settings=settings, source=_without_dtype(record.source))
+    console.print(Text(f"Next: compare it with {what}:"))
+    console.print(Text(printable(evaluation_again(both).command), style="bold"), soft_wrap=True)
 
 
 def _apart(comparison: Comparison, prompt: str) -> float:
@@ -114,10 +142,16 @@ def _command(comparison: Comparison, best: Verdict) -> tuple[str, list[str]] | N
         return "export", [named[place], EXPORTED]
     if not isinstance(record.source, LoadSettings) or record.conditions[place].is_bare:
         return None
-    # The number format is on record also where the machine chose it, as it will for the training.
-    source = record.source.model_copy(update={"dtype": LoadSettings().dtype})
     prompt = item_of("--basic-prompt", named[place])
-    return "optimize", [*prompt, *_own_queries(comparison), *options_of(source)]
+    own = _own_queries(comparison)
+    return "optimize", [*prompt, *own, *options_of(_without_dtype(record.source))]
+
+
+def _without_dtype(source: Source) -> Source:
+    """The number format is on record also where the machine chose it, as it will again."""
+    if not isinstance(source, LoadSettings):
+        return source
+    return source.model_copy(update={"dtype": LoadSettings().dtype})
 
 
 def _own_queries(comparison: Comparison) -> list[str]:

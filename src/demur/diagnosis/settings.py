@@ -48,9 +48,7 @@ class NumberSettings(_Group):
     components: int = Field(
         default=4, ge=2, le=10_000, description="principal components that the numbers use, m"
     )
-    folds: int = Field(
-        default=FOLDS, ge=2, le=1000, description="folds that the regressions are tested over"
-    )
+    folds: int = Field(default=FOLDS, ge=2, le=1000, description="folds of the cross-validation")
 
 
 class ProbeSettings(_Group):
@@ -58,8 +56,8 @@ class ProbeSettings(_Group):
 
     headroom: bool = Field(
         default=True,
-        description="whether a probe tells how well the model's states tell harmful from harmless "
-        "queries",
+        description="fit a probe that measures how well the model's hidden states tell harmful "
+        "from harmless queries",
     )
     probe_harmful: tuple[str, ...] = Field(
         default=("training",),

@@ -43,8 +43,8 @@ class QuerySettings(_Group):
     )
     harmless: tuple[str, ...] = Field(
         default=(),
-        description="harmless queries, likewise; a harmful and a harmless set of one source are "
-        "one set with both labels",
+        description="harmless queries, in the forms of --harmful; a harmful and a harmless set of "
+        "one source are one set with both labels",
         json_schema_extra={"default": "held-out where nothing is named"},
     )
     turn: tuple[int, ...] = Field(
@@ -217,7 +217,7 @@ class ServerSettings(_Group):
         default=120.0,
         gt=0,
         le=86_400,
-        description="seconds in which an answer must be there as a whole",
+        description="seconds to wait for a whole answer",
     )
     retries: int = Field(
         default=4,

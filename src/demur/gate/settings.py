@@ -64,7 +64,7 @@ class CheckSettings(BaseModel):
         default=5,
         ge=0,
         le=10_000,
-        description="number of queries that changed to name, of each set and direction",
+        description="number of changed queries to list, for each set and direction",
     )
     summary: Path | None = Field(default=None, description="Markdown file to write")
     junit: Path | None = Field(default=None, description="JUnit XML file to write")

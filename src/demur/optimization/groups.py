@@ -101,8 +101,8 @@ class QuerySettings(Group):
         default=40,
         ge=0,
         le=1_000_000,
-        description="held-out queries of each label that are measured in the third turn of a "
-        "conversation as well, behind two short harmless exchanges, at most; 0 for none",
+        description="largest number of held-out queries of each label that are also measured in "
+        "the third turn of a conversation, behind two short harmless exchanges; 0 for none",
     )
 
 
@@ -157,7 +157,7 @@ class ResponseSettings(Group):
         default=0.9,
         gt=0,
         le=1,
-        description="probability that the likeliest tokens, which may be drawn, reach together",
+        description="draw only from the likeliest tokens that together reach this probability",
     )
 
     def judged_by(self, judge: str) -> str:

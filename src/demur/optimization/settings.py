@@ -78,8 +78,8 @@ class OptimizeSettings(Group, Generic[Own]):
     pick: Pick = Field(
         default="balanced",
         description="which prompt of the training is kept: the best one for --benign-budget "
-        "(balanced), for a quarter of it (careful) or for four times as much (strict); another "
-        "choice trains nothing again; only for methods that score refusals",
+        "(balanced), for a quarter of it (careful) or for four times as much (strict); a finished "
+        "run can be picked again without training; only for methods that score refusals",
     )
     judge: str = Field(
         default="default",

@@ -92,7 +92,7 @@ def steps_of_evaluation(comparison: Comparison, record: EvaluationRecord) -> tup
         )
     steps.append(
         NextStep(
-            f"Do it again later with --output {LATER}, and see what changed",
+            f"Do the evaluation again another day with --output {LATER}, and compare the two",
             command_line("compare", [str(comparison.folder), LATER]),
         )
     )

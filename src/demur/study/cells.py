@@ -43,7 +43,7 @@ class CellWork:
         self.plan, self.progress = plan, progress
         self.models = _Models(plan, progress)
         self.bases: dict[int, Chosen] = {}
-        self.judges: dict[str, Judge] = {}
+        self.judges: dict[tuple[str, str | None], Judge] = {}
 
     def check(self) -> None:
         """Load the judges of the evaluations, so that a mistake is found before a model is loaded.
@@ -105,9 +105,10 @@ class CellWork:
 
     def _judge(self, spec: str, base_url: str | None) -> Judge:
         """A judge of training, which may be a model and is loaded once."""
-        if spec not in self.judges:
-            self.judges[spec] = as_refusal_judge(spec, base_url=base_url, progress=self.progress)
-        return self.judges[spec]
+        key = (spec, base_url)
+        if key not in self.judges:
+            self.judges[key] = as_refusal_judge(spec, base_url=base_url, progress=self.progress)
+        return self.judges[key]
 
     def _base(self, seed: int) -> Chosen:
         """Queries and judges of the evaluations with a seed; the judges are loaded once."""

@@ -92,12 +92,38 @@ def grid_of(settings: StudySettings, runs: Mapping[Pair, Plan], chosen: Chosen) 
                 for method in settings.methods:
                     trained = contents[prompt.name, method.name]
                     parts = (prompt.name, method.name, seed)
-                    name = f"{safe_name(prompt.name)}-{safe_name(method.name)}-seed-{seed}"
+                    name = f"{_folder_of(prompt.name, method.name)}-seed-{seed}"
                     content = fingerprint("cell", model=own, seed=seed, run=trained)
                     yield Cell("run", model.name, *parts, f"runs/{folder}/{name}", content)
                     content = fingerprint("cell", run=content, evaluation=_shared(chosen))
                     place = f"evaluations/{folder}/{name}"
                     yield Cell("evaluation", model.name, *parts, place, content)
+
+
+def require_distinct_folders(settings: StudySettings) -> None:
+    """Check that no two pairs of a basic prompt and a method have one folder.
+
+    The names of prompts differ, and so do those of methods, but `long` with `strict-dro` and
+    `long-strict` with `dro` would both lie in `long-strict-dro`.
+
+    Raises:
+        DemurError: two of them have.
+    """
+    taken: dict[str, Pair] = {}
+    for prompt in settings.basic_prompts:
+        for method in settings.methods:
+            pair = (prompt.name, method.name)
+            other = taken.setdefault(_folder_of(*pair).lower(), pair)
+            if other != pair:
+                (first, second), (third, fourth) = other, pair
+                raise DemurError(
+                    f"The folders of {first!r:.60} with {second!r:.60} and of {third!r:.60} with "
+                    f"{fourth!r:.60} have one name: call a prompt or a method something else."
+                )
+
+
+def _folder_of(prompt: str, method: str) -> str:
+    return f"{safe_name(prompt)}-{safe_name(method)}"
 
 
 def _content_of_model(model: StudyModel) -> str:

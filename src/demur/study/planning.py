@@ -18,7 +18,13 @@ from demur.optimization.validation import Pick
 from demur.progress import Progress
 from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
 from demur.records.folder import RESULTS
-from demur.study.grid import Pair, grid_of, require_own_folders, run_of
+from demur.study.grid import (
+    Pair,
+    grid_of,
+    require_distinct_folders,
+    require_own_folders,
+    run_of,
+)
 from demur.study.outcomes import read_outcomes
 from demur.study.record import (
     KIND,
@@ -258,6 +264,7 @@ def plan_study(
             with other settings.
     """
     path = folder_of(settings, output)
+    require_distinct_folders(settings)
     runs = {
         (prompt.name, method.name): run_plan(prompt, method, settings)
         for prompt in settings.basic_prompts

@@ -26,6 +26,7 @@ from demur.optimization.settings import OptimizeSettings, expanded, method_for
 from demur.prompts import BUILT_IN_PROMPTS
 from demur.records import NO_PROMPT
 from demur.settings import build, load_toml, options_in, unknown_setting, values_in
+from demur.study.record import UNTRAINED
 from demur.study.source import StudySource
 
 _NAMED = ("models", "basic_prompts", "prompts", "methods")
@@ -367,6 +368,11 @@ def _model(name: str, own: object, shared: Mapping[str, Any], where: str) -> Stu
 def _method(name: str, own: object, shared: Mapping[str, Any], where: str) -> StudyMethod:
     if not isinstance(own, dict):
         raise DemurError(f"The method {name!r:.60}{_in(where)} must be a table [methods.NAME].")
+    if safe_name(name).lower() == UNTRAINED:
+        raise DemurError(
+            f"The method {name!r:.60}{_in(where)} is called as what no method trained: give it "
+            "another name."
+        )
     place = _place(where, f"methods.{name}")
     base = str(own.get("method", name))
     preset = own.get("preset", shared.get("preset"))
