@@ -98,11 +98,15 @@ def described(path: Path, name: str) -> StoredFile:
 
 
 def files_in(place: Path) -> Iterable[StoredFile]:
-    """The files of a cell that travel, in a fixed order."""
+    """The files of a cell that travel, in a fixed order.
+
+    Raises:
+        DemurError: one cannot be read.
+    """
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
         if _travels(name) and path.is_file() and not path.is_symlink():
-            yield described(path, name)
+            yield describe_file(path, name)
 
 
 def _travels(name: str) -> bool:

@@ -175,7 +175,8 @@ class CellStorage:
                 return there.outcome
         files = tuple(files_in(place))
         self.storage.each(lambda file: self.send(place / file.name, file), files)
-        finished = (place / RESULTS).stat().st_mtime
+        with writing(place):
+            finished = (place / RESULTS).stat().st_mtime
         stored = StoredCell(outcome, finished, files)
         self.storage.write(_place(cell), record_bytes(stored, _CELL_FORMAT))
         return outcome

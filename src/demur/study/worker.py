@@ -101,7 +101,7 @@ class Worker:
         root = cache_directory().absolute() / STUDIES / _folder_of(parcel)
         with writing(root), _locked(root / "files"):
             unpack(parcel, storage, root / "files")
-        os.chdir(root / "files")
+            os.chdir(root / "files")
         # The plan is made for a free place: what lies here of a study are cells of any age.
         plan = self._plan(root / "free")
         plan = replace(plan, path=root / "study", storage=storage, home=parcel.home)
@@ -148,7 +148,8 @@ class _Away:
         found = self._storage.find(cell)
         if found is None or self._here.get(cell.folder) == found:
             return
-        with _locked(self._plan.path / cell.folder):
+        place = self._plan.path / cell.folder
+        with writing(place), _locked(place):
             self._storage.fetch(self._plan.path, cell, found)
         self._here[cell.folder] = found
 
