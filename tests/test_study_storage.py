@@ -345,6 +345,20 @@ def test_another_study_and_other_things_are_refused(
     assert not output.exists()
 
 
+def test_a_storage_that_nothing_can_be_removed_from_is_told_before_a_model_is_loaded(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    no_model(monkeypatch)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(LocalFileSystem, "rm_file", refuse)
+    said = told(command(place, tmp_path / "out", tmp_path / "there"))
+    assert f"Cannot remove files from file://{tmp_path}/there (Permission denied): check" in said
+
+
 def test_a_storage_that_cannot_be_written_is_told_before_a_model_is_loaded(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

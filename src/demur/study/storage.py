@@ -174,6 +174,8 @@ class Storage:
     def try_out(self) -> None:
         """Write, read and remove a file, so that missing rights are found before anything slow.
 
+        Files are removed when something there is damaged and when a command ends.
+
         Raises:
             StorageError: one of these cannot be done.
         """
@@ -184,7 +186,8 @@ class Storage:
                 f"What was written to {self.url} is not there when it is read: give an address of "
                 "another storage."
             )
-        self.remove(name)
+        with self._using("remove files from"):
+            self._files.rm_file(self._path(name))
 
     def require_shared(self) -> None:
         """Check that several processes see the same files.

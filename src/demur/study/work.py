@@ -108,6 +108,7 @@ def _stored(plan: StudyPlan, progress: Progress) -> AbstractContextManager[None]
     if plan.storage is None:
         return nullcontext()
     plan.storage.begin(plan.record.name)
+    plan.storage.storage.try_out()
     return working_alone(plan.storage.storage, progress)
 
 
