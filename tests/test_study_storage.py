@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -207,10 +208,33 @@ def test_a_cell_without_all_its_files_is_done_again(
     fewer = tuple(one for one in stored.files if not one.name.endswith(".f32"))
     assert len(fewer) < len(stored.files)
     file.write_bytes(record_bytes(replace(stored, files=fewer), "stored cell"))
-    assert "3 of 3" in done(command(place, tmp_path / "out", there))
+    result = command(place, tmp_path / "out", there)
+    assert "3 of 3" in done(result)
+    assert "is not whole, or not what the study measures now: it is done again" in result.err
     assert content(tmp_path / "out") == content(place / "out")
     again = record_from(file.read_bytes(), StoredCell, "stored cell")
     assert again.files == stored.files
+
+
+def test_a_finished_cell_that_cannot_be_read_stays_and_is_told(
+    place: Path, there: Path, tmp_path: Path
+) -> None:
+    stored = record_from(manifest(there).read_bytes(), StoredCell, "stored cell")
+    wanted = next(one for one in stored.files if one.name == "settings.json")
+    text = (there / "files" / wanted.sha256).read_text().replace('"version": 2', '"version": 99')
+    newer = StoredFile(wanted.name, hashlib.sha256(text.encode()).hexdigest(), len(text.encode()))
+    (there / "files" / newer.sha256).write_text(text)
+    files = tuple(newer if one == wanted else one for one in stored.files)
+    content = record_bytes(replace(stored, files=files), "stored cell")
+    manifest(there).write_bytes(content)
+    result = command(place, tmp_path / "out", there)
+    assert result.status == 1
+    assert "2 of 3 cells are done" in result.out
+    ((cell, why),) = FinishedStudy.load(tmp_path / "out").failures
+    assert cell.folder == RUN
+    assert f"It is finished at file://{there} and cannot be read: " in why
+    assert "was written by another version of demur: use that version" in why
+    assert manifest(there).read_bytes() == content
 
 
 @pytest.mark.parametrize("length", [0, 1, 300])

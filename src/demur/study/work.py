@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from demur.bars import default_progress
-from demur.errors import DemurError
+from demur.errors import DemurError, first_line
 from demur.evaluation.comparison import Comparison
 from demur.optimization.recorded import RunRecord
 from demur.optimization.run import finished_run
@@ -157,7 +157,10 @@ def _outcomes(plan: StudyPlan, progress: Progress, runner: Runner) -> tuple[Outc
 def _fetched(
     plan: StudyPlan, cell: Cell, there: StoredCell | None, progress: Progress
 ) -> Outcome | None:
-    """What came of a cell that is finished at the storage; None where it must be done."""
+    """What came of a cell that is finished at the storage; None where it must be done.
+
+    A cell that is whole and cannot be read here has failed: it stays at the storage.
+    """
     if plan.storage is None or there is None:
         return None
     outcome = there.outcome
@@ -169,8 +172,17 @@ def _fetched(
         except DamagedCell as error:
             progress.message(str(error))
             return None
-        if _is_finished(plan, cell, outcome):
-            return outcome
+        try:
+            if _is_whole(plan, cell, outcome):
+                return outcome
+        except DemurError as error:
+            reason = f"It is finished at {plan.storage.url} and cannot be read: {first_line(error)}"
+            progress.message(f"A cell failed, {cell.title}: {reason}.")
+            return Outcome(cell.folder, cell.content, "failed", 0.0, reason)
+    progress.message(
+        f"What {plan.storage.url} has of a cell is not whole, or not what the study measures now: "
+        f"it is done again, {cell.title}."
+    )
     plan.storage.forget(cell)
     return None
 
@@ -207,16 +219,25 @@ def _require_same(plan: StudyPlan, cell: Cell, known: Outcome, there: StoredCell
 
 def _is_finished(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
     """Whether everything of a cell is there as it ended; no model is needed for it."""
+    try:
+        return _is_whole(plan, cell, outcome)
+    except DemurError:  # the cell says it itself when it goes on
+        return False
+
+
+def _is_whole(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
+    """The same.
+
+    Raises:
+        DemurError: this version of demur cannot read it, or a record is damaged.
+    """
     path = plan.path / cell.folder
     if outcome.status != "done" or not is_as_left(plan.path, cell, outcome):
         return False
-    try:
-        if cell.kind == "run":
-            run = finished_run(WorkFolder.open(path, RunRecord, "run"))
-            return run is not None and run.results.epoch == run.epoch_of(plan.pick_of(cell))
-        comparison = Comparison.load(path)
-        keys = [one.key for one in comparison.measured]
-        keys += [one.key for one in comparison.outputs]
-        return MeasurementStore(path).has_all(keys) and comparison.has_all_files
-    except DemurError:  # the cell says it itself when it goes on
-        return False
+    if cell.kind == "run":
+        run = finished_run(WorkFolder.open(path, RunRecord, "run"))
+        return run is not None and run.results.epoch == run.epoch_of(plan.pick_of(cell))
+    comparison = Comparison.load(path)
+    keys = [one.key for one in comparison.measured]
+    keys += [one.key for one in comparison.outputs]
+    return MeasurementStore(path).has_all(keys) and comparison.has_all_files
