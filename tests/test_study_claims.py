@@ -40,7 +40,13 @@ def test_a_worker_claims_cores_by_the_memory_of_its_model(tmp_path: Path) -> Non
 
 
 def test_a_worker_claims_a_gpu_or_as_many_as_hold_a_model_that_is_spread(tmp_path: Path) -> None:
-    assert claim_of(model_of(tmp_path, 15 * GB), [HOST, GPUS], never) == Claim(1, 1)
+    small = model_of(tmp_path, 15 * GB)
+    assert claim_of(small, [HOST, GPUS], lambda: 80 * GB) == Claim(1, 1)
+    assert claim_of(small, [HOST, GPUS], lambda: 16 * GB) == Claim(1, 1)
+    assert claim_of(small, [HOST, GPUS], lambda: None) == Claim(1, 1)
+    for device in ("best", "cuda"):
+        with pytest.raises(DemurError, match=r"take about 15 GB, .* has 12 GB: set device ="):
+            claim_of(model_of(tmp_path, 15 * GB, device=device), [GPUS], lambda: 12 * GB)
     assert claim_of(model_of(tmp_path, 15 * GB, device="cpu"), [HOST, GPUS], never).gpus == 0
     large = model_of(tmp_path, 140 * GB, device="auto")
     assert claim_of(large, [HOST, GPUS], lambda: 80 * GB) == Claim(1, 3)
@@ -62,6 +68,11 @@ def test_a_cluster_has_room_for_so_many_workers() -> None:
     assert Claim(1, 3).times([HOST, GPUS]) == 1
     assert Claim(1, 1).times([HOST, GPUS, GPUS]) == 8
     assert Claim(1).times([]) == 1
+
+
+def test_a_claim_is_told_in_words() -> None:
+    assert (str(Claim(1)), str(Claim(4))) == ("1 core", "4 cores")
+    assert (str(Claim(1, 1)), str(Claim(1, 2))) == ("1 GPU and 1 core", "2 GPUs and 1 core")
 
 
 def test_the_memory_of_a_packed_file_is_that_of_its_weights(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ _WORK = 1.3
 """What activations, keys and values add."""
 
 
-def memory_of(settings: LoadSettings, *, on_gpu: bool) -> int | None:
-    """Bytes of memory that a model takes at work, about.
+def memory_of(settings: LoadSettings, *, on_gpu: bool, at_work: bool = True) -> int | None:
+    """Bytes of memory that a model takes, about.
 
     Args:
         settings: which model, and how it computes.
         on_gpu: whether it runs on a GPU, where `auto` is bfloat16; else float32 is assumed.
+        at_work: whether what the work adds to the weights is counted.
 
     Returns:
         An estimate from the sizes of the files; None where these cannot be found out.
@@ -42,7 +43,7 @@ def memory_of(settings: LoadSettings, *, on_gpu: bool) -> int | None:
     )
     auto = 2 if on_gpu else 4
     each = _BYTES_PACKED if settings.quantization else _BYTES.get(settings.dtype, auto)
-    return int(weights * each * _WORK) or None
+    return int(weights * each * (_WORK if at_work else 1)) or None
 
 
 def _files(model: str) -> Mapping[str, int]:

@@ -38,6 +38,10 @@ class Claim:
     cores: int
     gpus: int = 0
 
+    def __str__(self) -> str:
+        cores = f"{self.cores} core{'s' * (self.cores > 1)}"
+        return f"{self.gpus} GPU{'s' * (self.gpus > 1)} and {cores}" if self.gpus else cores
+
     def times(self, machines: Sequence[Machine]) -> int:
         """How many such workers have room on machines at once, at least 1."""
         found = 0
@@ -48,7 +52,7 @@ class Claim:
 
 
 def claim_of(
-    model: StudyModel, machines: Sequence[Machine], gpu_memory: Callable[[], int]
+    model: StudyModel, machines: Sequence[Machine], gpu_memory: Callable[[], int | None]
 ) -> Claim:
     """What a worker claims for its model.
 
@@ -59,24 +63,18 @@ def claim_of(
     Args:
         model: the model.
         machines: machines of the cluster.
-        gpu_memory: bytes of memory of one GPU; only asked where it matters.
+        gpu_memory: bytes of memory of one GPU, or None where that is not known; only asked where
+            it matters.
 
     Raises:
-        DemurError: no machine has enough GPUs.
+        DemurError: no machine has enough GPUs, or the model is larger than one and is not spread.
     """
     if model.is_served:
         return Claim(1)
     most = max((one.gpus for one in machines), default=0)
     device = model.settings.device
     if most and device not in ("cpu", "mps"):
-        needed = memory_of(model.settings, on_gpu=True) if device == "auto" else None
-        gpus = 1 if needed is None else max(1, ceil(needed / gpu_memory()))
-        if gpus > most:
-            raise DemurError(
-                f"The model {model.name!r:.80} needs about {gpus} GPUs, and no machine of the "
-                f"cluster has more than {most}: give quantization, or take a larger machine."
-            )
-        return Claim(1, gpus)
+        return Claim(1, _gpus_of(model, most, gpu_memory))
     needed = memory_of(model.settings, on_gpu=False)
     if needed is None:
         return Claim(1)
@@ -86,3 +84,37 @@ def claim_of(
         if one.cores and one.memory
     ]
     return Claim(max(claims, default=1))
+
+
+def _gpus_of(model: StudyModel, most: int, gpu_memory: Callable[[], int | None]) -> int:
+    """How many GPUs a worker claims for its model.
+
+    Args:
+        model: the model, which runs on GPUs.
+        most: number of GPUs of the largest machine.
+        gpu_memory: as for `claim_of`.
+
+    Raises:
+        DemurError: as for `claim_of`.
+    """
+    is_spread = model.settings.device == "auto"
+    # A model that is not spread is refused only where its weights alone are too large.
+    needed = memory_of(model.settings, on_gpu=True, at_work=is_spread)
+    memory = None if needed is None else gpu_memory()
+    gpus = 1 if needed is None or memory is None else max(1, ceil(needed / memory))
+    if gpus > 1 and not is_spread:
+        raise DemurError(
+            f"The weights of the model {model.name!r:.80} take about {_gigabytes(needed)} GB, and "
+            f'a GPU of the cluster has {_gigabytes(memory)} GB: set device = "auto" for it, '
+            "which spreads it over several GPUs of a machine."
+        )
+    if gpus > most:
+        raise DemurError(
+            f"The model {model.name!r:.80} needs about {gpus} GPUs, and no machine of the "
+            f"cluster has more than {most}: give quantization, or take a larger machine."
+        )
+    return gpus
+
+
+def _gigabytes(size: int | None) -> int:
+    return round((size or 0) / 1e9)
