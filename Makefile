@@ -38,7 +38,7 @@ capability: .venv/installed-lm-eval
 
 # Two workers of a Ray cluster on this machine.
 cluster: .venv/installed-ray
-	$(BIN)/python -m pytest tests/test_study_cluster.py tests/test_study_cluster_storage.py
+	$(BIN)/python -m pytest tests/test_study_cluster.py tests/test_study_cluster_storage.py tests/test_study_cluster_grows.py
 
 # The page that examples/space puts on the hub, with gradio.
 space: .venv/installed-space

@@ -55,6 +55,18 @@ def judge(queries, responses):
     note("judged", len(responses))
     return [len(response) % 2 == 0 for response in responses]
 """
+# A worker whose code has a fault.
+FAULTY = """
+
+from demur.study.cells import CellWork
+
+
+def outcome(self, cell, *, run_failed):
+    raise OSError(28, "No space left on device")
+
+
+CellWork.outcome = outcome
+"""
 ONE = """
 [methods.one]
 method = "{folder}/noting.py:Noting"
@@ -210,6 +222,29 @@ def test_a_judge_that_the_workers_cannot_load_ends_the_study(address: str, tmp_p
     said = mistake(demur("study", write(tmp_path, text), "--output", tmp_path / "out", "--ray"))
     assert f"{tmp_path}/none" in said
     assert "(on " in said
+
+
+def test_a_fault_of_a_worker_is_told_and_is_no_lost_worker(address: str, file: Path) -> None:
+    with (file.parent / "noting.py").open("a") as code:
+        code.write(FAULTY)
+    shown, told = start(file, address).communicate(timeout=SECONDS)
+    assert "OSError: [Errno 28] No space left on device" in told
+    assert "lost" not in told
+    assert "Traceback" not in shown + told
+
+
+def test_a_cluster_of_this_machine_begins_and_ends_with_the_study(tmp_path: Path) -> None:
+    file = write(tmp_path, GRID.replace("seeds = [0, 1]", "seeds = [0]") + ONE)
+    command = [sys.executable, "-m", "demur", "study", str(file), "--output"]
+    command += [str(tmp_path / "out"), "--ray"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=3 * SECONDS
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "3 of 3 cells are done" in ended.stdout
+    assert [pid for pid, _, _ in prepared(file)] != [str(os.getpid())]
+    table = done(demur("study", file, "--output", tmp_path / "out", "--report"))
+    assert ended.stdout == table, "standard output has the study's table and nothing else"
 
 
 def test_a_cluster_that_is_not_there_is_told_in_one_line(file: Path) -> None:
