@@ -119,7 +119,9 @@ def test_an_error_in_a_worker_is_no_lost_worker(plan: StudyPlan) -> None:
         if cell.kind == "run" and cell.seed == 0:
             raise RayTaskError(ZeroDivisionError("division by zero"))
 
-    found, told = outcomes(plan, FakeRay(Host(4), do=fail))
+    ray = FakeRay(Host(4), do=fail)
+    found, told = outcomes(plan, ray)
+    assert len(ray.actors) == 1, "the worker keeps its model"
     reasons = {one.reason for one in found.values() if one.status == "failed"}
     assert reasons == {"ZeroDivisionError: division by zero"}
     assert any("A cell failed" in one and "division by zero." in one for one in told)

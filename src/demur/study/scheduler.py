@@ -221,13 +221,17 @@ class Scheduler:
         try:
             found = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            self._drop(worker)
+            is_alive = isinstance(error, self._ray.exceptions.RayTaskError)
             reason = self._reason(error)
             if cell is None:
                 raise DemurError(f"A worker cannot begin: {reason}.") from error
             found = Outcome(cell.folder, cell.content, "failed", 0.0, reason)
         else:
+            is_alive = True
+        if is_alive:
             self._idle[worker] = time.monotonic()
+        else:
+            self._drop(worker)
         if isinstance(found, str) and found:
             raise DemurError(found)
         if cell is None:
