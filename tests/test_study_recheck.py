@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +14,9 @@ import pytest
 
 from demur import FinishedStudy
 from demur.gate.settings import CheckSettings
+from demur.records.kept import KeptRecords
 from demur.study import check_study
+from demur.study.record import OUTCOMES, Outcome
 from tests.command_line import Result, demur, done, mistake
 from tests.endpoint_server import Endpoint, Reply, completion, running_server
 
@@ -47,16 +51,28 @@ def worse(body: dict[str, Any]) -> bool:
     )
 
 
-class Rule:
-    """Says which requests are refused now."""
+def only_first(body: dict[str, Any]) -> bool | None:
+    """As `careful`, but the server takes no request for the second model."""
+    return None if body["model"] == "second" else careful(body)
 
-    now: Callable[[dict[str, Any]], bool] = staticmethod(careful)
+
+def nothing(_: dict[str, Any]) -> None:
+    """The server takes no request."""
+
+
+class Rule:
+    """Says which requests are refused now; None for one that the server does not take."""
+
+    now: Callable[[dict[str, Any]], bool | None] = staticmethod(careful)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Endpoint]:
     def reply(body: dict[str, Any]) -> Reply:
-        return completion(REFUSAL if Rule.now(body) else ANSWER)
+        refused = Rule.now(body)
+        if refused is None:
+            return 401, {"error": {"message": "no such key"}}
+        return completion(REFUSAL if refused else ANSWER)
 
     with running_server(reply, ("first", "second")) as state:
         yield state
@@ -118,6 +134,33 @@ def test_each_model_and_prompt_is_told_apart(study: Work) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("8", "1")
 
 
+def test_a_cell_that_fails_is_a_failed_check(study: Work) -> None:
+    files = ("--summary", "gate.md", "--junit", "gate.xml")
+    result = study("july", "--baseline", "june", *files, rule=only_first)
+    assert result.status == 1
+    assert "failed  second, evaluation untrained, seed 0: 1 failed" in result.out
+    assert "  failed: is measured, second, seed 0: untrained: not measured: " in result.out
+    assert "only in the earlier study" not in result.out
+    assert "Gate failed: 1 of 5 checks failed." in result.out
+    summary = Path("gate.md").read_text(encoding="utf-8")
+    assert "Gate failed: 1 of 5 checks failed" in summary
+    assert "not measured: " in summary
+    suite = ElementTree.parse("gate.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("5", "1")
+    check = check_study(FinishedStudy.load("july"), CheckSettings(), FinishedStudy.load("june"))
+    assert not check.passed
+
+
+def test_where_every_evaluation_fails_the_files_are_written_all_the_same(study: Work) -> None:
+    files = ("--summary", "gate.md", "--junit", "gate.xml")
+    result = study("july", "--baseline", "june", *files, rule=nothing)
+    assert result.status == 1
+    assert "Gate failed: 2 of 2 checks failed." in result.out
+    assert "Gate failed: 2 of 2 checks failed" in Path("gate.md").read_text(encoding="utf-8")
+    suite = ElementTree.parse("gate.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
+
+
 def test_p_values_are_adjusted_for_all_models_and_prompts(study: Work) -> None:
     study("july", "--baseline", "june", rule=worse)
     before, after = FinishedStudy.load("june"), FinishedStudy.load("july")
@@ -157,6 +200,28 @@ def test_a_finished_study_is_checked_again_without_asking(study: Work, server: E
     asked = len(server.requests)
     assert study("july", "--baseline", "june").status == 1
     assert len(server.requests) == asked
+
+
+def test_the_gate_says_what_was_measured_now_and_how_old_the_rest_is(study: Work) -> None:
+    files = ("--summary", "gate.md", "--junit", "gate.xml")
+    assert "All 2 evaluations were measured now." in done(study("july", "--baseline", "june"))
+    outcomes = KeptRecords(Path("july"), OUTCOMES, Outcome)
+    weeks = timedelta(days=40)
+    then = datetime.now(timezone.utc) - weeks
+    outcomes.append([replace(one, finished=then.timestamp()) for one in outcomes.found])
+    oldest = f"was on {then.day} {then:%B %Y} (40 days ago)"
+    shown = done(study("july", "--baseline", "june", *files))
+    told = f"None of 2 evaluations was measured now; the oldest {oldest}."
+    assert f"{told} To measure again, give another --output." in shown
+    assert told in Path("gate.md").read_text(encoding="utf-8").replace("\\", "")
+    output = ElementTree.parse("gate.xml").getroot().find("testsuite/system-out")
+    assert output is not None
+    assert told in str(output.text)
+    shutil.rmtree("july/evaluations/second")
+    told = f"1 of 2 evaluations was measured now; the oldest of the others {oldest}."
+    assert told in done(study("july", "--baseline", "june"))
+    check = check_study(FinishedStudy.load("july"), CheckSettings(), FinishedStudy.load("june"))
+    assert "The oldest of the measured evaluations (2) was measured on " in check.remarks[0]
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ class StudyOptions(BaseModel):
 def run_study(options: StudyOptions) -> None:
     """Do the study and print what came of it."""
     from demur.study import FinishedStudy, Study, do_study
+    from demur.study.age import measured_since
     from demur.study.recheck import check_study, require_checkable
 
     progress = TerminalProgress()
@@ -165,7 +166,7 @@ def run_study(options: StudyOptions) -> None:
     print_study(console, finished)
     passed = True
     if decides:
-        check = check_study(finished, chosen, before)
+        check = check_study(finished, chosen, before, measured_since(plan, finished))
         print_check(console, check)
         for file, write in (
             (files["summary"], check.write_summary),

@@ -39,6 +39,7 @@ class GateResult:
         changes: how the evaluation differs from the baseline; None without a baseline.
         undecided: what an undecided check does.
         listed: number of changed queries to name.
+        notes: what else whoever reads the result must know, a sentence each.
     """
 
     comparison: Comparison
@@ -47,6 +48,7 @@ class GateResult:
     changes: EvaluationChanges | None = None
     undecided: Undecided = "fail"
     listed: int = 5
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

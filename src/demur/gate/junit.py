@@ -14,7 +14,7 @@ def junit_xml(result: GateResult) -> bytes:
     """One test case for each check.
 
     A check that keeps the gate closed is a failure, whose type is `failed` or `undecided`. One that
-    is undecided and let pass is skipped.
+    is undecided and let pass is skipped. Notes are the suite's output.
 
     Args:
         result: what the gate came to.
@@ -46,6 +46,8 @@ def junit_xml(result: GateResult) -> bytes:
             ElementTree.SubElement(case, "skipped", {"message": f"undecided: {told}"})
         else:
             ElementTree.SubElement(case, "system-out").text = told
+    if result.notes:
+        ElementTree.SubElement(suite, "system-out").text = "\n".join(map(_text, result.notes))
     ElementTree.indent(root)
     xml: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return xml + b"\n"

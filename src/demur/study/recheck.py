@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from demur.errors import DemurError
-from demur.evaluation.comparison import Comparison
+from demur.evaluation.comparison import Comparison, compare
 from demur.evaluation.statistics import holm
 from demur.files import write_bytes
 from demur.gate import (
@@ -27,6 +27,7 @@ from demur.judges.registry import may_tell_deflections
 from demur.markdown import escaped
 from demur.notebook import html_table
 from demur.settings import build, values_of
+from demur.study.age import told_age
 from demur.study.planning import StudyPlan
 from demur.study.record import Cell
 from demur.study.results import FinishedStudy
@@ -34,11 +35,11 @@ from demur.study.results import FinishedStudy
 
 @dataclass(frozen=True)
 class CheckedPrompt:
-    """One prompt of a model, and what its checks came to.
+    """One prompt of a model, or one cell that failed, and what its checks came to.
 
     Attributes:
         model: name of the model.
-        prompt: name of the prompt in its evaluation.
+        prompt: name of the prompt in its evaluation; of a cell that failed, what the cell is.
         seed: seed of the sampling.
         checks: the checks.
         changes: how it differs from the earlier study; None where that does not have it.
@@ -71,8 +72,8 @@ class StudyCheck:
     """What the check of a study came to.
 
     Attributes:
-        prompts: each model and prompt with its checks.
-        remarks: what could not be compared, a sentence each.
+        prompts: each model and prompt with its checks, and each cell that is not done.
+        remarks: how old the measurements are, and what could not be compared, a sentence each.
         result: all checks together, as a gate decides them.
         before: folder of the earlier study, or None.
     """
@@ -182,7 +183,10 @@ def require_checkable(plan: StudyPlan, before: FinishedStudy | None) -> None:
 
 
 def check_study(
-    study: FinishedStudy, gate: CheckSettings, before: FinishedStudy | None
+    study: FinishedStudy,
+    gate: CheckSettings,
+    before: FinishedStudy | None,
+    measured: Collection[str] | None = None,
 ) -> StudyCheck:
     """Check a study that was done; nothing is measured.
 
@@ -194,13 +198,14 @@ def check_study(
         study: the study.
         gate: requirements, and what an undecided check does.
         before: an earlier study of the same models and prompts, or None.
+        measured: folders of the cells that were done now; None where nothing is known of that.
 
     Raises:
         DemurError: an evaluation is damaged, or the two cannot be compared.
     """
-    remarks: list[str] = []
+    remarks = list(filter(None, [told_age(study, measured)]))
     found: list[CheckedPrompt] = []
-    last: Comparison | None = None
+    last = compare([])  # where no evaluation is done
     old = {} if before is None else {cell.folder: cell for cell in before.evaluations}
     for cell in study.evaluations:
         last = Comparison.load(study.path / cell.folder)
@@ -214,11 +219,10 @@ def check_study(
             if own is None and before is not None:
                 remarks.append(f"{cell.model}, {prompt}: not in the earlier study.")
             found.append(CheckedPrompt(cell.model, prompt, cell.seed, tuple(checks), own))
+    found += _not_done(study)
     for folder, cell in old.items():
-        if folder not in {one.folder for one in study.evaluations}:
+        if folder not in {one.folder for one in study.record.cells}:
             remarks.append(f"{cell.title}: only in the earlier study.")
-    if last is None:
-        raise DemurError(f"No evaluation of the study in {study.path} is done: run it again.")
     adjusted = _adjusted(found)
     if before is not None:
         name = before.path.resolve().name
@@ -228,9 +232,23 @@ def check_study(
         for one in adjusted
         for check in one.checks
     )
-    result = GateResult(last, study.record.name, titled, None, gate.undecided, gate.listed)
     told = tuple(dict.fromkeys(remarks))
+    name = study.record.name
+    result = GateResult(last, name, titled, None, gate.undecided, gate.listed, told)
     return StudyCheck(tuple(adjusted), told, result, None if before is None else before.path)
+
+
+def _not_done(study: FinishedStudy) -> Iterator[CheckedPrompt]:
+    """A failed check for each cell that is not done."""
+    reasons = {cell.folder: reason for cell, reason in study.failures}
+    done = {cell.folder for cell in study.done}
+    for cell in study.record.cells:
+        if cell.folder not in done:
+            told = reasons.get(cell.folder, "the study was stopped before")
+            kind = "measured" if cell.kind == "evaluation" else "trained"
+            advice = "run the same command again, which tries the cell once more."
+            check = Check(f"is {kind}", cell.subject, "failed", f"not {kind}: {told}", advice)
+            yield CheckedPrompt(cell.model, f"{cell.kind} {cell.subject}", cell.seed, (check,))
 
 
 def _requirements(gate: CheckSettings, candidate: str | None) -> GateSettings:

@@ -44,10 +44,14 @@ class Cell:
     content: str
 
     @property
+    def subject(self) -> str:
+        """What the cell is about: prompt and method, or that its prompts are untrained."""
+        return UNTRAINED if self.prompt is None else f"{self.prompt}, {self.method}"
+
+    @property
     def title(self) -> str:
         """What the cell is, for people."""
-        what = UNTRAINED if self.prompt is None else f"{self.prompt}, {self.method}"
-        return f"{self.kind}: {self.model}, {what}, seed {self.seed}"
+        return f"{self.kind}: {self.model}, {self.subject}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Outcome:
         reason: why it failed, in one line; empty where it is done.
         files: the results that it ended with, and those of the run whose prompt it measures; names
             are paths in the folder of the study. Empty where it failed.
+        finished: when it ended, in seconds since 1970; 0 where that was not recorded.
     """
 
     folder: str
@@ -124,6 +129,7 @@ class Outcome:
     seconds: float
     reason: str = ""
     files: tuple[ListedFile, ...] = ()
+    finished: float = 0.0
 
 
 @dataclass(frozen=True)
