@@ -16,8 +16,9 @@ import pytest
 
 from demur import Comparison, DemurError, FinishedStudy
 from demur.chat import chosen
+from demur.evaluation.costs import Cost
 from demur.evaluation.statistics import holm, sign_flip_p_value
-from demur.records import Interval, JudgedResponse, Label
+from demur.records import Interval, JudgedResponse, Label, Rate
 from demur.study import formats
 from demur.study.bootstrap import Bootstrap
 from demur.study.record import UNTRAINED
@@ -205,6 +206,42 @@ def test_responses_without_a_verdict_are_left_out() -> None:
     assert (figure.measure, figure.mean, figure.queries) == ("refused", 1.0, 2)
 
 
+def cost(nats: float) -> Cost:
+    return Cost("x", "0" * 16, "mine", 8, nats, None, Rate(0.0, 8, Interval(0.0, 0.3, 0.95)))
+
+
+def costed(nats: dict[Arm, list[float]]) -> StudyTable:
+    """A table of one model with what its arms cost under each seed, in nats."""
+    counter = Counter(("m",), ARMS)
+    for arm, seeds in nats.items():
+        counter.add("m", arm, 0, response("q", "harmful", True))
+        for seed, one in enumerate(seeds):
+            counter.add_cost("m", arm, seed, cost(one))
+    return counter.table()
+
+
+def test_costs_are_means_over_seeds_with_their_span() -> None:
+    table = costed({NONE: [0.0, 0.0], LONG: [0.1, 0.1], DRO: [0.2, 0.6]})
+    assert [one.arm for one in table.costs] == [LONG, DRO], "no prompt costs nothing"
+    trained = table.costs[1]
+    assert (trained.set, trained.seeds, trained.queries) == ("mine", 2, 8)
+    assert (trained.mean, trained.low, trained.high) == pytest.approx((0.4, 0.2, 0.6))
+    assert r"| m | long | dro | 0.40 \(0.20 to 0.60\) |" in formats.markdown(table)
+    assert r"0.40 {\scriptsize [0.20, 0.60]} \\" in formats.latex(table)
+    assert "with the least and the greatest of them" in formats.markdown(table)
+    rows = formats.costs_csv(table).decode().splitlines()
+    assert rows[0] == "model,prompt,method,set,mean,low,high,seeds,queries"
+    assert rows[2].startswith("m,long,dro,mine,0.4")
+    single = costed({LONG: [0.1]})
+    assert "| m | long |  | 0.10 |" in formats.markdown(single)
+    assert r"long &  & 0.10 \\" in formats.latex(single)
+    assert "greatest" not in formats.markdown(single)
+
+
+def test_where_no_costs_were_measured_there_is_no_table_of_them() -> None:
+    assert "Cost" not in formats.markdown(costed({LONG: []}))
+
+
 # Formats.
 
 
@@ -284,6 +321,18 @@ def test_the_files_say_the_same(folder: Path) -> None:
     assert float(figures[0]["mean"]) == study.table.figures[0].mean
     with (folder / "tests.csv").open(encoding="utf-8", newline="") as stream:
         assert len(list(csv.DictReader(stream))) == len(study.table.tests) == 10
+    with (folder / "costs.csv").open(encoding="utf-8", newline="") as stream:
+        costs = list(csv.DictReader(stream))
+    assert [(one["prompt"], one["method"]) for one in costs] == [
+        *(("calm", UNTRAINED), ("calm", "dro"), ("calm", "steep"), ("brief", UNTRAINED)),
+    ]
+    measured = [
+        Comparison.load(folder / f"evaluations/tiny/calm-dro-seed-{seed}").costs[2].divergence
+        for seed in (0, 1)
+    ]
+    assert float(costs[1]["mean"]) == pytest.approx(sum(measured) / 2)
+    for name in ("table.md", "table.tex", "report.html"):
+        assert formats.COST_CAPTION in (folder / name).read_text(encoding="utf-8")
     for name in ("rates", "trade-off", "ablations"):
         assert (folder / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
         assert b"<svg" in (folder / f"figures/{name}.svg").read_bytes()
@@ -297,7 +346,7 @@ def test_everything_is_made_again_without_a_model(
 
     monkeypatch.setattr(chosen, "load_chosen", refuse)
     names = [
-        *("study.csv", "figures.csv", "tests.csv", "table.md", "table.tex"),
+        *("study.csv", "figures.csv", "tests.csv", "costs.csv", "table.md", "table.tex"),
         *(f"figures/{name}.{kind}" for name in ("rates", "trade-off") for kind in ("pdf", "svg")),
     ]
     before = {name: (folder / name).read_bytes() for name in names}

@@ -75,9 +75,7 @@ class CellWork:
             reason = f"{type(error).__name__}: {first_line(error)}"
         seconds = time.monotonic() - start
         status: Status = "failed" if reason else "done"
-        outcome = Outcome(
-            cell.folder, cell.content, status, seconds, reason, finished=time.time()
-        )
+        outcome = Outcome(cell.folder, cell.content, status, seconds, reason, finished=time.time())
         if reason or self.plan.storage is None:
             return outcome
         outcome = replace(outcome, files=files_of(self.plan.path, cell))

@@ -51,6 +51,32 @@ class StudyFigure:
 
 
 @dataclass(frozen=True)
+class StudyCost:
+    """How far an arm moves what a model says first to harmless queries.
+
+    Attributes:
+        model: name of the model.
+        arm: what stood before the queries.
+        set: name of the query set.
+        mean: mean KL divergence, in nats, of the next-token distribution from that of the model
+            without a safety prompt, over the queries and then over the seeds.
+        low: the least mean of a seed.
+        high: the greatest.
+        seeds: number of seeds.
+        queries: number of harmless queries.
+    """
+
+    model: str
+    arm: Arm
+    set: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    queries: int
+
+
+@dataclass(frozen=True)
 class PairedTest:
     """Whether two arms of a model differ by more than chance on the same queries.
 
@@ -119,6 +145,7 @@ class StudyFigures:
         tests: the paired tests.
         ranks: the ranks, the best first.
         judged: who judged what, for example `judge: default, 64 tokens`; may be empty.
+        costs: what the prompts cost on harmless queries, where that was measured.
     """
 
     models: tuple[str, ...]
@@ -128,6 +155,7 @@ class StudyFigures:
     tests: tuple[PairedTest, ...]
     ranks: tuple[Rank, ...]
     judged: str = ""
+    costs: tuple[StudyCost, ...] = ()
 
     @property
     def measures(self) -> tuple[StudyMeasure, ...]:
@@ -144,15 +172,20 @@ class StudyFigures:
         self, model: str, group: Group, first: Arm, second: Arm, measure: StudyMeasure = "refused"
     ) -> PairedTest | None:
         """The test of two arms; None where they were not compared."""
-        for one in self.tests:
-            if (one.model, (one.set, one.label), one.measure) == (model, group, measure) and (
-                {one.first, one.second} == {first, second}
-            ):
-                return one
-        return None
+        return self._tested.get((model, group, measure, frozenset((first, second))))
 
     @cached_property
     def _places(self) -> dict[tuple[str, Arm, Group, StudyMeasure], StudyFigure]:
         return {
             (one.model, one.arm, (one.set, one.label), one.measure): one for one in self.figures
+        }
+
+    @cached_property
+    def _tested(self) -> dict[tuple[str, Group, StudyMeasure, frozenset[Arm]], PairedTest]:
+        return {
+            (
+                *(one.model, (one.set, one.label), one.measure),
+                frozenset((one.first, one.second)),
+            ): one
+            for one in self.tests
         }

@@ -6,10 +6,18 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from demur.markdown import escaped
 from demur.report.subject import capitalized
-from demur.study.figures import Group, PairedTest, StudyFigure, StudyFigures, StudyMeasure
+from demur.study.figures import (
+    Group,
+    PairedTest,
+    StudyCost,
+    StudyFigure,
+    StudyFigures,
+    StudyMeasure,
+)
 from demur.study.record import UNTRAINED
 from demur.study.rows import Arm
 
@@ -20,6 +28,12 @@ CAPTIONS: dict[StudyMeasure, str] = {
     "complied harmfully": "Complied with harmfully, in percent",
     "wrong at least once": "Queries with at least one wrong response, in percent",
 }
+COST_CAPTION = "Cost to harmless queries, KL in nats"
+COST_NOTE = (
+    "How far a prompt moves the next token after harmless queries: mean KL divergence from the "
+    "model without a safety prompt"
+)
+COST_SPAN = "; a mean over seeds, with the least and the greatest of them."
 _MOST_FEWER = 10
 
 NOTE = (
@@ -73,8 +87,28 @@ class WideTable:
 
 
 def wide_tables(table: StudyFigures) -> list[WideTable]:
-    """A table for each measure."""
-    return [_wide(table, measure) for measure in table.measures]
+    """A table for each measure, and one of the costs where they were measured."""
+    found = [_wide(table, measure) for measure in table.measures]
+    return [*found, _cost_table(table)] if table.costs else found
+
+
+def _cost_table(table: StudyFigures) -> WideTable:
+    sets = tuple(dict.fromkeys(one.set for one in table.costs))
+    places = {(one.model, one.arm, one.set): one for one in table.costs}
+    rows = []
+    for model, arm in product(table.models, table.arms):
+        found = [places.get((model, arm, name)) for name in sets]
+        if any(found):
+            rows.append((model, arm, tuple(map(_nats, found))))
+    several = any(one.seeds > 1 for one in table.costs)
+    return WideTable(COST_CAPTION, sets, tuple(rows), COST_NOTE + (COST_SPAN if several else "."))
+
+
+def _nats(cost: StudyCost | None) -> str:
+    if cost is None:
+        return ""
+    mean, low, high = (f"{one:.2f}" for one in (cost.mean, cost.low, cost.high))
+    return mean if cost.seeds == 1 else f"{mean} ({low} to {high})"
 
 
 def _wide(table: StudyFigures, measure: StudyMeasure) -> WideTable:
@@ -242,7 +276,7 @@ def _latex_table(table: WideTable, several: bool) -> str:
 def _latex_cell(cell: str) -> str:
     mean, _, interval = cell.partition(" ")
     if not interval:
-        return ""
+        return _latex(cell)
     mark = r"$^{*}$" if mean.endswith(STAR) else ""
     low, _, high = interval.strip("()").partition(" to ")
     return rf"{mean.rstrip(STAR)}{mark} {{\scriptsize [{low}, {high}]}}"
@@ -264,6 +298,16 @@ def figures_csv(table: StudyFigures) -> bytes:
             *(one.mean, one.interval.low, one.interval.high, one.seeds, one.queries),
         )
         for one in table.figures
+    )
+    return _csv(header, rows)
+
+
+def costs_csv(table: StudyFigures) -> bytes:
+    """Every cost in nats with the span of the seeds, a row each."""
+    header = ("model", "prompt", "method", "set", "mean", "low", "high", "seeds", "queries")
+    rows = (
+        (one.model, *one.arm, one.set, one.mean, one.low, one.high, one.seeds, one.queries)
+        for one in table.costs
     )
     return _csv(header, rows)
 

@@ -22,7 +22,7 @@ from demur.study.alike import require_alike
 from demur.study.export import EXTRA, PARQUET_FILE, Sink, has_parquet, sinks
 from demur.study.grid import require_own_folders
 from demur.study.record import FIGURES, KIND, Cell, Outcome, StudyRecord, StudyResults
-from demur.study.rows import COLUMNS, Row, arms_of, responses_of, row_of
+from demur.study.rows import COLUMNS, Response, Row, added_by, arms_of, row_of
 from demur.study.table import Counter, StudyTable
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class FinishedStudy:
         """
         counter = self._counter()
         for cell in self.evaluations:
-            for one in responses_of(self.path, self.record, cell):
+            for one in self._responses(cell, counter):
                 counter.add(cell.model, one.arm, cell.seed, one.judged)
         return counter.table()
 
@@ -182,6 +182,8 @@ class FinishedStudy:
             "table.md": formats.markdown(table).encode("utf-8", "replace"),
             "table.tex": formats.latex(table).encode("utf-8", "replace"),
         }
+        if table.costs:
+            texts["costs.csv"] = formats.costs_csv(table)
         for name, data in texts.items():
             write_bytes(self.path / name, data)
         return table
@@ -202,8 +204,15 @@ class FinishedStudy:
         judged = judged_text(chosen.judges.judge, chosen.most_tokens, chosen.sampling.samples)
         return Counter(self.record.models, tuple(arms_of(self.record)), judged)
 
+    def _responses(self, cell: Cell, counter: Counter) -> Iterator[Response]:
+        """The responses that an evaluation adds, after its costs are counted."""
+        added = added_by(self.path, self.record, cell)
+        for arm, cost in added.costs():
+            counter.add_cost(cell.model, arm, cell.seed, cost)
+        return added.responses()
+
     def _rows(self, cell: Cell, counter: Counter) -> Iterator[Row]:
-        for one in responses_of(self.path, self.record, cell):
+        for one in self._responses(cell, counter):
             yield row_of(one, counter.add(cell.model, one.arm, cell.seed, one.judged))
 
     def _count(self, cell: Cell, counter: Counter, found: Sequence[Sink]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 from demur.errors import DemurError
 from demur.evaluation.comparison import Comparison
+from demur.evaluation.costs import Cost
 from demur.records import NO_PROMPT, JudgedResponse, fingerprint, identity_of, transcript_of
 from demur.study.record import UNTRAINED, Cell, StudyRecord
 
@@ -97,8 +98,42 @@ def arms_of(record: StudyRecord) -> list[Arm]:
     return found
 
 
-def responses_of(path: Path, record: StudyRecord, cell: Cell) -> Iterator[Response]:
-    """The responses that an evaluation of a study adds; those that cells share come once.
+@dataclass(frozen=True)
+class Added:
+    """What an evaluation of a study adds; what cells share is added by one of them.
+
+    Attributes:
+        cell: the evaluation.
+        comparison: its figures, and where its responses lie.
+        arms: the arms that it adds, by the fingerprints of their conditions.
+    """
+
+    cell: Cell
+    comparison: Comparison
+    arms: Mapping[str, Arm]
+
+    def responses(self) -> Iterator[Response]:
+        """The responses, one at a time.
+
+        Raises:
+            DemurError: a measurement is missing, unfinished or damaged.
+        """
+        for measured, stored in self.comparison.stored():
+            arm = self.arms.get(measured.key.condition)
+            if arm is not None:
+                for judged in stored.rows():
+                    yield Response(self.cell, arm, measured.labelled(judged))
+
+    def costs(self) -> Iterator[tuple[Arm, Cost]]:
+        """What the prompts cost on harmless queries, where a model ran here."""
+        for cost in self.comparison.costs:
+            arm = self.arms.get(cost.condition)
+            if arm is not None:
+                yield arm, cost
+
+
+def added_by(path: Path, record: StudyRecord, cell: Cell) -> Added:
+    """What an evaluation adds to its study.
 
     Args:
         path: folder of the study.
@@ -120,15 +155,12 @@ def responses_of(path: Path, record: StudyRecord, cell: Cell) -> Iterator[Respon
             f"{path / cell.folder} has other prompts than the study: delete it and run the study "
             "again."
         )
-    by_condition = {
-        condition.fingerprint: arm for condition, arm in zip(conditions, arms, strict=True)
+    own = {
+        condition.fingerprint: arm
+        for condition, arm in zip(conditions, arms, strict=True)
+        if cell.prompt is None or arm.method != UNTRAINED
     }
-    for measured, stored in comparison.stored():
-        arm = by_condition.get(measured.key.condition)
-        if arm is None or (cell.prompt is not None and arm.method == UNTRAINED):
-            continue
-        for judged in stored.rows():
-            yield Response(cell, arm, measured.labelled(judged))
+    return Added(cell, comparison, own)
 
 
 def row_of(response: Response, sample: int) -> Row:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, product
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
+from demur.evaluation.costs import Cost
 from demur.evaluation.statistics import holm, sign_flip_p_value
 from demur.gate.counting import Counted
-from demur.records import JudgedResponse, Label
+from demur.records import NO_PROMPT, JudgedResponse, Label
 from demur.study.bootstrap import Bootstrap
-from demur.study.figures import Group, PairedTest, Rank, StudyFigure, StudyFigures, StudyMeasure
+from demur.study.figures import (
+    Group,
+    PairedTest,
+    Rank,
+    StudyCost,
+    StudyFigure,
+    StudyFigures,
+    StudyMeasure,
+)
 from demur.study.formats import markdown, plain_table
 from demur.study.record import UNTRAINED
 from demur.study.rows import Arm, query_id
@@ -56,6 +66,7 @@ class Counter:
     arms: tuple[Arm, ...]
     judged: str = ""
     _found: dict[tuple[str, Arm, Group], _Seeds] = field(default_factory=dict)
+    _costs: dict[tuple[str, Arm, str], dict[int, Cost]] = field(default_factory=dict)
     _harm: bool = False
     _deflects: set[Group] = field(default_factory=set)
 
@@ -76,6 +87,11 @@ class Counter:
         if judged.deflected:
             self._deflects.add(group)
         return queries[identity].responses
+
+    def add_cost(self, model: str, arm: Arm, seed: int, cost: Cost) -> None:
+        """Count what a prompt costs on harmless queries; no prompt costs nothing."""
+        if arm.prompt != NO_PROMPT:
+            self._costs.setdefault((model, arm, cost.set), {})[seed] = cost
 
     def table(self) -> StudyTable:
         """All figures of what was counted."""
@@ -104,7 +120,19 @@ class Counter:
             tests=tuple(corrected),
             ranks=tuple(ranks),
             judged=self.judged,
+            costs=tuple(self._means_of_costs()),
         )
+
+    def _means_of_costs(self) -> Iterator[StudyCost]:
+        """The costs as means over seeds, in the order of models and arms."""
+        sets = dict.fromkeys(one for _, _, one in self._costs)
+        for model, arm, name in product(self.models, self.arms, sets):
+            found = list(self._costs.get((model, arm, name), {}).values())
+            if found:
+                nats = [one.divergence for one in found]
+                queries = max(one.queries for one in found)
+                spread = (fmean(nats), min(nats), max(nats))
+                yield StudyCost(model, arm, name, *spread, len(found), queries)
 
     def _measures(self, group: Group) -> Iterator[StudyMeasure]:
         yield "refused"
