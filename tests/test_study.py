@@ -414,6 +414,25 @@ def test_outputs_for_instructions_are_shared_as_well(written: Path, tmp_path: Pa
     assert outputs == [3, 3]
 
 
+def test_every_seed_is_measured_on_the_same_conversations_and_tools(
+    written: Path, tmp_path: Path
+) -> None:
+    text = FILE.format(folder=written.parent).partition("[training]")[0]
+    file, folder = tmp_path / "turns.toml", tmp_path / "out"
+    file.write_text(text.replace("[queries]", '[queries]\nturn = [1, 3]\ntools = "built-in"'))
+    done(demur("study", file, "--output", folder))
+    study = FinishedStudy.load(folder)
+    assert len(study.table.groups) == 4, "two sets in two turns"
+    for one in study.table.figures:
+        assert (one.seeds, one.queries) == (2, 10)
+    assert {one.queries for one in study.table.tests} == {10}
+    records = [
+        Comparison.load(folder / f"evaluations/tiny/untrained-seed-{seed}").settings
+        for seed in (0, 1)
+    ]
+    assert [one.settings.sampling.seed for one in records if one is not None] == [0, 1]
+
+
 def exchange(first: Path, second: Path) -> None:
     first.rename(first.with_name("aside"))
     second.rename(first)

@@ -111,22 +111,18 @@ class CellWork:
         return self.judges[key]
 
     def _base(self, seed: int) -> Chosen:
-        """Queries and judges of the evaluations with a seed; the judges are loaded once."""
+        """Queries and judges of the evaluations with a seed; the judges are loaded once.
+
+        What stands before queries in a later turn, and built-in tools, are drawn with the study's
+        first seed for all of them: every seed is measured on the same queries.
+        """
+        first = self.plan.record.seeds[0]
+        if first not in self.bases:
+            named = self.plan.settings.evaluation(first, self.plan.chosen.settings.prompt)
+            self.bases[first] = choose(named, named.prompt, self.progress)
         if seed not in self.bases:
-            plan = self.plan
-            named = plan.settings.evaluation(seed, plan.chosen.settings.prompt)
-            if not self.bases:
-                self.bases[seed] = choose(named, named.prompt, self.progress)
-            else:
-                first = next(iter(self.bases.values()))
-                light = named.model_copy(update={"judges": type(named.judges)()})
-                self.bases[seed] = replace(
-                    choose(light, named.prompt, self.progress),
-                    judges=first.judges,
-                    other_judges=first.other_judges,
-                    preference_judge=first.preference_judge,
-                    settings=named,
-                )
+            named = self.plan.settings.evaluation(seed, self.plan.chosen.settings.prompt)
+            self.bases[seed] = replace(self.bases[first], settings=named)
         return self.bases[seed]
 
     def _chosen(self, cell: Cell) -> Chosen:
