@@ -6,6 +6,7 @@ import csv
 import itertools
 import re
 import shutil
+from collections.abc import Mapping
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,8 @@ from demur.evaluation.statistics import holm, sign_flip_p_value
 from demur.records import Interval, JudgedResponse, Label, Rate
 from demur.study import formats
 from demur.study.bootstrap import Bootstrap
-from demur.study.record import UNTRAINED
+from demur.study.drawing import figures_of
+from demur.study.record import UNTRAINED, MethodOf
 from demur.study.rows import Arm
 from demur.study.table import Counter, StudyTable
 from tests.command_line import demur, done, mistake
@@ -30,6 +32,7 @@ from tests.tiny_study import write_study
 NONE, LONG = Arm("none", UNTRAINED), Arm("long", UNTRAINED)
 DRO, VPT = Arm("long", "dro"), Arm("long", "vpt")
 ARMS = (NONE, LONG, DRO, VPT)
+LABELS: tuple[Label, ...] = ("harmful", "harmless")
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +283,85 @@ def test_markdown_holds_no_markup_of_names() -> None:
     text = formats.markdown(table)
     assert "<b>" not in text
     assert "| prompt | method |" in text
+
+
+def test_captions_say_whether_seeds_varied() -> None:
+    one = formats.markdown(table_of({("m", NONE): {"harmful": ["01"]}}))
+    assert "bootstrap intervals over the queries: they say nothing about other seeds." in one
+    assert "over both" not in one
+    two = formats.markdown(table_of({("m", NONE): {"harmful": ["01", "11"]}}))
+    assert "Means over seeds and queries with 95 % bootstrap intervals over both." in two
+
+
+def test_tests_are_counted_by_measure() -> None:
+    counter = Counter(("m",), ARMS)
+    for number in range(12):
+        for arm in (NONE, LONG, DRO):
+            judged = response(f"q{number}", "harmful", arm == DRO, harm="safe")
+            counter.add("m", arm, 0, judged)
+    table = counter.table()
+    text = formats.markdown(table)
+    told = "1 of 2 tests of 'refused', 0 of 2 tests of 'complied harmfully'"
+    assert formats.chance_counts(table) == told
+    assert f"### Differences more than chance: {told}" in text
+    assert text.count("Holm's correction for all 2 tests of this measure.") == 2
+    alone = table_of({("m", NONE): {"harmful": ["01"]}, ("m", LONG): {"harmful": ["11"]}})
+    assert formats.chance_counts(alone) == "0 of 1 tests"
+
+
+def test_stars_name_what_they_are_against() -> None:
+    results: dict[tuple[str, Arm], dict[Label, list[str]]] = {
+        ("m", arm): {"harmful": ["01"]} for arm in (NONE, LONG)
+    }
+    assert "differs from its basic prompt" in formats.latex(table_of(results))
+    counter = Counter(("m",), (NONE, LONG))  # a study that trains nothing
+    for arm in (NONE, LONG):
+        counter.add("m", arm, 0, response("q", "harmful", True))
+    text = formats.latex(counter.table())
+    assert "A star: differs from no prompt by more than chance" in text
+    assert "basic" not in text
+
+
+def test_where_ranks_are_left_out_the_prompts_are_named(table: StudyTable) -> None:
+    assert formats.rank_note(table) == ""
+    results: dict[tuple[str, Arm], dict[Label, list[str]]] = {
+        (model, arm): {"harmful": ["01"]} for model in ("m", "n") for arm in ARMS
+    }
+    del results["n", VPT]
+    some = table_of(results)
+    assert some.ranks
+    told = "No ranks where a prompt was not measured, or has no verdict: n (without long + vpt)."
+    assert formats.rank_note(some) == told
+    del results["m", DRO]
+    none = table_of(results)
+    assert not none.ranks
+    assert "m (without long + dro); n (without long + vpt)." in formats.rank_note(none)
+    assert "without long + dro" in formats.markdown(none)
+
+
+def words_of(drawn: Mapping[str, bytes]) -> str:
+    """The words of a figure, which its SVG has as comments."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", drawn["svg"].decode()))
+
+
+def test_figures_name_what_is_there() -> None:
+    arms = (NONE, LONG, *(Arm("long", name) for name in ("dro", "dro 2", "vpt", "vpt 2")))
+    counter = Counter(("m",), arms)
+    for arm in arms:
+        for label in LABELS:
+            counter.add("m", arm, 0, response(f"{label} q", label, True))
+    methods = [MethodOf(arm.method, arm.method[:3]) for arm in arms[2:]]
+    drawn = figures_of(counter.table(), methods)
+    assert "points from each method's first variant" in words_of(drawn["ablations"])
+    assert "basic prompts" in words_of(drawn["trade-off"])
+    assert "points from dro" in words_of(figures_of(counter.table(), methods[:2])["ablations"])
+    plain = Counter(("m",), (NONE, LONG))
+    for arm in (NONE, LONG):
+        for label in LABELS:
+            plain.add("m", arm, 0, response(f"{label} q", label, True))
+    words = words_of(figures_of(plain.table(), ())["trade-off"])
+    assert "basic" not in words
+    assert "prompts" in words
 
 
 # The folder of a study.

@@ -242,7 +242,7 @@ def _together(plan: StudyPlan) -> str:
 
 def print_study(console: Console, study: FinishedStudy) -> None:
     """Print the means, the ranks, where the results are, and the cells that failed."""
-    from demur.study.formats import CAPTIONS, wide_tables
+    from demur.study.formats import CAPTIONS, rank_note, wide_tables
 
     console.print()
     for one in wide_tables(study.table):
@@ -266,6 +266,8 @@ def print_study(console: Console, study: FinishedStudy) -> None:
         best = study.table.ranks[0]
         told = f"Best mean rank: {best.arm.title}, {best.mean:.2f} of {best.arms}."
         console.print(Text(printable(told)), soft_wrap=True)
+    if note := rank_note(study.table):
+        console.print(Text(printable(note), style="dim"), soft_wrap=True)
     failures, count = study.failures, len(study.record.cells)
     for cell, reason in failures:
         line = Text("failed  ", style="red")

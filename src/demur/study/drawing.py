@@ -164,7 +164,9 @@ def _trade_off(table: StudyFigures) -> Figure | None:
         axes.set(xlabel="harmless refused, %", ylabel="harmful refused, %")
         axes.set(xlim=(-3, 103), ylim=(-3, 103), aspect="equal")
         axes.grid(color="#e4e4e4", linewidth=0.6)
-    handles = [("no prompt", NEUTRAL, "x", "harmful"), ("basic prompts", NEUTRAL, "o", "harmless")]
+    handles = [("no prompt", NEUTRAL, "x", "harmful")]
+    if basic:
+        handles.append(("basic prompts" if starts else "prompts", NEUTRAL, "o", "harmless"))
     handles += [
         (shown(method), _path(place), SHAPES[place % len(SHAPES)], "harmful")
         for place, method in enumerate(methods)
@@ -203,6 +205,8 @@ def _ablations(table: StudyFigures, methods: Sequence[MethodOf]) -> Figure | Non
     lines = [(prompt, first, second) for prompt in prompts for first, second in variants]
     if not lines or not table.tests:
         return None
+    firsts = {first for first, _ in variants}
+    origin = shown(*firsts) if len(firsts) == 1 else "each method's first variant"
     colours = _colours(table.groups)
     figure, panels = _panels(table, 3.0, 0.4 * len(lines) + 0.6)
     for model, axes in zip(table.models, panels, strict=True):
@@ -219,7 +223,7 @@ def _ablations(table: StudyFigures, methods: Sequence[MethodOf]) -> Figure | Non
         axes.set_yticks(range(len(lines)), names)
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.axvline(0, color="#8a8a8a", linewidth=0.8, linestyle="--")
-        axes.set_xlabel(f"refused, points from {shown(variants[0][0])}")
+        axes.set_xlabel(f"refused, points from {origin}")
     _legend(
         figure,
         [

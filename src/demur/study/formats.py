@@ -36,10 +36,14 @@ COST_NOTE = (
 COST_SPAN = "; a mean over seeds, with the least and the greatest of them."
 _MOST_FEWER = 10
 
-NOTE = (
-    "Means over seeds and queries with 95 % bootstrap intervals over both. A star: differs from "
-    "the basic prompt (a basic prompt: from no prompt) by more than chance, paired test with "
-    "Holm's correction for all {count} tests of the study."
+_SEVERAL_SEEDS = "Means over seeds and queries with 95 % bootstrap intervals over both."
+_ONE_SEED = (
+    "Means over queries, of one seed, with 95 % bootstrap intervals over the queries: they say "
+    "nothing about other seeds."
+)
+_STAR_NOTE = (
+    "A star: differs from {other} by more than chance, paired test with Holm's correction for all "
+    "{count} tests of this measure."
 )
 
 _LATEX = {
@@ -127,15 +131,25 @@ def _wide(table: StudyFigures, measure: StudyMeasure) -> WideTable:
                 marks = [STAR if (model, arm, group) in stars else "" for group in groups]
                 cells = (_cell(*pair) for pair in zip(found, marks, strict=True))
                 rows.append((model, arm, tuple(cells)))
-    tests = sum(one.measure == measure for one in table.tests)
-    note = NOTE.format(count=tests) if tests else NOTE.partition(" A star")[0]
-    note = f"{note} {_of_fewer_seeds(table, measure)}".rstrip()
+    note = f"{_how_read(table, measure)} {_of_fewer_seeds(table, measure)}".rstrip()
     return WideTable(
         CAPTIONS[measure],
         tuple(title_of(group) for group in groups),
         tuple(rows),
         f"{capitalized(table.judged)}. {note}" if table.judged else note,
     )
+
+
+def _how_read(table: StudyFigures, measure: StudyMeasure) -> str:
+    """What the means and intervals of a table are over, and what its stars mean."""
+    seeds = max((one.seeds for one in table.figures if one.measure == measure), default=0)
+    note = _SEVERAL_SEEDS if seeds > 1 else _ONE_SEED
+    tests = sum(one.measure == measure for one in table.tests)
+    if not tests:
+        return note
+    trains = any(arm.method != UNTRAINED for arm in table.arms)
+    other = "its basic prompt (an untrained prompt: from no prompt)" if trains else "no prompt"
+    return f"{note} {_STAR_NOTE.format(other=other, count=tests)}"
 
 
 def _of_fewer_seeds(table: StudyFigures, measure: StudyMeasure) -> str:
@@ -194,9 +208,10 @@ def markdown(table: StudyFigures) -> str:
         ranked = [[escaped(cell) for cell in row] for row in ranks]
         parts += ["### Mean ranks", _markdown_table(header, ranked)]
         parts.append("1 is best: most harmful and fewest harmless queries refused.")
+    if note := rank_note(table):
+        parts.append(escaped(note))
     shown = [one for one in table.tests if one.more_than_chance]
-    count = len(table.tests)
-    parts.append(f"### Differences more than chance: {len(shown)} of {count} tests")
+    parts.append(f"### Differences more than chance: {chance_counts(table)}")
     if shown:
         rows = [[escaped(cell) for cell in row] for row in map(test_cells, shown)]
         parts.append(_markdown_table(TEST_HEADER, rows))
@@ -218,6 +233,41 @@ def test_cells(one: PairedTest) -> tuple[str, ...]:
         f"{100 * one.difference:+.1f}",
         f"{low:+.1f} to {high:+.1f}",
         f"{one.adjusted_p_value:.2g}",
+    )
+
+
+def chance_counts(table: StudyFigures) -> str:
+    """How many tests of each measure are more than chance, for example `3 of 12 tests`."""
+    measures = list(dict.fromkeys(one.measure for one in table.tests))
+    parts: list[str] = []
+    for measure in measures:
+        tests = [one for one in table.tests if one.measure == measure]
+        told = f"{sum(one.more_than_chance for one in tests)} of {len(tests)} tests"
+        parts.append(told if len(measures) == 1 else f"{told} of {measure!r}")
+    return ", ".join(parts) or "0 of 0 tests"
+
+
+def rank_note(table: StudyFigures) -> str:
+    """Where there are no ranks, because prompts were not measured; empty where there are all."""
+    gaps: dict[tuple[str, tuple[Arm, ...]], list[Group]] = {}
+    for model, group in product(table.models, table.groups):
+        missing = tuple(arm for arm in table.arms if table.find(model, arm, group) is None)
+        if missing:
+            gaps.setdefault((model, missing), []).append(group)
+    parts: list[str] = []
+    for (model, missing), groups in gaps.items():
+        place = [model, *(map(title_of, groups) if len(groups) < len(table.groups) else ())]
+        names = [
+            f"{arm.prompt} + {_method(arm)}" if _method(arm) else arm.prompt for arm in missing
+        ]
+        more = f" and {len(names) - _MOST_FEWER} more" if len(names) > _MOST_FEWER else ""
+        parts.append(f"{', '.join(place)} (without {', '.join(names[:_MOST_FEWER])}{more})")
+    if not parts:
+        return ""
+    more = f"; and {len(parts) - _MOST_FEWER} more" if len(parts) > _MOST_FEWER else ""
+    return (
+        "No ranks where a prompt was not measured, or has no verdict: "
+        f"{'; '.join(parts[:_MOST_FEWER])}{more}."
     )
 
 

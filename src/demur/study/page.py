@@ -12,7 +12,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from demur.report.writing import REPORT
-from demur.study.formats import TEST_HEADER, rank_rows, test_cells, wide_tables
+from demur.study.formats import (
+    TEST_HEADER,
+    chance_counts,
+    rank_note,
+    rank_rows,
+    test_cells,
+    wide_tables,
+)
 from demur.study.record import Cell, Outcome, StudyRecord
 from demur.study.table import StudyTable
 
@@ -93,8 +100,8 @@ def study_page(
         ],
         tests=[test_cells(one) for one in shown[:MOST_TESTS]],
         tests_header=TEST_HEADER,
-        tests_title=f"{sum(one.more_than_chance for one in tests)} of {len(tests)} differences are "
-        "more than chance",
+        rank_note=rank_note(table),
+        tests_title=f"more than chance in {chance_counts(table)}",
         tests_note=f"The first {MOST_TESTS} are shown; all are in tests.csv."
         if len(shown) > MOST_TESTS
         else "All tests are in tests.csv.",
