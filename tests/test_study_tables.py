@@ -23,8 +23,9 @@ from demur.records import Interval, JudgedResponse, Label, Rate
 from demur.study import formats
 from demur.study.bootstrap import Bootstrap
 from demur.study.drawing import figures_of
-from demur.study.record import UNTRAINED, MethodOf
-from demur.study.rows import Arm
+from demur.study.export import sinks
+from demur.study.record import UNTRAINED, Cell, MethodOf
+from demur.study.rows import Arm, Response, row_of
 from demur.study.table import Counter, StudyTable
 from tests.command_line import demur, done, mistake
 from tests.tiny_study import write_study
@@ -362,6 +363,22 @@ def test_figures_name_what_is_there() -> None:
     words = words_of(figures_of(plain.table(), ())["trade-off"])
     assert "basic" not in words
     assert "prompts" in words
+
+
+def test_no_cell_of_a_csv_becomes_a_formula(tmp_path: Path) -> None:
+    table = table_of({("=m", NONE): {"harmful": ["01"]}, ("=m", LONG): {"harmful": ["11"]}})
+    for made in (formats.figures_csv(table), formats.tests_csv(table)):
+        lines = made.decode().splitlines()[1:]
+        assert lines
+        assert all(line.startswith("'=m,") for line in lines)
+    with sinks(tmp_path) as found:
+        cell = Cell("evaluation", "m", None, UNTRAINED, 0, "evaluations/m/x", "")
+        judged = response("+q", "harmful", True, response="=HYPERLINK(1)")
+        for sink in found:
+            sink.add(row_of(Response(cell, NONE, judged), 1))
+    with (tmp_path / "study.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (row["query"], row["response"], row["sample"]) == ("'+q", "'=HYPERLINK(1)", "1")
 
 
 # The folder of a study.

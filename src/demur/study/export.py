@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TextIO
 
 from demur.files import require_replaceable, writing
+from demur.spreadsheets import Cell, CsvWriter
 from demur.study.rows import COLUMNS, Row
 from demur.temporary import remove_leftovers, temporary
 
@@ -57,12 +57,11 @@ def has_parquet() -> bool:
 class _CsvSink:
     """Rows of CSV."""
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-        writer.writerow(COLUMNS)
+    def __init__(self, stream: TextIO) -> None:
+        self._writer = CsvWriter(stream, COLUMNS)
 
     def add(self, row: Row) -> None:
-        self._writer.writerow(values_of_row(row))
+        self._writer.add(values_of_row(row))
 
 
 class _ParquetSink:
@@ -77,7 +76,7 @@ class _ParquetSink:
         ]
         self._schema = pyarrow.schema(kinds)
         self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._rows: list[tuple[object, ...]] = []
+        self._rows: list[tuple[Cell, ...]] = []
 
     def add(self, row: Row) -> None:
         self._rows.append(values_of_row(row))
@@ -98,7 +97,7 @@ class _ParquetSink:
         self._rows = []
 
 
-def values_of_row(row: Row) -> tuple[object, ...]:
+def values_of_row(row: Row) -> tuple[Cell, ...]:
     """The values of a row in the order of the columns."""
     return tuple(getattr(row, name) for name in COLUMNS)
 
@@ -106,7 +105,7 @@ def values_of_row(row: Row) -> tuple[object, ...]:
 @contextmanager
 def _csv_sink(path: Path) -> Iterator[_CsvSink]:
     with _replacing(path) as new, new.open("w", encoding="utf-8", newline="") as stream:
-        yield _CsvSink(csv.writer(stream, lineterminator="\n"))
+        yield _CsvSink(stream)
 
 
 @contextmanager

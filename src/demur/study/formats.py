@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from demur.markdown import escaped
 from demur.report.subject import capitalized
+from demur.spreadsheets import Cell, csv_text
 from demur.study.figures import (
     Group,
     PairedTest,
@@ -380,9 +379,5 @@ def tests_csv(table: StudyFigures) -> bytes:
     return _csv(header, rows)
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "replace")
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> bytes:
+    return csv_text(header, rows).encode("utf-8", "replace")
