@@ -271,7 +271,7 @@ def print_study(console: Console, study: FinishedStudy) -> None:
     failures, count = study.failures, len(study.record.cells)
     for cell, reason in failures:
         line = Text("failed  ", style="red")
-        line.append(printable(f"{cell.title}: {one_line(reason, 300)}"), style="default")
+        line.append(printable(f"{cell.title}: {one_line(reason, 800)}"), style="default")
         console.print(line, soft_wrap=True)
     console.print(f"{len(study.done)} of {count} cells are done.")
     if failures:

@@ -1,6 +1,6 @@
 """Users' own code: objects named as `file.py:Name`, and fingerprints of what users wrote."""
 
-from demur.plugins.errors import describe_error
+from demur.plugins.errors import describe_error, traceback_of_bug
 from demur.plugins.identity import plugin_fingerprint, source_fingerprint
 from demur.plugins.loading import is_plugin_spec, load_plugin
 
@@ -10,4 +10,5 @@ __all__ = [
     "load_plugin",
     "plugin_fingerprint",
     "source_fingerprint",
+    "traceback_of_bug",
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from demur.errors import DemurError
-from demur.plugins.errors import describe_error
+from demur.plugins.errors import PLUGIN, describe_error
 from demur.plugins.neighbours import Neighbour, digests_of, loaded_beneath, neighbours_of
 
 _ENDING = ".py"
@@ -156,7 +156,7 @@ def loaded_module(name: str) -> LoadedFile | None:
 def _module_name(path: Path) -> str:
     """The same for the same path, and different for files of one name in different folders."""
     place = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
-    return f"demur_plugin_{path.stem}_{place[:12]}"
+    return f"{PLUGIN}{path.stem}_{place[:12]}"
 
 
 def _run(path: Path, name: str, source: bytes) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +15,11 @@ from demur.evaluation.choices import choose_conditions, choose_prompts
 from demur.evaluation.chosen import Chosen, choose
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.evaluate import run_evaluation
+from demur.files import write_bytes, writing
 from demur.judges import Judge, as_refusal_judge
 from demur.optimization.pipeline import carry_out
 from demur.optimization.run import Run
+from demur.plugins import describe_error, traceback_of_bug
 from demur.progress import Progress
 from demur.prompts import check_system_texts, load_system_prompt
 from demur.report import write_report
@@ -27,6 +30,9 @@ from demur.study.record import Cell, Outcome, Status
 if TYPE_CHECKING:
     from demur.chat import ChatModel
     from demur.evaluation.answerers.protocol import Answerer
+
+ERROR = "error.txt"
+"""The traceback of a bug, in the folder of the cell that failed."""
 
 
 class CellWork:
@@ -66,13 +72,14 @@ class CellWork:
         start = time.monotonic()
         reason = ""
         try:
+            self._forget_error(cell)
             if run_failed:
                 raise DemurError("There is no prompt to evaluate, because its run failed.")
             self._do(cell)
         except DemurError as error:
-            reason = first_line(error)
-        except Exception as error:  # for example the device's memory is full
-            reason = f"{type(error).__name__}: {first_line(error)}"
+            reason = first_line(error) + self._kept_error(cell, error)
+        except Exception as error:  # for example the device's memory is full, or a bug
+            reason = describe_error(error) + self._kept_error(cell, error)
         seconds = time.monotonic() - start
         status: Status = "failed" if reason else "done"
         outcome = Outcome(cell.folder, cell.content, status, seconds, reason, finished=time.time())
@@ -80,6 +87,25 @@ class CellWork:
             return outcome
         outcome = replace(outcome, files=files_of(self.plan.path, cell))
         return self.plan.storage.publish(self.plan.path, cell, outcome)
+
+    def _forget_error(self, cell: Cell) -> None:
+        """Remove the traceback of an earlier attempt."""
+        file = self.plan.path / cell.folder / ERROR
+        with writing(file):
+            file.unlink(missing_ok=True)
+
+    def _kept_error(self, cell: Cell, error: Exception) -> str:
+        """Write the traceback of a bug into the folder of its cell, and say where it is."""
+        text = traceback_of_bug(error)
+        if not text:
+            return ""
+        file = self.plan.path / cell.folder / ERROR
+        try:
+            write_bytes(file, text.encode("utf-8", "replace"))
+        except DemurError:  # the disk may be full, which must not hide the reason
+            return ""
+        host = "" if self.plan.home is None else f" on {socket.gethostname()}"
+        return f" (traceback in {file}{host})"
 
     def _do(self, cell: Cell) -> None:
         path = self.plan.path / cell.folder
@@ -157,26 +183,32 @@ class _Models:
         self._entries = {one.name: one for one in plan.settings.models}
         self._progress = progress
         self._loaded: tuple[str, ChatModel] | None = None
-        self._failed: dict[str, DemurError] = {}
+        self._failed: dict[str, str] = {}
 
     def loaded(self, name: str) -> ChatModel:
         """A model, ready to run.
 
         Raises:
-            DemurError: it cannot be loaded; it is not tried again for its other cells.
+            DemurError: it cannot be loaded; it is not tried again for its other cells, whatever
+                was raised for the first.
         """
         from demur.chat.chosen import load_chosen
 
         if self._loaded is not None and self._loaded[0] == name:
             return self._loaded[1]
         if name in self._failed:
-            raise self._failed[name]
+            raise DemurError(self._failed[name])
         self._loaded = None
         gc.collect()
         try:
             model = load_chosen(self._entries[name].settings, self._progress)
         except DemurError as error:
-            self._failed[name] = error
+            self._failed[name] = str(error)
+            raise
+        except Exception as error:  # for example the device's memory is full
+            self._failed[name] = (
+                f"The model was not loaded for an earlier cell: {describe_error(error)}"
+            )
             raise
         self._loaded = (name, model)
         return model
