@@ -19,6 +19,7 @@ import pytest
 from demur import ChatModel, Comparison, DemurError, FinishedStudy, Run, Study
 from demur.chat import chosen
 from demur.records import read_record, write_record
+from demur.study.changed import patterns
 from demur.study.record import Outcome, StudyRecord
 from tests.command_line import Result, demur, done, mistake
 from tests.endpoint_server import Reply, completion, running_endpoint
@@ -226,11 +227,47 @@ def test_a_cell_with_other_settings_is_refused_before_a_model_is_loaded(
     text = FILE.format(folder=written.parent)
     file.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.04"))
     told = mistake(demur("study", file, "--output", finished))
-    assert "calm-steep-seed-0 was begun with other settings" in told
+    assert "were begun with other settings than it has now (learning_rate): delete " in told
+    places = [f"{finished}/{kind}/*/calm-steep-seed-*" for kind in ("runs", "evaluations")]
+    assert f"delete {', '.join(places)}, or choose another --output." in told
     calm = tmp_path / "calm.txt"
     calm.write_text("w1 w3 .")
     file.write_text(text.replace(f"{written.parent}/calm.txt", str(calm)))
-    assert "was begun with other settings" in mistake(demur("study", file, "--output", finished))
+    told = mistake(demur("study", file, "--output", finished))
+    assert "(the prompt calm.txt is another, the basic prompt calm is another)" in told
+    assert f"delete {finished}/evaluations/*/*, {finished}/runs/*/*, or" in told
+    file.write_text(text.replace("tokens = 4", "tokens = 5", 1))
+    told = mistake(demur("study", file, "--output", finished))
+    assert f"(tokens): delete {finished}/evaluations/*/*, or" in told
+    file.write_text(text.replace('"float32"', '"bfloat16"'))
+    assert "(settings of the model tiny)" in mistake(demur("study", file, "--output", finished))
+
+
+def test_a_new_prompt_names_the_cells_to_delete(
+    written: Path, finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new.txt").write_text("w1 w9 .")
+    file = tmp_path / "more.toml"
+    text = FILE.format(folder=written.parent)
+    brief = f'"{written.parent}/brief.txt"'
+    file.write_text(text.replace(brief, f'{brief}, "{tmp_path}/new.txt"'))
+    told = mistake(demur("study", file, "--output", finished))
+    place = f"{finished}/evaluations/*/untrained-seed-*"
+    assert f"(the prompt new.txt is new): delete {place}, or choose another --output." in told
+    for cell in finished.glob("evaluations/*/untrained-seed-*"):
+        shutil.rmtree(cell)
+    plan = Study.load(file, finished).plan()
+    assert [cell.method for cell in plan.left] == ["untrained"] * 2
+
+
+def test_patterns_match_no_cell_that_is_as_it_was() -> None:
+    begun = [f"runs/{model}/long-dro-seed-{seed}" for model in "ab" for seed in (0, 1)]
+    assert patterns(begun, begun) == ["runs/*/*"]
+    assert patterns(begun[:2], begun) == ["runs/a/*"]
+    assert patterns(begun[:1], begun) == [begun[0]]
+    assert patterns([begun[0], begun[2]], begun) == [begun[0], begun[2]]
+    more = [*begun, "runs/a/long-vpt-seed-0"]
+    assert patterns(begun, more) == ["runs/*/long-dro-seed-*"]
 
 
 def test_the_plan_counts_what_is_left_and_writes_nothing(written: Path, tmp_path: Path) -> None:
@@ -465,7 +502,8 @@ def test_a_cell_that_was_left_out_meanwhile_keeps_its_settings(
     assert "6 of 6 cells are done" in done(demur("study", file, "--output", finished))
     file.write_text(text.replace("learning_rate = 0.05", "learning_rate = 0.04"))
     told = mistake(demur("study", file, "--output", finished))
-    assert "calm-steep-seed-0 was begun with other settings" in told
+    assert "calm-steep-seed-*" in told
+    assert "were begun with other settings" in told
 
 
 def test_evaluations_of_other_weights_are_never_counted_together(

@@ -16,18 +16,12 @@ from demur.files import safe_name
 from demur.optimization.plan import Plan, plan_of
 from demur.optimization.validation import Pick
 from demur.progress import Progress
-from demur.records import NO_PROMPT, SETTINGS, Queries, WorkFolder, kind_of
+from demur.records import NO_PROMPT, Queries
 from demur.records.folder import RESULTS
-from demur.study.grid import (
-    Pair,
-    grid_of,
-    require_distinct_folders,
-    require_own_folders,
-    run_of,
-)
+from demur.study.changed import require_same_cells
+from demur.study.grid import Pair, grid_of, require_distinct_folders, run_of
 from demur.study.outcomes import read_outcomes
 from demur.study.record import (
-    KIND,
     Cell,
     MethodOf,
     Outcome,
@@ -297,7 +291,7 @@ def plan_study(
         evaluation=named,
         cells=tuple(grid_of(settings, runs, chosen)),
     )
-    _require_same_cells(path, record)
+    require_same_cells(path, record, runs, chosen)
     return StudyPlan(settings, record, path, runs, chosen, read_outcomes(path))
 
 
@@ -358,26 +352,3 @@ def _sampled(queries: Queries, samples: int, harmful: int, harmless: int) -> Cos
     count = sum(queries.harmful)
     rest = len(queries) - count
     return Cost(len(queries) * samples, (count * harmful + rest * harmless) * samples)
-
-
-def _require_same_cells(path: Path, record: StudyRecord) -> None:
-    """Check that no cell in the folder was done with other settings.
-
-    Raises:
-        DemurError: one was, or the folder holds something else.
-    """
-    WorkFolder.check(path, record, KIND)
-    require_own_folders(path, record)
-    if kind_of(path) != KIND:
-        return
-    before = WorkFolder.open(path, StudyRecord, KIND).settings
-    # A cell may have been left out meanwhile: what came of it is still there.
-    known = {folder: one.content for folder, one in read_outcomes(path).items()}
-    known |= {cell.folder: cell.content for cell in before.cells}
-    for cell in record.cells:
-        changed = known.get(cell.folder, cell.content) != cell.content
-        if changed and (path / cell.folder / SETTINGS).exists():
-            raise DemurError(
-                f"{path / cell.folder} was begun with other settings than the study has now: "
-                "choose another --output, or delete that folder."
-            )
