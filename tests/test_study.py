@@ -451,12 +451,10 @@ def test_outputs_for_instructions_are_shared_as_well(written: Path, tmp_path: Pa
     assert outputs == [3, 3]
 
 
-def test_every_seed_is_measured_on_the_same_conversations_and_tools(
-    written: Path, tmp_path: Path
-) -> None:
+def test_every_seed_is_measured_on_the_same_conversations(written: Path, tmp_path: Path) -> None:
     text = FILE.format(folder=written.parent).partition("[training]")[0]
     file, folder = tmp_path / "turns.toml", tmp_path / "out"
-    file.write_text(text.replace("[queries]", '[queries]\nturn = [1, 3]\ntools = "built-in"'))
+    file.write_text(text.replace("[queries]", "[queries]\nturn = [1, 3]"))
     done(demur("study", file, "--output", folder))
     study = FinishedStudy.load(folder)
     assert len(study.table.groups) == 4, "two sets in two turns"
