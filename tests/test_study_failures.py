@@ -28,7 +28,8 @@ class Buggy(DirectedRepresentation):
 
 
 def judge(queries, responses):
-    return [None["nothing"] for _ in responses]
+    known = None
+    return [known[one] for one in responses]
 """
 
 

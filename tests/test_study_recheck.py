@@ -139,7 +139,7 @@ def test_a_cell_that_fails_is_a_failed_check(study: Work) -> None:
     result = study("july", "--baseline", "june", *files, rule=only_first)
     assert result.status == 1
     assert "failed  second, evaluation untrained, seed 0: 1 failed" in result.out
-    assert "  failed: is measured, untrained: not measured: " in result.out
+    assert "failed: is measured, untrained: not measured: " in result.out
     assert "only in the earlier study" not in result.out
     assert "Gate failed: 1 of 5 checks failed." in result.out
     summary = Path("gate.md").read_text(encoding="utf-8")
