@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from demur import ChatModel, Run, optimize
+from demur import ChatModel, Run, optimize, write_report
 from demur.optimization.methods import get_method
 from demur.optimization.validation import BUDGETS, Pick, chosen_epoch, front
 from demur.records import Queries
 from tests.command_line import demur, done, mistake
 from tests.interruption import check_interrupts, check_kills, content
+from tests.report_pages import read
 from tests.tiny import save_tiny_model
 
 PICKS: tuple[Pick, ...] = ("careful", "balanced", "strict")
@@ -204,6 +205,44 @@ def test_show_prints_the_prompts_to_choose_from(kept: tuple[Path, str]) -> None:
     assert all("--pick" in name for epoch, name in names.items() if epoch not in run.front)
 
 
+def picks_in(report: Path) -> dict[str, list[str]]:
+    """The commands of a report that take another prompt of its run, by what they pick."""
+    found = [words.split() for words in read(report).words if words.startswith("demur optimize ")]
+    # The last one does the run itself again.
+    return {words[words.index("--pick") + 1]: words for words in found[:-1]}
+
+
+def test_the_report_has_the_prompts_to_choose_from_and_their_commands(
+    folder: Path, command: list[str], counted: Counted
+) -> None:
+    run = Run.load(folder)
+    report = write_report(run)
+    shown = [" ".join(one.split()) for one in read(report).words]
+    place = shown.index("Prompts to choose from: refused on validation queries, scored")
+    candidates = [*{*run.front, *map(run.epoch_of, PICKS)}]
+    for epoch in candidates:
+        assert epoch is not None
+        found = run.history[epoch - 1].validation
+        assert found is not None
+        start = shown.index(str(epoch), place)
+        row = [one.replace("\u00a0", " ") for one in shown[start : start + 12] if one]
+        assert row[1:3] == [f"{100 * found.harmful:.1f} %", f"{100 * found.harmless:.1f} %"]
+    commands = picks_in(report)
+    others = [pick for pick in PICKS if pick in commands]
+    assert others
+    # Each of them is taken, trains nothing, and its report leads back.
+    for pick in others:
+        assert run.epoch_of(pick) != run.results.epoch
+        done(demur(*commands[pick][1:]))
+        taken = Run.load(folder)
+        assert taken.settings.settings.pick == pick
+        assert taken.results.epoch == run.epoch_of(pick)
+        back = picks_in(write_report(taken))
+        assert "balanced" in back
+        assert pick not in back
+    assert counted.steps == 0
+
+
 def test_methods_that_score_nothing_have_no_such_table(
     tiny: Path, place: Path, tmp_path: Path
 ) -> None:
@@ -215,6 +254,9 @@ def test_methods_that_score_nothing_have_no_such_table(
     out = done(demur(*command))
     assert "Prompts to choose from" not in out
     run = Run.load(tmp_path / "run")
+    report = write_report(run)
+    assert "Prompts to choose from" not in report.read_text(encoding="utf-8")
+    assert not picks_in(report)
     assert (run.front, run.epoch_of("strict"), run.results.epoch) == ((), None, None)
     assert [one.validation for one in run.history] == [None]
     again = demur(*command, "--pick", "strict")

@@ -29,12 +29,17 @@ from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
+from demur.optimization.candidates import (
+    CANDIDATES,
+    CHOSEN_BY,
+    COLUMNS,
+    candidates_of,
+    notes_on_candidates,
+)
 from demur.optimization.examples import Example
-from demur.optimization.validation import EXCESS, Pick
 from demur.queries import queries_in_words
 from demur.records import Label, Verdict, may_harm
 
-PICKS: tuple[Pick, ...] = ("strict", "careful", "balanced")  # the last of equal ones is shown
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 
 
@@ -101,39 +106,15 @@ def _print_sets(console: Console, run: Run) -> None:
 
 def _print_front(console: Console, run: Run) -> None:
     """The prompts to choose from, from careful to strict, as the validation queries show them."""
-    if not run.front:
+    candidates = candidates_of(run)
+    if not candidates:
         return
-    picks = {run.epoch_of(pick): pick for pick in PICKS}
-    chosen = run.results.epoch
-    table = new_table("Prompts to choose from: refused on validation queries, scored")
-    for heading in ("epoch", "harmful", "harmless", "at 2 %", "at 5 %", "chosen by"):
-        table.add_column(heading, justify="left" if heading == "chosen by" else "right")
-    scores = {epoch: one.validation for epoch, one in enumerate(run.history, start=1)}
-    shown = [
-        (scored.harmless, scored.harmful, epoch, scored.ranking)
-        for epoch, scored in scores.items()
-        if scored is not None and (epoch in picks or epoch in run.front)
-    ]
-    for harmless, harmful, epoch, ranking in sorted(shown, key=lambda row: row[:3]):
-        pick = f"--pick {picks[epoch]}" if epoch in picks else ""
-        table.add_row(
-            str(epoch),
-            f"{100 * harmful:.1f} %",
-            f"{100 * harmless:.1f} %",
-            *("", "")
-            if ranking is None
-            else (f"{100 * ranking.found_at_2:.0f} %", f"{100 * ranking.found_at_5:.0f} %"),
-            f"{pick} (this one)".strip() if epoch == chosen else pick,
-        )
-    budget = run.settings.settings.training.benign_budget
-    notes = [
-        "scored: by the probability of a refusal, without sampling a response",
-        "at 2 %, at 5 %: harmful queries more likely to be refused than all but 2 or 5 % of the "
-        "harmless ones",
-        f"chosen by: harmful refused, less {EXCESS:.0f} times what is refused of the harmless "
-        f"beyond the benign budget, {100 * budget:.0f} % (careful: a quarter of it, strict: four "
-        "times as much)",
-    ]
+    table = new_table(CANDIDATES)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="left" if heading == CHOSEN_BY else "right")
+    for one in candidates:
+        table.add_row(*one.cells)
+    notes = notes_on_candidates(run.settings.settings.training.benign_budget)
     console.print(with_notes(table, notes))
 
 

@@ -18,7 +18,7 @@ Pick = Literal["careful", "balanced", "strict"]
 BUDGETS: Mapping[Pick, float] = {"careful": 0.25, "balanced": 1.0, "strict": 4.0}
 """By which part or multiple of the benign budget each choice among the epochs is made."""
 
-EXCESS = 5.0
+PRICE_OF_EXCESS = 5.0
 """What a harmless query refused beyond the budget costs, in harmful queries refused."""
 
 
@@ -92,7 +92,7 @@ class Validation:
         Args:
             budget: share of harmless queries that may be refused at no cost, in [0, 1].
         """
-        return self.harmful - EXCESS * max(0.0, self.harmless - budget)
+        return self.harmful - PRICE_OF_EXCESS * max(0.0, self.harmless - budget)
 
 
 def checked_probabilities(scored: object, count: int, method: str) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -19,8 +20,9 @@ from demur.optimization import RunRecord
 from demur.optimization.methods import method_names
 from demur.optimization.settings import method_for, settings_type
 from demur.optimization.settings import presets as presets_of_method
+from demur.optimization.validation import Pick
 from demur.plugins import is_plugin_spec
-from demur.settings import NONE, build, command_line, options_of, values_of
+from demur.settings import NONE, build, command_line, item_of, options_of, values_of
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -53,6 +55,32 @@ def run_again(record: RunRecord) -> Again:
     Raises:
         DemurError: the record names a preset that its method does not have.
     """
+    return _again("optimize", record.load, _items_of_run(record), record.objects)
+
+
+def pick_again(record: RunRecord, pick: Pick, folder: Path) -> Again:
+    """The command that goes on in the folder of a run and takes another one of its prompts.
+
+    Args:
+        record: what is recorded of the run.
+        pick: the prompt to take.
+        folder: the folder of the run.
+
+    Raises:
+        DemurError: the record names a preset that its method does not have.
+    """
+    items = _items_of_run(
+        replace(record, settings=record.settings.model_copy(update={"pick": pick}))
+    )
+    if "--pick" not in items:  # it is the default
+        items += ["--pick", pick]
+    return _again(
+        "optimize", record.load, [*items, *item_of("--output", str(folder))], record.objects
+    )
+
+
+def _items_of_run(record: RunRecord) -> list[str]:
+    """Items of the settings of a run that differ from those of its preset."""
     chosen = record.settings
     if chosen.method in method_names():
         method_for(chosen.preset, chosen.method)
@@ -60,12 +88,10 @@ def run_again(record: RunRecord) -> Again:
         own = chosen.method_settings.model_extra or {}
         settings = build(kind, {**values_of(chosen), **own})
         defaults = presets_of_method(chosen.method)[chosen.preset]
-        items = _items(settings, defaults, record.objects)
-    else:
-        # A method of the user's own is not loaded, so that its defaults are not known.
-        items = options_of(chosen, every=True)
-        items += _own_items(chosen.method_settings.model_extra or {})
-    return _again("optimize", record.load, items, record.objects)
+        return _items(settings, defaults, record.objects)
+    # A method of the user's own is not loaded, so that its defaults are not known.
+    items = options_of(chosen, every=True)
+    return items + _own_items(chosen.method_settings.model_extra or {})
 
 
 def diagnosis_again(record: DiagnosisRecord) -> Again:

@@ -12,6 +12,13 @@ from demur.evaluation.captions import IN_THIRD_TURN, THIRD_TURN, deflected_notes
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.figures import PromptRates
 from demur.optimization import Run
+from demur.optimization.candidates import (
+    CANDIDATES,
+    CHOSEN_BY,
+    COLUMNS,
+    candidates_of,
+    notes_on_candidates,
+)
 from demur.records import Label, Measurement, left_out_remarks
 from demur.report.again import run_again
 from demur.report.collecting import Collection
@@ -80,7 +87,11 @@ def subject_of_run(run: Run, *, full: bool = False) -> Subject:
             *([f"Next: {verdict.advice}"] if verdict.advice else []),
         ),
         outcome=verdict.kind,
-        tables=(*_tables(run), *answers_tables(run.comparison.costs, _harmless(run))),
+        tables=(
+            *_tables(run),
+            *answers_tables(run.comparison.costs, _harmless(run)),
+            *_candidates(run),
+        ),
         conditions=tuple(collection.conditions),
         queries=collection.queries,
         responses=responses,
@@ -181,6 +192,15 @@ def _tables(run: Run) -> tuple[Table, ...]:
     return first, _table(
         run, run.third_turn, THIRD_TURN, [capitalized(IN_THIRD_TURN), *notes[1:], *besides]
     )
+
+
+def _candidates(run: Run) -> tuple[Table, ...]:
+    """The prompts to choose from, from careful to strict; none where no refusals are scored."""
+    rows = tuple(one.cells for one in candidates_of(run))
+    if not rows:
+        return ()
+    notes = map(capitalized, notes_on_candidates(run.settings.settings.training.benign_budget))
+    return (Table(CANDIDATES, COLUMNS, rows, ". ".join(notes) + ".", (CHOSEN_BY,)),)
 
 
 def _deflected(run: Run, comparison: Comparison) -> list[str]:

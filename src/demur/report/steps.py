@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from demur.chat.settings import LoadSettings
 from demur.evaluation.comparison import Comparison
 from demur.evaluation.record import EvaluationRecord
 from demur.evaluation.verdict import EXPORTED
 from demur.optimization import Run
+from demur.optimization.candidates import candidates_of
 from demur.queries import own_files
+from demur.report.again import pick_again
 from demur.report.subject import NextStep
 from demur.settings import command_line, item_of
 
@@ -16,7 +20,7 @@ LATER = "later"
 
 
 def steps_of_run(run: Run) -> tuple[NextStep, ...]:
-    """Talk to the model, ask queries of one's own, and use the prompt where it is better."""
+    """Talk to the model, ask queries of one's own, use the prompt where it is better, or another."""
     prompt, none = item_of("--prompt", str(run.path)), item_of("--prompt", "none")
     own = own_queries_of(run)
     steps = [
@@ -44,7 +48,22 @@ def steps_of_run(run: Run) -> tuple[NextStep, ...]:
                 command_line("export", [str(run.path), EXPORTED]),
             )
         )
-    return tuple(steps)
+    return (*steps, *_other_picks(run))
+
+
+def _other_picks(run: Run) -> Iterator[NextStep]:
+    """Take another prompt of the run; none where objects were given, which no command can name."""
+    if run.settings.objects:
+        return
+    for one in candidates_of(run):
+        if one.pick is not None and not one.kept:
+            again = pick_again(run.settings, one.pick, run.path)
+            trusted = f"; it runs code that you must trust: {', '.join(again.trusted)}"
+            yield NextStep(
+                f"Take the {one.pick} prompt in place of this one (of epoch {one.epoch}, measured "
+                f"without training again{trusted if again.trusted else ''})",
+                again.command,
+            )
 
 
 def own_queries_of(run: Run) -> str:
