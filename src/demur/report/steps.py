@@ -20,7 +20,7 @@ LATER = "later"
 
 
 def steps_of_run(run: Run) -> tuple[NextStep, ...]:
-    """Talk to the model, ask queries of one's own, use the prompt where it is better, or another."""
+    """Talk to the model, ask queries of one's own, and use the prompt, or another of the run."""
     prompt, none = item_of("--prompt", str(run.path)), item_of("--prompt", "none")
     own = own_queries_of(run)
     steps = [
