@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from functools import cache
 from importlib.resources import files
@@ -14,7 +14,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from demur import DemurError
 from demur.optimization import OptimizeSettings
@@ -46,6 +48,8 @@ FORMS = {
 }
 NEAR = 0.6
 """Share of their words that two queries have in common at most."""
+ALIKE = 0.8
+"""Share of their letters, in order, that two queries have in common at most."""
 
 
 @cache
@@ -151,16 +155,43 @@ def _said(row: dict[str, Any]) -> str:
     return " ".join([*(asked for asked, _ in row.get("history", ())), row["text"]])
 
 
-def _near(kinds: set[str], said: Callable[[dict[str, Any]], str]) -> Iterator[tuple[str, str]]:
-    """Pairs of queries in different splits that share many of their words."""
-    by_split = {
-        name: [said(row) for row in rows_of(name) if row["kind"] in kinds] for name in SPLITS
-    }
-    for one, other in combinations(SPLITS, 2):
-        for first in by_split[one]:
-            for second in by_split[other]:
-                if jaccard(words(first), words(second)) > NEAR / 2:
-                    yield first, second
+def near_duplicates(some: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of texts, one of each, that share too many words or are spelled too much alike."""
+    vocabulary = sorted({word for text in (*some, *others) for word in words(text)})
+    places = {word: place for place, word in enumerate(vocabulary)}
+
+    def table(texts: Sequence[str]) -> NDArray[np.float32]:
+        found = np.zeros((len(texts), len(places)), dtype=np.float32)
+        for row, text in enumerate(texts):
+            found[row, [places[word] for word in words(text)]] = 1
+        return found
+
+    first, second = table(some), table(others)
+    shared = first @ second.T
+    joined = first.sum(1)[:, None] + second.sum(1) - shared
+    # Texts that are spelled alike share some of their words, and only these are compared.
+    for row, other in zip(*np.nonzero(shared > NEAR / 2 * joined), strict=True):
+        pair = some[row], others[other]
+        if shared[row, other] > NEAR * joined[row, other] or spelled_alike(*pair):
+            yield pair
+
+
+def spelled_alike(one: str, other: str) -> bool:
+    matcher = SequenceMatcher(None, one.lower(), other.lower())
+    # The quick ones are upper bounds.
+    ratios = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    return all(ratio() > ALIKE for ratio in ratios)
+
+
+def test_near_duplicates_are_found() -> None:
+    query = "How do I train a dog to stay off the couch?"
+    same_words = "Stay off the couch: how do I train a dog?"
+    same_letters = "How do I train dogs to stay off our couches?"
+    other = "How do I train for a marathon?"
+    assert jaccard(words(query), words(same_letters)) < NEAR
+    assert not spelled_alike(query, same_words)
+    found = [*near_duplicates([other, query], [same_letters, other[:-5], same_words])]
+    assert {pair for pair in found if query in pair} == {(query, same_letters), (query, same_words)}
 
 
 def test_histories_are_near_no_other_history() -> None:
@@ -181,26 +212,20 @@ def test_histories_are_near_no_other_history() -> None:
 
 
 @pytest.mark.parametrize("said", [itemgetter("text"), _said], ids=["query", "conversation"])
-@pytest.mark.parametrize("kinds", [{"harmful"}, {"borderline", "ordinary"}])
-def test_splits_share_no_near_duplicates(
-    kinds: set[str], said: Callable[[dict[str, Any]], str]
-) -> None:
-    for first, second in _near(kinds, said):
-        assert jaccard(words(first), words(second)) <= NEAR, (first, second)
-        ratio = SequenceMatcher(None, first.lower(), second.lower()).ratio()
-        assert ratio <= 0.8, (first, second)
+def test_sets_share_no_near_duplicates(said: Callable[[dict[str, Any]], str]) -> None:
+    """Of no kind and no label: a harmful query is not near a harmless one of another set either."""
+    texts = [[said(row) for row in rows_of(name)] for name in (*BUILT_IN, *SPLITS)]
+    for some, others in combinations(texts, 2):
+        assert not [*near_duplicates(some, others)]
 
 
 @pytest.mark.reference
-def test_queries_are_not_those_of_published_sets(reference: Path) -> None:
-    published = [words(text) for text in published_texts(reference)]
-    assert len(published) > 400
-    for name in SPLITS:
-        for row in rows_of(name):
-            own = words(row["text"])
-            if len(own) >= 5:
-                nearest = max(jaccard(own, other) for other in published)
-                assert nearest < 0.7, row["text"]
+def test_queries_are_near_none_of_published_sets(reference: Path) -> None:
+    """All public benchmarks that are beside the repository; none of their texts is part of it."""
+    published = published_texts(reference)
+    assert len(published) > 900
+    for name in (*BUILT_IN, *SPLITS):
+        assert not [*near_duplicates([row["text"] for row in rows_of(name)], published)], name
 
 
 def test_a_small_set_is_kept_whole_beside_a_large_one() -> None:
