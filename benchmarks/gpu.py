@@ -6,7 +6,8 @@
 Needs no network: `engine_shapes.py` makes the model. Steps of 8, 16 and 50 queries stand beside a
 step on one padded batch, and 400 responses of 48 tokens beside one `generate`; each is timed when
 what is recorded was recorded. A whole run of the preset `standard` follows, whose verdicts are
-drawn by a hash, because random weights say nothing that could be judged. `--long` adds responses as
+drawn by a hash, because random weights say nothing that could be judged; the seconds of each of its
+epochs are kept, so that a slow first one shows. `--long` adds responses as
 the paper samples them, 25 of 300 tokens to each of so many queries. Before all of it, gradients
 and samples of a small model in float32 are compared with the plain path. Prints what it measures
 and keeps it in `benchmarks/results/`.
@@ -32,6 +33,8 @@ from demur.chat import ChatModel, Condition
 from demur.chat.engine import SamplingSettings
 from demur.cli.stages import TerminalProgress
 from demur.judges.paper import PaperRefusalJudge
+from demur.optimization.loop import TRAINING
+from demur.progress import Stage
 from engine_peak import matrix_peak, necessary_operations
 from engine_peers import sample_batched, step_batched
 from engine_shapes import PREFIX, SHAPES, load
@@ -170,15 +173,61 @@ def long_responses(model: ChatModel, count: int) -> Result:
 def whole_run(model: ChatModel, preset: Any) -> Result:
     """A run of the default method, from the loaded model to the results."""
     with tempfile.TemporaryDirectory() as folder:
+        progress = StepTimes()
         started = time.perf_counter()
-        optimize(
-            model,
-            output=Path(folder) / "run",
-            preset=preset,
-            judge=coin,
-            progress=TerminalProgress(),
+        trained = optimize(
+            model, output=Path(folder) / "run", preset=preset, judge=coin, progress=progress
         )
-        return {"preset": preset, "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        steps = len(progress.seconds) // len(trained.history)
+        epochs = [
+            sum(progress.seconds[first : first + steps])
+            for first in range(0, len(progress.seconds), steps)
+        ]
+        return {
+            "preset": preset,
+            "seconds": seconds,
+            "steps in an epoch": steps,
+            "first step, seconds": progress.seconds[0],
+            "steps of each epoch, seconds": epochs,
+        }
+
+
+class StepTimes(TerminalProgress):
+    """Progress in the terminal that keeps how long each step of the training took.
+
+    Validation and mining come between the epochs, in stages of their own, and are not in it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    @contextmanager
+    def stage(self, description: str, total: float, unit: str = "") -> Iterator[Stage]:
+        """Begin a stage; that of the training is timed."""
+        with super().stage(description, total, unit) as shown:
+            yield TimedStage(shown, self.seconds) if description.startswith(TRAINING) else shown
+
+
+class TimedStage:
+    """A stage of the training, which is told first how many steps are done, and then each one."""
+
+    def __init__(self, shown: Stage, seconds: list[float]) -> None:
+        self._shown, self._seconds = shown, seconds
+        self._last: float | None = None
+
+    def advance(self, amount: float = 1) -> None:
+        """Keep the seconds since the step before."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self._seconds.append(now - self._last)
+        self._last = now
+        self._shown.advance(amount)
+
+    def note(self, text: str) -> None:
+        """Show it."""
+        self._shown.note(text)
 
 
 @contextmanager
