@@ -57,6 +57,7 @@ _TEXTS = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
 )
+_PACKS_FOR_CPU = "support_avx512bf16_for_cpu"  # of a 4-bit layer of bitsandbytes
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SAMPLE, _CHUNK = 64 << 10, 1 << 20
 _PIECES, _PIECE = 512, 4 << 10
@@ -271,9 +272,22 @@ def load_weights(
     check_all_used(loading, model, name)
     if quantization is None:
         check_numbers(model, name)
+    else:
+        _keep_differentiable(model)
     if not options:
         model.to(device)
     return freeze(model)
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for a kernel that has no gradient.
+
+    On processors with AVX512-BF16 it does so in the first forward pass that needs no gradient, and
+    every gradient is zero from there on.
+    """
+    for module in model.modules():
+        if hasattr(module, _PACKS_FOR_CPU):
+            setattr(module, _PACKS_FOR_CPU, False)
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:
