@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from demur import Comparison, DemurError, Run
+from demur import ChatModel, Comparison, DemurError, Run
 from demur.chat.dividing import check_divisible, device_of_process
+from demur.optimization.methods import method_names
 from demur.processes import count, is_first, own_folder, place
 from tests.command_line import demur, mistake
+from tests.each_method import assert_same_training, trained
 from tests.tiny import save_tiny_model
 from tests.tiny_study import wait_until
 
@@ -43,13 +45,18 @@ def place_of_work(tmp_path: Path) -> Path:
 
 def started(folder: Path, *arguments: str, together: bool = True) -> subprocess.Popen[str]:
     """A command of demur that has begun, in two processes or in one."""
-    source = str(Path(__file__).parents[1] / "src")
+    return begun(folder, *(TOGETHER if together else ()), "-m", "demur", *arguments)
+
+
+def begun(folder: Path, *items: str) -> subprocess.Popen[str]:
+    """A Python process that has begun."""
+    root = Path(__file__).parents[1]
     return subprocess.Popen(
-        [sys.executable, *(TOGETHER if together else ()), "-m", "demur", *arguments],
+        [sys.executable, *items],
         cwd=folder,
         env={
             **os.environ,
-            "PYTHONPATH": source,
+            "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
             "OMP_NUM_THREADS": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "TMPDIR": str(folder / "temporary"),
@@ -93,6 +100,19 @@ def test_two_processes_train_the_prompt_that_one_trains(place_of_work: Path) -> 
     assert rates(two.comparison) == rates(one.comparison)
     assert two.history[-1].loss == pytest.approx(one.history[-1].loss, rel=1e-4)
     assert not any((place_of_work / "temporary").glob("demur-*"))
+
+
+def test_two_processes_train_each_method_as_one_does(place_of_work: Path) -> None:
+    """All but `likelihood`, which is stopped and goes on in the test above."""
+    methods = [one for one in method_names() if one != "likelihood"]
+    process = begun(place_of_work, *TOGETHER, "-m", "tests.each_method", "tiny", "two", *methods)
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, printed
+    model = ChatModel.load(place_of_work / "tiny", dtype="float32", device="cpu")
+    for method in methods:
+        together = Run.load(place_of_work / "two" / method)
+        assert together.settings.model.device == "cpu, 2 processes"
+        assert_same_training(together, trained(model, method, place_of_work / "one" / method))
 
 
 def test_two_processes_measure_what_one_measures(place_of_work: Path) -> None:
