@@ -195,6 +195,9 @@ def test_a_run_says_what_it_is(model: ChatModel, arguments: dict[str, Any], tmp_
     facts = {fact.name: fact.text for fact in (*provenance.settings, *provenance.measured)}
     assert facts["learning rate"] == "0.05"
     assert facts["components"] == "4"
+    anchors = record.anchors
+    assert facts["training queries"] == f"{anchors.harmful} and {anchors.harmless}"
+    assert "pick" not in facts  # DRO scores no refusals
     assert facts["refusal judge"] == "paper"
     assert facts["samples"] == "4"
     assert [(row.role, row.prompt) for row in provenance.results] == [

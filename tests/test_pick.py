@@ -13,6 +13,7 @@ import torch
 from demur import ChatModel, Run, optimize, write_report
 from demur.optimization.methods import get_method
 from demur.optimization.validation import BUDGETS, Pick, chosen_epoch, front
+from demur.prompts import Fact
 from demur.records import Queries
 from tests.command_line import demur, done, mistake
 from tests.interruption import check_interrupts, check_kills, content
@@ -131,6 +132,7 @@ def test_another_pick_trains_nothing_again(
         out = done(result)
         run = Run.load(folder)
         assert run.settings.settings.pick == pick
+        assert Fact("pick", pick) in run.safety_prompt.provenance.settings
         assert run.results.epoch == run.epoch_of(pick)
         assert run.history == first.history
         assert run.results.epoch is not None

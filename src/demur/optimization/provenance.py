@@ -38,9 +38,10 @@ def provenance_of(
         paper=record.method.paper,
         settings=(
             Fact("basic prompt", record.basic_prompt.name),
+            Fact("training queries", name_of_pair(record.anchors.harmful, record.anchors.harmless)),
             Fact("preset", settings.preset),
             *_facts(settings, _TRAINING),
-            *_choice(record, results),
+            *_choice(record, settings, results),
         ),
         measured=(
             Fact("refusal judge", record.judge.name),
@@ -62,13 +63,16 @@ def _facts(settings: OptimizeSettings[Any], groups: tuple[str, ...]) -> Iterable
             yield Fact(option.name.replace("_", " "), option.text(values[option.name]))
 
 
-def _choice(record: RunRecord, results: RunResults) -> Iterable[Fact]:
-    """Which epoch was kept, and by which queries it was chosen."""
+def _choice(
+    record: RunRecord, settings: OptimizeSettings[Any], results: RunResults
+) -> Iterable[Fact]:
+    """Which epoch was kept, and how and by which queries it was chosen."""
     if record.validation is not None and results.epoch is not None:
         yield Fact(
             "validation queries",
             name_of_pair(record.validation.harmful, record.validation.harmless),
         )
+        yield Fact("pick", settings.pick)
         yield Fact("epoch kept", f"{results.epoch} of {len(results.history)}")
 
 
