@@ -136,7 +136,8 @@ def test_names_in_a_strangers_settings_stay_in_the_output_folder(
     "name", ["../../x", "..", ".", "/", "\0", "a/../../b", "-", "~", "x" * 300]
 )
 def test_every_name_of_a_model_gives_a_folder_below(name: str, model: ChatModel) -> None:
-    from demur.optimization.pipeline import RUNS, default_output
+    from demur.optimization.naming import RUNS
+    from demur.optimization.pipeline import default_output
     from demur.optimization.plan import plan_of
 
     plan = plan_of(OptimizeSettings.from_preset("quick", basic_prompt="long"))

@@ -35,7 +35,7 @@ from demur.evaluation.measuring import measure
 from demur.files import safe_name
 from demur.judges import JudgeSpec
 from demur.optimization import Run
-from demur.optimization.pipeline import DIAGNOSES, RUNS
+from demur.optimization.naming import DIAGNOSES, RUNS
 from demur.optimization.preset_values import settled
 from demur.optimization.settings import expanded
 from demur.progress import Progress

@@ -35,7 +35,7 @@ TRAINING = "Training"
 MOST_KEPT = 6
 """Epochs whose representations are kept."""
 
-LEAST_SKIPPED, MOST_SKIPPED = 2, 0.1
+SKIPPED_ALLOWED, SHARE_SKIPPED_ALLOWED = 2, 0.1
 """Steps of an epoch that may be left out because their gradients are not finite: a number, or a
 share of the epoch so far, whichever is more. In 16 bits a rare one is left out without harm."""
 
@@ -295,7 +295,7 @@ class _Trainer:
     def _report(self, stage: Stage, seen: Seen, number: int, done: int) -> None:
         loss = seen.loss
         finite = torch.isfinite(torch.tensor(loss)) and bool(torch.isfinite(self.prompt).all())
-        most = max(LEAST_SKIPPED, MOST_SKIPPED * done)
+        most = max(SKIPPED_ALLOWED, SHARE_SKIPPED_ALLOWED * done)
         if not finite or seen.skipped > most or seen.skipped == self.batches:
             raise DemurError(
                 f"The training left the range of numbers in epoch {number} (loss {loss}): give a "

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 PURITY = 0.95
 """Estimated share of responses with an opening that refuse, from which the opening counts."""
 
-_DOUBT = 1.0
+PRIOR_RESPONSES = 1.0
 """Responses with the overall share of refusals that are added to those seen, so that an opening
 which was seen once or twice is not called pure."""
 
-_MOST = 0.8
+SHARE_OF_MOST = 0.8
 """Share of the refusals that count as most of them."""
 
 
@@ -92,7 +92,7 @@ def mine_openings(samples: Sequence[Sampled], most: int, tokens: int) -> Refusal
     overall = refusals / max(1, len(samples))
 
     def purity(opening: tuple[int, ...]) -> float:
-        return (refused[opening] + _DOUBT * overall) / (seen[opening] + _DOUBT)
+        return (refused[opening] + PRIOR_RESPONSES * overall) / (seen[opening] + PRIOR_RESPONSES)
 
     counts = Counter[tuple[int, ...]]()
     for one in samples:
@@ -105,7 +105,7 @@ def mine_openings(samples: Sequence[Sampled], most: int, tokens: int) -> Refusal
         if found is not None:
             counts[found] += 1
     repeated = Counter({one: count for one, count in counts.items() if count > 1})
-    if repeated.total() >= _MOST * counts.total():
+    if repeated.total() >= SHARE_OF_MOST * counts.total():
         counts = repeated
     # A refusal that ended early may begin a longer opening; the shorter one then stands for both.
     shortest = [one for one in counts if not any(one[:size] in counts for size in range(len(one)))]

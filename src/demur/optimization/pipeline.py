@@ -19,7 +19,8 @@ from demur.files import safe_name, write_bytes
 from demur.optimization.examples import telling_examples
 from demur.optimization.loop import TRAINING, TrainedPrompt, train
 from demur.optimization.methods import DEFAULT, Context, Method, MethodSpec
-from demur.optimization.plan import Plan, PromptChoice, SetChoice, make_plan
+from demur.optimization.naming import DIAGNOSES, MOST_OF_NAME, OPTIMIZED, RUNS
+from demur.optimization.plan import Plan, PromptChoice, make_plan
 from demur.optimization.provenance import provenance_of
 from demur.optimization.remarks import remarks_on
 from demur.optimization.run import (
@@ -49,28 +50,23 @@ if TYPE_CHECKING:
     from demur.chat import ChatModel
     from demur.evaluation.protocol import Protocol
     from demur.judges import JudgeSpec
-    from demur.queries import QuerySet
+    from demur.queries import QueryChoice, QuerySet
 
-RUNS = Path("demur-runs")
-DIAGNOSES = Path("demur-diagnoses")
-OPTIMIZED = "optimized"
 MEASURING = "Held-out queries"
 MEASURING_THIRD = "Third turn"
-
-_MOST_OF_NAME = 60
 
 
 def optimize(
     model: ChatModel,
     *,
     basic_prompt: PromptChoice | None = None,
-    harmful: SetChoice | None = None,
-    harmless: SetChoice | None = None,
-    validation_harmful: SetChoice | None = None,
-    validation_harmless: SetChoice | None = None,
+    harmful: QueryChoice | None = None,
+    harmless: QueryChoice | None = None,
+    validation_harmful: QueryChoice | None = None,
+    validation_harmless: QueryChoice | None = None,
     held_out: QuerySet | Sequence[QuerySet] | None = None,
-    held_out_harmful: SetChoice | None = None,
-    held_out_harmless: SetChoice | None = None,
+    held_out_harmful: QueryChoice | None = None,
+    held_out_harmless: QueryChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
     method: MethodSpec | None = None,
@@ -107,6 +103,10 @@ def optimize(
         output: folder of the run; by default one below `demur-runs`, named after model and prompt.
         progress: reports progress.
         **settings: settings that differ from the preset, by their names in `OptimizeSettings`.
+
+    Returns:
+        The finished run, with the optimized prompt and everything that was measured of it; the one
+        in the folder where it is finished already.
 
     Raises:
         DemurError: something is wrong that the message says how to fix; what is finished is kept.
@@ -152,6 +152,9 @@ def carry_out(
         lenders: folders of other work, whose measurements and costs are taken where they are the
             very same; diagnoses in their usual place are lenders as well.
 
+    Returns:
+        The finished run, as `optimize` does.
+
     Raises:
         DemurError: as for `optimize`.
     """
@@ -191,9 +194,9 @@ def _carried_out(work: _Work, method: Method[Any]) -> Run:
 
 def default_output(model: ChatModel, plan: Plan) -> Path:
     """The folder of a run for which none was chosen."""
-    prompt = plan.basic.name[:_MOST_OF_NAME]
-    method = "" if plan.method.name == DEFAULT else f"-{plan.method.name[:_MOST_OF_NAME]}"
-    name = f"{Path(model.name).name[:_MOST_OF_NAME]}-{prompt}{method}-{plan.settings.preset}"
+    prompt = plan.basic.name[:MOST_OF_NAME]
+    method = "" if plan.method.name == DEFAULT else f"-{plan.method.name[:MOST_OF_NAME]}"
+    name = f"{Path(model.name).name[:MOST_OF_NAME]}-{prompt}{method}-{plan.settings.preset}"
     return RUNS / safe_name(name)
 
 

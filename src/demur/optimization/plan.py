@@ -6,7 +6,7 @@ All of it happens before a model is loaded, so that mistakes are told at once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +16,7 @@ from demur.chat.settings import WorkLoadSettings
 from demur.errors import DemurError
 from demur.evaluation.record import JudgeRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
+from demur.optimization.given import Given
 from demur.optimization.methods import Method, MethodSpec, get_method
 from demur.optimization.recorded import MethodRecord, QueriesRecord, RunRecord, TermRecord
 from demur.optimization.settings import OptimizeSettings, StoredSettings, method_for
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 PromptChoice: TypeAlias = "str | PathLike[str] | SafetyPrompt"
 """A basic prompt: its name, a text file, or the object."""
-
-SetChoice: TypeAlias = "QueryChoice"
-"""Queries of one label: a set by name, texts, a `QuerySet`, or several of these to be joined."""
 
 _LABELS: dict[str, Label] = {
     "harmful": "harmful",
@@ -173,30 +171,6 @@ class Plan:
         return QueriesRecord(*names, queries.fingerprint)
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """What a caller gave in the place of names; None where the settings name it.
-
-    Attributes:
-        basic_prompt: basic prompt.
-        judge: judge of refusal.
-        method: class of the method.
-        sets: queries, by the names of the settings.
-    """
-
-    basic_prompt: SafetyPrompt | None = None
-    judge: JudgeSpec | None = None
-    method: MethodSpec | None = None
-    sets: Mapping[str, SetChoice] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the settings that objects stand for."""
-        single = {"basic_prompt": self.basic_prompt, "judge": self.judge, "method": self.method}
-        given = [name for name, value in single.items() if value is not None]
-        return tuple(sorted([*given, *self.sets]))
-
-
 def plan_of(settings: OptimizeSettings[Any]) -> Plan:
     """Read and check what settings name.
 
@@ -206,19 +180,19 @@ def plan_of(settings: OptimizeSettings[Any]) -> Plan:
     Raises:
         DemurError: something cannot be read or does not fit; the message says how to fix it.
     """
-    return _resolved(settings, settings.method, _Objects())
+    return _resolved(settings, settings.method, Given())
 
 
 def make_plan(
     *,
     basic_prompt: PromptChoice | None = None,
-    harmful: SetChoice | None = None,
-    harmless: SetChoice | None = None,
-    validation_harmful: SetChoice | None = None,
-    validation_harmless: SetChoice | None = None,
+    harmful: QueryChoice | None = None,
+    harmless: QueryChoice | None = None,
+    validation_harmful: QueryChoice | None = None,
+    validation_harmless: QueryChoice | None = None,
     held_out: QuerySet | Sequence[QuerySet] | None = None,
-    held_out_harmful: SetChoice | None = None,
-    held_out_harmless: SetChoice | None = None,
+    held_out_harmful: QueryChoice | None = None,
+    held_out_harmless: QueryChoice | None = None,
     system_prompt: str | PathLike[str] | None = None,
     judge: JudgeSpec | None = None,
     method: MethodSpec | None = None,
@@ -234,7 +208,7 @@ def make_plan(
         DemurError: something cannot be read or does not fit; the message says how to fix it.
     """
     require_common(preset=preset, system_prompt=system_prompt)
-    chosen: dict[str, SetChoice | None] = {
+    chosen: dict[str, QueryChoice | None] = {
         "harmful": harmful,
         "harmless": harmless,
         "validation_harmful": validation_harmful,
@@ -259,21 +233,21 @@ def make_plan(
     named = {name: str(one) for name, one in choices.items() if isinstance(one, (str, PathLike))}
     used = method_for(preset, method)
     found = OptimizeSettings.from_preset(preset, used, **settings, **named)
-    objects = _Objects(
+    given = Given(
         basic_prompt=None if isinstance(basic_prompt, (str, PathLike)) else basic_prompt,
         judge=None if isinstance(judge, (str, PathLike)) else judge,
         method=None if isinstance(method, str) else method,
         sets={name: one for name, one in chosen.items() if one is not None and name not in named},
     )
-    return _resolved(found, used, objects)
+    return _resolved(found, used, given)
 
 
-def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Objects) -> Plan:
+def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, given: Given) -> Plan:
     queries = settings.queries
-    own = objects.basic_prompt
+    own = given.basic_prompt
     basic = _basic_prompt(settings.basic_prompt if own is None else own)
     judge = as_refusal_judge(
-        settings.judge if objects.judge is None else objects.judge, base_url=settings.base_url
+        settings.judge if given.judge is None else given.judge, base_url=settings.base_url
     )
     system = settings.system_prompt
     chosen = get_method(method)
@@ -284,13 +258,13 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
             continue
         most = getattr(queries, f"most_{kind}")
         found = (
-            as_query_set(objects.sets[name], label, most)
-            if name in objects.sets
+            as_query_set(given.sets[name], label, most)
+            if name in given.sets
             else _named_sets(getattr(queries, name), label, most, by_set=kind == "held_out")
         )
         sets[name] = require(found, most)
     plan = Plan(
-        settings=_named(settings, objects, basic, judge, sets),
+        settings=settings.model_copy(update=given.described(queries, basic, judge, sets)),
         method=chosen,
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
         anchors=mix_conversations(
@@ -305,7 +279,7 @@ def _resolved(settings: OptimizeSettings[Any], method: MethodSpec, objects: _Obj
         held_out=labelled_pair(sets["held_out_harmful"], sets["held_out_harmless"]),
         names={name: one.name for name, one in sets.items()},
         judge=judge,
-        objects=objects.names,
+        objects=given.names,
     )
     for one in sets.values():
         check_system_texts([plan.basic], one.texts)
@@ -365,20 +339,3 @@ def _held_out_sets(held_out: object) -> list[QuerySet]:
             "join_query_sets."
         )
     return list(sets)
-
-
-def _named(
-    settings: OptimizeSettings[Any],
-    objects: _Objects,
-    basic: SafetyPrompt,
-    judge: Judge,
-    sets: Mapping[str, QuerySet],
-) -> OptimizeSettings[Any]:
-    """The settings with the names of the objects that were given."""
-    own: dict[str, object] = {}
-    if objects.basic_prompt is not None:
-        own["basic_prompt"] = basic.name
-    if objects.judge is not None:
-        own["judge"] = judge.name
-    names = {name: (sets[name].name,) for name in objects.sets if name in sets}
-    return settings.model_copy(update={**own, "queries": settings.queries.model_copy(update=names)})

@@ -21,6 +21,7 @@ from demur.evaluation.settings import EvaluateSettings, JudgeSettings, ResponseS
 from demur.files import safe_name, write_bytes
 from demur.judges import JudgeSpec
 from demur.judges.asking import EndpointIdentity
+from demur.optimization.naming import MOST_OF_NAME, OPTIMIZED, RUNS
 from demur.optimization.wording.ledger import AnswerLedger, Spent
 from demur.optimization.wording.plan import WordingPlan, make_wording_plan
 from demur.optimization.wording.proposing import Proposer
@@ -41,11 +42,6 @@ from demur.progress import Progress
 from demur.prompts import SafetyPrompt
 from demur.queries import QueryChoice
 from demur.records import ServerRecord, WorkFolder, write_record
-
-RUNS = Path("demur-runs")
-OPTIMIZED = "optimized"
-
-_MOST_OF_NAME = 60
 
 
 def optimize_wording(
@@ -89,6 +85,10 @@ def optimize_wording(
         **settings: other settings by their names in `WordingSettings`, for example
             `proposer_model` or `budget_calls`.
 
+    Returns:
+        The finished run, with the best wording and what was measured of it; the one in the folder
+        where it is finished already with this budget.
+
     Raises:
         DemurError: something is wrong that the message says how to fix; what is finished is kept.
 
@@ -130,6 +130,9 @@ def carry_out_wording(
         plan: what `wording_plan_of` or `make_wording_plan` returned.
         output: folder of the run, as for `optimize_wording`.
         progress: reports progress.
+
+    Returns:
+        The finished run, as `optimize_wording` does.
 
     Raises:
         DemurError: as for `optimize_wording`.
@@ -212,7 +215,7 @@ def _work(
 
 def _default_output(model: ServerRecord, plan: WordingPlan) -> Path:
     names = (model.name.rpartition("/")[2], plan.basic.name)
-    return RUNS / safe_name("-".join([*(one[:_MOST_OF_NAME] for one in names), "text"]))
+    return RUNS / safe_name("-".join([*(one[:MOST_OF_NAME] for one in names), "text"]))
 
 
 def _measure(server: Server, chosen: Chosen, path: Path, progress: Progress) -> Comparison:

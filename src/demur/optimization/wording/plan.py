@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from demur.evaluation.answerers.server import RESPONSES_AT_ONCE, Server
 from demur.evaluation.record import JudgeRecord, SetRecord
 from demur.judges import Judge, JudgeSpec, as_refusal_judge
 from demur.judges.asking import EndpointIdentity
+from demur.optimization.given import Given
 from demur.optimization.wording.ledger import TEMPLATE_TOKENS, UNLIMITED_TOKENS, Spent
 from demur.optimization.wording.record import WordingRecord
 from demur.optimization.wording.search import SearchPlan, require_gepa
@@ -47,29 +48,6 @@ _TARGETS = ("", "validation_", "held_out_")
 _LABELS: tuple[Label, Label] = ("harmful", "harmless")
 _QUERY_TOKENS = 256
 """Tokens of a query that are kept for, beside the estimates."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a caller gave in the place of names; None where the settings name it.
-
-    Attributes:
-        basic_prompt: basic prompt.
-        judge: judge of refusal.
-        sets: queries, by the names of the settings.
-    """
-
-    basic_prompt: SafetyPrompt | None = None
-    judge: JudgeSpec | None = None
-    sets: Mapping[str, QueryChoice] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the settings that objects stand for."""
-        single = {"basic_prompt": self.basic_prompt, "judge": self.judge}
-        return tuple(
-            sorted([*(name for name, one in single.items() if one is not None), *self.sets])
-        )
 
 
 @dataclass(frozen=True)
@@ -245,7 +223,7 @@ def wording_plan_of(settings: WordingSettings, given: Given | None = None) -> Wo
     )
     system = settings.system_prompt
     plan = WordingPlan(
-        settings=_named(settings, given, basic, judge, sets),
+        settings=settings.model_copy(update=given.described(settings.queries, basic, judge, sets)),
         basic=Condition(basic, None if system is None else load_system_prompt(system)),
         training=labelled_pair(sets["harmful"], sets["harmless"]),
         validation=labelled_pair(sets["validation_harmful"], sets["validation_harmless"]),
@@ -345,20 +323,3 @@ def _mixed(queries: QuerySet) -> QuerySet:
         texts=tuple(queries.texts[place] for place in order),
         categories=None if categories is None else tuple(categories[place] for place in order),
     )
-
-
-def _named(
-    settings: WordingSettings,
-    given: Given,
-    basic: SafetyPrompt,
-    judge: Judge,
-    sets: Mapping[str, QuerySet],
-) -> WordingSettings:
-    """The settings with the names of the objects that were given."""
-    own: dict[str, object] = {}
-    if given.basic_prompt is not None:
-        own["basic_prompt"] = basic.name
-    if given.judge is not None:
-        own["judge"] = judge.name
-    names = {name: (sets[name].name,) for name in given.sets}
-    return settings.model_copy(update={**own, "queries": settings.queries.model_copy(update=names)})
