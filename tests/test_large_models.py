@@ -120,7 +120,7 @@ def test_each_method_trains_the_same_prompt_in_4_bits(
             if isinstance(module, packing.nn.Linear4bit):
                 weight = module.weight
                 known = packing.functional.dequantize_4bit(weight.data, weight.quant_state)
-                dense.get_submodule(name).weight.copy_(known)
+                dense.get_parameter(f"{name}.weight").copy_(known)
                 unpacked += 1
     assert unpacked == 14  # seven of each layer
     dense.save_pretrained(tmp_path / "dense")
