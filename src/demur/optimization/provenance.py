@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from demur.optimization.recorded import RunRecord, RunResults
 from demur.optimization.settings import OptimizeSettings
+from demur.optimization.validation import BUDGETS, chosen_epoch
 from demur.prompts import Fact, MeasuredPrompt, Provenance
 from demur.prompts.provenance import Role
 from demur.queries import name_of_pair
@@ -72,7 +73,13 @@ def _choice(
             "validation queries",
             name_of_pair(record.validation.harmful, record.validation.harmless),
         )
-        yield Fact("pick", settings.pick)
+        validations = [one.validation for one in results.history]
+        budget = settings.training.benign_budget
+        # All that take this epoch: the prompt is the same, whichever of them was asked for.
+        picks = [
+            pick for pick in BUDGETS if chosen_epoch(validations, budget, pick) == results.epoch
+        ]
+        yield Fact("pick", ", ".join(picks))
         yield Fact("epoch kept", f"{results.epoch} of {len(results.history)}")
 
 
