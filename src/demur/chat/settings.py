@@ -39,7 +39,7 @@ class LoadSettings(BaseModel):
         "model over all of them) or best (the fastest one)",
     )
     quantization: Literal["4bit"] | None = Field(
-        default=None, description="load the weights in 4 bits; needs CUDA and demur[large]"
+        default=None, description="load the weights in 4 bits; needs demur[large]"
     )
     prefix_sharing: Literal["auto", "on", "off"] = Field(
         default="auto",
