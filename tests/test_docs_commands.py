@@ -18,7 +18,14 @@ from demur.errors import DemurError
 from tests.command_line import demur
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BESIDE_THE_SITE = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+"""Pages whose links the site's own build does not check."""
+
+OF_THE_SITE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*BESIDE_THE_SITE, *OF_THE_SITE]
 PLACEHOLDERS = {"NAME", "MODEL", "RUN", "FOLDER", "FILE", "DIR", "..."}
 
 
@@ -88,6 +95,28 @@ def test_what_python_examples_import_is_there(page: str, block: str) -> None:
 
 def test_the_site_has_every_page_of_the_documentation() -> None:
     named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
-    pages = {path.relative_to(ROOT / "docs").as_posix() for path in PAGES[1:]}
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in OF_THE_SITE}
     commands = {f"reference/{verb.name}.md" for verb in VERBS}
     assert named == {*pages, *commands, "reference/python.md"}
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that a link can name, as GitHub derives them from its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", BESIDE_THE_SITE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    assert targets or page.parent != ROOT
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        place = (page.parent / path).resolve() if path else page
+        assert place.exists(), target
+        assert place.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(place), target
