@@ -13,7 +13,7 @@ import pytest
 
 from demur import ChatModel, Condition, Conversation, DemurError, SafetyPrompt
 from demur.capability import Capability, CapabilitySettings, carry_out, make_plan
-from demur.capability.results import Change, paired_interval
+from demur.capability.results import Change, changes_in_words, paired_interval
 from demur.chat.engine import SamplingSettings
 from demur.exports import export
 from demur.progress import SilentProgress
@@ -266,6 +266,7 @@ def test_the_command(
     assert result.status == 0
     assert "tiny_choices" in result.out
     assert "acc_norm" in result.out
+    assert result.out.splitlines()[-1].startswith("Next: ")
     assert "1 of 2  Checking tiny_choices: none: done" in result.err
     assert "2 of 2  Checking tiny_choices: mine.txt: done" in result.err
     shown = demur("show", "out")
@@ -354,6 +355,22 @@ def test_a_metric_of_another_scale_has_no_percent() -> None:
     assert "50.0 % before and 25.0 % after, -25.0 points, not tested" in share.in_words
     other = Change("t", "bleu", 10, 27.25, 26.0, None, None)
     assert "27.2 before and 26.0 after, -1.2, not tested" in other.in_words
+
+
+def test_the_sentence_names_what_changed_by_more_than_chance() -> None:
+    same = Change("a", "acc", 10, 0.5, 0.4, None, 0.2)
+    untested = Change("b", "acc", 10, 0.5, 0.1, None, None)
+    assert changes_in_words([same, untested]) == "No task changed by more than chance."
+    worse = Change("c", "acc", 10, 0.5, 0.25, None, 0.01)
+    better = Change("d", "acc", 10, 0.5, 0.75, None, 0.01)
+    other = Change("e", "perplexity", 10, 27.0, 20.0, None, 0.01)
+    assert changes_in_words([same, better, worse, other]) == (
+        "Worse: c (acc) -25.0 points; Better: d (acc) +25.0 points; "
+        "Changed: e (perplexity) -7.0, more than chance."
+    )
+    assert [one.is_worse for one in (same, untested, worse, better, other)] == [
+        *(False, False, True, False, False)
+    ]
 
 
 def test_no_prompt_and_texts_are_refused(

@@ -103,6 +103,11 @@ class Change:
         return self.p_value is not None and self.p_value < SIGNIFICANCE
 
     @property
+    def is_worse(self) -> bool:
+        """Whether a share fell by more than chance; other metrics may be better where they fall."""
+        return self.more_than_chance and self.is_share and self.difference < 0
+
+    @property
     def in_words(self) -> str:
         """What it came to, as a sentence.
 
@@ -136,6 +141,24 @@ class Change:
             scale * one for one in (self.before, self.after, self.difference)
         )
         return f"{before:.1f}", f"{after:.1f}", f"{difference:+.1f}", interval
+
+
+def changes_in_words(changes: Sequence[Change]) -> str:
+    """Which tasks changed by more than chance, in a sentence.
+
+    Example:
+        `Worse: arc_easy (acc) -12.0 points, more than chance.`
+    """
+    kinds: dict[str, list[str]] = {"Worse": [], "Better": [], "Changed": []}
+    for one in changes:
+        if one.more_than_chance:
+            kind = "Worse" if one.is_worse else "Better" if one.is_share else "Changed"
+            points = " points" if one.is_share else ""
+            kinds[kind].append(f"{one.task} ({one.metric}) {one.cells[2]}{points}")
+    told = [f"{kind}: {', '.join(parts)}" for kind, parts in kinds.items() if parts]
+    if not told:
+        return "No task changed by more than chance."
+    return f"{'; '.join(told)}, more than chance."
 
 
 @dataclass(frozen=True)
@@ -229,6 +252,16 @@ class Capability:
             for before, after in zip(self.results.before, self.results.after, strict=True)
             for one, other in zip(before.metrics, after.metrics, strict=True)
         )
+
+    @property
+    def sentence(self) -> str:
+        """What came of it for a person; see `changes_in_words`."""
+        return changes_in_words(self.changes)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether a task got worse by more than chance."""
+        return any(one.is_worse for one in self.changes)
 
     @property
     def has_all_files(self) -> bool:

@@ -14,7 +14,7 @@ from demur.chat.catalog import DEFAULT_MODEL
 from demur.chat.settings import LoadSettings
 from demur.cli.command import Command
 from demur.cli.config import Recorded
-from demur.cli.screen import console, new_table, print_again, short_name, with_notes
+from demur.cli.screen import console, new_table, print_again, printable, short_name, with_notes
 from demur.cli.stages import TerminalProgress
 from demur.cli.tables import RIGHT, WRONG
 from demur.records import WorkFolder, kind_of
@@ -107,6 +107,14 @@ def print_capability(console: Console, capability: Capability) -> None:
     ]
     console.print(with_notes(table, notes))
     print_again(console, capability.path, "All scores")
+    console.print()
+    console.print(Text(printable(capability.sentence)))
+    if not capability.is_worse:
+        console.print("Next: smaller changes show with more samples, for example --limit 1000.")
+    elif capability.settings.conditions[1].trained:
+        console.print("Next: take a more careful prompt of the run: demur optimize --pick careful.")
+    else:
+        console.print("Next: try another wording; demur evaluate shows what each one costs.")
 
 
 def recorded(file: Path) -> Recorded:
