@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,7 +41,12 @@ def test_a_machine_with_a_gpu_that_joins_later_gets_a_worker(
     command = [sys.executable, "-m", "demur", "study", str(file), "--output", "out"]
     command += ["--ray-address", cluster.address]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "NOTES": str(notes)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     wait_until(lambda: len(prepared(tmp_path)) == 1, process, SECONDS)
     cluster.add_node(num_cpus=1, num_gpus=1, env_vars={"NOTES": str(notes)}, **ROOM)
