@@ -15,23 +15,10 @@ from demur.chat.embeddings import conversation_embeddings
 from demur.optimization.methods import get_method
 from demur.optimization.openings import mine_openings, sampled_openings
 from demur.prompts import Condition
+from tests.each_method import Even
 from tests.tiny import save_tiny_model
 
 BASIC = "w1 w2 w3 w4 w5 ."
-
-
-class Even:
-    """Refuses where the first word of a response has an even number."""
-
-    name = "even"
-    fingerprint = "even"
-
-    def judge(
-        self, queries: Sequence[str | None], responses: Sequence[str], progress: object = None
-    ) -> list[bool | None]:
-        return [
-            bool(one.strip()) and one.split()[0].strip("w.?")[-1:] in "02468" for one in responses
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -369,8 +369,22 @@ def test_another_study_and_other_things_are_refused(
     assert not output.exists()
 
 
-def test_a_storage_that_nothing_can_be_removed_from_is_told_before_a_model_is_loaded(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("refused", "expected"),
+    [
+        ("rm_file", ["Cannot remove files from file://{there} (Permission denied): check"]),
+        (
+            "_open",
+            ["Cannot write to file://", "(Permission denied): check the address, the rights"],
+        ),
+    ],
+)
+def test_a_storage_without_a_right_is_told_before_a_model_is_loaded(
+    refused: str,
+    expected: list[str],
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(place)
     no_model(monkeypatch)
@@ -378,21 +392,7 @@ def test_a_storage_that_nothing_can_be_removed_from_is_told_before_a_model_is_lo
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(LocalFileSystem, "rm_file", refuse)
+    monkeypatch.setattr(LocalFileSystem, refused, refuse)
     said = told(command(place, tmp_path / "out", tmp_path / "there"))
-    assert f"Cannot remove files from file://{tmp_path}/there (Permission denied): check" in said
-
-
-def test_a_storage_that_cannot_be_written_is_told_before_a_model_is_loaded(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(place)
-    no_model(monkeypatch)
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(LocalFileSystem, "_open", refuse)
-    said = told(command(place, tmp_path / "out", tmp_path / "there"))
-    assert "Cannot write to file://" in said
-    assert "(Permission denied): check the address, the rights" in said
+    for part in expected:
+        assert part.format(there=tmp_path / "there") in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,9 +15,6 @@ from demur.cli.screen import console
 from demur.cli.stages import TerminalProgress
 from demur.evaluation.settings import MOST_TOKENS
 from demur.prompts import BUILT_IN_PROMPTS
-
-if TYPE_CHECKING:
-    pass
 
 
 class ChatOptions(BaseModel):

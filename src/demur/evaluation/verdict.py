@@ -361,7 +361,7 @@ def _text(noun: str, one: Change, among: Sequence[Change]) -> str:
     """
     kind = kind_in_name(one.set)
     if kind is not None:
-        noun = noun.replace("harmless", kind.removeprefix(":"))
+        noun = noun.replace("harmless", kind)
         among = [other for other in among if kind_in_name(other.set) == kind]
     if len(among) > 1:
         noun = f"{noun} of {_short(one.set)}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timezone
+from pathlib import Path
 
 from demur.errors import DemurError
 from demur.records.folder import RESULTS
 from demur.study.planning import StudyPlan
-from demur.study.record import Cell
+from demur.study.record import Outcome
 from demur.study.results import FinishedStudy
 
 _DAY = 86_400
@@ -52,7 +53,8 @@ def told_age(study: FinishedStudy, measured: Collection[str] | None = None) -> s
         return ""
     if not older:
         return f"{_share(count, count)} measured now."
-    oldest = _date(min(_finished(study, cell) for cell in older))
+    outcomes = {one.folder: one for one in study.outcomes}
+    oldest = _date(min(_finished(study.path, outcomes[cell.folder]) for cell in older))
     if measured is None:
         return f"The oldest of the measured evaluations ({count}) was measured {oldest}."
     if now:
@@ -72,12 +74,11 @@ def _share(now: int, count: int) -> str:
     return f"{now} of {count} evaluations {'was' if now == 1 else 'were'}"
 
 
-def _finished(study: FinishedStudy, cell: Cell) -> float:
-    """When a cell was finished, in seconds since 1970."""
-    outcome = next(one for one in study.outcomes if one.folder == cell.folder)
+def _finished(path: Path, outcome: Outcome) -> float:
+    """When a cell of the study in a folder was finished, in seconds since 1970."""
     if 0 < outcome.finished < _LAST:
         return outcome.finished
-    file = study.path / cell.folder / RESULTS
+    file = path / outcome.folder / RESULTS
     try:
         return file.stat().st_mtime
     except OSError as error:

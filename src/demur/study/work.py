@@ -226,7 +226,7 @@ def _is_finished(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
 
 
 def _is_whole(plan: StudyPlan, cell: Cell, outcome: Outcome) -> bool:
-    """The same.
+    """Whether a cell is done and its folder has all that belongs to it, unchanged.
 
     Raises:
         DemurError: this version of demur cannot read it, or a record is damaged.
